@@ -1,0 +1,88 @@
+import { expect, test } from '@jest/globals'
+import { ConfigError, dataSettings, readConfig, serviceSettings, settings, Type } from './index.ts'
+
+const schema = Type.Object({
+  ...serviceSettings,
+  ...dataSettings,
+  KEY_ENCRYPTION_SECRET: settings.secret('what private keys are encrypted with', { minLength: 32 }),
+  SEED_CATALOGUE: settings.flag(false),
+  METRICS_PORT: Type.Optional(settings.port()),
+})
+
+const complete = {
+  PORT: '8081',
+  DATABASE_URL: 'postgres://order:pass@127.0.0.1:54320/order',
+  KAFKA_BROKERS: 'one:9092, two:9092',
+  KEY_ENCRYPTION_SECRET: 'x'.repeat(32),
+}
+
+const problemsOf = (env: NodeJS.ProcessEnv): string[] => {
+  try {
+    readConfig(schema, env)
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems
+    throw error
+  }
+  return []
+}
+
+test('values are converted and defaults filled in', () => {
+  const config = readConfig(schema, { ...complete, SEED_CATALOGUE: 'true', HOST: '', UNRELATED: 'x' })
+  expect(config).toEqual({
+    NODE_ENV: 'development',
+    LOG_LEVEL: 'info',
+    LOG_FORMAT: 'pretty',
+    HOST: '127.0.0.1',
+    PORT: 8081,
+    SHUTDOWN_TIMEOUT_MS: 10_000,
+    DATABASE_URL: complete.DATABASE_URL,
+    DATABASE_POOL_SIZE: 10,
+    KAFKA_BROKERS: ['one:9092', 'two:9092'],
+    KAFKA_TOPIC_PREFIX: '',
+    KEY_ENCRYPTION_SECRET: complete.KEY_ENCRYPTION_SECRET,
+    SEED_CATALOGUE: true,
+  })
+  expect(Object.isFrozen(config)).toBe(true)
+})
+
+test('logs are JSON in production unless told otherwise', () => {
+  expect(readConfig(schema, { ...complete, NODE_ENV: 'production' }).LOG_FORMAT).toBe('json')
+  expect(readConfig(schema, { ...complete, NODE_ENV: 'production', LOG_FORMAT: 'pretty' }).LOG_FORMAT).toBe('pretty')
+})
+
+test('every problem is listed at once, with what to set', () => {
+  const problems = problemsOf({ PORT: '80a', LOG_LEVEL: 'loud', SEED_CATALOGUE: 'maybe', KAFKA_BROKERS: 'a:1,,b' })
+  expect(problems).toEqual([
+    'LOG_LEVEL is "loud", but must be one of trace, debug, info, warn, error, fatal, silent, for example LOG_LEVEL=info',
+    'PORT is "80a", but must be a whole number from 0 to 65535 (the port to listen on), for example PORT=8080',
+    expect.stringMatching(/^DATABASE_URL is missing: set it to a URL that starts with postgres:\/\/ or .* for example/),
+    expect.stringMatching(/^KAFKA_BROKERS must be a list separated by commas .*for example KAFKA_BROKERS=127/),
+    expect.stringMatching(/^KEY_ENCRYPTION_SECRET is missing: set it to a text of at least 32 characters/),
+    expect.stringMatching(/^SEED_CATALOGUE is "maybe", but must be true or false/),
+  ])
+  expect(new ConfigError(problems).message).toMatch(/^6 settings are wrong in the environment:\n {2}- LOG_LEVEL/)
+})
+
+test.each([
+  ['PORT', '65536'],
+  ['PORT', '-1'],
+  ['PORT', '1e3'],
+  ['PORT', '80.5'],
+  ['METRICS_PORT', 'no'],
+  ['DATABASE_POOL_SIZE', '0'],
+  ['DATABASE_URL', 'http://127.0.0.1/order'],
+  ['DATABASE_URL', 'order'],
+  ['KAFKA_BROKERS', 'localhost'],
+])('%s=%s is refused', (name, value) => {
+  expect(problemsOf({ ...complete, [name]: value })).toEqual([expect.stringContaining(name)])
+})
+
+test('the value of a secret or URL is in no error', () => {
+  const problems = problemsOf({ ...complete, KEY_ENCRYPTION_SECRET: 'hunter2', DATABASE_URL: 'mysql://u:hunter2@h/d' })
+  expect(problems).toHaveLength(2)
+  expect(problems.join()).not.toContain('hunter2')
+})
+
+test('an empty variable counts as missing', () => {
+  expect(problemsOf({ ...complete, DATABASE_URL: '' })).toEqual([expect.stringMatching(/^DATABASE_URL is missing/)])
+})

@@ -1,0 +1,79 @@
+import { Type } from 'typebox'
+
+/** What a setting may add to its schema; the words end up in the error text. */
+export interface Words {
+  /** What it is, as in "the port that clients connect to". */
+  description?: string
+  /** A value that works, without its name. */
+  example?: string
+}
+
+const integer = (defaultValue: number, { min, max, ...words }: Words & { min: number; max: number }) =>
+  Type.Integer({ default: defaultValue, minimum: min, maximum: max, example: String(defaultValue), ...words })
+
+/**
+ * The kinds of settings, as TypeBox schemas that `readConfig` understands. One without a default must be set, unless it
+ * is wrapped in `Type.Optional`.
+ */
+export const settings = {
+  /** A TCP port; 0 lets the system choose one. */
+  port: (defaultValue?: number, words: Words = {}) =>
+    Type.Integer({
+      minimum: 0,
+      maximum: 65_535,
+      description: 'the port to listen on',
+      example: String(defaultValue ?? 8080),
+      ...(defaultValue !== undefined && { default: defaultValue }),
+      ...words,
+    }),
+  /** A whole number from `min` to `max`; the unit belongs into its name (`…_MS`, `…_SECONDS`). */
+  integer,
+  /** `true` or `false`; `1` and `0` do too. */
+  flag: (defaultValue: boolean, words: Words = {}) =>
+    Type.Boolean({ default: defaultValue, example: String(!defaultValue), ...words }),
+  /** An absolute URL of one of the schemes in `example`'s place, such as `http://…`; its text never gets into errors. */
+  url: (description: string, { protocols = ['http', 'https'], ...words }: Words & { protocols?: string[] } = {}) =>
+    Type.String({ format: 'url', protocols, description, example: `${protocols[0]}://127.0.0.1:8080`, ...words }),
+  /** A list separated by commas; `pattern` is what each entry must match. */
+  list: (description: string, { pattern, ...words }: Words & { pattern?: string } = {}) =>
+    Type.Array(Type.String({ minLength: 1, ...(pattern && { pattern }) }), { minItems: 1, description, ...words }),
+  /** Text that is shown to nobody, of at least `minLength` characters. */
+  secret: (description: string, { minLength = 1, ...words }: Words & { minLength?: number } = {}) =>
+    Type.String({ minLength, secret: true, description, ...words }),
+  /** Any text. */
+  text: (description: string, { defaultValue, ...words }: Words & { defaultValue?: string } = {}) =>
+    Type.String({ description, ...(defaultValue !== undefined && { default: defaultValue }), ...words }),
+  /** One of some words. */
+  choice: <const Values extends string[]>(values: [...Values], defaultValue: Values[number], words: Words = {}) =>
+    Type.Enum(values, { default: defaultValue, example: defaultValue, ...words }),
+}
+
+/** What every process reads. */
+export const serviceSettings = {
+  NODE_ENV: settings.choice(['development', 'test', 'production'], 'development'),
+  LOG_LEVEL: settings.choice(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info'),
+  /** Readable lines for people, JSON in production. */
+  LOG_FORMAT: Type.Enum(['json', 'pretty'], {
+    example: 'json',
+    default: (env: NodeJS.ProcessEnv) => (env.NODE_ENV === 'production' ? 'json' : 'pretty'),
+  }),
+  HOST: settings.text('the address to listen on', { defaultValue: '127.0.0.1' }),
+  PORT: settings.port(),
+  /** How long stopping may take before the process ends anyway, in ms. */
+  SHUTDOWN_TIMEOUT_MS: integer(10_000, { min: 100, max: 600_000 }),
+}
+
+/** What every service with a database reads besides. */
+export const dataSettings = {
+  DATABASE_URL: settings.url("the service's own database, with its role and password", {
+    protocols: ['postgres', 'postgresql'],
+    example: 'postgres://order:password@127.0.0.1:54320/order',
+  }),
+  DATABASE_POOL_SIZE: integer(10, { min: 1, max: 200 }),
+  KAFKA_BROKERS: settings.list('Kafka brokers as host:port, separated by commas', {
+    pattern: '^[^\\s:]+:\\d{1,5}$|^\\[[0-9a-fA-F:]+\\]:\\d{1,5}$',
+    example: '127.0.0.1:9092',
+  }),
+  /** Put before every topic and group, so that several shops or tests share one Kafka. */
+  KAFKA_TOPIC_PREFIX: settings.text('a prefix for topic and group names', { defaultValue: '' }),
+}

@@ -1,0 +1,50 @@
+import pg from 'pg'
+
+/** SQLSTATE classes and codes that say "not now" and nothing about the statement itself. */
+const unavailableStates = [
+  '08', // connection exceptions
+  '40', // serialisation failures and deadlocks
+  '53', // insufficient resources
+  '57', // operator intervention, shutdown, statement timeout
+  '58', // system errors outside Postgres
+  '25P03', // idle in transaction too long: this process was stopped for a while
+  '25006', // read-only: a failover is under way
+  '55P03', // lock timeout
+]
+
+const networkCodes = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOENT', // the server's unix socket is not there
+])
+
+/** What pg says in plain errors, without a code, when a connection goes away or cannot be had. */
+const connectionMessages =
+  /^(Connection terminated|Connection ended|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed|Cannot use a pool after|Query read timeout)/
+
+/**
+ * True when an error says that the database cannot serve just now (connection, shutdown, deadlock, serialisation,
+ * timeout), so that the same work may succeed later; false for errors that the work itself causes.
+ */
+export function isUnavailable(error: unknown): boolean {
+  if (error instanceof AggregateError) return error.errors.some(isUnavailable)
+  if (error instanceof pg.DatabaseError) return unavailableStates.some((state) => error.code?.startsWith(state))
+  if (!(error instanceof Error)) return false
+  const code = (error as NodeJS.ErrnoException).code
+  return (code !== undefined && networkCodes.has(code)) || connectionMessages.test(error.message)
+}
+
+/** True when a statement broke a unique constraint (the named one, if a name is given). */
+export function isUniqueViolation(error: unknown, constraint?: string): boolean {
+  return (
+    error instanceof pg.DatabaseError &&
+    error.code === '23505' &&
+    (constraint === undefined || error.constraint === constraint)
+  )
+}

@@ -1,0 +1,44 @@
+import pg from 'pg'
+import { columnTypes } from './database.ts'
+
+/** One connection of its own, outside the pool: for session locks that must end with their holder. */
+export interface Session {
+  /** Runs one statement; throws when the connection is gone. */
+  query<Row>(text: string, values?: unknown[]): Promise<Row[]>
+  /** Aborted once the connection is gone, for whatever reason. */
+  readonly ended: AbortSignal
+  close(): Promise<void>
+}
+
+/**
+ * Opens a {@link Session}. Throws when the server cannot be reached.
+ * @param settings session settings by name, such as `idle_session_timeout`; times in ms.
+ */
+export async function openSession(
+  url: string,
+  applicationName: string,
+  settings: Record<string, number | string>,
+): Promise<Session> {
+  const client = new pg.Client({
+    connectionString: url,
+    application_name: applicationName,
+    connectionTimeoutMillis: 3_000,
+    query_timeout: 15_000,
+    keepAlive: true,
+    types: columnTypes,
+  })
+  const ended = new AbortController()
+  client.on('error', (error) => ended.abort(error))
+  client.on('end', () => ended.abort(new Error('Connection ended')))
+  await client.connect()
+  const names = Object.keys(settings)
+  await client.query(
+    `select ${names.map((_, i) => `set_config($${2 * i + 1}, $${2 * i + 2}, false)`).join(', ')}`,
+    names.flatMap((name) => [name, String(settings[name])]),
+  )
+  return {
+    query: async (text, values) => (await client.query(text, values)).rows,
+    ended: ended.signal,
+    close: () => client.end(),
+  }
+}

@@ -1,0 +1,477 @@
+import { describe, expect, test } from '@jest/globals'
+import fc from 'fast-check'
+import { arbitraryEvent, arbitraryOf } from './arbitrary.ts'
+import { createCodec, type LockEntry } from './codec.ts'
+import {
+  DecodeError,
+  decode,
+  EncodeError,
+  type EventName,
+  type EventTypes,
+  encode,
+  maxMessageBytes,
+  newEventId,
+  registry,
+  schemaEvents,
+  topics,
+} from './index.ts'
+import { normalise, parseSchema } from './schema.ts'
+
+type Data = Record<string, unknown>
+
+const uuid = { type: 'string', logicalType: 'uuid' }
+const time = { type: 'long', logicalType: 'timestamp-millis' }
+
+/** One row of a lock, for a record `test.Thing` with these fields. */
+const row = (id: number, version: number, fields: unknown[], name = 'Thing'): LockEntry => ({
+  id,
+  version,
+  subject: `test.${name}`,
+  fingerprint: '',
+  schema: normalise(parseSchema({ type: 'record', name, namespace: 'test', fields })),
+})
+
+const codecOf = (...fields: unknown[]) => createCodec<{ Thing: Data }>([row(7, 1, fields)])
+
+/** The wire format around a payload for schema 7. */
+const message = (...payload: number[]) => Buffer.from([0, 0, 0, 0, 7, ...payload])
+
+/** Keeps the error of `act`, so that more than its message can be looked at. */
+function errorOf(act: () => unknown): unknown {
+  try {
+    act()
+  } catch (error) {
+    return error
+  }
+  throw new Error('nothing was thrown')
+}
+
+const order: EventTypes['OrderPlaced'] = {
+  orderId: newEventId(),
+  userId: newEventId(),
+  lines: [
+    { sku: 'cup', quantity: 2, unitPrice: { amount: 1250n, currency: 'EUR' } },
+    { sku: 'pot', quantity: 1, unitPrice: { amount: 4999n, currency: 'EUR' } },
+  ],
+  total: { amount: 7499n, currency: 'EUR' },
+  placedAt: new Date('2025-03-01T10:00:00.123Z'),
+  reservationDeadline: new Date('2025-03-01T10:15:00.123Z'),
+}
+
+const everyKind = [
+  { name: 'flag', type: 'boolean' },
+  { name: 'count', type: 'int' },
+  { name: 'big', type: 'long' },
+  { name: 'small', type: 'float' },
+  { name: 'wide', type: 'double' },
+  { name: 'text', type: 'string' },
+  { name: 'raw', type: 'bytes' },
+  { name: 'id', type: uuid },
+  { name: 'at', type: time },
+  { name: 'hash', type: { type: 'fixed', name: 'Hash', size: 3 } },
+  { name: 'color', type: { type: 'enum', name: 'Color', symbols: ['red', 'green'] } },
+  { name: 'list', type: { type: 'array', items: ['null', 'long'] } },
+  {
+    name: 'map',
+    type: { type: 'map', values: { type: 'record', name: 'Inner', fields: [{ name: 'x', type: 'int' }] } },
+  },
+  { name: 'maybeBig', type: ['null', 'long'], default: null },
+  { name: 'maybeAt', type: ['null', time], default: null },
+  { name: 'maybeId', type: ['null', uuid] },
+  { name: 'maybeText', type: ['null', 'string'] },
+  { name: 'maybeColor', type: ['null', 'Color'] },
+  { name: 'maybeInner', type: ['null', 'Inner'] },
+  { name: 'maybeList', type: ['null', { type: 'array', items: 'Inner' }] },
+]
+
+describe('what is written is read', () => {
+  test.each(topics.flatMap(({ events }) => events))('%s', (event: EventName) => {
+    fc.assert(
+      fc.property(arbitraryEvent(event), (data) => {
+        const bytes = encode(event, data)
+        const { schemaId, ...decoded } = decode(bytes)
+        expect(decoded).toEqual({ event, data })
+        expect(registry.find(({ id }) => id === schemaId)?.subject).toMatch(new RegExp(`\\.${event}$`))
+        expect(bytes.readUInt32BE(1)).toBe(schemaId)
+      }),
+    )
+  })
+
+  test('every kind of value, and each of them or null', () => {
+    const codec = codecOf(...everyKind)
+    fc.assert(
+      fc.property(arbitraryOf(parseSchema(row(7, 1, everyKind).schema)), (data) => {
+        expect(codec.decode(codec.encode('Thing', data as Data)).data).toEqual(data)
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+  test('longs and times at their limits, also where null is allowed', () => {
+    const codec = codecOf(
+      { name: 'big', type: 'long' },
+      { name: 'maybeBig', type: ['null', 'long'] },
+      { name: 'maybeAt', type: ['null', time] },
+    )
+    const edges = [
+      0n,
+      1n,
+      -1n,
+      63n,
+      64n,
+      -64n,
+      -65n,
+      2n ** 51n,
+      -(2n ** 51n),
+      2n ** 53n + 1n,
+      2n ** 63n - 1n,
+      -(2n ** 63n),
+    ]
+    for (const big of edges.flatMap((edge) => [edge - 1n, edge, edge + 1n]).filter((n) => BigInt.asIntN(64, n) === n)) {
+      for (const maybeAt of [null, new Date(0), new Date(8.64e15), new Date(-8.64e15)]) {
+        const data = { big, maybeBig: big, maybeAt }
+        expect(codec.decode(codec.encode('Thing', data)).data).toEqual(data)
+      }
+    }
+  })
+
+  test('longs have the bytes of the Avro specification', () => {
+    const codec = codecOf({ name: 'n', type: 'long' })
+    const bytesOf = (n: bigint) => codec.encode('Thing', { n }).subarray(5).toString('hex')
+    expect([0n, -1n, 1n, -2n, 2n, -64n, 64n].map(bytesOf)).toEqual(['00', '01', '02', '03', '04', '7f', '8001'])
+    expect(bytesOf(2n ** 63n - 1n)).toBe('feffffffffffffffff01')
+    expect(bytesOf(-(2n ** 63n))).toBe('ffffffffffffffffff01')
+  })
+
+  test('events longer than the buffer they are written in', () => {
+    const lines = order.lines.concat(
+      Array.from({ length: 5_000 }, (_, n) => ({ ...order.lines[0], sku: `sku-${n}`, quantity: n }) as never),
+    )
+    const data = { ...order, lines }
+    expect(decode(encode('OrderPlaced', data)).data).toEqual(data)
+    expect(decode(encode('OrderPlaced', order)).data).toEqual(order)
+  })
+
+  test('a plain Uint8Array that is a part of a larger buffer', () => {
+    const bytes = encode('OrderPlaced', order)
+    const around = new Uint8Array(bytes.length + 20)
+    around.set(bytes, 10)
+    expect(decode(around.subarray(10, 10 + bytes.length)).data).toEqual(order)
+  })
+})
+
+describe('what does not fit is refused where it is written, with its path', () => {
+  const line = order.lines[0] as EventTypes['OrderPlaced']['lines'][0]
+  const cases: [path: string, change: Data][] = [
+    ['colour', { colour: 'red' }],
+    ['constructor', { constructor: 1 }],
+    ['total.tax', { total: { ...order.total, tax: 1n } }],
+    ['lines[1].discount', { lines: [line, { ...line, discount: 1 }] }],
+    ['lines[0].unitPrice.net', { lines: [{ ...line, unitPrice: { ...line.unitPrice, net: true } }] }],
+    ['lines', { lines: { 0: line } }],
+    ['lines[0]', { lines: [null] }],
+    ['lines[1]', { lines: [line, undefined] }],
+    ['lines[0].quantity', { lines: [{ ...line, quantity: 2 ** 31 }] }],
+    ['lines[0].quantity', { lines: [{ ...line, quantity: 1.5 }] }],
+    ['lines[0].quantity', { lines: [{ ...line, quantity: '1' }] }],
+    ['lines[0].quantity', { lines: [{ ...line, quantity: Number.NaN }] }],
+    ['lines[0].quantity', { lines: [{ ...line, quantity: 1n }] }],
+    ['total.amount', { total: { amount: 2n ** 63n, currency: 'EUR' } }],
+    ['total.amount', { total: { amount: -(2n ** 63n) - 1n, currency: 'EUR' } }],
+    ['total.amount', { total: { amount: 12, currency: 'EUR' } }],
+    ['total.currency', { total: { amount: 12n } }],
+    ['total', { total: null }],
+    ['orderId', { orderId: 'no-uuid' }],
+    ['orderId', { orderId: `${order.orderId}\n` }],
+    ['userId', { userId: undefined }],
+    ['placedAt', { placedAt: new Date(Number.NaN) }],
+    ['placedAt', { placedAt: '2025-03-01T10:00:00Z' }],
+    ['placedAt', { placedAt: 1740823200000 }],
+    ['lines[0].sku', { lines: [{ ...line, sku: '\ud83d' }] }],
+  ]
+  test.each(cases)('%s', (path, change) => {
+    const error = errorOf(() => encode('OrderPlaced', { ...order, ...change } as never))
+    expect(error).toBeInstanceOf(EncodeError)
+    expect(error).toMatchObject({ path, event: 'OrderPlaced', cause: undefined })
+  })
+
+  test.each([null, undefined, 1, 'x', [], new Date(), new Map()])('a value that is no object: %p', (data) => {
+    expect(() => encode('OrderPlaced', data as never)).toThrow(EncodeError)
+  })
+
+  test('the message names path and type and never the value', () => {
+    const act = () => encode('UserErased', { userId: 'ada@example.com', erasedAt: new Date() })
+    expect(act).toThrow('UserErased.userId must be a UUID, is a string')
+  })
+
+  test.each<[string, unknown]>([
+    ['color', 'constructor'],
+    ['color', ['red']],
+    ['maybeColor', 'toString'],
+    ['maybeBig', 1],
+    ['maybeBig', undefined],
+    ['maybeBig', 2n ** 63n],
+    ['maybeAt', new Date(Number.NaN)],
+    ['maybeAt', 5n],
+    ['maybeId', 'x'],
+    ['maybeInner', { x: 1, y: 2 }],
+    ['hash', Buffer.alloc(4)],
+    ['raw', 'text'],
+    ['map', JSON.parse('{"__proto__":{"x":1}}')],
+    ['list', [1n, undefined]],
+  ])('%s of every kind', (field, value) => {
+    const [good] = fc.sample(arbitraryOf(parseSchema(row(7, 1, everyKind).schema)), 1) as Data[]
+    const error = errorOf(() => codecOf(...everyKind).encode('Thing', { ...good, [field]: value }))
+    expect(error).toBeInstanceOf(EncodeError)
+    expect((error as EncodeError).path).toMatch(new RegExp(`^${field}`))
+  })
+
+  test('a key too much is refused in any event, wherever it is', () => {
+    const anyEvent = fc
+      .constantFrom(...topics.flatMap(({ events }) => events))
+      .chain((event) => arbitraryEvent(event).map((data) => ({ event, data })))
+    fc.assert(
+      fc.property(anyEvent, fc.string({ minLength: 1 }), fc.nat(), ({ event, data }, key, pick) => {
+        const objects = objectsIn(data)
+        const target = objects[pick % objects.length] as Data
+        fc.pre(!Object.hasOwn(target, key) && key !== '__proto__')
+        target[key] = 1
+        expect(() => encode(event, data)).toThrow(EncodeError)
+      }),
+    )
+  })
+
+  test('more than the longest message', () => {
+    const description = 'x'.repeat(maxMessageBytes)
+    const data = { sku: 'cup', name: 'Cup', description, price: order.total, version: 1 }
+    expect(() => encode('ProductListed', data)).toThrow(/more than 1048576/)
+    expect(decode(encode('ProductListed', { ...data, description: description.slice(100) })).event).toBe(
+      'ProductListed',
+    )
+  })
+})
+
+function objectsIn(value: unknown): Data[] {
+  if (Array.isArray(value)) return value.flatMap(objectsIn)
+  if (typeof value !== 'object' || value === null || value instanceof Date) return []
+  return [value as Data, ...Object.values(value).flatMap(objectsIn)]
+}
+
+describe('bytes that are no event', () => {
+  const whole = encode('OrderPlaced', order)
+
+  const reasonOf = (bytes: Uint8Array, read: (bytes: Uint8Array) => unknown = decode) => {
+    const error = errorOf(() => read(bytes))
+    if (!(error instanceof DecodeError)) throw error
+    return error.reason
+  }
+
+  test('cut off anywhere', () => {
+    for (let length = 0; length < whole.length; length++) expect(reasonOf(whole.subarray(0, length))).toBe('malformed')
+  })
+
+  test('with bytes after the end', () => {
+    expect(reasonOf(Buffer.concat([whole, Buffer.from([0])]))).toBe('malformed')
+  })
+
+  test('with another first byte', () => {
+    expect(reasonOf(Buffer.concat([Buffer.from([1]), whole.subarray(1)]))).toBe('malformed')
+  })
+
+  test('of an unknown schema', () => {
+    const bytes = Buffer.from(whole)
+    bytes.writeUInt32BE(4_000_000_000, 1)
+    expect(errorOf(() => decode(bytes))).toMatchObject({ reason: 'unknown-schema', schemaId: 4_000_000_000 })
+  })
+
+  test('longer than a message may be', () => {
+    expect(reasonOf(Buffer.concat([whole, Buffer.alloc(maxMessageBytes)]))).toBe('malformed')
+  })
+
+  const huge = [0xfe, 0xff, 0xff, 0xff, 0x0f] // 2^31 - 1
+  const hugest = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01] // -2^63
+  test.each<[string, unknown, number[]]>([
+    ['a string longer than the rest', 'string', [...huge, 65]],
+    ['a string of negative length', 'string', [1, 65]],
+    ['bytes longer than the rest', 'bytes', huge],
+    ['an array of too many items', { type: 'array', items: 'int' }, [...huge, 0, 0]],
+    ['an array of more items than bytes', { type: 'array', items: 'int' }, [8, 0, 0]],
+    ['an array of -2^63 items', { type: 'array', items: 'int' }, [...hugest, 2, 0]],
+    ['an array whose block has a wrong size', { type: 'array', items: 'int' }, [1, 4, 2, 0]],
+    ['an array whose block has a negative size', { type: 'array', items: 'int' }, [1, 1, 2, 0]],
+    ['an array without an end', { type: 'array', items: 'int' }, [2, 2]],
+    ['a map of too many entries', { type: 'map', values: 'int' }, [...huge, 0, 0]],
+    ['a map with the key __proto__', { type: 'map', values: 'int' }, [2, 18, ...Buffer.from('__proto__'), 2, 0]],
+    [
+      'the same with a long form of the length',
+      { type: 'map', values: 'int' },
+      [2, 0x92, 0, ...Buffer.from('__proto__'), 2, 0],
+    ],
+    ['a union branch that does not exist', ['null', 'int'], [4, 2]],
+    ['a negative union branch', ['null', 'int'], [1, 2]],
+    ['a symbol that does not exist', { type: 'enum', name: 'E', symbols: ['a'] }, [2]],
+    ['a negative symbol', { type: 'enum', name: 'E', symbols: ['a'] }, [1]],
+    ['an int of 33 bits', 'int', [0xff, 0xff, 0xff, 0xff, 0x1f]],
+    ['an int of six bytes', 'int', [0x80, 0x80, 0x80, 0x80, 0x80, 0]],
+    ['a long of 65 bits', 'long', [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]],
+    ['a long of eleven bytes', 'long', [...Array(10).fill(0x80), 0]],
+    ['a number without an end', 'long', [0x80]],
+    ['a boolean of 2', 'boolean', [2]],
+    ['half a double', 'double', [1, 2, 3, 4]],
+    ['a fixed cut off', { type: 'fixed', name: 'F', size: 3 }, [1, 2]],
+    ['text where a UUID belongs', uuid, [2, 65]],
+    ['a time out of range', time, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]],
+    [
+      'a time a little out of range',
+      time,
+      [...codecOf({ name: 'n', type: 'long' }).encode('Thing', { n: 8_640_000_000_000_001n }).subarray(5)],
+    ],
+  ])('%s', (_, type, payload) => {
+    expect(reasonOf(message(...payload), codecOf({ name: 'x', type }).decode)).toBe('malformed')
+  })
+
+  test('the longest array in the longest message is read, and what announces more is refused at once', () => {
+    const codec = codecOf({ name: 'x', type: { type: 'array', items: 'boolean' } })
+    const x = Array(maxMessageBytes - 9).fill(true)
+    expect(codec.decode(codec.encode('Thing', { x })).data.x).toHaveLength(x.length)
+    const started = process.memoryUsage.rss()
+    for (let n = 0; n < 1000; n++) reasonOf(message(...huge, 0, 0), codec.decode)
+    expect(process.memoryUsage.rss() - started).toBeLessThan(100 * 1024 * 1024)
+  })
+
+  test('blocks of several sizes, with and without a length, are read', () => {
+    const codec = codecOf({ name: 'x', type: { type: 'array', items: 'int' } })
+    expect(codec.decode(message(2, 2, 3, 4, 4, 6, 1, 2, 8, 0)).data).toEqual({ x: [1, 2, 3, 4] })
+  })
+
+  test('any bytes, and events with a byte changed, are read or refused with a DecodeError', () => {
+    const codec = codecOf(...everyKind)
+    const good = fc
+      .sample(arbitraryOf(parseSchema(row(7, 1, everyKind).schema)), 20)
+      .map((data) => codec.encode('Thing', data as Data))
+    const change = fc.tuple(fc.constantFrom(...good), fc.nat(), fc.nat(255))
+    const changed = change.map(([bytes, at, byte]) => {
+      const copy = Buffer.from(bytes)
+      copy[5 + (at % (copy.length - 5))] = byte
+      return copy
+    })
+    const random = fc.uint8Array({ maxLength: 200 }).map((payload) => message(...payload))
+    fc.assert(
+      fc.property(fc.oneof(changed, random), (bytes) => {
+        try {
+          codec.decode(bytes)
+        } catch (error) {
+          if (!(error instanceof DecodeError) || error.reason !== 'malformed') throw error
+        }
+      }),
+      { numRuns: 2000 },
+    )
+  })
+})
+
+describe('another version of the schema', () => {
+  const one = row(7, 1, [
+    { name: 'id', type: uuid },
+    { name: 'count', type: 'int' },
+    { name: 'old', type: { type: 'array', items: 'string' }, default: [] },
+    { name: 'at', type: ['null', time] },
+  ])
+  const two = row(9, 2, [
+    { name: 'id', type: uuid },
+    { name: 'count', type: 'long' },
+    { name: 'at', type: ['null', time] },
+    { name: 'note', type: ['null', 'string'], default: null },
+    { name: 'weight', type: 'long', default: 5 },
+  ])
+  const data = { id: newEventId(), count: 3, old: ['a', 'b'], at: new Date(1000) }
+  const written = createCodec<{ Thing: Data }>([one]).encode('Thing', data)
+  const read = { id: data.id, count: 3n, at: data.at, note: null, weight: 5n }
+
+  test('an older writer is read into the newest version, whatever the order of the rows', () => {
+    for (const lock of [
+      [one, two],
+      [two, one],
+    ]) {
+      const codec = createCodec<{ Thing: Data }>(lock)
+      expect(codec.decode(written)).toEqual({ event: 'Thing', schemaId: 7, data: read })
+      expect(codec.decode(written)).toEqual({ event: 'Thing', schemaId: 7, data: read })
+      expect(codec.encode('Thing', read).readUInt32BE(1)).toBe(9)
+    }
+  })
+
+  test('its bytes are bounded by the schema they were written with', () => {
+    const codec = createCodec<{ Thing: Data }>([one, two])
+    for (let length = 5; length < written.length; length++) {
+      expect(() => codec.decode(written.subarray(0, length))).toThrow(DecodeError)
+    }
+    expect(() => codec.decode(Buffer.concat([written, Buffer.from([0])]))).toThrow(DecodeError)
+  })
+
+  test('a newer writer is read once its schema was learned', () => {
+    const codec = createCodec<{ Thing: Data }>([{ ...two, id: 7, version: 1 }])
+    const newer = Buffer.from(written)
+    newer.writeUInt32BE(12, 1)
+    expect(errorOf(() => codec.decode(newer))).toMatchObject({ reason: 'unknown-schema', schemaId: 12 })
+    const learned = { schemaId: 12, subject: one.subject, schema: JSON.stringify(one.schema) }
+    codec.learn(learned)
+    codec.learn(learned)
+    expect(codec.decode(newer).data).toEqual(read)
+    expect(codec.encode('Thing', read).readUInt32BE(1)).toBe(7)
+  })
+
+  test('a known id cannot be learned to mean another schema', () => {
+    const codec = createCodec<{ Thing: Data }>([one])
+    const other = { schemaId: 7, subject: two.subject, schema: JSON.stringify(two.schema) }
+    expect(() => codec.learn(other)).toThrow('schema 7 is already test.Thing')
+    expect(codec.decode(written).data).toEqual(data)
+  })
+
+  test('a learned schema passes the same fences', () => {
+    const codec = createCodec<{ Thing: Data }>([one])
+    const schema = JSON.stringify({
+      type: 'record',
+      name: 'test.Thing',
+      fields: [{ name: 'x', type: { type: 'int', logicalType: 'date' } }],
+    })
+    expect(() => codec.learn({ schemaId: 8, subject: 'test.Thing', schema })).toThrow(
+      'logical type date is not registered',
+    )
+    expect(() => codec.learn({ schemaId: 8, subject: 'test.Other', schema: JSON.stringify(one.schema) })).toThrow(
+      'is named',
+    )
+  })
+
+  test('a writer that this reader cannot read may be readable later', () => {
+    const codec = createCodec<{ Thing: Data }>([one, row(9, 2, [{ name: 'added', type: 'int' }])])
+    expect(errorOf(() => codec.decode(written))).toMatchObject({ reason: 'unknown-schema', schemaId: 7 })
+  })
+
+  test.each([
+    ['text', 'string', uuid],
+    ['a UUID', uuid, 'string'],
+    ['a number', 'long', time],
+    ['an int', 'int', time],
+  ])('a logical type that was %s is not read', (_, before, after) => {
+    const codec = createCodec<{ Thing: Data }>([
+      row(7, 1, [{ name: 'x', type: before }]),
+      row(8, 2, [{ name: 'x', type: after }]),
+    ])
+    const value = before === uuid ? newEventId() : before === 'string' ? newEventId() : before === 'int' ? 1 : 1n
+    const bytes = createCodec<{ Thing: Data }>([row(7, 1, [{ name: 'x', type: before }])]).encode('Thing', { x: value })
+    expect(errorOf(() => codec.decode(bytes))).toMatchObject({ reason: 'unknown-schema' })
+  })
+
+  test('an enum reads a symbol that it does not know as its default', () => {
+    const color = (...symbols: string[]) => [
+      { name: 'x', type: { type: 'enum', name: 'Color', symbols, default: 'other' } },
+    ]
+    const codec = createCodec<{ Thing: Data }>([row(7, 1, color('other', 'red')), row(8, 2, color('other', 'blue'))])
+    expect(codec.decode(message(2)).data).toEqual({ x: 'other' })
+  })
+})
+
+test('the registry is told as events that encode themselves', () => {
+  expect(registry[0]).toMatchObject({ id: 100_001, subject: 'shopstream.schema.SchemaRegistered' })
+  for (const data of schemaEvents)
+    expect(decode(encode('SchemaRegistered', data))).toEqual({ event: 'SchemaRegistered', schemaId: 100_001, data })
+})

@@ -1,0 +1,212 @@
+import { type AvroType, compile, type Resolver, resolverOf } from './avro.ts'
+import { BoundsError, type Measure, measureOf } from './bounds.ts'
+import type { EventTypes } from './generated/events.ts'
+import { normalise, parseSchema, type RecordSchema, shortName } from './schema.ts'
+import { misfitOf, type Strict, strictOf } from './strict.ts'
+
+/** A row of `schemas/registry.lock.json`. */
+export interface LockEntry {
+  /** Id in the wire format, from 100001 up. */
+  readonly id: number
+  /** Full name of the record. */
+  readonly subject: string
+  /** From 1, per subject. */
+  readonly version: number
+  /** SHA-256, in hex, of `schema` as compact JSON. */
+  readonly fingerprint: string
+  /** The schema as `normalise` gives it. */
+  readonly schema: unknown
+}
+
+/** A value that does not fit its event. The message never tells the value itself, which may be personal data. */
+export class EncodeError extends Error {
+  readonly event: string
+  /** Where in the value, such as `lines[2].quantity`; empty for the value as a whole. */
+  readonly path: string
+
+  constructor(event: string, path: string, problem: string, cause?: unknown) {
+    super(`${event}${path && '.'}${path} ${problem}`, { cause })
+    this.name = 'EncodeError'
+    this.event = event
+    this.path = path
+  }
+}
+
+/**
+ * Bytes that cannot be read. `malformed`: no reader ever will. `unknown-schema`: the writer's schema is not known
+ * here, or newer than this build can read; it may be readable later.
+ */
+export class DecodeError extends Error {
+  readonly reason: 'malformed' | 'unknown-schema'
+  /** The id the bytes name, when they are long enough to name one. */
+  readonly schemaId?: number
+
+  constructor(reason: DecodeError['reason'], problem: string, schemaId?: number, cause?: unknown) {
+    super(problem, { cause })
+    this.name = 'DecodeError'
+    this.reason = reason
+    if (schemaId !== undefined) this.schemaId = schemaId
+  }
+}
+
+/** An event as it was read: `event` tells which type `data` has. */
+export type Decoded<E = EventTypes> = { [N in keyof E & string]: { event: N; schemaId: number; data: E[N] } }[keyof E &
+  string]
+
+export interface Codec<E = EventTypes> {
+  /**
+   * The bytes of an event in Confluent's wire format: byte 0, the schema's id in 4 bytes, Avro binary. Written with the
+   * newest schema of the event. Throws {@link EncodeError} when `data` is not exactly what that schema says.
+   */
+  encode<N extends keyof E & string>(event: N, data: E[N]): Buffer
+  /**
+   * Reads what {@link Codec.encode} wrote, here or in another version or language: the writer's schema is found by its
+   * id and resolved to this codec's newest of the same event. Throws {@link DecodeError}. Takes time and memory in
+   * proportion to the length of `bytes`, whatever they are.
+   */
+  decode(bytes: Uint8Array): Decoded<E>
+  /**
+   * Takes in a writer's schema that is not in the lock. It is used for reading only. Learning a schema again does
+   * nothing; throws when the id belongs to another schema, and `SchemaError` or what avsc throws when it is refused.
+   */
+  learn(schema: { schemaId: number; subject: string; schema: string }): void
+}
+
+/** The longest message that is read or written, in bytes. */
+export const maxMessageBytes = 1024 * 1024
+
+const headerBytes = 5
+
+interface Reader {
+  readonly id: number
+  readonly event: string
+  readonly schema: RecordSchema
+  readonly type: AvroType
+  readonly strict: Strict
+}
+
+interface Writer {
+  readonly subject: string
+  readonly text: string
+  readonly type: AvroType
+  readonly measure: Measure
+  /** Absent when the writer's schema is the reader's own. */
+  resolver?: Resolver
+}
+
+/**
+ * Builds a codec from the rows of a lock; the newest version of each subject is what it writes and reads into.
+ * Throws `SchemaError`, or what avsc throws, when a schema of the lock is refused.
+ */
+export function createCodec<E = EventTypes>(lock: readonly LockEntry[]): Codec<E> {
+  const writers = new Map<number, Writer>()
+  const readers = new Map<string, Reader>()
+  for (const { id, subject, schema } of lock.toSorted((one, other) => one.version - other.version)) {
+    const parsed = parseSchema(schema)
+    const writer = writerOf(subject, parsed)
+    writers.set(id, writer)
+    readers.set(subject, { id, event: shortName(subject), schema: parsed, type: writer.type, strict: strictOf(parsed) })
+  }
+  const readersByEvent = new Map([...readers.values()].map((reader) => [reader.event, reader]))
+
+  return {
+    encode(event, data) {
+      const reader = readersByEvent.get(event)
+      if (!reader) throw new EncodeError(event, '', 'is no event of the registry')
+      return write(reader, data)
+    },
+
+    decode(bytes) {
+      const { buffer, schemaId } = open(bytes)
+      const writer = writers.get(schemaId)
+      const reader = writer && readers.get(writer.subject)
+      if (!reader) throw new DecodeError('unknown-schema', `schema ${schemaId} is not known here`, schemaId)
+      return { event: reader.event, schemaId, data: read(buffer, schemaId, writer, reader) } as Decoded<E>
+    },
+
+    learn({ schemaId, subject, schema }) {
+      const parsed = parseSchema(JSON.parse(schema))
+      const writer = writerOf(subject, parsed)
+      const known = writers.get(schemaId)
+      if (known && (known.subject !== subject || known.text !== writer.text)) {
+        throw new Error(`schema ${schemaId} is already ${known.subject}, and not the same`)
+      }
+      if (!known) writers.set(schemaId, writer)
+    },
+  }
+}
+
+function writerOf(subject: string, schema: RecordSchema): Writer {
+  if (schema.name !== subject) throw new Error(`the schema of ${subject} is named ${schema.name}`)
+  return { subject, text: JSON.stringify(normalise(schema)), type: compile(schema), measure: measureOf(schema) }
+}
+
+/** Where messages are written before they are copied out: one allocation per message, of its exact size. */
+let scratch = Buffer.alloc(8 * 1024)
+
+function write({ id, event, schema, type, strict }: Reader, data: unknown): Buffer {
+  let length: number
+  try {
+    if (!strict(data)) throw new Error('not exactly what the schema declares')
+    length = writeTo(type, data)
+  } catch (cause) {
+    const misfit = misfitOf(schema, data)
+    // no cause beside a misfit: avsc's messages tell values
+    throw misfit
+      ? new EncodeError(event, misfit.path, misfit.problem)
+      : new EncodeError(event, '', 'cannot be written', cause)
+  }
+  if (length > maxMessageBytes) throw new EncodeError(event, '', `takes ${length} bytes, more than ${maxMessageBytes}`)
+  const bytes = Buffer.allocUnsafe(length)
+  scratch.copy(bytes, 0, 0, length)
+  bytes[0] = 0
+  bytes.writeUInt32BE(id, 1)
+  return bytes
+}
+
+/** Leaves the message in `scratch` and returns its length with the header. */
+function writeTo(type: AvroType, data: unknown): number {
+  const end = type.encode(data, scratch, headerBytes)
+  if (end >= 0) return end
+  const length = scratch.length - end // what avsc returns is the number of bytes that were lacking
+  if (length > maxMessageBytes) return length
+  scratch = Buffer.alloc(Math.min(maxMessageBytes, length * 2))
+  return type.encode(data, scratch, headerBytes)
+}
+
+/** Takes the envelope of the wire format apart. */
+function open(bytes: Uint8Array): { buffer: Buffer; schemaId: number } {
+  const { length } = bytes
+  if (length > maxMessageBytes) throw new DecodeError('malformed', `${length} bytes, more than ${maxMessageBytes}`)
+  if (length < headerBytes) throw new DecodeError('malformed', `${length} bytes are too few for an event`)
+  if (bytes[0] !== 0) throw new DecodeError('malformed', `starts with byte ${bytes[0]}, not 0`)
+  const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, length)
+  return { buffer, schemaId: buffer.readUInt32BE(1) }
+}
+
+function read(buffer: Buffer, schemaId: number, writer: Writer, reader: Reader): unknown {
+  const resolver = resolverFor(schemaId, writer, reader)
+  try {
+    const end = writer.measure(buffer, headerBytes)
+    if (end !== buffer.length) throw new BoundsError(`${buffer.length - end} bytes too many`)
+    return reader.type.decode(buffer, headerBytes, resolver).value
+  } catch (cause) {
+    const problem = cause instanceof Error ? cause.message : String(cause)
+    throw new DecodeError('malformed', `${reader.event} by schema ${schemaId}: ${problem}`, schemaId, cause)
+  }
+}
+
+function resolverFor(schemaId: number, writer: Writer, reader: Reader): Resolver | undefined {
+  if (writer.type === reader.type) return undefined
+  try {
+    writer.resolver ??= resolverOf(reader.type, writer.type)
+    return writer.resolver
+  } catch (cause) {
+    throw new DecodeError(
+      'unknown-schema',
+      `schema ${schemaId} of ${reader.event} cannot be read here`,
+      schemaId,
+      cause,
+    )
+  }
+}

@@ -1,0 +1,79 @@
+import { type Database, isUnavailable, type Migration, migrate } from '@shopstream/database'
+import { type Messaging, pause } from '@shopstream/messaging'
+import type { Logger } from '@shopstream/observability'
+import type { FastifyInstance } from 'fastify'
+import { errorsOf } from './errors.ts'
+import type { Service } from './run-service.ts'
+
+export interface DataServiceParts {
+  http: FastifyInstance
+  /** Where it listens. */
+  address: { host: string; port: number }
+  // biome-ignore lint/suspicious/noExplicitAny: any service's database
+  database: Database<any>
+  migrations: readonly Migration[]
+  messaging: Messaging
+  logger: Logger
+  /** What the service does besides, once its database is migrated: seeding, loops. Its result stops that again. */
+  begin?(): Promise<(() => Promise<void>) | undefined>
+}
+
+const errors = errorsOf({ starting: { status: 503, detail: 'The service is starting. Try again in a few seconds.' } })
+
+/**
+ * The life of a service with a database. It listens at once, so that probes get an answer while it waits for its
+ * database; then it migrates, begins, and connects to the broker in the background.
+ */
+export function dataService({
+  http,
+  address,
+  database,
+  migrations,
+  messaging,
+  logger,
+  begin,
+}: DataServiceParts): Service & { readonly http: FastifyInstance } {
+  const stopping = new AbortController()
+  let isMigrated = false
+  let end: (() => Promise<void>) | undefined
+
+  http.addHook('onRequest', async (request, reply) => {
+    if (isMigrated || !request.url.startsWith('/v1/')) return
+    reply.header('retry-after', '2')
+    throw errors.starting()
+  })
+
+  /** Runs `work` until the database lets it; other errors are thrown. */
+  async function whenAvailable<R>(work: () => Promise<R>): Promise<R | undefined> {
+    while (!stopping.signal.aborted) {
+      try {
+        return await work()
+      } catch (error) {
+        if (!isUnavailable(error)) throw error
+        logger.warn({ err: error }, 'waiting for the database')
+        await pause(500, stopping.signal)
+      }
+    }
+    return undefined
+  }
+
+  return {
+    http,
+    async start() {
+      await http.listen(address)
+      const applied = await whenAvailable(() => migrate(database, migrations))
+      if (applied?.length) logger.info({ applied }, 'the database is migrated')
+      if (begin) end = await whenAvailable(begin)
+      if (stopping.signal.aborted) return
+      isMigrated = true
+      messaging.start()
+    },
+    async stop() {
+      stopping.abort()
+      await http.close()
+      await end?.()
+      await messaging.stop()
+      await database.close()
+    },
+  }
+}

@@ -1,0 +1,89 @@
+import type { FastifyInstance } from 'fastify'
+import { fastify } from 'fastify'
+import type { TSchema } from 'typebox'
+import type { Route } from './routes.ts'
+import { closed, idempotencyKeyHeader, problemSchema } from './schemas.ts'
+
+export interface DocumentationOptions {
+  title: string
+  routes: readonly Route[]
+  /** Gives the OpenAPI document in place of one made from `routes`. */
+  document?: (() => Promise<object>) | undefined
+}
+
+/**
+ * Serves `/openapi.json` and `/docs`. Both come from an app of its own that is built when first asked for: the plugins
+ * and the second set of routes cost a start 100 ms and 6 MB, and most processes are never asked.
+ */
+export function serveDocumentation(app: FastifyInstance, options: DocumentationOptions): void {
+  let building: Promise<FastifyInstance> | undefined
+  const pages = () => {
+    building ??= buildPages(options)
+    return building
+  }
+  const document = options.document ?? (async () => (await pages()).swagger())
+  const schema = { hide: true }
+
+  for (const url of ['/openapi.json', '/docs/json']) app.get(url, { schema }, () => document())
+  for (const url of ['/docs', '/docs/*']) {
+    app.get(url, { schema }, async (request, reply) => {
+      const { routing } = await pages()
+      reply.hijack()
+      reply.raw.setHeader('x-request-id', request.id)
+      routing(request.raw, reply.raw)
+    })
+  }
+  app.addHook('onClose', async () => (await building)?.close())
+}
+
+async function buildPages({ title, routes }: DocumentationOptions): Promise<FastifyInstance> {
+  const [swagger, ui, helmet] = await Promise.all([
+    import('@fastify/swagger'),
+    import('@fastify/swagger-ui'),
+    import('@fastify/helmet'),
+  ])
+  const pages: FastifyInstance = fastify()
+  pages.setValidatorCompiler(() => () => true)
+  pages.setSerializerCompiler(() => JSON.stringify)
+  // Without `upgrade-insecure-requests`, which would make browsers ask for scripts by https where there is none.
+  await pages.register(helmet.default, {
+    contentSecurityPolicy: {
+      directives: { styleSrc: ["'self'", "'unsafe-inline'"], upgradeInsecureRequests: null },
+    },
+  })
+  await pages.register(swagger.default, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title, version: '1' },
+      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
+    },
+  })
+  for (const route of routes) {
+    pages.route({ method: route.method, url: route.url, schema: describe(route), handler: async () => ({}) })
+  }
+  await pages.register(ui.default, { routePrefix: '/docs', theme: { title } })
+  await pages.ready()
+  return pages
+}
+
+function describe({ method, summary, tag, access, schema }: Route) {
+  const { params, query, body, response } = schema
+  const answers = Object.entries(response as Record<string, TSchema>).map(([status, answer]) => [
+    status,
+    { description: status === '201' ? 'Created' : 'Done', ...answer },
+  ])
+  return {
+    summary: access === 'staff' ? `${summary} (staff)` : summary,
+    ...(tag && { tags: [tag] }),
+    ...(params && { params }),
+    ...(query && { querystring: query }),
+    ...(method === 'POST' && access !== 'anyone' && { headers: idempotencyKeyHeader }),
+    ...(body && { body: closed(body) }),
+    ...(access !== 'anyone' && { security: [{ token: [] }] }),
+    response: {
+      ...Object.fromEntries(answers),
+      '4xx': { description: 'Refused', content: { 'application/problem+json': { schema: problemSchema } } },
+      '5xx': { description: 'Not possible now', content: { 'application/problem+json': { schema: problemSchema } } },
+    },
+  }
+}

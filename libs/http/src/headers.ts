@@ -1,0 +1,21 @@
+import { randomUUID } from 'node:crypto'
+import type { IncomingHttpHeaders } from 'node:http'
+
+/** Ids come from outside into logs and answers, so only harmless ones are taken over. */
+const requestId = /^[A-Za-z0-9._:-]{1,128}$/
+
+/** The incoming `X-Request-Id` if it is a valid one, else a new UUID. */
+export function requestIdOf(headers: IncomingHttpHeaders): string {
+  const id = headers['x-request-id']
+  return typeof id === 'string' && requestId.test(id) ? id : randomUUID()
+}
+
+/**
+ * Seconds of `Prefer: wait=N` (RFC 7240, section 4.3) if N is 1 to 30; undefined otherwise, as the RFC wants
+ * preferences that cannot be honoured ignored.
+ */
+export function waitSecondsOf(headers: IncomingHttpHeaders): number | undefined {
+  const prefer = [headers.prefer ?? []].flat().join(',')
+  const seconds = Number(/(?:^|[,;])\s*wait\s*=\s*"?(\d{1,2})"?\s*(?=$|[,;])/i.exec(prefer)?.[1])
+  return seconds >= 1 && seconds <= 30 ? seconds : undefined
+}

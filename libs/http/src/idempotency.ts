@@ -1,0 +1,129 @@
+import { createHash } from 'node:crypto'
+import { isNativeError } from 'node:util/types'
+import { type Database, sql, type Transaction } from '@shopstream/database'
+import type { Logger } from '@shopstream/observability'
+import { errors } from './errors.ts'
+import type { Reply } from './routes.ts'
+
+/** Answers are kept this long; older ones count as absent. */
+const keptFor = sql.raw("interval '24 hours'")
+const cleanEveryMs = 60_000
+/** Rows of one delete: it must not hold locks or fill the log for long. */
+const cleanBatch = 500
+
+/** What a repeated request is recognised by. */
+export interface IdempotentRequest {
+  userId: string
+  key: string
+  hash: Buffer
+}
+
+interface KeptAnswer {
+  hash: Buffer
+  status: number
+  headers: Record<string, string>
+  body: unknown
+}
+
+/** SHA-256 over what makes requests the same: method, path, and the body whatever the order of its fields. */
+export function hashRequest(method: string, url: string, body: unknown): Buffer {
+  return createHash('sha256')
+    .update(`${method} ${url}\n${canonical(body)}`)
+    .digest()
+}
+
+function canonical(body: unknown): string | undefined {
+  return JSON.stringify(body, (_, value) =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : value,
+  )
+}
+
+/**
+ * Runs `work` within `tx` unless the same request was answered before; keeps the answer in the same transaction.
+ * The key is inserted first: a concurrent request with the same key waits on it until this transaction ends.
+ */
+export async function answerOnce(
+  tx: Transaction,
+  request: IdempotentRequest,
+  work: (tx: Transaction) => Promise<Reply>,
+): Promise<Reply> {
+  if (!(await claim(tx, request))) return replay(tx, request)
+  const reply = await work(tx)
+  await keep(tx, request, reply)
+  return reply
+}
+
+/** True when the key is this request's now; false when an answer is kept under it. */
+async function claim(tx: Transaction, { userId, key, hash }: IdempotentRequest): Promise<boolean> {
+  try {
+    const { rows } = await sql`
+      insert into idempotency_key as kept (user_id, key, request_hash) values (${userId}, ${key}, ${hash})
+      on conflict (user_id, key) do update
+        set request_hash = excluded.request_hash, status = null, headers = null, body = null, created_at = now()
+        where kept.created_at < now() - ${keptFor}
+      returning true
+    `.execute(tx)
+    return rows.length > 0
+  } catch (error) {
+    if (isLockTimeout(error)) throw errors['request-in-progress']()
+    throw error
+  }
+}
+
+const isLockTimeout = (error: unknown) => isNativeError(error) && 'code' in error && error.code === '55P03'
+
+async function replay(tx: Transaction, { userId, key, hash }: IdempotentRequest): Promise<Reply> {
+  const { rows } = await sql<KeptAnswer>`
+    select request_hash "hash", status, headers, body from idempotency_key where user_id = ${userId} and key = ${key}
+  `.execute(tx)
+  const [kept] = rows
+  // Gone again between two statements: it was cleaned up, or its user was erased.
+  if (!kept) throw errors['request-in-progress']()
+  if (!kept.hash.equals(hash)) throw errors['idempotency-key-reused']()
+  return { status: kept.status, headers: kept.headers, body: kept.body, replayed: true }
+}
+
+/** Keeps an answer for the request; also replaces an earlier one. `on` is a transaction or the database's `query`. */
+export async function keep(
+  // biome-ignore lint/suspicious/noExplicitAny: any service's database
+  on: Transaction | Database<any>['query'],
+  { userId, key, hash }: IdempotentRequest,
+  { status, headers = {}, body }: Reply,
+): Promise<void> {
+  await sql`
+    update idempotency_key
+    set status = ${status}, headers = ${JSON.stringify(headers)}::jsonb, body = ${JSON.stringify(body ?? null)}::jsonb
+    where user_id = ${userId} and key = ${key} and request_hash = ${hash}
+  `.execute(on)
+}
+
+/** Deletes old answers every minute until the returned function is called. */
+// biome-ignore lint/suspicious/noExplicitAny: any service's database
+export function cleanRegularly(database: Database<any>, logger: Logger): () => Promise<void> {
+  let cleaning: Promise<void> = Promise.resolve()
+  const timer = setInterval(() => {
+    cleaning = cleaning
+      .then(() => clean(database))
+      .catch((error) => logger.warn({ err: error }, 'old idempotency keys are deleted later'))
+  }, cleanEveryMs)
+  timer.unref()
+  return () => {
+    clearInterval(timer)
+    return cleaning
+  }
+}
+
+/** Deletes answers that are too old, in small steps; returns when none is left. */
+// biome-ignore lint/suspicious/noExplicitAny: any service's database
+export async function clean(database: Database<any>): Promise<void> {
+  for (let deleted = cleanBatch; deleted === cleanBatch; ) {
+    const result = await sql`
+      delete from idempotency_key where (user_id, key) in (
+        select user_id, key from idempotency_key where created_at < now() - ${keptFor}
+        order by created_at limit ${cleanBatch} for update skip locked)
+    `.execute(database.query)
+    deleted = Number(result.numAffectedRows ?? 0)
+  }
+}

@@ -1,0 +1,119 @@
+import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { errors, type FieldError, ShopError } from './errors.ts'
+import { InvalidParts } from './schemas.ts'
+
+/** RFC 9457, with the extensions `code`, `requestId` and `errors`. */
+interface Problem {
+  type: 'about:blank'
+  title: string
+  status: number
+  code: string
+  detail: string
+  instance: string
+  requestId: string
+  errors?: FieldError[]
+}
+
+/** Seconds after which a client may try again when something was away. */
+const retryAfterSeconds = '2'
+
+/** More than this of a body that is refused is not read for the sake of a clean answer; in bytes. */
+const drainLimit = 16 * 1024 * 1024
+const drainMs = 5_000
+
+/** Which refusal an error of fastify is. */
+const refusals: Record<string, keyof typeof errors> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: 'body-too-large',
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
+  FST_ERR_CTP_INVALID_JSON_BODY: 'malformed-json',
+  FST_ERR_CTP_EMPTY_JSON_BODY: 'malformed-json',
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'malformed-request',
+  FST_ERR_BAD_URL: 'malformed-request',
+  FST_ERR_MAX_PARAM_LENGTH: 'malformed-request',
+  FST_ERR_ASYNC_CONSTRAINT: 'malformed-request',
+}
+
+/** Maps every error of an app to problem+json; what is unexpected is logged once, here. */
+export function mapErrors(app: FastifyInstance, isUnavailable: (error: unknown) => boolean): void {
+  app.setErrorHandler(async (error: FastifyError, request, reply) => {
+    if (request.raw.destroyed && !request.raw.complete) return reply.hijack() // the client has gone while sending
+    const refusal = refusalOf(error, isUnavailable)
+    if (refusal.code === 'internal-error') request.log.error({ err: error }, 'a request failed unexpectedly')
+    if (refusal.code === 'database-unavailable') request.log.warn({ err: error }, 'a request failed for the database')
+    if (refusal.status === 413) await drain(request, reply)
+    return sendProblem(reply, refusal)
+  })
+}
+
+function refusalOf(error: FastifyError, isUnavailable: (error: unknown) => boolean): ShopError {
+  if (error instanceof ShopError) return error
+  if (error instanceof InvalidParts) return errors['invalid-request'](undefined, error.fields)
+  const known = refusals[error.code]
+  if (known) return errors[known]()
+  if (isUnavailable(error)) return errors['database-unavailable']()
+  if (error.code?.startsWith('FST_ERR_CTP_')) return errors['malformed-request']()
+  return errors['internal-error']()
+}
+
+/** Answers with a problem. */
+export function sendProblem(reply: FastifyReply, error: ShopError): FastifyReply {
+  const { status } = error
+  if (status === 401) reply.header('www-authenticate', 'Bearer')
+  if (status === 503 || status === 429) reply.header('retry-after', retryAfterSeconds)
+  return reply
+    .code(status)
+    .type('application/problem+json')
+    .serializer((problem: unknown) => JSON.stringify(problem))
+    .send(problemOf(error, pathOf(reply.request.url), reply.request.id))
+}
+
+/** The query is left out: it may hold what should not be repeated. */
+const pathOf = (url: string) => url.split('?', 1)[0] ?? url
+
+function problemOf({ status, code, message, fields }: ShopError, instance: string, requestId: string): Problem {
+  const title = STATUS_CODES[status] ?? 'Error'
+  const problem: Problem = { type: 'about:blank', title, status, code, detail: message, instance, requestId }
+  return fields ? { ...problem, errors: fields } : problem
+}
+
+/**
+ * Reads the rest of a body that is too large, within limits. A connection that is closed while the client still sends
+ * is reset, and many clients then show the reset instead of the answer.
+ */
+async function drain({ raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
+  if (raw.complete) return
+  const done = Promise.withResolvers<void>()
+  const timer = setTimeout(done.resolve, drainMs)
+  let left = drainLimit
+  raw.on('data', (chunk: Buffer) => {
+    left -= chunk.length
+    if (left < 0) done.resolve()
+  })
+  raw.once('close', done.resolve).once('end', done.resolve).resume()
+  await done.promise
+  clearTimeout(timer)
+  if (raw.complete) reply.removeHeader('connection')
+  else reply.header('connection', 'close')
+}
+
+const clientErrors: Record<string, keyof typeof errors> = {
+  ERR_HTTP_REQUEST_TIMEOUT: 'request-timeout',
+  HPE_HEADER_OVERFLOW: 'headers-too-large',
+}
+
+/** Answers what is not even HTTP, or came too slowly. */
+export function refuseConnection(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const refusal = errors[clientErrors[error.code ?? ''] ?? 'malformed-request']()
+  const problem = problemOf(refusal, '/', '')
+  const body = JSON.stringify(problem)
+  socket.end(
+    `HTTP/1.1 ${refusal.status} ${problem.title}\r\nContent-Type: application/problem+json\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  )
+}

@@ -1,0 +1,75 @@
+import { ConfigError, readConfig, type Static, type serviceSettings, type TObject } from '@shopstream/config'
+import { createLogger, type Logger } from '@shopstream/observability'
+
+/** What `main.ts` runs. */
+export interface Service {
+  /** Resolves when requests are taken. Throws when that will never be so. */
+  start(): Promise<void>
+  /** Finishes what is in hand and closes everything. */
+  stop(): Promise<void>
+}
+
+export interface ServiceOptions<S extends TObject> {
+  name: string
+  /** The schema of its environment; holds `serviceSettings`. */
+  config: S
+  build(config: Readonly<Static<S>>, logger: Logger): Promise<Service>
+}
+
+type ServiceConfig = Static<TObject<typeof serviceSettings>>
+
+/**
+ * A process's life: reads its environment (everything that is wrong is printed, exit code 1, before anything starts),
+ * builds and starts the service, stops it on SIGTERM and SIGINT within SHUTDOWN_TIMEOUT_MS (exit code 0, else 1).
+ * An error that nobody handled is logged and ends the process (exit code 1), so that it is started anew.
+ */
+export async function runService<S extends TObject<typeof serviceSettings>>({
+  name,
+  config: schema,
+  build,
+}: ServiceOptions<S>): Promise<void> {
+  const config = configOrExit(name, schema)
+  const { LOG_LEVEL, LOG_FORMAT, SHUTDOWN_TIMEOUT_MS } = config as unknown as ServiceConfig
+  const logger = createLogger({ service: name, level: LOG_LEVEL, format: LOG_FORMAT })
+  const fail = (message: string) => (error: unknown) => {
+    try {
+      logger.fatal({ err: error }, message)
+    } finally {
+      process.exit(1)
+    }
+  }
+  process.on('uncaughtException', fail('an error that nobody handled'))
+  process.on('unhandledRejection', fail('a rejection that nobody handled'))
+
+  let service: Service | undefined
+  let isStopping = false
+  const stop = (signal: NodeJS.Signals) => {
+    if (isStopping) process.exit(1) // asked twice
+    isStopping = true
+    logger.info({ signal }, 'stopping')
+    setTimeout(() => fail(`not stopped after ${SHUTDOWN_TIMEOUT_MS} ms`)(undefined), SHUTDOWN_TIMEOUT_MS).unref()
+    Promise.resolve(service?.stop()).then(() => {
+      logger.info('stopped')
+      process.exit(0)
+    }, fail('failed while stopping'))
+  }
+  process.on('SIGTERM', stop)
+  process.on('SIGINT', stop)
+
+  try {
+    service = await build(config, logger)
+    if (!isStopping) await service.start()
+  } catch (error) {
+    if (!isStopping) fail('cannot start')(error)
+  }
+}
+
+function configOrExit<S extends TObject>(name: string, schema: S): Readonly<Static<S>> {
+  try {
+    return readConfig(schema)
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    process.stderr.write(`${name} cannot start. ${error.message}\n`)
+    process.exit(1)
+  }
+}

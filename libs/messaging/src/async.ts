@@ -1,0 +1,37 @@
+import { setTimeout as delay } from 'node:timers/promises'
+
+/** Waits `ms` milliseconds, or until `signal` is aborted, whichever is first. Never throws. */
+export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  await delay(ms, undefined, signal ? { signal } : {}).catch(() => undefined)
+}
+
+/** The promise's outcome, or an error that names `what` after `ms` milliseconds. */
+export async function withTimeLimit<T>(promise: Promise<T>, ms: number, what: string): Promise<T> {
+  const limit = Promise.withResolvers<never>()
+  const timer = setTimeout(() => limit.reject(new Error(`${what} took longer than ${ms} ms`)), ms)
+  try {
+    return await Promise.race([promise, limit.promise])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** A wait that ends after `ms` milliseconds, when woken, or when `signal` is aborted; a wake-up in between is not missed. */
+export function createAlarm(signal: AbortSignal): { wake(): void; wait(ms: number): Promise<void> } {
+  let woken = false
+  let ring: AbortController | undefined
+  return {
+    wake() {
+      woken = true
+      ring?.abort()
+    },
+    async wait(ms) {
+      if (!woken && !signal.aborted) {
+        ring = new AbortController()
+        await pause(ms, AbortSignal.any([signal, ring.signal]))
+        ring = undefined
+      }
+      woken = false
+    },
+  }
+}

@@ -1,0 +1,71 @@
+import type { Topic } from '@shopstream/events'
+
+/** Header values as they are on the wire; names are case sensitive. */
+export type WireHeaders = Record<string, string | Buffer>
+
+/** A message as a broker delivers it. */
+export interface IncomingMessage {
+  topic: string
+  partition: number
+  offset: bigint
+  key: string | null
+  value: Buffer | null
+  headers: WireHeaders
+}
+
+/** Messages of one partition, in order. */
+export interface IncomingBatch {
+  topic: string
+  partition: number
+  messages: IncomingMessage[]
+  /** Tells the group that this member lives. Throws when the partition is no longer this member's. */
+  heartbeat(): Promise<void>
+  /** True when the rest of the batch must not be handled: the consumer stops or the partition has moved. */
+  isStale(): boolean
+  /** Everything up to this message is done; is committed to the group soon after. */
+  resolve(message: IncomingMessage): void
+}
+
+export interface OutgoingMessage {
+  topic: string
+  partition: number
+  key: string | null
+  value: Buffer | null
+  headers: WireHeaders
+}
+
+/** Where a group stands in one partition: `end` is the offset of the next message to be written, `done` the next to be handled. */
+export interface PartitionPosition {
+  topic: string
+  partition: number
+  start: bigint
+  end: bigint
+  done: bigint
+}
+
+/** The broker refuses these messages for good; sending them again is of no use. */
+export class MessageRefused extends Error {}
+
+/** What messaging needs of a broker. Topic and group names are without the deployment's prefix on this side. */
+export interface Bus {
+  /**
+   * Sends messages in order, each to its partition, and waits until all in-sync replicas have them.
+   * Returns the messages that are certainly stored; the others may or may not be.
+   * Throws {@link MessageRefused} when the broker will never take one of them, anything else when it cannot now.
+   */
+  publish(messages: readonly OutgoingMessage[]): Promise<OutgoingMessage[]>
+  /** Consumes until closed, whatever happens to broker and network; `handle` must not throw for a message's sake. */
+  consume(options: { group: string; topics: string[]; handle(batch: IncomingBatch): Promise<void> }): Consumer
+  /** Where `group` stands in all partitions of `topics`. Throws when the broker cannot be asked. */
+  positions(group: string, topics: string[]): Promise<PartitionPosition[]>
+  /** Creates the topics that are missing, and sets the settings of those that are there. */
+  ensureTopics(topics: readonly Topic[]): Promise<string[]>
+  /** Throws with the reason when the broker has not answered lately. */
+  check(): void
+  close(): Promise<void>
+}
+
+export interface Consumer {
+  /** Finishes the chunk in hand, leaves the group. */
+  close(): Promise<void>
+}

@@ -1,0 +1,231 @@
+import { type Database, isUnavailable, signal, type Transaction } from '@shopstream/database'
+import { Counter, childOf, type Logger, parseTraceparent, type Registry, runInTrace } from '@shopstream/observability'
+import { pause } from './async.ts'
+import type { Bus, Consumer, IncomingBatch, IncomingMessage } from './bus.ts'
+import { type Consumption, defaultPolicy, type FailurePolicy, topicsOf } from './consumption.ts'
+import { compactedTopics, eventIdOf, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
+import { outsideWindow, recordInInbox } from './inbox.ts'
+import { blockedKeys, keyOf, park, parkedSignal } from './parked.ts'
+
+export interface ConsumerOptions {
+  database: Database<unknown>
+  bus: Bus
+  group: string
+  consumes: readonly Consumption[]
+  consumptions: ReadonlyMap<string, Consumption>
+  logger: Logger
+  metrics: Registry
+}
+
+/** Messages of one transaction at the most. Measured: 20.9k messages/s against 0.7k with a transaction for each. */
+const chunkSize = 200
+const heartbeatMs = 1_000
+const maxBackoffMs = 5_000
+
+/** A message that concerns this service: read, or with the reason why it could not be. */
+interface Item {
+  message: IncomingMessage
+  event?: Message
+  consumption?: Consumption
+  problem?: unknown
+  policy: FailurePolicy
+}
+
+/**
+ * Consumes the topics of a service's rows: a chunk is one transaction that holds the inbox rows and all effects, and
+ * its offsets are resolved after the commit. Trouble of the database is waited out; a message that fails by itself is
+ * parked with its key while the partition moves on. Nothing a handler throws can end the consumer.
+ */
+export function startConsumer(options: ConsumerOptions): Consumer {
+  const { database, bus, group, consumes, consumptions, logger } = options
+  const count = createCounter(options.metrics)
+
+  async function handleBatch(batch: IncomingBatch): Promise<void> {
+    for (let start = 0; start < batch.messages.length; start += chunkSize) {
+      const chunk = batch.messages.slice(start, start + chunkSize)
+      const membership = keepMembership(batch)
+      try {
+        if (membership.isLost()) return
+        await handleChunk(chunk, membership)
+      } catch (error) {
+        if (error instanceof PartitionLost) return
+        throw error
+      } finally {
+        membership.release()
+      }
+      batch.resolve(chunk.at(-1) as IncomingMessage)
+      await batch.heartbeat()
+    }
+  }
+
+  async function handleChunk(chunk: IncomingMessage[], membership: Membership): Promise<void> {
+    const items = chunk.filter(({ headers }) => concernsUs(headers)).flatMap(toItem)
+    if (items.length === 0) return
+    try {
+      await handleItems(items, membership)
+    } catch (error) {
+      if (error instanceof PartitionLost) throw error
+      const { topic, partition } = chunk[0] as IncomingMessage
+      logger.warn(
+        { err: error, topic, partition, messages: items.length },
+        'a chunk failed; its messages come one by one',
+      )
+      for (const item of items) await handleAlone(item, membership)
+    }
+  }
+
+  async function handleAlone(item: Item, membership: Membership): Promise<void> {
+    try {
+      await handleItems([item], membership)
+    } catch (error) {
+      if (error instanceof PartitionLost) throw error
+      const { topic, partition, offset } = item.message
+      logger.error(
+        { err: error, topic, partition, offset: String(offset), type: item.event?.type },
+        'a message failed and is parked',
+      )
+      // Whatever was thrown, `undefined` included, becomes an error, so that it counts as an attempt.
+      const problem = error ?? new Error('the handler threw nothing')
+      await handleItems([{ ...item, problem }], membership)
+    }
+  }
+
+  /** One transaction, retried for as long as the database is unavailable and the partition is this member's. */
+  async function handleItems(items: readonly Item[], membership: Membership): Promise<void> {
+    for (let backoff = 100; ; backoff = Math.min(maxBackoffMs, backoff * 2)) {
+      try {
+        const { handled, parked } = await database.transaction((tx) => handleTogether(tx, items))
+        count(handled, 'handled')
+        count(parked, 'parked')
+        return
+      } catch (error) {
+        if (!isUnavailable(error)) throw error
+        logger.warn({ err: error }, 'the database is unavailable; the chunk is tried again')
+        await pause(backoff)
+        if (membership.isLost())
+          throw new PartitionLost('the partition moved while the database was unavailable', { cause: error })
+      }
+    }
+  }
+
+  /** What is new takes effect or is parked, in order. */
+  async function handleTogether(tx: Transaction, items: readonly Item[]): Promise<{ handled: Item[]; parked: Item[] }> {
+    const fresh = await withoutRepeats(tx, items)
+    const messages = fresh.map(({ message }) => message)
+    const blocked = await blockedKeys(tx, messages)
+    const handled: Item[] = []
+    const parked: Item[] = []
+    for (const item of fresh) {
+      const waits = blocked.has(keyOf(item.message))
+      if (!waits && item.problem === undefined) {
+        handled.push(item)
+        continue
+      }
+      parked.push(item)
+      if (item.message.key !== null) blocked.add(keyOf(item.message))
+      const untried = waits && !(item.problem instanceof MalformedMessage)
+      await park(tx, group, { message: item.message, policy: item.policy, error: untried ? undefined : item.problem })
+    }
+    if (parked.length > 0) signal(tx, parkedSignal)
+    // Parked and handled messages have no key in common that matters: an earlier one of a parked key was handled before it.
+    await handleRuns(tx, handled)
+    return { handled, parked }
+  }
+
+  function concernsUs(headers: IncomingMessage['headers']): boolean {
+    const type = typeOf(headers)
+    return type === undefined || consumptions.has(type)
+  }
+
+  return bus.consume({ group, topics: topicsOf(consumes), handle: handleBatch })
+
+  function toItem(message: IncomingMessage): Item[] {
+    const consumption = consumptions.get(typeOf(message.headers) ?? '')
+    const compacted = compactedTopics.has(message.topic)
+    if (message.value === null && compacted) return [] // a tombstone: compaction forgets the key, replicas are told by an event
+    const policy = consumption?.policy ?? defaultPolicy
+    try {
+      if (!consumption) throw new MalformedMessage('header ce_type is missing')
+      const event = readMessage(message)
+      const outside = compacted ? undefined : outsideWindow(event.id, Date.now())
+      if (outside) throw new MalformedMessage(outside)
+      return [{ message, event, consumption, policy }]
+    } catch (problem) {
+      return [{ message, problem, policy }]
+    }
+  }
+}
+
+/** The partition is not this member's any more; what is left of the batch belongs to another. */
+class PartitionLost extends Error {}
+
+/**
+ * Drops what took effect before: by event id on topics that delete, within the transaction. Compacted topics need no
+ * inbox, their handlers ignore old sequences. A message without a readable id is known by its offset where it is parked.
+ */
+async function withoutRepeats(tx: Transaction, items: readonly Item[]): Promise<Item[]> {
+  const needInbox = items.filter(({ message }) => !compactedTopics.has(message.topic))
+  const identified = needInbox.flatMap((item) => {
+    const id = eventIdOf(item.message.headers)
+    return id === undefined ? [] : [{ id, message: item.message }]
+  })
+  const fresh = await recordInInbox(tx, identified)
+  return items.filter(({ message }) => {
+    const id = eventIdOf(message.headers)
+    return compactedTopics.has(message.topic) || id === undefined || fresh.delete(id) // once, if it stands twice in the chunk
+  })
+}
+
+interface Run {
+  handle: Consumption['handle']
+  events: Message[]
+}
+
+/** Splits into runs of messages that go to the same handler, keeping their order. */
+function consecutive(items: readonly Item[]): Run[] {
+  const runs: Run[] = []
+  for (const { event, consumption } of items) {
+    if (!event || !consumption) continue // those were parked
+    const last = runs.at(-1)
+    if (last?.handle === consumption.handle) last.events.push(event)
+    else runs.push({ handle: consumption.handle, events: [event] })
+  }
+  return runs
+}
+
+async function handleRuns(tx: Transaction, items: readonly Item[]): Promise<void> {
+  for (const { handle, events } of consecutive(items)) {
+    const only = events.length === 1 ? events[0]?.traceparent : undefined
+    await runInTrace(childOf(parseTraceparent(only)), () => handle(tx, events))
+  }
+}
+
+interface Membership {
+  /** True when what is left of the batch belongs to another member, or the consumer stops. */
+  isLost(): boolean
+  release(): void
+}
+
+/** KafkaJS sends no heartbeat while a handler runs: without these a slow one would lose its partitions. */
+function keepMembership(batch: IncomingBatch): Membership {
+  let lost = false
+  const beat = () =>
+    batch.heartbeat().catch(() => {
+      lost = true // the next heartbeat outside tells KafkaJS, which joins again
+    })
+  const timer = setInterval(beat, heartbeatMs)
+  return { isLost: () => lost || batch.isStale(), release: () => clearInterval(timer) }
+}
+
+function createCounter(registry: Registry) {
+  const events = new Counter({
+    name: 'shopstream_events_consumed_total',
+    help: 'Events by what became of them: handled, or parked.',
+    labelNames: ['topic', 'type', 'outcome'],
+    registers: [registry],
+  })
+  return (items: readonly Item[], outcome: 'handled' | 'parked') => {
+    for (const { message, event } of items)
+      events.inc({ topic: message.topic, type: event?.type ?? 'unreadable', outcome })
+  }
+}

@@ -1,0 +1,110 @@
+import { DecodeError, decode, type EventName, type EventTypes, topics } from '@shopstream/events'
+import type { IncomingMessage, WireHeaders } from './bus.ts'
+
+/** An event as a handler gets it: the CloudEvents attributes from the headers and the decoded payload. */
+export interface Message<N extends EventName = EventName> {
+  /** `ce_id`, a UUID: the same event has the same id however often it is delivered. */
+  id: string
+  type: N
+  /** The aggregate's id. */
+  key: string
+  /** `ce_sequence`: gap-free per topic and key, from 1. */
+  sequence: bigint
+  /** When it was decided. */
+  time: Date
+  data: EventTypes[N]
+  topic: string
+  partition: number
+  offset: bigint
+  /** W3C trace context of what caused it. */
+  traceparent?: string
+}
+
+/** A message that can never be read as an event, however often it is tried. */
+export class MalformedMessage extends Error {}
+
+/** Topics that keep the last message of each key: redelivery is recognised by sequence there, not by the inbox. */
+export const compactedTopics = new Set(topics.filter(({ cleanup }) => cleanup === 'compact').map(({ name }) => name))
+
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+
+const textOf = (headers: WireHeaders, name: string): string | undefined => headers[name]?.toString()
+
+/** The event type a message claims to have, without reading its payload. */
+export const typeOf = (headers: WireHeaders): string | undefined => textOf(headers, 'ce_type')
+
+/** The event id a message claims to have, if it is a UUID. */
+export function eventIdOf(headers: WireHeaders): string | undefined {
+  const id = textOf(headers, 'ce_id')?.toLowerCase()
+  return id !== undefined && uuid.test(id) ? id : undefined
+}
+
+/**
+ * Reads a message. Throws {@link MalformedMessage} when that is never possible, and
+ * `DecodeError` with the reason `unknown-schema` when its writer's schema is not known yet.
+ */
+export function readMessage({ topic, partition, offset, key, value, headers }: IncomingMessage): Message {
+  const required = (name: string): string => {
+    const text = textOf(headers, name)
+    if (text === undefined) throw new MalformedMessage(`header ${name} is missing`)
+    return text
+  }
+  if (value === null) throw new MalformedMessage('a tombstone on a topic that has none')
+  if (key === null) throw new MalformedMessage('the message has no key')
+  const id = eventIdOf(headers)
+  if (id === undefined) throw new MalformedMessage('header ce_id is no UUID')
+  const sequence = required('ce_sequence')
+  if (!/^[1-9]\d{0,17}$/.test(sequence)) throw new MalformedMessage('header ce_sequence is no positive number')
+  const time = new Date(required('ce_time'))
+  if (Number.isNaN(time.getTime())) throw new MalformedMessage('header ce_time is no time')
+  const { event, data } = decodeOrRefuse(value)
+  if (event !== required('ce_type'))
+    throw new MalformedMessage(`header ce_type says ${required('ce_type')}, the payload is ${event}`)
+  const traceparent = textOf(headers, 'traceparent')
+  return {
+    id,
+    type: event,
+    key,
+    sequence: BigInt(sequence),
+    time,
+    data,
+    topic,
+    partition,
+    offset,
+    ...(traceparent && { traceparent }),
+  }
+}
+
+function decodeOrRefuse(value: Buffer) {
+  try {
+    return decode(value)
+  } catch (error) {
+    if (error instanceof DecodeError && error.reason === 'malformed')
+      throw new MalformedMessage(error.message, { cause: error })
+    throw error
+  }
+}
+
+/** Headers as jsonb keeps them: text where the bytes are UTF-8, else base64. */
+export type StoredHeaders = Record<string, string | { base64: string }>
+
+/** For a jsonb column; {@link fromStored} gives the same bytes back. */
+export function toStored(headers: WireHeaders): StoredHeaders {
+  return Object.fromEntries(
+    Object.entries(headers).map(([name, held]) => {
+      const bytes = Buffer.from(held as Buffer)
+      const text = bytes.toString()
+      const survives = Buffer.from(text).equals(bytes) && !text.includes('\0') // jsonb holds no NUL
+      return [name, survives ? text : { base64: bytes.toString('base64') }]
+    }),
+  )
+}
+
+export function fromStored(headers: StoredHeaders): WireHeaders {
+  return Object.fromEntries(
+    Object.entries(headers).map(([name, held]) => [
+      name,
+      typeof held === 'string' ? held : Buffer.from(held.base64, 'base64'),
+    ]),
+  )
+}

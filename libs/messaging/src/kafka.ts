@@ -1,0 +1,386 @@
+/// <reference path="./kafkajs-internals.d.ts" />
+
+import type { Topic } from '@shopstream/events'
+import type { Logger } from '@shopstream/observability'
+import {
+  type Admin,
+  ConfigResourceTypes,
+  type EachBatchPayload,
+  Kafka,
+  type Consumer as KafkaConsumer,
+  KafkaJSProtocolError,
+  type KafkaMessage,
+  type LogEntry,
+  logLevel,
+  Partitioners,
+  type Producer,
+} from 'kafkajs'
+import RequestQueue from 'kafkajs/src/network/requestQueue/index.js'
+import { pause, withTimeLimit } from './async.ts'
+import {
+  type Bus,
+  type Consumer,
+  type IncomingBatch,
+  type IncomingMessage,
+  MessageRefused,
+  type OutgoingMessage,
+  type PartitionPosition,
+} from './bus.ts'
+
+export interface KafkaOptions {
+  brokers: string[]
+  /** Put before each topic and group name, so that several deployments can share a cluster. */
+  topicPrefix: string
+  clientId: string
+  logger: Logger
+}
+
+// KafkaJS 2.2.4 rearms this timer without end, also when nothing waits, with a negative delay that Node 24 makes 1 ms:
+// 3.9 CPU seconds a minute for an idle process. It has work only while requests are pending.
+const checkWhilePending = RequestQueue.prototype.scheduleCheckPendingRequests
+RequestQueue.prototype.scheduleCheckPendingRequests = function (this: { pending: unknown[] }) {
+  if (this.pending.length > 0) checkWhilePending.call(this)
+}
+
+/** Errors by which a broker says that it will never take a record as it is. */
+const refusals = new Set([
+  'MESSAGE_TOO_LARGE',
+  'RECORD_LIST_TOO_LARGE',
+  'INVALID_RECORD',
+  'INVALID_TIMESTAMP',
+  'POLICY_VIOLATION',
+])
+
+/** A consumer that has fetched nothing for so long, while handling nothing, hangs and is built anew; in ms. */
+const stallLimit = 30_000
+const checkEvery = 2_000
+const checkLimit = 7_000
+
+/** The Kafka adapter of {@link Bus}. Connects in the background and stays with it; never throws for an absent broker. */
+export function createKafkaBus({ brokers, topicPrefix, clientId, logger }: KafkaOptions): Bus {
+  const kafka = new Kafka({
+    clientId,
+    brokers,
+    connectionTimeout: 3_000,
+    requestTimeout: 15_000,
+    retry: { initialRetryTime: 100, maxRetryTime: 3_000, retries: 5 },
+    logLevel: logLevel.WARN,
+    logCreator: () => (entry) => logEntry(logger, entry),
+  })
+  const wireName = (name: string) => topicPrefix + name
+  const ownName = (name: string) => name.slice(topicPrefix.length)
+  const closing = new AbortController()
+  const admin = connectedOnce(() => kafka.admin())
+  const producer = connectedOnce(() =>
+    kafka.producer({
+      // Every message brings its partition; idempotence drops batches after a leader change (see reliability.md).
+      createPartitioner: Partitioners.DefaultPartitioner,
+      idempotent: false,
+      allowAutoTopicCreation: false,
+    }),
+  )
+  const pulse = watchBroker(admin, closing.signal)
+
+  return {
+    async publish(messages) {
+      if (messages.length === 0) return []
+      const sent = await sendBatch(await producer.get(), messages, wireName)
+      return messages.filter((message) => sent.has(`${wireName(message.topic)}/${message.partition}`))
+    },
+    consume: ({ group, topics, handle }) =>
+      keepConsuming({
+        kafka,
+        group: wireName(group),
+        topics: topics.map(wireName),
+        logger,
+        handle: (payload) => handle(toBatch(payload, ownName)),
+      }),
+    async positions(group, topics) {
+      const client = await admin.get()
+      const committed = await client.fetchOffsets({ groupId: wireName(group), topics: topics.map(wireName) })
+      const perTopic = committed.map(async ({ topic, partitions }) => {
+        const done = new Map(partitions.map(({ partition, offset }) => [partition, BigInt(offset)]))
+        const ends = await client.fetchTopicOffsets(topic)
+        return ends.map(({ partition, low, high }) =>
+          positionOf(ownName(topic), partition, BigInt(low), BigInt(high), done),
+        )
+      })
+      return (await Promise.all(perTopic)).flat()
+    },
+    async ensureTopics(topics) {
+      return ensureTopics(
+        await admin.get(),
+        topics.map((topic) => ({ ...topic, name: wireName(topic.name) })),
+      )
+    },
+    check: () => pulse.check(),
+    async close() {
+      closing.abort()
+      await Promise.all([producer.close(), admin.close()])
+    },
+  }
+}
+
+function positionOf(
+  topic: string,
+  partition: number,
+  start: bigint,
+  end: bigint,
+  committed: Map<number, bigint>,
+): PartitionPosition {
+  const offset = committed.get(partition) ?? -1n
+  return { topic, partition, start, end, done: offset < start ? start : offset }
+}
+
+/**
+ * Returns the partitions (`topic/partition`) that the answer names: after a leader moved, KafkaJS resolves although
+ * it has skipped messages, and only what is named was stored.
+ */
+async function sendBatch(
+  producer: Producer,
+  messages: readonly OutgoingMessage[],
+  wireName: (name: string) => string,
+): Promise<Set<string>> {
+  const byTopic = Map.groupBy(messages, (message) => wireName(message.topic))
+  const topicMessages = [...byTopic].map(([topic, ofTopic]) => ({
+    topic,
+    messages: ofTopic.map(({ partition, key, value, headers }) => ({ partition, key, value, headers })),
+  }))
+  try {
+    const stored = await producer.sendBatch({ acks: -1, topicMessages })
+    return new Set(
+      stored.filter(({ errorCode }) => errorCode === 0).map(({ topicName, partition }) => `${topicName}/${partition}`),
+    )
+  } catch (error) {
+    const root = rootCause(error)
+    if (root instanceof KafkaJSProtocolError && refusals.has(root.type))
+      throw new MessageRefused(root.message, { cause: error })
+    throw error
+  }
+}
+
+function rootCause(error: unknown): unknown {
+  return error instanceof Error && error.cause !== undefined ? rootCause(error.cause) : error
+}
+
+function toBatch(payload: EachBatchPayload, ownName: (name: string) => string): IncomingBatch {
+  const { batch } = payload
+  const topic = ownName(batch.topic)
+  return {
+    topic,
+    partition: batch.partition,
+    messages: batch.messages.map((message) => toMessage(topic, batch.partition, message)),
+    heartbeat: () => payload.heartbeat(),
+    isStale: () => payload.isStale() || !payload.isRunning(),
+    resolve: ({ offset }) => payload.resolveOffset(String(offset)),
+  }
+}
+
+function toMessage(topic: string, partition: number, { offset, key, value, headers }: KafkaMessage): IncomingMessage {
+  const single = Object.entries(headers ?? {}).flatMap(([name, held]) => {
+    const last = Array.isArray(held) ? held.at(-1) : held // of a repeated header the last one counts
+    return last === undefined ? [] : [[name, last] as const]
+  })
+  return {
+    topic,
+    partition,
+    offset: BigInt(offset),
+    key: key === null ? null : key.toString(),
+    value,
+    headers: Object.fromEntries(single),
+  }
+}
+
+interface ConsumeOptions {
+  kafka: Kafka
+  group: string
+  topics: string[]
+  logger: Logger
+  handle(payload: EachBatchPayload): Promise<void>
+}
+
+function keepConsuming({ kafka, group, topics, logger, handle }: ConsumeOptions): Consumer {
+  const stopping = new AbortController()
+  const running = (async () => {
+    while (!stopping.signal.aborted) {
+      const consumer = newConsumer(kafka, group)
+      try {
+        await consumeUntilBroken(consumer, topics, handle, stopping.signal)
+      } catch (error) {
+        logger.warn({ err: error, group }, 'the consumer is built anew')
+      } finally {
+        await withTimeLimit(consumer.disconnect(), 8_000, 'leaving the consumer group').catch((error) =>
+          logger.warn({ err: error, group }, 'the consumer did not leave its group cleanly'),
+        )
+      }
+      await pause(1_000, stopping.signal)
+    }
+  })()
+  return {
+    async close() {
+      stopping.abort()
+      await running
+    },
+  }
+}
+
+function newConsumer(kafka: Kafka, groupId: string): KafkaConsumer {
+  return kafka.consumer({
+    groupId,
+    sessionTimeout: 6_000, // with the default of 30 s a killed member's partitions stand still that long
+    heartbeatInterval: 1_500,
+    rebalanceTimeout: 15_000,
+    maxWaitTimeInMs: 250, // a longer one delays stopping and rebalancing
+    maxBytesPerPartition: 1_048_576,
+    maxBytes: 8_388_608,
+    allowAutoTopicCreation: false,
+    metadataMaxAge: 60_000,
+    retry: { initialRetryTime: 200, maxRetryTime: 5_000, retries: 10, restartOnFailure: async () => true },
+  })
+}
+
+/** Returns when told to stop; throws when the consumer crashed for good or hangs. */
+async function consumeUntilBroken(
+  consumer: KafkaConsumer,
+  topics: string[],
+  handle: ConsumeOptions['handle'],
+  stop: AbortSignal,
+): Promise<void> {
+  let lastSign = Date.now()
+  let handling = 0
+  await consumer.connect()
+  await consumer.subscribe({ topics, fromBeginning: true }) // the default skips what came before the group's first commit
+  const broken = Promise.withResolvers<void>()
+  consumer.on(consumer.events.FETCH, () => {
+    lastSign = Date.now()
+  })
+  consumer.on(consumer.events.CRASH, ({ payload }) => {
+    if (!payload.restart) broken.reject(payload.error)
+  })
+  stop.addEventListener('abort', () => broken.resolve(), { once: true })
+  const watchdog = setInterval(() => {
+    if (handling === 0 && Date.now() - lastSign > stallLimit) broken.reject(new Error(`no fetch for ${stallLimit} ms`))
+  }, 1_000)
+  try {
+    await consumer.run({
+      eachBatchAutoResolve: false,
+      partitionsConsumedConcurrently: 4,
+      eachBatch: async (payload) => {
+        handling++
+        try {
+          await handle(payload)
+        } finally {
+          handling--
+          lastSign = Date.now()
+        }
+      },
+    })
+    await broken.promise
+  } finally {
+    clearInterval(watchdog)
+  }
+}
+
+/** A client that is connected when first needed, and again after that failed. */
+function connectedOnce<Client extends { connect(): Promise<void>; disconnect(): Promise<void> }>(create: () => Client) {
+  let connected: Promise<Client> | undefined
+  return {
+    get(): Promise<Client> {
+      connected ??= (async () => {
+        const client = create()
+        await client.connect()
+        return client
+      })().catch((error) => {
+        connected = undefined
+        throw error
+      })
+      return connected
+    },
+    async close(): Promise<void> {
+      const client = await connected?.catch(() => undefined)
+      if (client) await withTimeLimit(client.disconnect(), 3_000, 'disconnecting').catch(() => undefined)
+    },
+  }
+}
+
+/** Asks the broker for a sign of life every {@link checkEvery} ms. */
+function watchBroker(admin: { get(): Promise<Admin> }, stop: AbortSignal): { check(): void } {
+  let answered = 0
+  let problem = 'not connected yet'
+  void (async () => {
+    while (!stop.aborted) {
+      try {
+        await (await admin.get()).describeCluster()
+        answered = Date.now()
+      } catch (error) {
+        problem = error instanceof Error ? error.message : String(error)
+      }
+      await pause(checkEvery, stop)
+    }
+  })()
+  return {
+    check() {
+      if (Date.now() - answered > checkLimit) throw new Error(`Kafka does not answer: ${problem}`)
+    },
+  }
+}
+
+async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
+  const existing = new Set(await admin.listTopics())
+  const missing = topics.filter(({ name }) => !existing.has(name))
+  const replicationFactor = Math.min(3, (await admin.describeCluster()).brokers.length)
+  if (missing.length > 0) {
+    await admin.createTopics({
+      waitForLeaders: true,
+      topics: missing.map(({ name, partitions, settings }) => ({
+        topic: name,
+        numPartitions: partitions,
+        replicationFactor,
+        configEntries: configEntries(settings),
+      })),
+    })
+  }
+  const present = topics.filter(({ name }) => existing.has(name))
+  await refusePartitionChange(admin, present)
+  if (present.length > 0) {
+    await admin.alterConfigs({
+      validateOnly: false,
+      resources: present.map(({ name, settings }) => ({
+        type: ConfigResourceTypes.TOPIC,
+        name,
+        configEntries: configEntries(settings),
+      })),
+    })
+  }
+  return missing.map(({ name }) => name)
+}
+
+/** Keys are placed by the declared number of partitions, so another number on the broker would break order per key. */
+async function refusePartitionChange(admin: Admin, topics: Topic[]): Promise<void> {
+  if (topics.length === 0) return
+  const metadata = await admin.fetchTopicMetadata({ topics: topics.map(({ name }) => name) })
+  const found = new Map(metadata.topics.map(({ name, partitions }) => [name, partitions.length]))
+  for (const { name, partitions } of topics) {
+    if (found.get(name) !== partitions) {
+      throw new Error(
+        `topic ${name} has ${found.get(name)} partitions, declared are ${partitions}: keys would change their partition`,
+      )
+    }
+  }
+}
+
+const configEntries = (settings: Record<string, string>) =>
+  Object.entries(settings).map(([name, value]) => ({ name, value }))
+
+const pinoLevel = { [logLevel.ERROR]: 'warn', [logLevel.WARN]: 'warn', [logLevel.INFO]: 'debug' } as Record<
+  number,
+  'warn' | 'debug'
+>
+
+/** KafkaJS calls every passing trouble an error; what really needs a person is told by our own checks. */
+function logEntry(
+  logger: Logger,
+  { level, namespace, log: { message, timestamp: _, logger: __, ...details } }: LogEntry,
+): void {
+  logger[pinoLevel[level] ?? 'debug']({ kafka: { namespace, ...details } }, message)
+}

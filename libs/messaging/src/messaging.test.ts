@@ -1,0 +1,217 @@
+import { afterEach, describe, expect, test } from '@jest/globals'
+import { sql } from '@shopstream/database'
+import { partitionOf, topicOf } from '@shopstream/events'
+import { eventually } from '@shopstream/testing'
+import { collect, openTestShop, stockEvent, type TestShop } from './test-shop.ts'
+
+const topic = topicOf('StockLevelChanged')
+let shop: TestShop
+afterEach(() => shop.close())
+
+const sequencesByKey = (effects: { key: string; sequence: bigint }[]) =>
+  Object.fromEntries(
+    [...Map.groupBy(effects, ({ key }) => key)].map(([key, ofKey]) => [
+      key,
+      ofKey.map(({ sequence }) => Number(sequence)),
+    ]),
+  )
+const upTo = (last: number) => Array.from({ length: last }, (_, i) => i + 1)
+const rawMessage = (
+  key: string,
+  value: Buffer,
+  headers: Record<string, string> = { ce_type: 'StockLevelChanged' },
+) => ({
+  topic: topic.name,
+  partition: partitionOf(key, topic.partitions),
+  key,
+  value,
+  headers,
+})
+
+describe('outbox, relay, inbox', () => {
+  test('what is rolled back is not published; what is committed by 16 writers is, once and in order per key', async () => {
+    shop = await openTestShop()
+    shop.start()
+    await expect(
+      shop.database.transaction(async (tx) => {
+        await sql`select 1`.execute(tx)
+        throw new Error('changed my mind')
+      }),
+    ).rejects.toThrow('changed my mind')
+    const writer = async (key: string) => {
+      for (let sequence = 1n; sequence <= 40n; sequence++) await shop.emit(stockEvent(key, sequence))
+    }
+    const keys = Array.from({ length: 16 }, (_, i) => `sku-${i}`)
+    await Promise.all(keys.map(writer))
+    await eventually('all effects', async () => (await shop.effects()).length >= 16 * 40)
+    expect(sequencesByKey(await shop.effects())).toEqual(Object.fromEntries(keys.map((key) => [key, upTo(40)])))
+    await eventually('an empty outbox', async () => (await shop.outbox()).length === 0)
+  })
+
+  test('the same messages delivered three times take effect once', async () => {
+    shop = await openTestShop()
+    const published = collect(shop.bus, topic.name)
+    shop.start()
+    await shop.emit(...upTo(30).map((n) => stockEvent(`sku-${n % 3}`, BigInt(Math.ceil(n / 3)))))
+    await eventually('the messages', () => published.messages.length === 30)
+    const copies = [...published.messages]
+    await shop.bus.publish(copies)
+    await shop.bus.publish(copies)
+    await shop.emit(stockEvent('last', 1n))
+    await eventually('all deliveries', () => published.messages.length === 91)
+    await eventually('the last effect', async () => (await shop.effects()).some(({ key }) => key === 'last'))
+    await published.close()
+    expect(await shop.effects()).toHaveLength(31)
+  })
+
+  test('a second instance takes the relay over when the first stops', async () => {
+    shop = await openTestShop()
+    const first = shop.start([])
+    await shop.emit(stockEvent('a', 1n))
+    await eventually('the first to publish', async () => (await shop.outbox()).length === 0)
+    shop.start()
+    await first.stop()
+    await shop.emit(stockEvent('a', 2n))
+    await eventually('the second to publish', async () => (await shop.effects()).length === 2)
+  })
+
+  test('an event that the broker refuses for good is set aside with its key; the others go on', async () => {
+    shop = await openTestShop()
+    await shop.bus.ensureTopics([{ ...topic, settings: { ...topic.settings, 'max.message.bytes': '1500' } }])
+    shop.start()
+    await shop.emit(stockEvent('good', 1n))
+    await shop.database.transaction(async (tx) => {
+      await sql`insert into outbox (topic, partition, key, value, headers) values
+        (${topic.name}, ${partitionOf('big', topic.partitions)}, 'big', ${Buffer.alloc(5_000)}, '{}')`.execute(tx)
+    })
+    await shop.emit(stockEvent('big', 2n), stockEvent('good', 2n), stockEvent('other', 1n))
+    await eventually('the others', async () => (await shop.effects()).length === 3)
+    await eventually('only the held back rows', async () => (await shop.outbox()).length === 2)
+    expect(sequencesByKey(await shop.effects())).toEqual({ good: [1, 2], other: [1] })
+    expect(await shop.outbox()).toMatchObject([{ refused: expect.stringContaining('larger') }, { refused: null }])
+  })
+
+  test('a consumer outlives the loss of all its database connections', async () => {
+    shop = await openTestShop()
+    shop.start()
+    await shop.emit(stockEvent('a', 1n))
+    await eventually('the first effect', async () => (await shop.effects()).length === 1)
+    const cut = () =>
+      sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`
+        .execute(shop.database.query)
+        .catch(() => undefined)
+    for (let sequence = 2n; sequence <= 20n; sequence++) {
+      await eventually('an emitted event', () => shop.emit(stockEvent('a', sequence)).then(() => true))
+      if (sequence % 5n === 0n) await cut()
+    }
+    await eventually('all effects', async () => (await shop.effects()).length >= 20)
+    expect(sequencesByKey(await shop.effects())).toEqual({ a: upTo(20) })
+  })
+})
+
+describe('failing messages', () => {
+  test.each([
+    ['an Error', new Error('no')],
+    ['a TypeError', new TypeError('no')],
+    ['a RangeError', new RangeError('no')],
+    ['undefined', undefined],
+  ])(
+    'a handler that throws %s parks its message and what follows of its key, while others go on',
+    async (_, thrown) => {
+      let isBroken = true
+      shop = await openTestShop({
+        policy: { attempts: 1_000 },
+        trouble: ({ key, sequence }) => {
+          if (isBroken && key === 'bad' && sequence === 2n) throw thrown
+        },
+      })
+      shop.start()
+      await shop.emit(...upTo(4).flatMap((n) => [stockEvent('bad', BigInt(n)), stockEvent('good', BigInt(n))]))
+      await eventually('the others', async () => (await shop.effects()).length === 5)
+      await eventually('the parked', async () => (await shop.parked()).length === 3)
+      expect(sequencesByKey(await shop.effects())).toEqual({ bad: [1], good: upTo(4) })
+      isBroken = false
+      await eventually('the retried', async () => (await shop.effects()).length === 8)
+      expect(sequencesByKey(await shop.effects())).toEqual({ bad: upTo(4), good: upTo(4) })
+      expect(await shop.parked()).toEqual([])
+    },
+  )
+
+  test('a message that fails for good is dead, goes to the dead-letter topic, and goes on blocking its key', async () => {
+    shop = await openTestShop({
+      policy: { attempts: 3 },
+      trouble: ({ sequence }) => {
+        if (sequence === 1n) throw new Error('never')
+      },
+    })
+    const original = collect(shop.bus, topic.name)
+    const dead = collect(shop.bus, 'shop.shop.dlq')
+    shop.start()
+    await shop.emit(stockEvent('bad', 1n), stockEvent('bad', 2n))
+    await eventually('the dead letter', () => dead.messages.length === 1)
+    await eventually('both originals', () => original.messages.length === 2)
+    expect(dead.messages[0]?.value).toEqual(original.messages[0]?.value)
+    expect(dead.messages[0]?.headers.dlq_error?.toString()).toBe('Error: never')
+    await shop.emit(stockEvent('good', 2n))
+    await eventually('another key', async () => (await shop.effects()).length === 1)
+    expect(await shop.parked()).toMatchObject([
+      { key: 'bad', state: 'dead', attempts: 3 },
+      { key: 'bad', state: 'waiting', attempts: 0 },
+    ])
+    await Promise.all([original.close(), dead.close()])
+  })
+
+  test('a dead message blocks nothing where the policy says pass', async () => {
+    shop = await openTestShop({
+      policy: { attempts: 1, whenDead: 'pass' },
+      trouble: ({ sequence }) => {
+        if (sequence === 1n) throw new Error('never')
+      },
+    })
+    shop.start()
+    await shop.emit(stockEvent('bad', 1n), stockEvent('bad', 2n))
+    await eventually('the one after', async () => (await shop.effects()).length === 1)
+    expect(await shop.parked()).toMatchObject([{ state: 'dead', attempts: 1 }])
+  })
+
+  test('what cannot be read is dead at once with its bytes, and the partition moves on', async () => {
+    shop = await openTestShop()
+    const garbage = Buffer.from([0, 0, 1, 134, 161, 255, 255, 255])
+    const event = (id: number) => ({
+      ce_type: 'StockLevelChanged',
+      ce_id: `0198c0de-0000-4000-8000-00000000000${id}`,
+      ce_sequence: '1',
+      ce_time: new Date().toISOString(),
+    })
+    const hostile = [
+      rawMessage('x1', garbage),
+      rawMessage('x2', garbage, {}),
+      rawMessage('x3', garbage, event(3)),
+      rawMessage('x4', Buffer.alloc(0), event(4)),
+      { ...rawMessage('x5', garbage), value: null },
+    ]
+    await shop.bus.publish(hostile)
+    shop.start()
+    await eventually('the dead', async () => (await shop.parked()).length === hostile.length)
+    await shop.emit(...upTo(12).map((n) => stockEvent(`good-${n}`, 1n)))
+    await eventually('the good ones', async () => (await shop.effects()).length === 12)
+    const parked = await shop.parked()
+    expect(parked.every(({ state }) => state === 'dead')).toBe(true)
+    expect(parked.filter(({ bytes }) => bytes?.equals(garbage))).toHaveLength(3)
+  })
+
+  test('an event older than the inbox remembers is never handled', async () => {
+    shop = await openTestShop()
+    const published = collect(shop.bus, topic.name)
+    shop.start()
+    await shop.emit(stockEvent('a', 1n))
+    await eventually('its message', () => published.messages.length === 1)
+    const [message] = published.messages
+    const old = { ...message, headers: { ...message?.headers, ce_id: '01890000-0000-7000-8000-000000000001' } }
+    await shop.bus.publish([old as NonNullable<typeof message>])
+    await eventually('the parked', async () => (await shop.parked()).length === 1)
+    expect(await shop.parked()).toMatchObject([{ state: 'dead', error: expect.stringContaining('older than') }])
+    expect(await shop.effects()).toHaveLength(1)
+    await published.close()
+  })
+})

@@ -1,0 +1,152 @@
+import { type Database, sql } from '@shopstream/database'
+import { Gauge, type Logger, type Registry } from '@shopstream/observability'
+import { pause } from './async.ts'
+import type { Bus, PartitionPosition } from './bus.ts'
+import { startConsumer } from './consumer.ts'
+import { byEvent, type Consumption, topicsOf } from './consumption.ts'
+import { compactedTopics } from './envelope.ts'
+import { maintainInbox } from './inbox.ts'
+import { createKafkaBus } from './kafka.ts'
+import type { Producer } from './outbox.ts'
+import { startRetrier } from './parked.ts'
+import { type Relay, startRelay } from './relay.ts'
+
+/** One thing that a process depends on. */
+export interface ReadinessCheck {
+  name: string
+  /** Throws with the reason when it is not there. */
+  check(): void | Promise<void>
+  /** True: without it the process is degraded, but can do its work. */
+  optional?: boolean
+}
+
+export interface MessagingOptions {
+  /** Also the name of its consumer group. */
+  service: string
+  // biome-ignore lint/suspicious/noExplicitAny: any service's database
+  database: Database<any>
+  databaseUrl: string
+  brokers: string[]
+  topicPrefix: string
+  consumes: readonly Consumption[]
+  produces: Pick<Producer, 'service'> & { readonly events: readonly string[] }
+  logger: Logger
+  metrics: Registry
+}
+
+/** The relay, the consumer and the retrier of one service. */
+export interface Messaging {
+  readonly checks: ReadinessCheck[]
+  /** Starts everything in the background, once the database is migrated. Never throws for an absent broker or database. */
+  start(): void
+  /** Finishes the chunk in hand, empties the outbox as far as the broker takes it, disconnects. */
+  stop(): Promise<void>
+  /** True once this process has seen the outbox empty: what was emitted before it started is published. */
+  hasPublished(): boolean
+}
+
+const hourMs = 3_600_000
+
+export function createMessaging(options: MessagingOptions): Messaging {
+  const { service, database, brokers, topicPrefix, consumes } = options
+  const logger = options.logger.child({ part: 'messaging' })
+  const consumptions = byEvent(consumes)
+  const bus = createKafkaBus({ brokers, topicPrefix, clientId: service, logger })
+  const stopping = new AbortController()
+  const parts: { close(): Promise<void> }[] = []
+  const progress = { caughtUp: consumes.length === 0 }
+  let relay: Relay | undefined
+
+  const checks: ReadinessCheck[] = [
+    { name: 'kafka', optional: true, check: () => bus.check() },
+    { name: 'replicas', check: () => must(progress.caughtUp, 'still reading the topics it keeps replicas of') },
+  ]
+
+  return {
+    checks,
+    hasPublished: () => relay?.hasCaughtUp() === true,
+    start() {
+      const common = { ...options, bus, logger, group: service, consumptions }
+      relay = startRelay(common)
+      // Stopped in this order: nothing new comes in, what it caused goes out.
+      if (consumes.length > 0) parts.push(startConsumer(common), startRetrier(common))
+      parts.push(relay)
+      void every(hourMs, stopping.signal, logger, 'inbox maintenance', () => maintainInbox(database))
+      if (consumes.length > 0) void watchProgress(bus, { ...options, logger }, progress, stopping.signal)
+    },
+    async stop() {
+      stopping.abort()
+      for (const part of parts) await part.close()
+      await bus.close()
+    },
+  }
+}
+
+function must(condition: boolean, reason: string): void {
+  if (!condition) throw new Error(reason)
+}
+
+/** Runs `work` now and each `ms` milliseconds, sooner again when it failed. */
+async function every(
+  ms: number,
+  stop: AbortSignal,
+  logger: Logger,
+  what: string,
+  work: () => Promise<void>,
+): Promise<void> {
+  while (!stop.aborted) {
+    try {
+      await work()
+      await pause(ms, stop)
+    } catch (error) {
+      logger.warn({ err: error }, `${what} is tried again`)
+      await pause(Math.min(ms, 5_000), stop)
+    }
+  }
+}
+
+/**
+ * Measures the lag; and marks, once in the life of a database, that the replicas hold all that their topics held, so
+ * that a new service does not answer from half a replica. One that was filled before serves at once, broker or not.
+ */
+async function watchProgress(
+  bus: Bus,
+  { service, consumes, database, logger, metrics }: MessagingOptions,
+  progress: { caughtUp: boolean },
+  stop: AbortSignal,
+): Promise<void> {
+  const lag = new Gauge({
+    name: 'shopstream_consumer_lag_messages',
+    help: 'Messages of a topic that this group has not handled yet.',
+    labelNames: ['topic'],
+    registers: [metrics],
+  })
+  let target: PartitionPosition[] | undefined
+  while (!stop.aborted) {
+    try {
+      progress.caughtUp ||= await wereFilled(database)
+      const positions = await bus.positions(service, topicsOf(consumes))
+      for (const [topic, ofTopic] of Map.groupBy(positions, (position) => position.topic)) {
+        lag.set({ topic }, Number(ofTopic.reduce((sum, { end, done }) => sum + end - done, 0n)))
+      }
+      target ??= positions.filter(({ topic }) => compactedTopics.has(topic))
+      if (!progress.caughtUp && hasReached(positions, target)) {
+        await sql`insert into replicas_filled default values`.execute(database.query)
+        progress.caughtUp = true
+      }
+    } catch (error) {
+      logger.debug({ err: error }, 'the lag cannot be measured now')
+    }
+    await pause(progress.caughtUp ? 10_000 : 100, stop)
+  }
+}
+
+async function wereFilled(database: MessagingOptions['database']): Promise<boolean> {
+  const { rows } = await sql`select 1 from replicas_filled limit 1`.execute(database.query)
+  return rows.length > 0
+}
+
+function hasReached(positions: PartitionPosition[], target: PartitionPosition[]): boolean {
+  const done = new Map(positions.map((position) => [`${position.topic}/${position.partition}`, position.done]))
+  return target.every(({ topic, partition, end }) => (done.get(`${topic}/${partition}`) ?? 0n) >= end)
+}

@@ -1,0 +1,101 @@
+import { signal, sql, type Transaction } from '@shopstream/database'
+import { type EventName, type EventTypes, encode, newEventId, partitionOf, topicOf } from '@shopstream/events'
+import { childOf, currentTrace, formatTraceparent, parseTraceparent } from '@shopstream/observability'
+
+/** An event that a decision has produced. */
+export interface NewEvent<N extends EventName = EventName> {
+  type: N
+  /** The aggregate's id. */
+  key: string
+  /** Gap-free per topic and key from 1; kept on the aggregate's row and raised under its lock. */
+  sequence: bigint
+  data: EventTypes[N]
+  /** The message that led to it, where one did: its id and trace are carried on. */
+  causedBy?: { id: string; traceparent?: string }
+}
+
+/** {@link NewEvent} of any of the named types, with the payload that belongs to the type. */
+export type AnyNewEvent<N extends EventName = EventName> = { [K in N]: NewEvent<K> }[N]
+
+/** A service's `produces.ts`. */
+export interface Producer<N extends EventName = EventName> {
+  readonly service: string
+  readonly events: readonly N[]
+  /**
+   * Writes events to the outbox, in order. Call it after the aggregates' rows are locked, so that the order of one
+   * key is the order of commits. Throws `EncodeError` for a payload that its schema does not hold, and an error for an
+   * event over 512 KiB or one that is not declared.
+   */
+  emit(tx: Transaction, events: readonly AnyNewEvent<N>[]): Promise<void>
+}
+
+/** Dead letters add headers to an event, so it stays far below what a topic takes. */
+const maxEventBytes = 512 * 1024
+
+/** Name of the after-commit signal by which the relay is woken. */
+export const outboxSignal = 'outbox'
+
+/** The table of events that a service produces. */
+export function producer<N extends EventName>(service: string, events: readonly N[]): Producer<N> {
+  const declared = new Set<string>(events)
+  return {
+    service,
+    events,
+    async emit(tx, newEvents) {
+      const undeclared = newEvents.find(({ type }) => !declared.has(type))
+      if (undeclared) throw new Error(`produces.ts of ${service} does not declare ${undeclared.type}`)
+      await insertOutbox(
+        tx,
+        newEvents.map((event) => toRow(service, event as NewEvent)),
+      )
+    },
+  }
+}
+
+export interface OutboxRow {
+  topic: string
+  partition: number
+  key: string | null
+  value: Buffer | null
+  headers: object
+}
+
+function toRow(service: string, { type, key, sequence, data, causedBy }: NewEvent): OutboxRow {
+  const value = encode(type, data)
+  if (value.length > maxEventBytes)
+    throw new Error(`${type} of ${key} has ${value.length} bytes; the limit is ${maxEventBytes}`)
+  const topic = topicOf(type)
+  return {
+    topic: topic.name,
+    partition: partitionOf(key, topic.partitions),
+    key,
+    value,
+    headers: {
+      'content-type': 'application/avro',
+      ce_specversion: '1.0',
+      ce_id: newEventId(),
+      ce_type: type,
+      ce_source: `/shopstream/${service}`,
+      ce_subject: key,
+      ce_time: new Date().toISOString(),
+      ce_sequence: String(sequence),
+      ...(causedBy && { ce_causationid: causedBy.id }),
+      traceparent: formatTraceparent(childOf(parseTraceparent(causedBy?.traceparent) ?? currentTrace())),
+    },
+  }
+}
+
+/** Writes rows to the outbox in their order and wakes the relay after the commit. */
+export async function insertOutbox(tx: Transaction, rows: readonly OutboxRow[]): Promise<void> {
+  if (rows.length === 0) return
+  await sql`
+    insert into outbox (topic, partition, key, value, headers)
+    select topic, partition, key, value, headers
+    from unnest(
+      ${rows.map((row) => row.topic)}::text[], ${rows.map((row) => row.partition)}::integer[],
+      ${rows.map((row) => row.key)}::text[], ${rows.map((row) => row.value)}::bytea[],
+      ${rows.map((row) => JSON.stringify(row.headers))}::jsonb[]
+    ) with ordinality as event (topic, partition, key, value, headers, place)
+    order by place`.execute(tx)
+  signal(tx, outboxSignal)
+}

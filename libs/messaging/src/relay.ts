@@ -1,0 +1,177 @@
+import { type Database, openSession, type Session } from '@shopstream/database'
+import { Counter, Gauge, type Logger, type Registry } from '@shopstream/observability'
+import { createAlarm, pause } from './async.ts'
+import { type Bus, MessageRefused, type OutgoingMessage } from './bus.ts'
+import { fromStored, type StoredHeaders } from './envelope.ts'
+import { outboxSignal } from './outbox.ts'
+
+export interface RelayOptions {
+  database: Database<unknown>
+  databaseUrl: string
+  service: string
+  bus: Bus
+  logger: Logger
+  metrics: Registry
+}
+
+export interface Relay {
+  /** Publishes what is left, as far as the broker takes it within a second, then lets go of the lock. */
+  close(): Promise<void>
+  /** True once the outbox was seen empty. */
+  hasCaughtUp(): boolean
+}
+
+interface PendingRow extends OutgoingMessage {
+  id: bigint
+}
+
+const batchRows = 500
+/** A record batch may have 1 MiB at the broker; this leaves room for headers. */
+const batchBytes = 700_000
+const pollMs = 1_000
+const pingMs = 1_000
+/** A stopped holder keeps its connection open: the server ends it, and with it the lock, after this time in ms. */
+const lockSession = { idle_session_timeout: 5_000, statement_timeout: 15_000, synchronous_commit: 'off' }
+
+/**
+ * Publishes the outbox of one database in id order: the instance that holds the session lock sends one batch at a time
+ * and deletes exactly the rows that were acknowledged. There is no cursor: `id > last` loses rows that commit late.
+ */
+export function startRelay(options: RelayOptions): Relay {
+  const { database, databaseUrl, service, logger } = options
+  const stopping = new AbortController()
+  const alarm = createAlarm(stopping.signal)
+  const stopListening = database.on(outboxSignal, alarm.wake)
+  const meters = createMeters(options.metrics)
+  let caughtUp = false
+
+  const running = (async () => {
+    while (!stopping.signal.aborted) {
+      try {
+        const session = await openSession(databaseUrl, `${service}-relay`, lockSession)
+        try {
+          await leadWhileConnected(session)
+        } finally {
+          await session.close().catch(() => undefined) // it is gone already when that fails
+        }
+      } catch (error) {
+        logger.warn({ err: error }, 'the relay starts again')
+        await pause(pollMs, stopping.signal)
+      }
+    }
+  })()
+
+  async function leadWhileConnected(session: Session): Promise<void> {
+    while (!stopping.signal.aborted && !(await takeLock(session))) await pause(pollMs, stopping.signal)
+    if (stopping.signal.aborted) return
+    logger.debug('this instance publishes the outbox')
+    const ping = setInterval(() => session.query('select 1').catch(() => undefined), pingMs) // a loss shows in the next statement
+    try {
+      await drainUntilStopped(session)
+    } finally {
+      clearInterval(ping)
+    }
+  }
+
+  async function drainUntilStopped(session: Session): Promise<void> {
+    let last = Number.POSITIVE_INFINITY // one more round after being told to stop
+    while (Date.now() < last) {
+      const { found, stored } = await publishNext(session, options, meters)
+      const empty = found === 0
+      if (empty) caughtUp = true
+      else if (stored === 0) await pause(100) // leaders are moving
+      if (stopping.signal.aborted && empty) return
+      if (stopping.signal.aborted && last === Number.POSITIVE_INFINITY) last = Date.now() + 1_000
+      if (empty) await alarm.wait(pollMs)
+    }
+  }
+
+  return {
+    hasCaughtUp: () => caughtUp,
+    async close() {
+      stopping.abort()
+      stopListening()
+      await running
+    },
+  }
+}
+
+async function takeLock(session: Session): Promise<boolean> {
+  const [row] = await session.query<{ held: boolean }>(`select pg_try_advisory_lock(hashtext('outbox-relay')) as held`)
+  return row?.held === true
+}
+
+/** Publishes and deletes one batch; says how many rows there were, and how many of them the broker has now. */
+async function publishNext(session: Session, { bus, logger }: RelayOptions, meters: Meters) {
+  const rows = await nextRows(session)
+  const stored = await publishOrSetAside(session, bus, rows, logger)
+  meters.observe(rows, stored)
+  if (stored.length > 0)
+    await session.query('delete from outbox where id = any($1::bigint[])', [stored.map(({ id }) => id)])
+  return { found: rows.length, stored: stored.length }
+}
+
+async function nextRows(session: Session): Promise<PendingRow[]> {
+  const rows = await session.query<PendingRow & { headers: StoredHeaders }>(
+    `select id, topic, partition, key, value, headers from outbox
+     where refused is null and not exists (
+       select 1 from outbox held where held.refused is not null and held.topic = outbox.topic and held.key = outbox.key and held.id < outbox.id)
+     order by id limit $1`,
+    [batchRows],
+  )
+  let bytes = 0
+  const fitting = rows.filter((row, place) => {
+    bytes += (row.value?.length ?? 0) + 500
+    return place === 0 || bytes <= batchBytes // ids stay a prefix: bytes only grows
+  })
+  return fitting.map((row) => ({ ...row, headers: fromStored(row.headers) }))
+}
+
+/** Sends rows in order. A batch with a row that the broker refuses for good is halved until that row stands alone. */
+async function publishOrSetAside(
+  session: Session,
+  bus: Bus,
+  rows: PendingRow[],
+  logger: Logger,
+): Promise<PendingRow[]> {
+  try {
+    return (await bus.publish(rows)) as PendingRow[]
+  } catch (error) {
+    const [first] = rows
+    if (!(error instanceof MessageRefused) || !first) throw error
+    if (rows.length === 1) {
+      logger.error(
+        { err: error, outboxId: String(first.id), topic: first.topic },
+        'the broker refuses an event for good; its key is held back',
+      )
+      await session.query('update outbox set refused = $2 where id = $1', [first.id, error.message])
+      return []
+    }
+    // Only the first half goes on now: its refused row may hold back keys of the second.
+    return publishOrSetAside(session, bus, rows.slice(0, Math.ceil(rows.length / 2)), logger)
+  }
+}
+
+interface Meters {
+  observe(rows: PendingRow[], stored: PendingRow[]): void
+}
+
+function createMeters(registry: Registry): Meters {
+  const published = new Counter({
+    name: 'shopstream_outbox_published_total',
+    help: 'Events acknowledged by the broker.',
+    labelNames: ['topic'],
+    registers: [registry],
+  })
+  const pending = new Gauge({
+    name: 'shopstream_outbox_batch_rows',
+    help: 'Rows found at the last look into the outbox.',
+    registers: [registry],
+  })
+  return {
+    observe(rows, stored) {
+      pending.set(rows.length)
+      for (const { topic } of stored) published.inc({ topic })
+    },
+  }
+}

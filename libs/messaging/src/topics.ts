@@ -1,0 +1,69 @@
+import {
+  deadLetterTopic,
+  encode,
+  newEventId,
+  partitionOf,
+  schemaEvents,
+  type Topic,
+  topicOf,
+  topics,
+} from '@shopstream/events'
+import type { Logger } from '@shopstream/observability'
+import type { Bus, OutgoingMessage } from './bus.ts'
+import { createKafkaBus } from './kafka.ts'
+
+export interface Deployment {
+  brokers: string[]
+  topicPrefix: string
+  /** Consumer groups, one per consuming service: each has a dead-letter topic. */
+  groups: readonly string[]
+  logger: Logger
+}
+
+/**
+ * The deployment's step before any service starts: creates the topics of the catalogue and the dead-letter topics that
+ * are missing, sets the settings of those that are there, and writes the schemas of this version to `shop.schema.v1`.
+ * Repeating it changes nothing. Returns the names of the topics it made.
+ * Throws when the broker cannot be reached, or has a topic with another number of partitions.
+ */
+export async function ensureTopics({ brokers, topicPrefix, groups, logger }: Deployment): Promise<string[]> {
+  const bus = createKafkaBus({ brokers, topicPrefix, clientId: 'shopstream-deployment', logger })
+  try {
+    const created = await bus.ensureTopics([...topics, ...groups.map(deadLetterTopic)])
+    await publishSchemas(bus)
+    return created
+  } finally {
+    await bus.close()
+  }
+}
+
+/** Compaction keeps one message per schema, however often this runs. */
+async function publishSchemas(bus: Bus): Promise<void> {
+  let pending: readonly OutgoingMessage[] = schemaMessages(topicOf('SchemaRegistered'))
+  while (pending.length > 0) {
+    const stored = new Set(await bus.publish(pending))
+    pending = pending.filter((message) => !stored.has(message))
+  }
+}
+
+function schemaMessages(topic: Topic): OutgoingMessage[] {
+  return schemaEvents.map((schema) => {
+    const key = String(schema.schemaId)
+    return {
+      topic: topic.name,
+      partition: partitionOf(key, topic.partitions),
+      key,
+      value: encode('SchemaRegistered', schema),
+      headers: {
+        'content-type': 'application/avro',
+        ce_specversion: '1.0',
+        ce_id: newEventId(),
+        ce_type: 'SchemaRegistered',
+        ce_source: '/shopstream/deployment',
+        ce_subject: key,
+        ce_time: new Date().toISOString(),
+        ce_sequence: '1', // a schema never changes
+      },
+    }
+  })
+}

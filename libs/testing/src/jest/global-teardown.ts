@@ -1,0 +1,6 @@
+import './global-setup.ts'
+
+/** Stops what the setup started. */
+export default async function globalTeardown(): Promise<void> {
+  await globalThis.shopstreamTestBackend?.stop()
+}

@@ -1,0 +1,11 @@
+/** The mail sink as a process of its own. Environment: SMTP_PORT, MAIL_UI_PORT, MAIL_STORE (a file; none by default). */
+import { startMailSink } from './mail-sink.ts'
+
+const { SMTP_PORT = '1025', MAIL_UI_PORT = '1080', MAIL_STORE } = process.env
+const sink = await startMailSink({
+  smtpPort: Number(SMTP_PORT),
+  uiPort: Number(MAIL_UI_PORT),
+  ...(MAIL_STORE ? { store: MAIL_STORE } : {}),
+})
+console.log(`mail sink: ${sink.smtpUrl}, inbox ${sink.uiUrl}`)
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => void sink.close())

@@ -1,0 +1,273 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, existsSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+
+/** A process as distinct from all others that had or will have its number. */
+export interface Identity {
+  pid: number
+  /** When it was started, in a form that only serves for comparison. */
+  startedAt: string
+}
+
+/** The identity of a running process; undefined when none of that number runs (a zombie does not run). */
+export function identify(pid: number): Identity | undefined {
+  const startedAt = existsSync('/proc/self/stat') ? startFromProc(pid) : startFromPs(pid)
+  return startedAt === undefined ? undefined : { pid, startedAt }
+}
+
+/** Whether the very process runs, and not a later one of the same number. */
+export function isAlive(identity: Identity): boolean {
+  return identify(identity.pid)?.startedAt === identity.startedAt
+}
+
+function startFromProc(pid: number): string | undefined {
+  const stat = readIfThere(`/proc/${pid}/stat`)
+  if (stat === undefined) return undefined
+  // The name in parentheses may hold anything, so count from its end: state is field 3, start time field 22.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  if (fields[0] === 'Z' || fields[0] === 'X') return undefined
+  return `${readIfThere('/proc/sys/kernel/random/boot_id')?.trim()}:${fields[19]}`
+}
+
+function startFromPs(pid: number): string | undefined {
+  try {
+    const out = execFileSync('ps', ['-o', 'stat=,lstart=', '-p', String(pid)], {
+      encoding: 'utf8',
+      env: { LC_ALL: 'C' },
+    })
+    const [state = 'Z', ...start] = out.trim().split(/\s+/)
+    return state.startsWith('Z') ? undefined : start.join(' ')
+  } catch {
+    return undefined // ps answers 1 for an unknown process
+  }
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if (['ENOENT', 'ESRCH', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined
+    throw error
+  }
+}
+
+/**
+ * Stops the process that a file written by {@link startProcess} names, if it still runs: `signal`, then SIGKILL after
+ * `limitMs`. Returns the identity of what was stopped. Removes the file.
+ */
+export async function stopLeftover(
+  pidFile: string,
+  { signal = 'SIGTERM', limitMs = 5_000 }: { signal?: NodeJS.Signals; limitMs?: number } = {},
+): Promise<Identity | undefined> {
+  const text = readIfThere(pidFile)
+  if (text === undefined) return undefined
+  const identity = parseIdentity(text)
+  const found = identity !== undefined && isAlive(identity)
+  if (found) {
+    send(identity.pid, signal)
+    const deadline = performance.now() + limitMs
+    while (isAlive(identity) && performance.now() < deadline) await delay(20)
+    if (isAlive(identity)) send(identity.pid, 'SIGKILL')
+    while (isAlive(identity)) await delay(10)
+  }
+  rmSync(pidFile, { force: true })
+  return found ? identity : undefined
+}
+
+/** Reads what {@link writeIdentity} wrote; undefined for a file that was cut off by a crash. */
+export function parseIdentity(text: string): Identity | undefined {
+  try {
+    const { pid, startedAt } = JSON.parse(text)
+    return Number.isInteger(pid) && typeof startedAt === 'string' ? { pid, startedAt } : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Records a process so that {@link stopLeftover} finds it after the death of whoever started it. */
+export function writeIdentity(file: string, pid: number): void {
+  writeFileSync(`${file}.new`, JSON.stringify(identify(pid) ?? { pid, startedAt: 'gone' }))
+  renameSync(`${file}.new`, file)
+}
+
+function send(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error // it ended in between: all the better
+  }
+}
+
+/** How a local server is run. */
+export interface Launch {
+  /** For messages: `Kafka`. */
+  name: string
+  command: string
+  args: string[]
+  env?: NodeJS.ProcessEnv
+  uid?: number
+  gid?: number
+  port: number
+  /** Both outputs go here; the file of the run before is kept as `….1`. */
+  logFile: string
+  pidFile: string
+  /** The line of the log that says that it takes requests. */
+  ready: RegExp
+  readyLimitMs: number
+  /** A reason to die at once that passes by itself, so that starting is tried again. */
+  passing?: RegExp
+  stopSignal: NodeJS.Signals
+  stopLimitMs: number
+  /** Called before each start. */
+  prepare?: () => void
+  /** Called after {@link LocalProcess.stop}: whether it ended by itself, or had to be killed at the limit. */
+  stopped?: (orderly: boolean) => void
+  /** Called when it ended without having been told to. */
+  onUnexpectedEnd?: (how: string) => void
+}
+
+/** A local server: started detached in a session of its own, so that Ctrl-C in a terminal does not reach it. */
+export interface LocalProcess {
+  readonly host: string
+  readonly port: number
+  /** Of the current run, undefined while stopped. */
+  readonly pid: number | undefined
+  readonly running: boolean
+  /** How long the last start took until it was ready. */
+  readonly startedInMs: number
+  /** Orderly end, SIGKILL after a limit (`limitMs` shortens it). Fine to repeat. */
+  stop(limitMs?: number): Promise<void>
+  /** Sends a signal, SIGKILL by default, and waits for the end if the signal is one that ends it. */
+  kill(signal?: NodeJS.Signals): Promise<void>
+  /** Starts again on the same port and data, after stopping what runs. */
+  restart(): Promise<void>
+}
+
+/** Starts a server and waits until it is ready. Throws with the end of its log when it dies or is not ready in time. */
+export async function startProcess(launch: Launch): Promise<LocalProcess> {
+  let child: ChildProcess | undefined
+  let ended: Promise<unknown> = Promise.resolve()
+  let expected = false
+  let startedInMs = 0
+
+  function run(): ChildProcess {
+    launch.prepare?.()
+    if (existsSync(launch.logFile)) renameSync(launch.logFile, `${launch.logFile}.1`)
+    const log = openSync(launch.logFile, 'w', 0o600)
+    const started = spawn(launch.command, launch.args, {
+      cwd: '/',
+      env: launch.env ?? process.env,
+      detached: true,
+      stdio: ['ignore', log, log],
+      ...(launch.uid === undefined ? {} : { uid: launch.uid }),
+      ...(launch.gid === undefined ? {} : { gid: launch.gid }),
+    })
+    closeSync(log)
+    if (started.pid !== undefined) writeIdentity(launch.pidFile, started.pid)
+    started.unref()
+    return started
+  }
+
+  async function attempt(): Promise<string | undefined> {
+    const begun = performance.now()
+    expected = false
+    const current = run()
+    child = current
+    let failure: string | undefined
+    let isReady = false
+    ended = new Promise((resolve) => {
+      const end = (how: string) => {
+        failure = how
+        if (child === current) child = undefined
+        resolve(how)
+        if (isReady && !expected) launch.onUnexpectedEnd?.(how)
+      }
+      current.once('exit', (code, signal) => end(signal ? `was ended by ${signal}` : `ended with code ${code}`))
+      current.once('error', (error) => end(error.message))
+    })
+    while (!failure && performance.now() - begun < launch.readyLimitMs) {
+      if (launch.ready.test(readIfThere(launch.logFile) ?? '')) {
+        isReady = true
+        startedInMs = Math.round(performance.now() - begun)
+        return undefined
+      }
+      await delay(15)
+    }
+    if (!failure) await end('SIGKILL', 1_000)
+    return failure ?? `was not ready within ${launch.readyLimitMs} ms`
+  }
+
+  async function start(): Promise<void> {
+    for (const deadline = performance.now() + 8_000; ; await delay(100)) {
+      const failure = await attempt()
+      if (!failure) return
+      const log = (readIfThere(launch.logFile) ?? '').trimEnd()
+      if (launch.passing?.test(log) && performance.now() < deadline) continue
+      const tail = log.split('\n').slice(-15).join('\n')
+      throw new Error(`${launch.name} ${failure}; the end of ${launch.logFile}:\n${tail}`)
+    }
+  }
+
+  /** Returns whether it ended within `limitMs`; it was killed otherwise. */
+  async function end(signal: NodeJS.Signals, limitMs: number): Promise<boolean> {
+    const current = child
+    if (!current?.pid) return true
+    expected = true
+    let orderly = true
+    current.ref()
+    current.kill(signal)
+    const limit = setTimeout(() => {
+      orderly = false
+      current.kill('SIGKILL')
+    }, limitMs)
+    await ended
+    clearTimeout(limit)
+    rmSync(launch.pidFile, { force: true })
+    return orderly
+  }
+
+  async function stop(limitMs = launch.stopLimitMs): Promise<void> {
+    if (child) launch.stopped?.(await end(launch.stopSignal, limitMs))
+  }
+
+  await start()
+  return {
+    host: '127.0.0.1',
+    port: launch.port,
+    get pid() {
+      return child?.pid
+    },
+    get running() {
+      return child !== undefined
+    },
+    get startedInMs() {
+      return startedInMs
+    },
+    stop,
+    async kill(signal = 'SIGKILL') {
+      if (['SIGSTOP', 'SIGCONT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'].includes(signal)) child?.kill(signal)
+      else await end(signal, launch.stopLimitMs)
+    },
+    async restart() {
+      await stop()
+      await start()
+    },
+  }
+}
+
+/** Runs a command to its end and returns its output; throws with what it printed when it fails. */
+export async function runCommand(
+  command: string,
+  args: string[],
+  options: { cwd?: string; env?: NodeJS.ProcessEnv; uid?: number; gid?: number; limitMs?: number } = {},
+): Promise<string> {
+  const { limitMs = 60_000, ...rest } = options
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: limitMs, ...rest })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (output += text))
+  const [code, signal] = await once(child, 'close')
+  if (code !== 0)
+    throw new Error(`${command} ${args.join(' ')} ended with ${signal ?? `code ${code}`}:\n${output.trim()}`)
+  return output
+}

@@ -1,0 +1,138 @@
+import { Type } from '@shopstream/config'
+import type { Database, Transaction } from '@shopstream/database'
+import { page, type Route, reply, route } from '@shopstream/http'
+import { put, retire } from './catalogue/decide.ts'
+import { applyChange, findListed, type ListedProduct, listListed, lockProduct, lockSku } from './catalogue/queries.ts'
+import { errors } from './errors.ts'
+import { adjustStock } from './stock/adjust.ts'
+import type { LockedStock } from './stock/queries.ts'
+import type { Tables } from './tables.ts'
+
+const Sku = Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' })
+const Price = Type.Object({
+  amount: Type.Integer({ minimum: 0, maximum: 1_000_000_000, description: 'Minor units, such as cents.' }),
+  currency: Type.String({ pattern: '^[A-Z]{3}$', description: 'ISO 4217.' }),
+})
+/** Text of one line: it ends up in mails' subjects and in lists. */
+const line = (maxLength: number) =>
+  Type.String({ minLength: 1, maxLength, pattern: '^[^\\p{Cc}\\p{Zl}\\p{Zp}]*\\S[^\\p{Cc}\\p{Zl}\\p{Zp}]*$' })
+const Product = Type.Object({
+  sku: Sku,
+  name: Type.String(),
+  description: Type.String(),
+  price: Price,
+  available: Type.Integer(),
+  version: Type.Integer(),
+})
+const ProductBody = Type.Object({ name: line(200), description: Type.String({ maxLength: 5_000 }), price: Price })
+const Level = Type.Object({ sku: Sku, onHand: Type.Integer(), reserved: Type.Integer(), available: Type.Integer() })
+const AdjustmentBody = Type.Object({
+  delta: Type.Integer({
+    minimum: -1_000_000_000,
+    maximum: 1_000_000_000,
+    description: 'Pieces that came, or went when negative.',
+  }),
+  reason: line(200),
+})
+const params = Type.Object({ sku: Sku })
+
+const toProduct = ({ sku, name, description, price, available, version }: ListedProduct) => ({
+  sku,
+  name,
+  description,
+  price: { amount: Number(price.amount), currency: price.currency },
+  available,
+  version,
+})
+
+const toLevel = ({ sku, onHand, reserved }: LockedStock) => ({ sku, onHand, reserved, available: onHand - reserved })
+
+/** The table of inventory's routes. */
+export const routes = (database: Database<Tables>): Route[] => [
+  route({
+    method: 'GET',
+    url: '/v1/products',
+    summary: 'List the products on sale',
+    access: 'anyone',
+    schema: { query: Type.Object({ ...page.query }), response: { 200: page.list(Product) } },
+    async handle({ query }) {
+      const [after] = page.decodeCursor(query.cursor, ['text']) ?? []
+      const products = await listListed(database.query, query.limit + 1, after)
+      return reply.ok(page.of(products, query.limit, toProduct, ({ sku }) => [sku]))
+    },
+  }),
+  route({
+    method: 'GET',
+    url: '/v1/products/:sku',
+    summary: 'Show a product',
+    access: 'anyone',
+    schema: { params, response: { 200: Product } },
+    async handle({ params: { sku } }) {
+      return reply.ok(toProduct(await mustFind(database, sku)))
+    },
+  }),
+  route({
+    method: 'PUT',
+    url: '/v1/products/:sku',
+    summary: 'List a product or change it',
+    access: 'staff',
+    schema: { params, body: ProductBody, response: { 200: Product, 201: Product } },
+    async handle({ params: { sku }, body, effect }) {
+      const details = { ...body, price: { amount: BigInt(body.price.amount), currency: body.price.currency } }
+      return effect(async (tx: Transaction<Tables>) => {
+        await lockSku(tx, sku)
+        const current = await lockProduct(tx, sku)
+        const change = put(current, sku, details)
+        if (change) await applyChange(tx, change)
+        const product = toProduct((await findListed(tx, sku)) as ListedProduct)
+        return change?.type === 'ProductListed' ? reply.created(product, `/v1/products/${sku}`) : reply.ok(product)
+      })
+    },
+  }),
+  route({
+    method: 'DELETE',
+    url: '/v1/products/:sku',
+    summary: 'Retire a product; orders that have it keep it',
+    access: 'staff',
+    schema: { params, response: { 204: Type.Null() } },
+    async handle({ params: { sku }, effect }) {
+      return effect(async (tx: Transaction<Tables>) => {
+        const current = await lockProduct(tx, sku)
+        if (!current) throw errors['product-not-found']()
+        const change = retire(current)
+        if (change) await applyChange(tx, change)
+        return reply.noContent()
+      })
+    },
+  }),
+  route({
+    method: 'GET',
+    url: '/v1/products/:sku/stock',
+    summary: 'Show what is on hand, reserved and available',
+    access: 'staff',
+    schema: { params, response: { 200: Level } },
+    async handle({ params: { sku } }) {
+      const row = await database.query.selectFrom('stock').selectAll().where('sku', '=', sku).executeTakeFirst()
+      if (!row) throw errors['product-not-found']()
+      return reply.ok(toLevel({ ...row, onHand: row.on_hand, sellable: true }))
+    },
+  }),
+  route({
+    method: 'POST',
+    url: '/v1/products/:sku/stock-adjustments',
+    summary: 'Book pieces in or out',
+    access: 'staff',
+    schema: { params, body: AdjustmentBody, response: { 201: Level } },
+    async handle({ params: { sku }, body, user, effect }) {
+      return effect(async (tx: Transaction<Tables>) =>
+        reply.created(toLevel(await adjustStock(tx, { sku, ...body, madeBy: user.id }))),
+      )
+    },
+  }),
+]
+
+async function mustFind(database: Database<Tables>, sku: string): Promise<ListedProduct> {
+  const product = await findListed(database.query, sku)
+  if (!product) throw errors['product-not-found']()
+  return product
+}

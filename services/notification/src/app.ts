@@ -1,0 +1,77 @@
+import { createDatabase, migrate, readMigrations } from '@shopstream/database'
+import { createHttp, httpMigrations, type Service, signingKeyMigrations, signingKeys } from '@shopstream/http'
+import { createMessaging, messagingMigrations } from '@shopstream/messaging'
+import { createMetrics, type Logger } from '@shopstream/observability'
+import type { Config } from './config.ts'
+import { consumes } from './consumes.ts'
+import { produces } from './produces.ts'
+import { routes } from './routes.ts'
+import { measureBacklog } from './sending/meters.ts'
+import { type SendingPolicy, sendingPolicy } from './sending/policy.ts'
+import { createSender } from './sending/sender.ts'
+import { createMailTransport } from './sending/smtp.ts'
+import type { Tables } from './tables.ts'
+
+/** All SQL that makes the notification database. */
+export const migrations = [
+  ...messagingMigrations,
+  ...httpMigrations,
+  ...signingKeyMigrations,
+  ...readMigrations('notification', import.meta.url),
+]
+
+/** Builds the notification service from its settings; nothing is connected before `start`. */
+export async function buildNotification(config: Config, logger: Logger, policy: SendingPolicy = sendingPolicy) {
+  const metrics = createMetrics('notification')
+  const database = createDatabase<Tables>({
+    url: config.DATABASE_URL,
+    poolSize: config.DATABASE_POOL_SIZE,
+    applicationName: 'notification',
+    logger,
+  })
+  const messaging = createMessaging({
+    service: 'notification',
+    database,
+    databaseUrl: config.DATABASE_URL,
+    brokers: config.KAFKA_BROKERS,
+    topicPrefix: config.KAFKA_TOPIC_PREFIX,
+    consumes,
+    produces,
+    logger,
+    metrics,
+  })
+  const transport = createMailTransport({
+    url: config.SMTP_URL,
+    connections: policy.concurrency,
+    attemptMs: policy.attemptMs,
+  })
+  const sender = createSender({ database, transport, from: config.MAIL_FROM, policy, logger, metrics })
+  measureBacklog(database, metrics, logger)
+  const http = await createHttp({
+    service: 'notification',
+    title: 'shopstream: notifications',
+    routes: routes({ database }),
+    database,
+    keys: signingKeys(database),
+    checks: [...messaging.checks, sender.check],
+    logger,
+    metrics,
+  })
+
+  return {
+    http,
+    async start() {
+      await migrate(database, migrations)
+      messaging.start()
+      sender.start()
+      await http.listen({ host: config.HOST, port: config.PORT })
+    },
+    async stop() {
+      await http.close()
+      await sender.stop()
+      transport.close()
+      await messaging.stop()
+      await database.close()
+    },
+  } satisfies Service & { http: typeof http }
+}

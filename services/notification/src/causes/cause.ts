@@ -1,0 +1,72 @@
+import type { EventTypes } from '@shopstream/events'
+import type { Message } from '@shopstream/messaging'
+import type { Facts, Kind, Recipient, State } from '../tables.ts'
+
+/** A reason to send somebody a mail. */
+export interface Cause {
+  kind: Kind
+  userId: string
+  /** Id of the event. */
+  causeId: string
+  orderId?: string
+  facts: Facts
+  traceparent: string | null
+}
+
+export type OrderEvent = 'OrderConfirmed' | 'OrderRejected' | 'OrderShipped' | 'OrderCancelled'
+export type OrderMessage = { [N in OrderEvent]: Message<N> }[OrderEvent]
+
+interface Money {
+  amount: bigint
+  currency: string
+}
+
+/** How each event of an order becomes a mail: its kind, and the facts that its template names. */
+const mailsOf: { [N in OrderEvent]: { kind: Kind; facts(data: EventTypes[N]): Facts } } = {
+  OrderConfirmed: {
+    kind: 'confirmed',
+    facts: ({ lines, total }) => ({
+      total: priceText(total),
+      items: lines.map(({ sku, quantity, unitPrice }) => `${quantity} × ${sku} at ${priceText(unitPrice)}`),
+    }),
+  },
+  OrderRejected: {
+    kind: 'rejected',
+    facts: ({ shortages }) => ({
+      items: shortages.map(({ sku, requested, available }) => `${sku}: ${requested} ordered, ${available} in stock`),
+    }),
+  },
+  OrderShipped: { kind: 'shipped', facts: ({ carrier, trackingNumber }) => ({ carrier, trackingNumber }) },
+  OrderCancelled: { kind: 'cancelled', facts: ({ reason }) => ({ reason }) },
+}
+
+/** The mail that an order's event asks for. */
+export function causeOf(message: OrderMessage): Cause {
+  const { kind, facts } = mailsOf[message.type] as { kind: Kind; facts(data: OrderMessage['data']): Facts }
+  const { orderId, userId } = message.data
+  return {
+    kind,
+    userId,
+    orderId,
+    causeId: message.id,
+    traceparent: message.traceparent ?? null,
+    facts: { orderId, ...facts(message.data) },
+  }
+}
+
+/** How a notification begins: it waits for a recipient that is not known yet, and is not sent to one that was erased. */
+export function firstState(recipient: Recipient | undefined): State {
+  if (recipient?.erased) return 'cancelled'
+  return recipient?.email ? 'queued' : 'awaiting-recipient'
+}
+
+/** An amount in minor units as people read it, such as `€12.50`. */
+export function priceText({ amount, currency }: Money): string {
+  const format = new Intl.NumberFormat('en', { style: 'currency', currency })
+  const digits = format.resolvedOptions().maximumFractionDigits ?? 2
+  const sign = amount < 0n ? '-' : ''
+  const minor = String(amount < 0n ? -amount : amount).padStart(digits + 1, '0')
+  const whole = minor.slice(0, minor.length - digits)
+  // As a decimal text, which the formatter takes without rounding, whatever its size.
+  return format.format(`${sign}${whole}${digits > 0 ? '.' : ''}${minor.slice(minor.length - digits)}` as `${number}`)
+}

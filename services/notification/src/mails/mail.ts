@@ -1,0 +1,77 @@
+import type { Facts, Kind } from '../tables.ts'
+import { templates } from './templates.ts'
+
+/** A mail ready for the SMTP client, which encodes names and texts of any script. */
+export interface Mail {
+  from: string
+  to: { name: string; address: string }
+  subject: string
+  messageId: string
+  date: Date
+  text: string
+  html: string
+  headers: Record<string, string>
+}
+
+/** What a mail is made from. */
+export interface MailSource {
+  kind: Kind
+  causeId: string
+  facts: Facts
+  /** When the notification was made, not when it is sent, so that a repeated mail is the same to the byte. */
+  createdAt: Date
+  recipient: { email: string; name: string }
+}
+
+/** The `Message-ID` of the mail for a cause: the same for every attempt, so that a repeated mail is seen to be one. */
+export const messageIdOf = (causeId: string) => `<${causeId}@shopstream.local>`
+
+/** The subject of a kind of mail. */
+export const subjectOf = (kind: Kind, facts: Facts) => oneLine(fill(templates[kind].subject, facts))
+
+/** Writes the mail for a notification, as text and as HTML. */
+export function composeMail(from: string, { kind, causeId, facts, createdAt, recipient }: MailSource): Mail {
+  const all: Facts = { ...facts, name: recipient.name, email: recipient.email }
+  const blocks = templates[kind].paragraphs.map((paragraph) => block(paragraph, all))
+  return {
+    from,
+    to: { name: oneLine(recipient.name), address: oneLine(recipient.email) },
+    subject: subjectOf(kind, all),
+    messageId: messageIdOf(causeId),
+    date: createdAt,
+    text: `${blocks.map(asText).join('\n\n')}\n\n-- \nshopstream\n`,
+    html: `<!doctype html>\n<html><body>\n${blocks.map(asHtml).join('\n')}\n<p>shopstream</p>\n</body></html>\n`,
+    headers: { 'Auto-Submitted': 'auto-generated' },
+  }
+}
+
+type Block = { paragraph: string } | { items: string[] }
+
+function block(paragraph: string, facts: Facts): Block {
+  return paragraph === '{items}' ? { items: (facts.items ?? []).map(oneLine) } : { paragraph: fill(paragraph, facts) }
+}
+
+/** Puts facts in the place of their names, in one pass: a fact that looks like a placeholder stays as it is. */
+function fill(text: string, facts: Facts): string {
+  return text.replace(/\{(\w+)\}/g, (_whole, word: string) => {
+    const fact = facts[word]
+    if (typeof fact !== 'string') throw new Error(`a mail template names {${word}}, which this notification has not`)
+    return oneLine(fact)
+  })
+}
+
+/** Facts come from people: line breaks and other control characters would end a header or forge a line. */
+function oneLine(text: string): string {
+  return text.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ').toWellFormed()
+}
+
+const asText = (each: Block) => ('items' in each ? each.items.map((item) => `  - ${item}`).join('\n') : each.paragraph)
+
+const asHtml = (each: Block) =>
+  'items' in each
+    ? `<ul>${each.items.map((item) => `<li>${escaped(item)}</li>`).join('')}</ul>`
+    : `<p>${escaped(each.paragraph)}</p>`
+
+const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }
+
+const escaped = (text: string) => text.replace(/[&<>"']/g, (character) => entities[character] ?? character)

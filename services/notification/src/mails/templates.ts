@@ -1,0 +1,52 @@
+import type { Kind } from '../tables.ts'
+
+/** A mail as data. `{word}` stands for the fact of that name; the paragraph `{items}` for the list of items. */
+export interface Template {
+  /** No personal data and no free text: it is kept and listed, and says of what kind the mail is by exactly one word. */
+  subject: string
+  paragraphs: string[]
+}
+
+export const templates: Record<Kind, Template> = {
+  welcome: {
+    subject: 'A warm welcome to shopstream',
+    paragraphs: [
+      'Hello {name},',
+      'your account is ready: log in with {email}.',
+      'If you did not register, somebody mistyped an address and you can ignore this mail.',
+    ],
+  },
+  confirmed: {
+    subject: 'Your order {orderId} is confirmed',
+    paragraphs: [
+      'Hello {name},',
+      'we have reserved everything for your order {orderId} and will ship it soon:',
+      '{items}',
+      'Total: {total}',
+    ],
+  },
+  rejected: {
+    subject: 'Your order {orderId} was rejected',
+    paragraphs: [
+      'Hello {name},',
+      'we are sorry: we do not have enough in stock for your order {orderId}, and nothing of it will be sent or charged. These were short:',
+      '{items}',
+    ],
+  },
+  shipped: {
+    subject: 'Your order {orderId} has shipped',
+    paragraphs: [
+      'Hello {name},',
+      'your order {orderId} is on its way with {carrier}.',
+      'Tracking number: {trackingNumber}',
+    ],
+  },
+  cancelled: {
+    subject: 'Your order {orderId} is cancelled',
+    paragraphs: [
+      'Hello {name},',
+      'your order {orderId} was cancelled, and nothing of it will be sent or charged.',
+      'Reason: {reason}',
+    ],
+  },
+}

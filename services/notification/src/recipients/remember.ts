@@ -1,0 +1,22 @@
+import type { Transaction } from '@shopstream/database'
+import type { Message } from '@shopstream/messaging'
+import { queueNotifications, queueWaiting, withdrawErased } from '../causes/queries.ts'
+import { lockRecipients, saveRecipients } from './queries.ts'
+import { applyUserEvents, type UserEvent, type UserMessage } from './recipients.ts'
+
+/**
+ * Keeps the replica of users, welcomes new ones, lets go what waited for them, and forgets the addresses of erased ones.
+ */
+export async function rememberRecipients(tx: Transaction, messages: Message<UserEvent>[]): Promise<void> {
+  const known = await lockRecipients(
+    tx,
+    messages.map(({ data }) => data.userId),
+  )
+  const { recipients, welcomes } = applyUserEvents(known, messages as UserMessage[])
+  if (recipients.length === 0) return
+  await saveRecipients(tx, recipients)
+  await queueNotifications(tx, welcomes, new Map(recipients.map((recipient) => [recipient.user_id, recipient])))
+  const idsOf = (erased: boolean) => recipients.filter((each) => each.erased === erased).map(({ user_id }) => user_id)
+  await queueWaiting(tx, idsOf(false))
+  await withdrawErased(tx, idsOf(true))
+}

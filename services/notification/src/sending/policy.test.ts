@@ -1,0 +1,63 @@
+import { expect, test } from '@jest/globals'
+import fc from 'fast-check'
+import { decideRetry, pauseAfter, reasonOf, type SmtpError, sendingPolicy, type Trouble, troubleOf } from './policy.ts'
+
+test.each<[string, SmtpError, Trouble]>([
+  ['nobody listens', { code: 'ESOCKET' }, 'unreachable'],
+  ['the connection broke', { code: 'ECONNECTION' }, 'unreachable'],
+  ['no answer in time', { code: 'ETIMEDOUT' }, 'unreachable'],
+  ['our time limit', { code: 'EABORT' }, 'unreachable'],
+  ['unknown host', { code: 'EDNS' }, 'unreachable'],
+  ['wrong credentials', { code: 'EAUTH', responseCode: 535 }, 'unreachable'],
+  ['the server shuts down', { code: 'EENVELOPE', responseCode: 421, command: 'RCPT TO' }, 'unreachable'],
+  ['greylisting', { code: 'EENVELOPE', responseCode: 451, command: 'RCPT TO' }, 'deferred'],
+  ['mailbox full', { code: 'EMESSAGE', responseCode: 452, command: 'DATA' }, 'deferred'],
+  ['no such user', { code: 'EENVELOPE', responseCode: 550, command: 'RCPT TO' }, 'refused'],
+  ['content refused', { code: 'EMESSAGE', responseCode: 554, command: 'DATA' }, 'refused'],
+  ['sender refused', { code: 'EENVELOPE', responseCode: 550, command: 'MAIL FROM' }, 'deferred'],
+  ['bad sequence', { code: 'EENVELOPE', responseCode: 503, command: 'RCPT TO' }, 'deferred'],
+  ['no usable address', { code: 'EENVELOPE' }, 'refused'],
+  ['something else', {}, 'deferred'],
+])('%s', (_what, error, trouble) => {
+  expect(troubleOf(error)).toBe(trouble)
+})
+
+test.each<[SmtpError, string]>([
+  [
+    { responseCode: 550, command: 'RCPT TO', response: '550 5.1.1 <ana@example.com>: no such user' },
+    'SMTP 550 5.1.1 at RCPT TO',
+  ],
+  [{ responseCode: 554, response: '554 ana@example.com is a spammer' }, 'SMTP 554'],
+  [{ code: 'ESOCKET' }, 'ESOCKET'],
+  [{}, 'unexpected error'],
+])('a reason tells no address: %j', (error, reason) => {
+  expect(reasonOf(error)).toBe(reason)
+})
+
+test.each<[Trouble, number, unknown]>([
+  ['unreachable', 0, { do: 'retry', inMs: 0, problems: 0 }],
+  ['unreachable', 1_000, { do: 'retry', inMs: 0, problems: 1_000 }],
+  ['refused', 0, { do: 'retry', inMs: 2_000, problems: 1 }],
+  ['refused', 1, { do: 'retry', inMs: 4_000, problems: 2 }],
+  ['refused', 2, { do: 'fail', problems: 3 }],
+  ['deferred', 58, { do: 'retry', inMs: 900_000, problems: 59 }],
+  ['deferred', 59, { do: 'fail', problems: 60 }],
+])('%s after %d problems', (trouble, problems, decision) => {
+  expect(decideRetry(trouble, problems, sendingPolicy, 0)).toEqual(decision)
+})
+
+test('pauses grow to their limit and are never shorter than four fifths of the plan', () => {
+  const backoff = { baseMs: 100, maxMs: 10_000 }
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 10_000 }), fc.double({ min: 0, max: 1, noNaN: true }), (failures, random) => {
+      const pause = pauseAfter(failures, backoff, random)
+      expect(pause).toBeLessThanOrEqual(10_000)
+      expect(pause).toBeGreaterThanOrEqual(80)
+      expect(pauseAfter(failures + 1, backoff, 0)).toBeGreaterThanOrEqual(pauseAfter(failures, backoff, 0))
+    }),
+  )
+})
+
+test('an attempt is over before its lease is', () => {
+  expect(sendingPolicy.attemptMs).toBeLessThan(sendingPolicy.leaseMs)
+})

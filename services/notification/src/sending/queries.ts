@@ -1,0 +1,98 @@
+import { type Database, type Kysely, sql, type Transaction } from '@shopstream/database'
+import type { Facts, Kind, Tables } from '../tables.ts'
+
+/** A mail that this instance may send until its lease ends. */
+export interface ClaimedMail {
+  id: string
+  userId: string
+  kind: Kind
+  causeId: string
+  facts: Facts
+  traceparent: string | null
+  createdAt: Date
+  email: string
+  name: string
+  /** Number of this claim; a later one has a higher number. */
+  attempts: number
+  /** How often the server has turned it away. */
+  problems: number
+}
+
+/**
+ * Claims up to `limit` due mails, the longest due first, for `leaseMs`. Committed before anything is sent: a process
+ * that dies in between leaves them due again when the lease ends. Instances skip each other's rows.
+ */
+export async function claimDue(database: Database<Tables>, limit: number, leaseMs: number): Promise<ClaimedMail[]> {
+  const { rows } = await sql<ClaimedMail>`
+    with due as (
+      select id from notification
+      where state = 'queued' and next_attempt_at <= now()
+      order by next_attempt_at, id limit ${limit}
+      for update skip locked
+    )
+    update notification n
+    set attempts = n.attempts + 1, next_attempt_at = now() + ${leaseMs} * interval '1 ms', recipient_email = r.email
+    from due, recipient r
+    where n.id = due.id and r.user_id = n.user_id
+    returning n.id, n.user_id "userId", n.kind, n.cause_id "causeId", n.facts, n.traceparent,
+              n.created_at "createdAt", r.email, r.display_name "name", n.attempts, n.problems
+  `.execute(database.query)
+  return rows
+}
+
+/**
+ * Marks a mail sent, and returns the sequence of the event that says so; undefined when it is marked already. One whose
+ * recipient was erased while it went out has been sent all the same.
+ */
+export async function markSent(tx: Transaction<Tables>, id: string, now: Date): Promise<bigint | undefined> {
+  const row = await tx
+    .updateTable('notification')
+    .set({ state: 'sent', sent_at: now, last_error: null, sequence: sql`sequence + 1` })
+    .where('id', '=', id)
+    .where('state', 'in', ['queued', 'cancelled'])
+    .returning('sequence')
+    .executeTakeFirst()
+  return row?.sequence
+}
+
+/** Marks a mail failed for good, and returns the sequence of the event; undefined when the claim is not the last one. */
+export async function markFailed(
+  tx: Transaction<Tables>,
+  claim: Pick<ClaimedMail, 'id' | 'attempts'>,
+  outcome: { problems: number; reason: string },
+): Promise<bigint | undefined> {
+  const row = await tx
+    .updateTable('notification')
+    .set({ state: 'failed', problems: outcome.problems, last_error: outcome.reason, sequence: sql`sequence + 1` })
+    .where('id', '=', claim.id)
+    .where('state', '=', 'queued')
+    .where('attempts', '=', claim.attempts)
+    .returning('sequence')
+    .executeTakeFirst()
+  return row?.sequence
+}
+
+/** Gives a claim back: the mail is due again in `inMs`. Does nothing when the claim is not the last one. */
+export async function putBack(
+  query: Kysely<Tables>,
+  claim: Pick<ClaimedMail, 'id' | 'attempts'>,
+  outcome: { inMs: number; problems: number; reason: string },
+): Promise<void> {
+  await sql`
+    update notification
+    set next_attempt_at = now() + ${outcome.inMs} * interval '1 ms', problems = ${outcome.problems},
+        last_error = ${outcome.reason}
+    where id = ${claim.id} and state = 'queued' and attempts = ${claim.attempts}
+  `.execute(query)
+}
+
+/** How many notifications are on their way, by state, and the age of the oldest queued one in seconds. */
+export async function backlog(query: Kysely<Tables>): Promise<{ queued: number; awaiting: number; oldestAge: number }> {
+  const { rows } = await sql<{ queued: number; awaiting: number; oldestAge: number }>`
+    select count(*) filter (where state = 'queued')::int "queued",
+           count(*) filter (where state = 'awaiting-recipient')::int "awaiting",
+           coalesce(extract(epoch from now() - min(created_at) filter (where state = 'queued')), 0)::float8 "oldestAge"
+    from notification where state in ('queued', 'awaiting-recipient')
+  `.execute(query)
+  return rows[0] ?? { queued: 0, awaiting: 0, oldestAge: 0 }
+}

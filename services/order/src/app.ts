@@ -1,0 +1,59 @@
+import type { Static } from '@shopstream/config'
+import { createDatabase, readMigrations } from '@shopstream/database'
+import { createHttp, dataService, httpMigrations, signingKeyMigrations, signingKeys } from '@shopstream/http'
+import { createMessaging, messagingMigrations } from '@shopstream/messaging'
+import { createMetrics, type Logger } from '@shopstream/observability'
+import type { configSchema } from './config.ts'
+import { consumes } from './consumes.ts'
+import { produces } from './produces.ts'
+import { startSweeper } from './reserving/sweep.ts'
+import { routes } from './routes.ts'
+import type { Tables } from './tables.ts'
+
+const migrations = [
+  ...messagingMigrations,
+  ...httpMigrations,
+  ...signingKeyMigrations,
+  ...readMigrations('order', import.meta.url),
+]
+
+/** Builds the order service: orders and their life, and a replica of the catalogue. */
+export async function buildOrder(config: Readonly<Static<typeof configSchema>>, logger: Logger) {
+  const metrics = createMetrics('order')
+  const database = createDatabase<Tables>({
+    url: config.DATABASE_URL,
+    poolSize: config.DATABASE_POOL_SIZE,
+    applicationName: 'order',
+    logger,
+  })
+  const messaging = createMessaging({
+    service: 'order',
+    database,
+    databaseUrl: config.DATABASE_URL,
+    brokers: config.KAFKA_BROKERS,
+    topicPrefix: config.KAFKA_TOPIC_PREFIX,
+    consumes,
+    produces,
+    logger,
+    metrics,
+  })
+  const http = await createHttp({
+    service: 'order',
+    title: 'Orders',
+    routes: routes({ database, deadlineSeconds: config.RESERVATION_DEADLINE_SECONDS }),
+    database,
+    keys: signingKeys(database),
+    checks: messaging.checks,
+    logger,
+    metrics,
+  })
+  return dataService({
+    http,
+    address: { host: config.HOST, port: config.PORT },
+    database,
+    migrations,
+    messaging,
+    logger,
+    begin: async () => startSweeper(database, logger),
+  })
+}

@@ -1,0 +1,88 @@
+import { errors } from '../errors.ts'
+import type { Money, Order, OrderEvent, OrderLine } from '../life-cycle.ts'
+
+/** What the order service knows of a product. */
+export interface KnownProduct {
+  sku: string
+  price: Money
+  retired: boolean
+}
+
+export interface OrderedItem {
+  sku: string
+  quantity: number
+  /** The price that the client saw. */
+  unitPrice?: Money
+}
+
+export interface Placing {
+  orderId: string
+  userId: string
+  items: OrderedItem[]
+  /** Known products by sku. */
+  products: ReadonlyMap<string, KnownProduct>
+  now: Date
+  /** How long a reservation may take, in seconds. */
+  deadlineSeconds: number
+}
+
+/**
+ * A new pending order at today's prices. Throws `duplicate-line`, `unknown-product`, `price-changed` (each naming the
+ * items) and `mixed-currencies`.
+ */
+export function placeOrder({ orderId, userId, items, products, now, deadlineSeconds }: Placing): {
+  order: Order
+  event: OrderEvent
+} {
+  refuse(items, 'duplicate-line', ({ sku }, i) => items.findIndex((item) => item.sku === sku) !== i)
+  refuse(items, 'unknown-product', ({ sku }) => products.get(sku)?.retired !== false)
+  refuse(
+    items,
+    'price-changed',
+    ({ sku, unitPrice }) => unitPrice !== undefined && !sameMoney(unitPrice, products.get(sku)?.price),
+  )
+  const lines = items.map(
+    ({ sku, quantity }): OrderLine => ({ sku, quantity, unitPrice: (products.get(sku) as KnownProduct).price }),
+  )
+  const total = totalOf(lines)
+  const reservationDeadline = new Date(now.getTime() + deadlineSeconds * 1000)
+  const order: Order = {
+    id: orderId,
+    userId,
+    status: 'pending',
+    lines,
+    total,
+    reason: null,
+    shipment: null,
+    history: [{ status: 'pending', at: now }],
+    reservationDeadline,
+    sequence: 1n,
+    createdAt: now,
+    updatedAt: now,
+  }
+  const data = { orderId, userId, lines, total, placedAt: now, reservationDeadline }
+  return { order, event: { type: 'OrderPlaced', key: orderId, sequence: 1n, data } }
+}
+
+function refuse(
+  items: OrderedItem[],
+  code: 'duplicate-line' | 'unknown-product' | 'price-changed',
+  isWrong: (item: OrderedItem, place: number) => boolean,
+): void {
+  const fields = items.flatMap((item, place) =>
+    isWrong(item, place) ? [{ field: `items[${place}].sku`, message: `${code}: ${item.sku}` }] : [],
+  )
+  if (fields.length > 0) throw errors[code](undefined, fields)
+}
+
+function totalOf(lines: OrderLine[]): Money {
+  const currencies = new Set(lines.map(({ unitPrice }) => unitPrice.currency))
+  const [currency, another] = currencies
+  if (currency === undefined || another !== undefined) throw errors['mixed-currencies']()
+  return {
+    amount: lines.reduce((sum, { unitPrice, quantity }) => sum + unitPrice.amount * BigInt(quantity), 0n),
+    currency,
+  }
+}
+
+const sameMoney = (a: Money, b: Money | undefined) => a.amount === b?.amount && a.currency === b.currency

@@ -1,0 +1,184 @@
+import { Type } from '@shopstream/config'
+import type { Database, Transaction } from '@shopstream/database'
+import { page, type Route, reply, route, type User } from '@shopstream/http'
+import { errors } from './errors.ts'
+import { changeOrder } from './fulfilling/change.ts'
+import type { Money, Order, OrderCommand } from './life-cycle.ts'
+import { findOrder, listOrders } from './orders.ts'
+import { place } from './placing/place.ts'
+import { waitUntilDecided } from './reading/wait.ts'
+import type { Tables } from './tables.ts'
+
+const Sku = Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' })
+const Price = Type.Object({
+  amount: Type.Integer({ minimum: 0, description: 'Minor units, such as cents.' }),
+  currency: Type.String({ pattern: '^[A-Z]{3}$', description: 'ISO 4217.' }),
+})
+/** Text of one line. */
+const line = (maxLength: number) =>
+  Type.String({ minLength: 1, maxLength, pattern: '^[^\\p{Cc}\\p{Zl}\\p{Zp}]*\\S[^\\p{Cc}\\p{Zl}\\p{Zp}]*$' })
+const Status = Type.Enum(['pending', 'confirmed', 'rejected', 'shipped', 'delivered', 'cancelled'])
+const OrderBody = Type.Object({
+  items: Type.Array(
+    Type.Object({ sku: Sku, quantity: Type.Integer({ minimum: 1, maximum: 10_000 }), unitPrice: Type.Optional(Price) }),
+    { minItems: 1, maxItems: 100, description: 'Each sku once.' },
+  ),
+  shippingAddress: Type.Object({
+    name: line(200),
+    line1: line(200),
+    line2: Type.Optional(line(200)),
+    city: line(200),
+    region: Type.Optional(line(200)),
+    postalCode: line(20),
+    country: Type.String({ pattern: '^[A-Z]{2}$', description: 'ISO 3166-1 alpha-2.' }),
+  }),
+})
+const OrderView = Type.Object({
+  id: Type.String({ format: 'uuid' }),
+  status: Status,
+  items: Type.Array(Type.Object({ sku: Sku, quantity: Type.Integer(), unitPrice: Price })),
+  total: Price,
+  reason: Type.Union([Type.String(), Type.Null()]),
+  createdAt: Type.String({ format: 'date-time' }),
+  updatedAt: Type.String({ format: 'date-time' }),
+  history: Type.Array(Type.Object({ status: Status, at: Type.String({ format: 'date-time' }) })),
+})
+const params = Type.Object({ id: Type.String({ format: 'uuid' }) })
+
+const toPrice = ({ amount, currency }: Money) => ({ amount: Number(amount), currency })
+const toMoney = ({ amount, currency }: { amount: number; currency: string }) => ({ amount: BigInt(amount), currency })
+
+const toView = ({ id, status, lines, total, reason, createdAt, updatedAt, history }: Order) => ({
+  id,
+  status,
+  items: lines.map(({ sku, quantity, unitPrice }) => ({ sku, quantity, unitPrice: toPrice(unitPrice) })),
+  total: toPrice(total),
+  reason,
+  createdAt: createdAt.toISOString(),
+  updatedAt: updatedAt.toISOString(),
+  history: history.map((step) => ({ status: step.status, at: step.at.toISOString() })),
+})
+
+/** Whose orders the caller may see: staff see all. */
+const ownerOf = ({ user, isStaff }: { user: User; isStaff: boolean }) => (isStaff ? undefined : user.id)
+
+/** The table of the order service's routes. */
+export function routes({
+  database,
+  deadlineSeconds,
+}: {
+  database: Database<Tables>
+  deadlineSeconds: number
+}): Route[] {
+  return [
+    route({
+      method: 'POST',
+      url: '/v1/orders',
+      summary: 'Place an order',
+      access: 'user',
+      schema: { body: OrderBody, response: { 201: OrderView } },
+      async handle({ body, user, effect, amend, waitSeconds, signal }) {
+        const { shippingAddress } = body
+        const items = body.items.map(({ unitPrice, ...item }) => ({
+          ...item,
+          ...(unitPrice && { unitPrice: toMoney(unitPrice) }),
+        }))
+        const placed = await effect(async (tx: Transaction<Tables>) => {
+          const order = await place(tx, { userId: user.id, items, shippingAddress, deadlineSeconds })
+          return reply.created(toView(order), `/v1/orders/${order.id}`)
+        })
+        if (placed.replayed || waitSeconds === undefined) return placed
+        const order = await waitUntilDecided(database, {
+          id: placed.body.id,
+          owner: user.id,
+          seconds: waitSeconds,
+          signal,
+        })
+        const answer = { ...placed, body: order ? toView(order) : placed.body }
+        await amend(answer)
+        return answer
+      },
+    }),
+    route({
+      method: 'GET',
+      url: '/v1/orders',
+      summary: "List orders, the newest first: one's own, or all for staff",
+      access: 'user',
+      schema: {
+        query: Type.Object({ ...page.query, status: Type.Optional(Status) }),
+        response: { 200: page.list(OrderView) },
+      },
+      async handle({ query, user, isStaff }) {
+        const [before] = page.decodeCursor(query.cursor, ['uuid']) ?? []
+        const filter = { owner: ownerOf({ user, isStaff }), status: query.status, before, limit: query.limit + 1 }
+        return reply.ok(page.of(await listOrders(database.query, filter), query.limit, toView, ({ id }) => [id]))
+      },
+    }),
+    route({
+      method: 'GET',
+      url: '/v1/orders/:id',
+      summary: 'Show an order; with Prefer: wait=N once it is decided',
+      access: 'user',
+      schema: { params, response: { 200: OrderView } },
+      async handle({ params: { id }, user, isStaff, waitSeconds, signal }) {
+        const owner = ownerOf({ user, isStaff })
+        const order =
+          waitSeconds === undefined
+            ? await findOrder(database.query, id, owner)
+            : await waitUntilDecided(database, { id, owner, seconds: waitSeconds, signal })
+        if (!order) throw errors['order-not-found']()
+        return reply.ok(toView(order))
+      },
+    }),
+    route({
+      method: 'POST',
+      url: '/v1/orders/:id/cancel',
+      summary: 'Cancel an order that is not shipped yet',
+      access: 'user',
+      schema: {
+        params,
+        body: Type.Optional(Type.Object({ reason: Type.Optional(line(200)) })),
+        response: { 200: OrderView },
+      },
+      async handle({ params: { id }, body, user, isStaff, effect }) {
+        const command: OrderCommand = {
+          type: 'cancel',
+          reason: body?.reason ?? (isStaff ? 'cancelled by the shop' : 'cancelled by the customer'),
+        }
+        return effect(async (tx: Transaction<Tables>) =>
+          reply.ok(toView(await changeOrder(tx, { id, owner: ownerOf({ user, isStaff }), command }))),
+        )
+      },
+    }),
+    route({
+      method: 'POST',
+      url: '/v1/orders/:id/shipment',
+      summary: 'Ship a confirmed order',
+      access: 'staff',
+      schema: {
+        params,
+        body: Type.Object({ carrier: line(200), trackingNumber: line(200) }),
+        response: { 201: OrderView },
+      },
+      async handle({ params: { id }, body, effect }) {
+        const command = { type: 'ship' as const, ...body }
+        return effect(async (tx: Transaction<Tables>) =>
+          reply.created(toView(await changeOrder(tx, { id, owner: undefined, command }))),
+        )
+      },
+    }),
+    route({
+      method: 'POST',
+      url: '/v1/orders/:id/delivery',
+      summary: 'Record that a shipped order has arrived',
+      access: 'staff',
+      schema: { params, response: { 201: OrderView } },
+      async handle({ params: { id }, effect }) {
+        const command = { type: 'deliver' as const }
+        return effect(async (tx: Transaction<Tables>) =>
+          reply.created(toView(await changeOrder(tx, { id, owner: undefined, command }))),
+        )
+      },
+    }),
+  ]
+}

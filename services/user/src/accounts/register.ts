@@ -1,0 +1,40 @@
+import type { Transaction } from '@shopstream/database'
+import { newEventId } from '@shopstream/events'
+import type { NewEvent } from '@shopstream/messaging'
+import { produces } from '../produces.ts'
+import type { Account, Tables } from '../tables.ts'
+import type { Registration } from './account.ts'
+import { insertAccount } from './queries.ts'
+
+export const customerRoles = ['customer']
+export const staffRoles = ['customer', 'staff']
+
+/** A registration whose password has been hashed. */
+export type Candidate = Omit<Registration, 'password'> & { passwordHash: string; roles: string[] }
+
+/** The account that a candidate becomes, and the event that says so. */
+export function registered(
+  id: string,
+  candidate: Candidate,
+  now: Date,
+): { account: Account; event: NewEvent<'UserRegistered'> } {
+  const { email, displayName, passwordHash, roles } = candidate
+  const sequence = 1n
+  return {
+    account: { id, email, display_name: displayName, password_hash: passwordHash, roles, sequence, created_at: now },
+    event: {
+      type: 'UserRegistered',
+      key: id,
+      sequence,
+      data: { userId: id, email, displayName, roles, registeredAt: now },
+    },
+  }
+}
+
+/** Writes the account and its event; undefined, and nothing written, when the address is taken. */
+export async function registerAccount(tx: Transaction<Tables>, candidate: Candidate): Promise<Account | undefined> {
+  const { account, event } = registered(newEventId(), candidate, new Date())
+  if (!(await insertAccount(tx, account))) return undefined
+  await produces.emit(tx, [event])
+  return account
+}

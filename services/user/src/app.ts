@@ -1,0 +1,109 @@
+import { createDatabase, migrate, readMigrations } from '@shopstream/database'
+import { createHttp, httpMigrations, type Service } from '@shopstream/http'
+import { createMessaging, messagingMigrations } from '@shopstream/messaging'
+import { createMetrics, Gauge, type Logger, type Registry } from '@shopstream/observability'
+import { seedStaff } from './accounts/handlers.ts'
+import { createPasswords, type Passwords } from './accounts/passwords.ts'
+import { type Config, staffOf } from './config.ts'
+import { consumes } from './consumes.ts'
+import { every, type Periodic } from './periodic.ts'
+import { produces } from './produces.ts'
+import { routes } from './routes.ts'
+import { deleteExpired } from './sessions/queries.ts'
+import { createKeyring } from './signing-keys/keyring.ts'
+import type { Tables } from './tables.ts'
+
+/** All SQL that makes the user database. */
+export const migrations = [...messagingMigrations, ...httpMigrations, ...readMigrations('user', import.meta.url)]
+
+const secondMs = 1_000
+const dayMs = 86_400 * secondMs
+const sweepMs = 600 * secondMs
+
+/** Builds the user service from its settings; nothing is connected before `start`. */
+export async function buildUser(config: Config, logger: Logger) {
+  const staff = staffOf(config)
+  const metrics = createMetrics('user')
+  const database = createDatabase<Tables>({
+    url: config.DATABASE_URL,
+    poolSize: config.DATABASE_POOL_SIZE,
+    applicationName: 'user',
+    logger,
+  })
+  const keyring = createKeyring({
+    database,
+    secret: config.KEY_ENCRYPTION_SECRET,
+    settings: keySettings(config),
+    logger,
+  })
+  const messaging = createMessaging({
+    service: 'user',
+    database,
+    databaseUrl: config.DATABASE_URL,
+    brokers: config.KAFKA_BROKERS,
+    topicPrefix: config.KAFKA_TOPIC_PREFIX,
+    consumes,
+    produces,
+    logger,
+    metrics,
+  })
+  const passwords = await createPasswords()
+  measurePasswords(metrics, passwords)
+  const tokens = {
+    accessTokenSeconds: config.ACCESS_TOKEN_SECONDS,
+    refreshTokenDays: config.REFRESH_TOKEN_DAYS,
+    signer: keyring.signer,
+  }
+  const http = await createHttp({
+    service: 'user',
+    title: 'shopstream: users and sessions',
+    routes: routes({ database, passwords, tokens }),
+    database,
+    keys: keyring.store,
+    checks: messaging.checks,
+    logger,
+    metrics,
+  })
+  let sweeper: Periodic | undefined
+
+  return {
+    http,
+    async start() {
+      await migrate(database, migrations)
+      await keyring.start()
+      if (staff) await seedStaff({ database, passwords }, staff, logger)
+      messaging.start()
+      sweeper = every(sweepMs, 'deletion of expired sessions', logger, () => deleteExpired(database.query, new Date()))
+      await http.listen({ host: config.HOST, port: config.PORT })
+    },
+    async stop() {
+      await http.close()
+      await sweeper?.stop()
+      await keyring.stop()
+      await messaging.stop()
+      await database.close()
+    },
+  } satisfies Service & { http: typeof http }
+}
+
+/** The schedule of the signing keys in ms: looked at eight times within a lead, but not more than twice a second. */
+function keySettings(config: Config) {
+  const leadMs = config.SIGNING_KEY_LEAD_SECONDS * secondMs
+  return {
+    lifetimeMs: config.SIGNING_KEY_DAYS * dayMs,
+    leadMs,
+    checkMs: Math.min(30 * secondMs, Math.max(secondMs / 2, leadMs / 8)),
+    tokenMs: config.ACCESS_TOKEN_SECONDS * secondMs,
+  }
+}
+
+function measurePasswords(metrics: Registry, passwords: Passwords): void {
+  new Gauge({
+    name: 'shopstream_passwords_waiting',
+    help: 'Logins and registrations that wait for their password to be hashed.',
+    registers: [metrics],
+    collect() {
+      this.set(passwords.waiting())
+    },
+  })
+}

@@ -1,0 +1,90 @@
+import { type Route, reply, route } from '@shopstream/http'
+import { Type } from 'typebox'
+import { type AccountDeps, registerCustomer, showAccount } from './accounts/handlers.ts'
+import { login, logout, refresh, type SessionDeps } from './sessions/handlers.ts'
+
+const email = Type.String({ maxLength: 320, description: 'Upper and lower case make no difference.' })
+const password = Type.String({ minLength: 12, maxLength: 256 })
+
+const account = Type.Object({
+  id: Type.String({ format: 'uuid' }),
+  email: Type.String(),
+  displayName: Type.String(),
+  roles: Type.Array(Type.String()),
+  createdAt: Type.String({ format: 'date-time' }),
+})
+
+const tokens = Type.Object({
+  accessToken: Type.String({ description: 'A JWT for `Authorization: Bearer`.' }),
+  tokenType: Type.Literal('Bearer'),
+  expiresIn: Type.Integer({ description: 'Seconds until the access token expires.' }),
+  refreshToken: Type.String({ description: 'Good for one refresh.' }),
+})
+
+/** The HTTP routes of the user service. */
+export const routes = (deps: AccountDeps & SessionDeps): Route[] => [
+  route({
+    method: 'POST',
+    url: '/v1/users',
+    summary: 'Register',
+    tag: 'users',
+    access: 'anyone',
+    schema: {
+      body: Type.Object({
+        email,
+        password,
+        displayName: Type.String({ maxLength: 400, description: '1-100 characters of any script, on one line.' }),
+      }),
+      response: { 201: account },
+    },
+    handle: async (request) => {
+      const created = await registerCustomer(deps, request.body, request.signal)
+      return reply.created(created, '/v1/users/me')
+    },
+  }),
+  route({
+    method: 'GET',
+    url: '/v1/users/me',
+    summary: 'Your profile',
+    tag: 'users',
+    access: 'user',
+    schema: { response: { 200: account } },
+    handle: async (request) => reply.ok(await showAccount(deps, request.user.id)),
+  }),
+  route({
+    method: 'POST',
+    url: '/v1/sessions',
+    summary: 'Log in',
+    tag: 'sessions',
+    access: 'anyone',
+    schema: {
+      body: Type.Object({ email, password: Type.String({ maxLength: 1000 }) }),
+      response: { 201: tokens },
+    },
+    handle: async (request) => reply.created(await login(deps, request.body, request.signal)),
+  }),
+  route({
+    method: 'POST',
+    url: '/v1/sessions/refresh',
+    summary: 'Exchange a refresh token for new tokens',
+    tag: 'sessions',
+    access: 'anyone',
+    schema: {
+      body: Type.Object({ refreshToken: Type.String({ maxLength: 200 }) }),
+      response: { 201: tokens },
+    },
+    handle: async (request) => reply.created(await refresh(deps, request.body.refreshToken)),
+  }),
+  route({
+    method: 'DELETE',
+    url: '/v1/sessions/current',
+    summary: 'Log out: the refresh tokens of this login end',
+    tag: 'sessions',
+    access: 'user',
+    schema: { response: { 204: Type.Null() } },
+    handle: async (request) => {
+      await logout(deps, request.user.sessionId)
+      return reply.noContent()
+    },
+  }),
+]

@@ -1,0 +1,77 @@
+import { type Kysely, sql, type Transaction } from '@shopstream/database'
+import type { Tables } from '../tables.ts'
+import type { PresentedToken } from './refresh-token.ts'
+
+/** The times of one refresh token. */
+export interface Lifetime {
+  issuedAt: Date
+  expiresAt: Date
+}
+
+export async function insertSession(
+  tx: Transaction<Tables>,
+  id: string,
+  userId: string,
+  life: Lifetime,
+): Promise<void> {
+  await tx
+    .insertInto('session')
+    .values({ id, user_id: userId, created_at: life.issuedAt, expires_at: life.expiresAt, revoked_at: null })
+    .execute()
+}
+
+export async function insertRefreshToken(
+  tx: Transaction<Tables>,
+  hash: Buffer,
+  sessionId: string,
+  life: Lifetime,
+): Promise<void> {
+  await tx
+    .insertInto('refresh_token')
+    .values({ hash, session_id: sessionId, issued_at: life.issuedAt, expires_at: life.expiresAt, rotated_at: null })
+    .execute()
+}
+
+/** Locks a presented token and its session until the transaction ends, so that of two refreshes one waits and loses. */
+export async function lockPresented(
+  tx: Transaction<Tables>,
+  hash: Buffer,
+): Promise<(PresentedToken & { sessionId: string; userId: string; roles: string[] }) | undefined> {
+  const { rows } = await sql<PresentedToken & { sessionId: string; userId: string; roles: string[] }>`
+    select t.session_id "sessionId", t.expires_at "expiresAt", t.rotated_at "rotatedAt", s.revoked_at "revokedAt",
+           a.id "userId", a.roles
+    from refresh_token t join session s on s.id = t.session_id join account a on a.id = s.user_id
+    where t.hash = ${hash}
+    for update of s, t
+  `.execute(tx)
+  return rows[0]
+}
+
+/** Puts a new token in the place of a locked one and lets the session live as long as the new one does. */
+export async function rotate(
+  tx: Transaction<Tables>,
+  sessionId: string,
+  oldHash: Buffer,
+  newHash: Buffer,
+  life: Lifetime,
+): Promise<void> {
+  await tx.updateTable('refresh_token').set({ rotated_at: life.issuedAt }).where('hash', '=', oldHash).execute()
+  await insertRefreshToken(tx, newHash, sessionId, life)
+  await tx.updateTable('session').set({ expires_at: life.expiresAt }).where('id', '=', sessionId).execute()
+}
+
+/** Revokes a session, if it is one and still open. */
+export async function revokeSession(tx: Transaction<Tables>, id: string, now: Date): Promise<void> {
+  await tx
+    .updateTable('session')
+    .set({ revoked_at: now })
+    .where('id', '=', id)
+    .where('revoked_at', 'is', null)
+    .execute()
+}
+
+/** Deletes what has expired: sessions with all their tokens, and old tokens of sessions that go on. */
+export async function deleteExpired(query: Kysely<Tables>, now: Date): Promise<void> {
+  await query.deleteFrom('session').where('expires_at', '<', now).execute()
+  await query.deleteFrom('refresh_token').where('expires_at', '<', now).execute()
+}

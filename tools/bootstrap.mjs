@@ -1,0 +1,269 @@
+/**
+ * Runs a command of the workspace: `node tools/bootstrap.mjs COMMAND [arguments]`.
+ *
+ * Plain JavaScript without dependencies, because it is what runs in a fresh clone with nothing but Node 20: it installs
+ * the locked dependencies when they are missing or stale, and runs tools/src/COMMAND.ts with the Node 24 among them.
+ */
+import { spawn, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { delimiter, join, sep } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+
+const repository = join(fileURLToPath(import.meta.url), '../..')
+const neededNode = 24
+const isMain =
+  process.argv[1] !== undefined && realpathSync(process.argv[1]) === realpathSync(fileURLToPath(import.meta.url))
+
+if (isMain) await main(process.argv.slice(2))
+
+async function main([command, ...args]) {
+  if (majorOf(process.version) < 20) {
+    fail(
+      `shopstream needs Node 20 or later to install itself; this is ${process.version}. Get one at https://nodejs.org`,
+    )
+  }
+  const commands = listCommands(repository)
+  if (!command || command === '--help' || command === '-h') return console.log(help(commands))
+  if (!commands.some(({ name }) => name === command)) fail(`there is no command "${command}"\n\n${help(commands)}`)
+  await install(repository)
+  await run(join(repository, 'tools/src', `${command}.ts`), args)
+}
+
+/** The commands are the files of tools/src; what each does is said by its first comment. */
+export function listCommands(root) {
+  const folder = join(root, 'tools/src')
+  return readdirSync(folder)
+    .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts') && file !== 'index.ts')
+    .map((file) => {
+      const text = readFileSync(join(folder, file), 'utf8')
+      const about = /^(?:#!.*\n)?\/\*\*\s*(?:\*\s*)?(?:`[^`]+`:\s*)?([^\n]*?)\s*(?:\*\/|\n)/.exec(text)?.[1] ?? ''
+      return { name: file.slice(0, -3), about }
+    })
+}
+
+function help(commands) {
+  const width = Math.max(...commands.map(({ name }) => name.length))
+  const lines = commands.map(({ name, about }) => `  ${name.padEnd(width)}  ${about}`)
+  return `Usage: node tools/bootstrap.mjs COMMAND [arguments]   (npm start, npm run COMMAND -- arguments)\n\n${lines.join('\n')}`
+}
+
+/** Installs the locked dependencies unless they are there. Several at once wait for one of them. */
+async function install(root) {
+  if (isInstalled(root)) return
+  const folder = join(root, '.shopstream')
+  mkdirSync(folder, { recursive: true })
+  const unlock = await lock(join(folder, 'install.lock'))
+  try {
+    if (!isInstalled(root)) await npmCi(root)
+  } finally {
+    unlock()
+  }
+}
+
+/** Whether node_modules holds what package-lock.json says for this platform. */
+export function isInstalled(root) {
+  const lockText = readFileSync(join(root, 'package-lock.json'), 'utf8')
+  const stamp = readIfThere(stampFile(root))
+  if (stamp !== undefined) return stamp === stampOf(lockText)
+  // Installed by hand, without a stamp: npm keeps a list of what it has put there, written at the end.
+  const installed = readIfThere(join(root, 'node_modules/.package-lock.json'))
+  if (installed === undefined || !holds(JSON.parse(lockText).packages, JSON.parse(installed).packages)) return false
+  writeStamp(root, lockText)
+  return true
+}
+
+/** Whether the packages that npm lists as installed cover those that are locked; optional ones may be left out. */
+export function holds(locked, installed) {
+  return Object.entries(locked).every(([path, { version, optional, devOptional, peer, link }]) => {
+    if (!path.includes('node_modules/')) return true
+    const there = installed[path]
+    if (there) return link ? there.link === true : there.version === version
+    return Boolean(optional || devOptional || peer)
+  })
+}
+
+function stampFile(root) {
+  return join(root, 'node_modules/.cache/shopstream/installed')
+}
+
+export function stampOf(lockText) {
+  return `${createHash('sha256').update(lockText).digest('hex')} ${process.platform}-${process.arch}\n`
+}
+
+export function writeStamp(root, lockText) {
+  mkdirSync(join(stampFile(root), '..'), { recursive: true })
+  writeFileSync(stampFile(root), stampOf(lockText))
+}
+
+async function npmCi(root) {
+  const lockText = readFileSync(join(root, 'package-lock.json'), 'utf8')
+  const done = progress('Installing the locked dependencies (npm ci)')
+  // Not with the Node of node_modules, which npm is about to replace.
+  const env = { ...process.env, PATH: withoutModules(process.env.PATH ?? '') }
+  for (const name of ['NODE', 'npm_node_execpath', 'NODE_OPTIONS', 'INIT_CWD']) delete env[name]
+  const args = ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error']
+  const child = spawn('npm', args, {
+    cwd: root,
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    shell: process.platform === 'win32',
+  })
+  forwardSignals(child)
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (output += text))
+  const how = await new Promise((resolve) => {
+    child.once('error', (error) => resolve(error.message))
+    child.once('close', (code, signal) => resolve(signal ?? code))
+  })
+  done(how === 0)
+  if (how === 0) return writeStamp(root, lockText)
+  const reason = output.trim().split('\n').slice(-20).join('\n')
+  fail(
+    `${reason}\n\nThe dependencies could not be installed (npm ci ended with ${how}). What helps: a connection to npm's registry ` +
+      '(behind a proxy: npm config set proxy …), some 700 MB of disk, and write access to this folder. Then the same command again.',
+  )
+}
+
+function withoutModules(path) {
+  return path
+    .split(delimiter)
+    .filter((folder) => !folder.endsWith(`node_modules${sep}.bin`))
+    .join(delimiter)
+}
+
+/** One line that counts the seconds on a terminal, two lines elsewhere. */
+function progress(what) {
+  const begun = Date.now()
+  const seconds = () => `${Math.round((Date.now() - begun) / 1000)} s`
+  const isTerminal = process.stderr.isTTY
+  process.stderr.write(isTerminal ? `${what} …` : `${what} …\n`)
+  const timer = isTerminal && setInterval(() => process.stderr.write(`\r${what} … ${seconds()}`), 1_000)
+  return (succeeded) => {
+    clearInterval(timer)
+    process.stderr.write(`${isTerminal ? '\r' : ''}${what}: ${succeeded ? 'done' : 'failed'} after ${seconds()}\n`)
+  }
+}
+
+/** Holds a lock file, waiting for its owner to end; returns the function that releases it. */
+export async function lock(file) {
+  const limitMs = 30 * 60_000
+  for (let told = false; ; ) {
+    try {
+      writeFileSync(file, String(process.pid), { flag: 'wx' })
+      return () => rmSync(file, { force: true })
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error
+    }
+    const owner = Number(readIfThere(file))
+    const since = statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0
+    const age = Date.now() - since
+    // An empty file is being written just now.
+    const isAbandoned = owner ? !runs(owner) || age > limitMs : age > 5_000
+    if (isAbandoned && since > 0) rmSync(file, { force: true })
+    else if (!told) {
+      process.stderr.write(`Another command (pid ${owner}) is installing the dependencies; waiting for it\n`)
+      told = true
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+}
+
+function runs(pid) {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return error.code === 'EPERM'
+  }
+}
+
+/** Runs a TypeScript file: in this process if it is new enough, else in the Node that was installed. */
+async function run(file, args) {
+  if (majorOf(process.version) >= neededNode) {
+    process.argv = [process.execPath, file, ...args]
+    watchParents(() => process.kill(process.pid, 'SIGTERM'))
+    await import(pathToFileURL(file).href)
+    return
+  }
+  const node = findNode()
+  const child = spawn(node, [file, ...args], { stdio: 'inherit' })
+  forwardSignals(child)
+  watchParents(() => child.kill('SIGTERM'))
+  child.once('error', (error) => fail(`${node} does not run: ${error.message}`))
+  child.once('exit', (code, signal) => {
+    if (!signal) process.exit(code ?? 1)
+    for (const name of signals) process.removeAllListeners(name)
+    process.kill(process.pid, signal) // end in the same way, so that a shell sees the same status
+  })
+}
+
+function findNode() {
+  const candidates = ['node_modules/node/bin/node', 'node_modules/.bin/node'].map((path) => join(repository, path))
+  const found = candidates.find((path) => {
+    const { status, stdout } = existsSync(path)
+      ? spawnSync(path, ['--version'], { encoding: 'utf8' })
+      : { status: 1, stdout: '' }
+    return status === 0 && majorOf(stdout) >= neededNode
+  })
+  if (found) return found
+  return fail(
+    `node_modules has no Node ${neededNode}, and this one is ${process.version}. npm has probably skipped installation scripts ` +
+      '(npm config get ignore-scripts): run npm rebuild node --ignore-scripts=false, or start with Node 24.',
+  )
+}
+
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
+
+/** Ctrl-C reaches the child from the terminal as well; it is told twice then, which it has to bear. */
+function forwardSignals(child) {
+  for (const signal of signals) process.on(signal, () => child.kill(signal))
+}
+
+/**
+ * Calls `orphaned` once when the process that started this one has died, or, below npm, the one that started its shell:
+ * a killed npm can tell nobody.
+ */
+function watchParents(orphaned) {
+  const parent = process.ppid
+  const grandparent = process.env.npm_lifecycle_event ? parentOf(parent) : undefined
+  const timer = setInterval(() => {
+    if (process.ppid === parent && (grandparent === undefined || parentOf(parent) === grandparent)) return
+    clearInterval(timer)
+    orphaned()
+  }, 500)
+  timer.unref()
+}
+
+/** On Linux from /proc; elsewhere unknown, since asking ps twice a second would cost more than it brings. */
+function parentOf(pid) {
+  const stat = readIfThere(`/proc/${pid}/stat`)
+  return stat && Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
+}
+
+function readIfThere(file) {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (error) {
+    if (error.code === 'ENOENT' || error.code === 'ESRCH') return undefined
+    throw error
+  }
+}
+
+function majorOf(version) {
+  return Number(/\d+/.exec(version)?.[0])
+}
+
+function fail(message) {
+  process.stderr.write(`${message}\n`)
+  process.exit(1)
+}

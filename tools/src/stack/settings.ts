@@ -1,0 +1,78 @@
+import { ConfigError, readConfig, settings, type Static, Type } from '@shopstream/config'
+import { freePort, isFree } from '@shopstream/testing'
+
+/** What of the environment concerns the stack itself; everything else reaches the services as it is. */
+const schema = Type.Object({
+  KAFKA_BROKERS: Type.Optional(settings.list('a Kafka that runs already', { example: '127.0.0.1:9092' })),
+  KAFKA_TOPIC_PREFIX: settings.text('put before every topic and group', { defaultValue: '' }),
+  POSTGRES_URL: Type.Optional(
+    settings.url('a Postgres that runs already, with a role that may create roles and databases', {
+      protocols: ['postgres', 'postgresql'],
+      example: 'postgres://postgres:password@127.0.0.1:5432/postgres',
+    }),
+  ),
+  STAFF_EMAIL: settings.text('address of the staff account', { defaultValue: 'staff@shop.example' }),
+  STAFF_PASSWORD: Type.Optional(settings.secret('password of the staff account', { minLength: 12 })),
+})
+
+export type StackSettings = Readonly<Static<typeof schema>>
+
+/** Default ports. A busy one moves; one that the environment sets does not. */
+export const defaultPorts = {
+  GATEWAY_PORT: 8080,
+  USER_PORT: 8081,
+  ORDER_PORT: 8082,
+  INVENTORY_PORT: 8083,
+  NOTIFICATION_PORT: 8084,
+  GATEWAY_METRICS_PORT: 8089,
+  MAIL_UI_PORT: 1080,
+  SMTP_PORT: 1025,
+  KAFKA_PORT: 9092,
+  POSTGRES_PORT: 54_320,
+} as const
+
+export type PortName = keyof typeof defaultPorts
+export type Ports = Record<PortName, number>
+const portNames = Object.keys(defaultPorts) as PortName[]
+
+/** Reads the stack's settings; throws a ConfigError with everything that is wrong, ports included. */
+export function readStackSettings(env: NodeJS.ProcessEnv): { settings: StackSettings; explicit: Partial<Ports> } {
+  const problems: string[] = []
+  const attempt = <T>(read: () => T): T | undefined => {
+    try {
+      return read()
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error
+      problems.push(...error.problems)
+      return undefined
+    }
+  }
+  const own = attempt(() => readConfig(schema, env))
+  const port = Type.Optional(settings.integer(8080, { min: 1, max: 65_535, example: '8080' }))
+  const given = attempt(() => readConfig(Type.Object(Object.fromEntries(portNames.map((name) => [name, withoutDefault(port)]))), env))
+  const explicit = (given ?? {}) as Partial<Ports>
+  for (const name of portNames) {
+    const twin = portNames.find((other) => other !== name && explicit[other] && explicit[other] === explicit[name])
+    if (twin && name < twin) problems.push(`${name} and ${twin} are both ${explicit[name]}: give each a port of its own`)
+  }
+  if (!own || problems.length > 0) throw new ConfigError(problems)
+  return { settings: own, explicit }
+}
+
+const withoutDefault = <T extends object>({ default: _, ...schema }: T & { default?: unknown }) => schema as unknown as T
+
+/** Chooses all ports; throws a ConfigError that names each busy one that was set explicitly. `unused` ones are not checked. */
+export async function choosePorts(explicit: Partial<Ports>, unused: ReadonlySet<PortName> = new Set()): Promise<Ports> {
+  const problems: string[] = []
+  const taken = new Set(Object.values(explicit))
+  const ports = {} as Ports
+  for (const name of portNames) {
+    const wanted = explicit[name]
+    if (unused.has(name)) ports[name] = wanted ?? defaultPorts[name]
+    else if (wanted === undefined) ports[name] = await freePort(taken.has(defaultPorts[name]) ? undefined : defaultPorts[name])
+    else if (await isFree(wanted)) ports[name] = wanted
+    else problems.push(`${name} is ${wanted}, but something listens on that port already: stop it, or set another port`)
+  }
+  if (problems.length > 0) throw new ConfigError(problems)
+  return ports
+}
