@@ -24,8 +24,6 @@ const neededNode = 24
 const isMain =
   process.argv[1] !== undefined && realpathSync(process.argv[1]) === realpathSync(fileURLToPath(import.meta.url))
 
-if (isMain) await main(process.argv.slice(2))
-
 async function main([command, ...args]) {
   if (majorOf(process.version) < 20) {
     fail(
@@ -267,3 +265,5 @@ function fail(message) {
   process.stderr.write(`${message}\n`)
   process.exit(1)
 }
+
+if (isMain) await main(process.argv.slice(2))

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { createCodec, type LockEntry } from '@shopstream/events/codec'
 import {
@@ -79,7 +79,7 @@ export async function generate(options: { check: boolean; root?: string }): Prom
 /** The schemas by path, refused as a whole when any of them is. */
 function readEvents(root: string): RecordSchema[] {
   const problems: string[] = []
-  const files = globSync('schemas/*/*.avsc', { cwd: root }).sort()
+  const files = globSync('schemas/**/*.avsc', { cwd: root }).sort()
   const events = files.flatMap((file) => {
     try {
       const event = parseSchema(JSON.parse(readFileSync(join(root, file), 'utf8')))
@@ -97,7 +97,8 @@ function readEvents(root: string): RecordSchema[] {
 
 /** What the house asks of a schema beyond Avro: a name that follows from its path, and documentation. */
 function shortcomings(file: string, event: RecordSchema): string[] {
-  const expected = `shopstream.${basename(dirname(file)).replaceAll('-', '_')}.${basename(file, '.avsc')}`
+  const place = file.slice('schemas/'.length, -'.avsc'.length)
+  const expected = `shopstream.${place.replaceAll('/', '.').replaceAll('-', '_')}`
   const misnamed = event.name === expected ? [] : [`the record is named ${event.name}, by its path it is ${expected}`]
   const undocumented = namedTypes(event).flatMap((schema) => [
     ...(schema.doc ? [] : [`${schema.name} has no doc`]),
@@ -195,17 +196,18 @@ function extendLock(lock: readonly LockEntry[], events: readonly RecordSchema[])
     rows.push({ id, subject: event.name, version: (last?.version ?? 0) + 1, fingerprint: fingerprint(schema), schema })
   }
   if (rows[0]?.subject !== pinned.subject) problems.push(`${pinned.subject} is missing: it has the id ${pinned.id}`)
+  problems.push(...rows.slice(lock.length).flatMap(loadProblem))
   if (problems.length) throw new GenerateError(problems)
-  tryToLoad(rows)
   return rows
 }
 
 /** Some faults are seen only by the codec, such as a default of another type than its field. */
-function tryToLoad(lock: readonly LockEntry[]): void {
+function loadProblem(row: LockEntry): string[] {
   try {
-    createCodec(lock)
+    createCodec([row])
+    return []
   } catch (error) {
-    throw new GenerateError([`the codec refuses a schema: ${(error as Error).message}`])
+    return [`${row.subject}: ${(error as Error).message}`]
   }
 }
 

@@ -382,10 +382,11 @@ describe('another version of the schema', () => {
     { name: 'at', type: ['null', time] },
     { name: 'note', type: ['null', 'string'], default: null },
     { name: 'weight', type: 'long', default: 5 },
+    { name: 'since', type: time, default: 1000 },
   ])
   const data = { id: newEventId(), count: 3, old: ['a', 'b'], at: new Date(1000) }
   const written = createCodec<{ Thing: Data }>([one]).encode('Thing', data)
-  const read = { id: data.id, count: 3n, at: data.at, note: null, weight: 5n }
+  const read = { id: data.id, count: 3n, at: data.at, note: null, weight: 5n, since: new Date(1000) }
 
   test('an older writer is read into the newest version, whatever the order of the rows', () => {
     for (const lock of [
@@ -448,7 +449,6 @@ describe('another version of the schema', () => {
 
   test.each([
     ['text', 'string', uuid],
-    ['a UUID', uuid, 'string'],
     ['a number', 'long', time],
     ['an int', 'int', time],
   ])('a logical type that was %s is not read', (_, before, after) => {
@@ -456,7 +456,7 @@ describe('another version of the schema', () => {
       row(7, 1, [{ name: 'x', type: before }]),
       row(8, 2, [{ name: 'x', type: after }]),
     ])
-    const value = before === uuid ? newEventId() : before === 'string' ? newEventId() : before === 'int' ? 1 : 1n
+    const value = before === 'string' ? newEventId() : before === 'int' ? 1 : 1n
     const bytes = createCodec<{ Thing: Data }>([row(7, 1, [{ name: 'x', type: before }])]).encode('Thing', { x: value })
     expect(errorOf(() => codec.decode(bytes))).toMatchObject({ reason: 'unknown-schema' })
   })

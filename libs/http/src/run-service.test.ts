@@ -45,6 +45,7 @@ test.each(['SIGTERM', 'SIGINT'] as const)('%s stops it cleanly', async (signal) 
   const service = run(started, good)
   await eventually('the service has started', () => service.output().includes('started'))
   service.child.kill(signal)
+  service.child.kill('SIGTERM') // as a supervisor adds
   expect(await service.exitCode()).toBe(0)
   expect(service.output()).toContain('"stopped"')
 })

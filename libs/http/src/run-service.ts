@@ -44,7 +44,7 @@ export async function runService<S extends TObject<typeof serviceSettings>>({
   let service: Service | undefined
   let isStopping = false
   const stop = (signal: NodeJS.Signals) => {
-    if (isStopping) process.exit(1) // asked twice
+    if (isStopping) return // Ctrl-C sends SIGINT to the whole group, and whoever supervises it adds a SIGTERM
     isStopping = true
     logger.info({ signal }, 'stopping')
     setTimeout(() => fail(`not stopped after ${SHUTDOWN_TIMEOUT_MS} ms`)(undefined), SHUTDOWN_TIMEOUT_MS).unref()

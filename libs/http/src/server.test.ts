@@ -68,6 +68,7 @@ const orders = [
       body: Type.Object({
         name: Type.Optional(Type.String({ format: 'line', maxLength: 20 })),
         items: Type.Array(item, { minItems: 1, maxItems: 3 }),
+        address: Type.Optional(Type.Union([Type.Object({ city: Type.String({ minLength: 1 }) }), Type.Null()])),
         kind: Type.Optional(Type.Union([Type.Literal('small'), Type.Literal('large')])),
       }),
       response: { 201: Type.Object({ count: Type.Integer() }) },
@@ -162,6 +163,10 @@ test.each([
   ['a NUL', { items: [{ sku: 'a\0', quantity: 1 }] }, [/^items\[0\].sku: must be text without NUL/]],
   ['half a surrogate pair', { items: [{ sku: '\ud800', quantity: 1 }] }, [/^items\[0\].sku: must be text/]],
   ['no literal', { items: [{ sku: 'a', quantity: 1 }], kind: 'x' }, ['kind: must be one of small, large']],
+  ['a branch', { items: [{ sku: 'a', quantity: 1 }], address: { city: '' } }, ['address.city: must not be empty']],
+  ['a branch, lacking', { items: [{ sku: 'a', quantity: 1 }], address: {} }, ['address.city: is required']],
+  ['no branch', { items: [{ sku: 'a', quantity: 1 }], address: 1 }, ['address: must be one of object, null']],
+  ['300,000 errors', { items: Array(300_000).fill({}) }, ['items: must have at most 3 entries']],
   ['an array', [], ['body: must be of the type object']],
   ['null', null, ['body: must be of the type object']],
 ])('400 invalid-request with an entry per field: %s', async (_, body, expected) => {
@@ -191,6 +196,7 @@ test.each([
   ['JSON that is not UTF-8', { body: Buffer.from([0x22, 0xff, 0x22]), headers: json }, 400, 'malformed-json'],
   ['an empty body', { body: '', headers: json }, 400, 'malformed-json'],
   ['a forbidden name', { body: '{"__proto__":{}}', headers: json }, 400, 'malformed-json'],
+  ['nesting', { body: `{"items":${'['.repeat(5e5)}${']'.repeat(5e5)}}`, headers: json }, 400, 'invalid-request'],
   ['no body', {}, 400, 'invalid-request'],
   [
     'a form',

@@ -3,10 +3,10 @@ import { readMigrations } from '@shopstream/database'
 export { createAlarm, pause, withTimeLimit } from './async.ts'
 export type { Bus, IncomingBatch, IncomingMessage, OutgoingMessage } from './bus.ts'
 export { type Consumption, type FailurePolicy, type Handler, on } from './consumption.ts'
-export type { Message } from './envelope.ts'
+export { type Message, readMessage } from './envelope.ts'
 export { createKafkaBus } from './kafka.ts'
 export { createMessaging, type Messaging, type MessagingOptions, type ReadinessCheck } from './messaging.ts'
-export { type AnyNewEvent, type NewEvent, type Producer, producer } from './outbox.ts'
+export { type AnyNewEvent, type NewEvent, outgoing, type Producer, producer } from './outbox.ts'
 export { ensureTopics } from './topics.ts'
 
 /** Tables of the event core: outbox, inbox, parked messages. */

@@ -331,7 +331,7 @@ async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
   const replicationFactor = Math.min(3, (await admin.describeCluster()).brokers.length)
   if (missing.length > 0) {
     await admin.createTopics({
-      waitForLeaders: true,
+      waitForLeaders: false, // KafkaJS's own waiting throws while the broker has not heard of the topics yet
       topics: missing.map(({ name, partitions, settings }) => ({
         topic: name,
         numPartitions: partitions,
@@ -340,6 +340,10 @@ async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
       })),
     })
   }
+  await leadersOf(
+    admin,
+    missing.map(({ name }) => name),
+  )
   const present = topics.filter(({ name }) => existing.has(name))
   await refusePartitionChange(admin, present)
   if (present.length > 0) {
@@ -353,6 +357,23 @@ async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
     })
   }
   return missing.map(({ name }) => name)
+}
+
+/** Waits until each partition of new topics has a leader. Throws after 20 s with what the broker said last. */
+async function leadersOf(admin: Admin, topics: string[]): Promise<void> {
+  if (topics.length === 0) return
+  const deadline = Date.now() + 20_000
+  for (;;) {
+    try {
+      const { topics: found } = await admin.fetchTopicMetadata({ topics })
+      if (found.every(({ partitions }) => partitions.length > 0 && partitions.every(({ leader }) => leader >= 0)))
+        return
+      if (Date.now() > deadline) throw new Error('new topics have no leaders yet')
+    } catch (error) {
+      if (Date.now() > deadline) throw error
+    }
+    await pause(50)
+  }
 }
 
 /** Keys are placed by the declared number of partitions, so another number on the broker would break order per key. */

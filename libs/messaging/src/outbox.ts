@@ -1,6 +1,7 @@
 import { signal, sql, type Transaction } from '@shopstream/database'
 import { type EventName, type EventTypes, encode, newEventId, partitionOf, topicOf } from '@shopstream/events'
 import { childOf, currentTrace, formatTraceparent, parseTraceparent } from '@shopstream/observability'
+import type { OutgoingMessage } from './bus.ts'
 
 /** An event that a decision has produced. */
 export interface NewEvent<N extends EventName = EventName> {
@@ -46,21 +47,14 @@ export function producer<N extends EventName>(service: string, events: readonly 
       if (undeclared) throw new Error(`produces.ts of ${service} does not declare ${undeclared.type}`)
       await insertOutbox(
         tx,
-        newEvents.map((event) => toRow(service, event as NewEvent)),
+        newEvents.map((event) => outgoing(service, event as NewEvent)),
       )
     },
   }
 }
 
-export interface OutboxRow {
-  topic: string
-  partition: number
-  key: string | null
-  value: Buffer | null
-  headers: object
-}
-
-function toRow(service: string, { type, key, sequence, data, causedBy }: NewEvent): OutboxRow {
+/** The message that carries an event of `service`, with a new event id. Throws as {@link Producer.emit} does. */
+export function outgoing(service: string, { type, key, sequence, data, causedBy }: NewEvent): OutgoingMessage {
   const value = encode(type, data)
   if (value.length > maxEventBytes)
     throw new Error(`${type} of ${key} has ${value.length} bytes; the limit is ${maxEventBytes}`)
@@ -86,7 +80,10 @@ function toRow(service: string, { type, key, sequence, data, causedBy }: NewEven
 }
 
 /** Writes rows to the outbox in their order and wakes the relay after the commit. */
-export async function insertOutbox(tx: Transaction, rows: readonly OutboxRow[]): Promise<void> {
+export async function insertOutbox(
+  tx: Transaction,
+  rows: readonly (Omit<OutgoingMessage, 'headers'> & { headers: object })[],
+): Promise<void> {
   if (rows.length === 0) return
   await sql`
     insert into outbox (topic, partition, key, value, headers)

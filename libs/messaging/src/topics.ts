@@ -1,16 +1,8 @@
-import {
-  deadLetterTopic,
-  encode,
-  newEventId,
-  partitionOf,
-  schemaEvents,
-  type Topic,
-  topicOf,
-  topics,
-} from '@shopstream/events'
+import { deadLetterTopic, schemaEvents, topics } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
 import type { Bus, OutgoingMessage } from './bus.ts'
 import { createKafkaBus } from './kafka.ts'
+import { outgoing } from './outbox.ts'
 
 export interface Deployment {
   brokers: string[]
@@ -39,31 +31,11 @@ export async function ensureTopics({ brokers, topicPrefix, groups, logger }: Dep
 
 /** Compaction keeps one message per schema, however often this runs. */
 async function publishSchemas(bus: Bus): Promise<void> {
-  let pending: readonly OutgoingMessage[] = schemaMessages(topicOf('SchemaRegistered'))
+  let pending: readonly OutgoingMessage[] = schemaEvents.map((data) =>
+    outgoing('deployment', { type: 'SchemaRegistered', key: String(data.schemaId), sequence: 1n, data }),
+  )
   while (pending.length > 0) {
     const stored = new Set(await bus.publish(pending))
     pending = pending.filter((message) => !stored.has(message))
   }
-}
-
-function schemaMessages(topic: Topic): OutgoingMessage[] {
-  return schemaEvents.map((schema) => {
-    const key = String(schema.schemaId)
-    return {
-      topic: topic.name,
-      partition: partitionOf(key, topic.partitions),
-      key,
-      value: encode('SchemaRegistered', schema),
-      headers: {
-        'content-type': 'application/avro',
-        ce_specversion: '1.0',
-        ce_id: newEventId(),
-        ce_type: 'SchemaRegistered',
-        ce_source: '/shopstream/deployment',
-        ce_subject: key,
-        ce_time: new Date().toISOString(),
-        ce_sequence: '1', // a schema never changes
-      },
-    }
-  })
 }

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { createServiceDatabase, dropServiceDatabase } from '@shopstream/database'
 
 export interface TestDatabase {
   /** For a role that owns the database and may connect to no other. */
@@ -14,6 +13,8 @@ export interface TestDatabase {
  */
 export async function testDatabase(name: string): Promise<TestDatabase> {
   const adminUrl = setting('TEST_POSTGRES_URL')
+  // Loaded here, because the local stack uses this package too and must not carry a Postgres client in its memory.
+  const { createServiceDatabase, dropServiceDatabase } = await import('@shopstream/database')
   const unique = `${name
     .toLowerCase()
     .replace(/[^a-z0-9]+/g, '_')

@@ -24,3 +24,4 @@ export {
   stopLeftover,
   writeIdentity,
 } from './process.ts'
+export { type Caller, createWorld, type World } from './world.ts'

@@ -50,7 +50,7 @@ export function knownKafkaJars(): string[] | undefined {
 }
 
 /** Kafka's jars as Maven names them, fetched when needed (44 MB) and kept in Maven's own repository. */
-export async function fetchKafkaJars(progress: (line: string) => void): Promise<string[]> {
+export async function fetchKafkaJars(progress: (line: string) => void, signal?: AbortSignal): Promise<string[]> {
   const known = knownKafkaJars()
   if (known) return known
   progress(`Maven fetches Apache Kafka ${kafkaVersion} (44 MB, only this once)`)
@@ -58,7 +58,10 @@ export async function fetchKafkaJars(progress: (line: string) => void): Promise<
   const file = classpathFile()
   const fresh = `${file}.${randomUUID()}`
   const goal = 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1:build-classpath'
-  await runCommand('mvn', ['-q', '-B', '-f', pom, goal, `-Dmdep.outputFile=${fresh}`], { limitMs: 900_000 })
+  await runCommand('mvn', ['-q', '-B', '-f', pom, goal, `-Dmdep.outputFile=${fresh}`], {
+    limitMs: 900_000,
+    ...(signal && { signal }),
+  })
   renameSync(fresh, file)
   const jars = knownKafkaJars()
   if (!jars) throw new Error(`Maven named jars in ${file} that are not there`)

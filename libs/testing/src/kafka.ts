@@ -13,6 +13,8 @@ export interface KafkaOptions {
   /** Told what takes long: fetching jars, formatting. */
   progress?: (line: string) => void
   onUnexpectedEnd?: (how: string) => void
+  /** Ends a start that is still going on. */
+  signal?: AbortSignal
 }
 
 export interface LocalKafka extends LocalProcess {
@@ -34,13 +36,13 @@ export function kafkaSettings(): Record<string, string> {
  * What a killed run left behind in `dir` is stopped first. Throws when Java is missing or Kafka does not come up.
  */
 export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
-  const { dir, progress = () => {} } = options
+  const { dir, signal, progress = () => {} } = options
   mkdirSync(dir, { recursive: true })
   await stopLeftoverKafka(dir)
   const java = await findJava()
   if (!java || java.version < 17)
     throw new Error(`the local Kafka needs Java 17 or later; found ${java?.version ?? 'none'}`)
-  const jars = await fetchKafkaJars(progress)
+  const jars = await fetchKafkaJars(progress, signal)
   const classpath = jars.join(delimiter)
   const port = options.port ?? (await freePort())
   const controllerPort = await freePort()
@@ -72,7 +74,9 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
       '-c',
       propertiesOf('format.properties', fresh),
     ]
-    await runCommand(java.command, [options_, ...shared, '-cp', classpath, 'kafka.tools.StorageTool', ...format])
+    await runCommand(java.command, [options_, ...shared, '-cp', classpath, 'kafka.tools.StorageTool', ...format], {
+      ...(signal && { signal }),
+    })
     renameSync(fresh, data)
   }
 
@@ -92,6 +96,7 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
     stopSignal: 'SIGTERM',
     stopLimitMs: 8_000,
     stopped: (orderly) => (orderly ? archive.keep() : archive.discard()),
+    ...(signal && { signal }),
     ...(options.onUnexpectedEnd ? { onUnexpectedEnd: options.onUnexpectedEnd } : {}),
   })
   return Object.defineProperties(running, {

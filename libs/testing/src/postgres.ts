@@ -30,6 +30,8 @@ export interface PostgresOptions {
   durable?: boolean
   progress?: (line: string) => void
   onUnexpectedEnd?: (how: string) => void
+  /** Ends a start that is still going on. */
+  signal?: AbortSignal
 }
 
 export interface LocalPostgres extends LocalProcess {
@@ -82,6 +84,7 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
     },
     stopSignal: 'SIGINT', // "fast": sessions are ended, data are written
     stopLimitMs: 6_000,
+    ...(options.signal && { signal: options.signal }),
     ...(options.onUnexpectedEnd ? { onUnexpectedEnd: options.onUnexpectedEnd } : {}),
   })
   const url = `postgres://${encodeURIComponent(superuser)}:${encodeURIComponent(password)}@127.0.0.1:${port}/postgres`

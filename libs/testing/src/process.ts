@@ -123,6 +123,8 @@ export interface Launch {
   prepare?: () => void
   /** Called after {@link LocalProcess.stop}: whether it ended by itself, or had to be killed at the limit. */
   stopped?: (orderly: boolean) => void
+  /** Ends a start that is still going on. */
+  signal?: AbortSignal
   /** Called when it ended without having been told to. */
   onUnexpectedEnd?: (how: string) => void
 }
@@ -186,7 +188,7 @@ export async function startProcess(launch: Launch): Promise<LocalProcess> {
       current.once('exit', (code, signal) => end(signal ? `was ended by ${signal}` : `ended with code ${code}`))
       current.once('error', (error) => end(error.message))
     })
-    while (!failure && performance.now() - begun < launch.readyLimitMs) {
+    while (!failure && !launch.signal?.aborted && performance.now() - begun < launch.readyLimitMs) {
       if (launch.ready.test(readIfThere(launch.logFile) ?? '')) {
         isReady = true
         startedInMs = Math.round(performance.now() - begun)
@@ -195,6 +197,7 @@ export async function startProcess(launch: Launch): Promise<LocalProcess> {
       await delay(15)
     }
     if (!failure) await end('SIGKILL', 1_000)
+    launch.signal?.throwIfAborted()
     return failure ?? `was not ready within ${launch.readyLimitMs} ms`
   }
 
@@ -260,7 +263,14 @@ export async function startProcess(launch: Launch): Promise<LocalProcess> {
 export async function runCommand(
   command: string,
   args: string[],
-  options: { cwd?: string; env?: NodeJS.ProcessEnv; uid?: number; gid?: number; limitMs?: number } = {},
+  options: {
+    cwd?: string
+    env?: NodeJS.ProcessEnv
+    uid?: number
+    gid?: number
+    limitMs?: number
+    signal?: AbortSignal
+  } = {},
 ): Promise<string> {
   const { limitMs = 60_000, ...rest } = options
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: limitMs, ...rest })

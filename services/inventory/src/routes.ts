@@ -1,6 +1,6 @@
 import { Type } from '@shopstream/config'
 import type { Database, Transaction } from '@shopstream/database'
-import { page, type Route, reply, route } from '@shopstream/http'
+import { line, Price, page, type Route, reply, route, Sku, toMoney, toPrice } from '@shopstream/http'
 import { put, retire } from './catalogue/decide.ts'
 import { applyChange, findListed, type ListedProduct, listListed, lockProduct, lockSku } from './catalogue/queries.ts'
 import { errors } from './errors.ts'
@@ -8,14 +8,6 @@ import { adjustStock } from './stock/adjust.ts'
 import type { LockedStock } from './stock/queries.ts'
 import type { Tables } from './tables.ts'
 
-const Sku = Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' })
-const Price = Type.Object({
-  amount: Type.Integer({ minimum: 0, maximum: 1_000_000_000, description: 'Minor units, such as cents.' }),
-  currency: Type.String({ pattern: '^[A-Z]{3}$', description: 'ISO 4217.' }),
-})
-/** Text of one line: it ends up in mails' subjects and in lists. */
-const line = (maxLength: number) =>
-  Type.String({ minLength: 1, maxLength, pattern: '^[^\\p{Cc}\\p{Zl}\\p{Zp}]*\\S[^\\p{Cc}\\p{Zl}\\p{Zp}]*$' })
 const Product = Type.Object({
   sku: Sku,
   name: Type.String(),
@@ -40,7 +32,7 @@ const toProduct = ({ sku, name, description, price, available, version }: Listed
   sku,
   name,
   description,
-  price: { amount: Number(price.amount), currency: price.currency },
+  price: toPrice(price),
   available,
   version,
 })
@@ -78,7 +70,7 @@ export const routes = (database: Database<Tables>): Route[] => [
     access: 'staff',
     schema: { params, body: ProductBody, response: { 200: Product, 201: Product } },
     async handle({ params: { sku }, body, effect }) {
-      const details = { ...body, price: { amount: BigInt(body.price.amount), currency: body.price.currency } }
+      const details = { ...body, price: toMoney(body.price) }
       return effect(async (tx: Transaction<Tables>) => {
         await lockSku(tx, sku)
         const current = await lockProduct(tx, sku)

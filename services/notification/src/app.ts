@@ -1,5 +1,5 @@
-import { createDatabase, migrate, readMigrations } from '@shopstream/database'
-import { createHttp, httpMigrations, type Service, signingKeyMigrations, signingKeys } from '@shopstream/http'
+import { createDatabase, readMigrations } from '@shopstream/database'
+import { createHttp, dataService, httpMigrations, signingKeyMigrations, signingKeys } from '@shopstream/http'
 import { createMessaging, messagingMigrations } from '@shopstream/messaging'
 import { createMetrics, type Logger } from '@shopstream/observability'
 import type { Config } from './config.ts'
@@ -58,20 +58,19 @@ export async function buildNotification(config: Config, logger: Logger, policy: 
     metrics,
   })
 
-  return {
+  return dataService({
     http,
-    async start() {
-      await migrate(database, migrations)
-      messaging.start()
+    address: { host: config.HOST, port: config.PORT },
+    database,
+    migrations,
+    messaging,
+    logger,
+    begin: async () => {
       sender.start()
-      await http.listen({ host: config.HOST, port: config.PORT })
+      return async () => {
+        await sender.stop()
+        transport.close()
+      }
     },
-    async stop() {
-      await http.close()
-      await sender.stop()
-      transport.close()
-      await messaging.stop()
-      await database.close()
-    },
-  } satisfies Service & { http: typeof http }
+  })
 }

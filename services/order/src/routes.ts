@@ -1,22 +1,27 @@
 import { Type } from '@shopstream/config'
 import type { Database, Transaction } from '@shopstream/database'
-import { page, type Route, reply, route, type User } from '@shopstream/http'
+import {
+  line,
+  optionalBody,
+  Price,
+  page,
+  type Route,
+  reply,
+  route,
+  Sku,
+  Total,
+  toMoney,
+  toPrice,
+  type User,
+} from '@shopstream/http'
 import { errors } from './errors.ts'
 import { changeOrder } from './fulfilling/change.ts'
-import type { Money, Order, OrderCommand } from './life-cycle.ts'
+import type { Order, OrderCommand } from './life-cycle.ts'
 import { findOrder, listOrders } from './orders.ts'
 import { place } from './placing/place.ts'
 import { waitUntilDecided } from './reading/wait.ts'
 import type { Tables } from './tables.ts'
 
-const Sku = Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' })
-const Price = Type.Object({
-  amount: Type.Integer({ minimum: 0, description: 'Minor units, such as cents.' }),
-  currency: Type.String({ pattern: '^[A-Z]{3}$', description: 'ISO 4217.' }),
-})
-/** Text of one line. */
-const line = (maxLength: number) =>
-  Type.String({ minLength: 1, maxLength, pattern: '^[^\\p{Cc}\\p{Zl}\\p{Zp}]*\\S[^\\p{Cc}\\p{Zl}\\p{Zp}]*$' })
 const Status = Type.Enum(['pending', 'confirmed', 'rejected', 'shipped', 'delivered', 'cancelled'])
 const OrderBody = Type.Object({
   items: Type.Array(
@@ -37,16 +42,13 @@ const OrderView = Type.Object({
   id: Type.String({ format: 'uuid' }),
   status: Status,
   items: Type.Array(Type.Object({ sku: Sku, quantity: Type.Integer(), unitPrice: Price })),
-  total: Price,
+  total: Total,
   reason: Type.Union([Type.String(), Type.Null()]),
   createdAt: Type.String({ format: 'date-time' }),
   updatedAt: Type.String({ format: 'date-time' }),
   history: Type.Array(Type.Object({ status: Status, at: Type.String({ format: 'date-time' }) })),
 })
 const params = Type.Object({ id: Type.String({ format: 'uuid' }) })
-
-const toPrice = ({ amount, currency }: Money) => ({ amount: Number(amount), currency })
-const toMoney = ({ amount, currency }: { amount: number; currency: string }) => ({ amount: BigInt(amount), currency })
 
 const toView = ({ id, status, lines, total, reason, createdAt, updatedAt, history }: Order) => ({
   id,
@@ -137,7 +139,7 @@ export function routes({
       access: 'user',
       schema: {
         params,
-        body: Type.Optional(Type.Object({ reason: Type.Optional(line(200)) })),
+        body: optionalBody(Type.Object({ reason: Type.Optional(line(200)) })),
         response: { 200: OrderView },
       },
       async handle({ params: { id }, body, user, isStaff, effect }) {

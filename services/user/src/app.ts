@@ -1,12 +1,12 @@
-import { createDatabase, migrate, readMigrations } from '@shopstream/database'
-import { createHttp, httpMigrations, type Service } from '@shopstream/http'
+import { createDatabase, readMigrations } from '@shopstream/database'
+import { createHttp, dataService, httpMigrations } from '@shopstream/http'
 import { createMessaging, messagingMigrations } from '@shopstream/messaging'
 import { createMetrics, Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { seedStaff } from './accounts/handlers.ts'
 import { createPasswords, type Passwords } from './accounts/passwords.ts'
 import { type Config, staffOf } from './config.ts'
 import { consumes } from './consumes.ts'
-import { every, type Periodic } from './periodic.ts'
+import { every } from './periodic.ts'
 import { produces } from './produces.ts'
 import { routes } from './routes.ts'
 import { deleteExpired } from './sessions/queries.ts'
@@ -64,26 +64,24 @@ export async function buildUser(config: Config, logger: Logger) {
     logger,
     metrics,
   })
-  let sweeper: Periodic | undefined
-
-  return {
+  return dataService({
     http,
-    async start() {
-      await migrate(database, migrations)
+    address: { host: config.HOST, port: config.PORT },
+    database,
+    migrations,
+    messaging,
+    logger,
+    begin: async () => {
       await keyring.start()
       if (staff) await seedStaff({ database, passwords }, staff, logger)
-      messaging.start()
-      sweeper = every(sweepMs, 'deletion of expired sessions', logger, () => deleteExpired(database.query, new Date()))
-      await http.listen({ host: config.HOST, port: config.PORT })
+      const sweep = () => deleteExpired(database.query, new Date())
+      const sweeper = every(sweepMs, 'deletion of expired sessions', logger, sweep)
+      return async () => {
+        await sweeper.stop()
+        await keyring.stop()
+      }
     },
-    async stop() {
-      await http.close()
-      await sweeper?.stop()
-      await keyring.stop()
-      await messaging.stop()
-      await database.close()
-    },
-  } satisfies Service & { http: typeof http }
+  })
 }
 
 /** The schedule of the signing keys in ms: looked at eight times within a lead, but not more than twice a second. */

@@ -19,7 +19,9 @@ export class AlreadyRunning extends Error {
   readonly pid: number
 
   constructor(home: string, pid: number) {
-    super(`the shop of ${home} runs already (pid ${pid}); stop that one first, or give this one a SHOPSTREAM_HOME of its own`)
+    super(
+      `the shop of ${home} runs already (pid ${pid}); stop that one first, or give this one a SHOPSTREAM_HOME of its own`,
+    )
     this.name = 'AlreadyRunning'
     this.pid = pid
   }

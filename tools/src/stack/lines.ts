@@ -1,5 +1,5 @@
-import { StringDecoder } from 'node:string_decoder'
 import type { Readable } from 'node:stream'
+import { StringDecoder } from 'node:string_decoder'
 
 /** Calls `onLine` for each line of a stream, also for a last one without a line break. */
 export function eachLine(stream: Readable, onLine: (line: string) => void): void {
@@ -28,7 +28,20 @@ const levels: Record<number, [word: string, colour: number]> = {
 }
 const namedLevels: Record<string, number> = { trace: 10, debug: 20, info: 30, warn: 40, error: 50, fatal: 60 }
 /** Of every line, or said by its prefix. */
-const left = new Set(['level', 'time', 'msg', 'service', 'name', 'pid', 'hostname', 'v', 'err', 'error', 'traceId', 'spanId'])
+const left = new Set([
+  'level',
+  'time',
+  'msg',
+  'service',
+  'name',
+  'pid',
+  'hostname',
+  'v',
+  'err',
+  'error',
+  'traceId',
+  'spanId',
+])
 
 /** A service's JSON log line in readable form: time, level, message, then the other fields. Other lines stay as they are. */
 export function readableLine(line: string, colour: boolean): string {
@@ -37,7 +50,9 @@ export function readableLine(line: string, colour: boolean): string {
   const level = typeof entry.level === 'string' ? namedLevels[entry.level] : Number(entry.level)
   const [word, code] = levels[level ?? 0] ?? ['LOG', 0]
   const time = new Date(entry.time as string | number)
-  const clock = Number.isNaN(time.getTime()) ? '' : `${time.toTimeString().slice(0, 8)}.${String(time.getMilliseconds()).padStart(3, '0')} `
+  const clock = Number.isNaN(time.getTime())
+    ? ''
+    : `${time.toTimeString().slice(0, 8)}.${String(time.getMilliseconds()).padStart(3, '0')} `
   const fields = Object.entries(entry)
     .filter(([key]) => !left.has(key))
     .map(([key, value]) => ` ${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`)

@@ -1,4 +1,4 @@
-import { ConfigError, readConfig, settings, type Static, Type } from '@shopstream/config'
+import { ConfigError, readConfig, type Static, settings, Type } from '@shopstream/config'
 import { freePort, isFree } from '@shopstream/testing'
 
 /** What of the environment concerns the stack itself; everything else reaches the services as it is. */
@@ -49,17 +49,21 @@ export function readStackSettings(env: NodeJS.ProcessEnv): { settings: StackSett
   }
   const own = attempt(() => readConfig(schema, env))
   const port = Type.Optional(settings.integer(8080, { min: 1, max: 65_535, example: '8080' }))
-  const given = attempt(() => readConfig(Type.Object(Object.fromEntries(portNames.map((name) => [name, withoutDefault(port)]))), env))
+  const given = attempt(() =>
+    readConfig(Type.Object(Object.fromEntries(portNames.map((name) => [name, withoutDefault(port)]))), env),
+  )
   const explicit = (given ?? {}) as Partial<Ports>
   for (const name of portNames) {
     const twin = portNames.find((other) => other !== name && explicit[other] && explicit[other] === explicit[name])
-    if (twin && name < twin) problems.push(`${name} and ${twin} are both ${explicit[name]}: give each a port of its own`)
+    if (twin && name < twin)
+      problems.push(`${name} and ${twin} are both ${explicit[name]}: give each a port of its own`)
   }
   if (!own || problems.length > 0) throw new ConfigError(problems)
   return { settings: own, explicit }
 }
 
-const withoutDefault = <T extends object>({ default: _, ...schema }: T & { default?: unknown }) => schema as unknown as T
+const withoutDefault = <T extends object>({ default: _, ...schema }: T & { default?: unknown }) =>
+  schema as unknown as T
 
 /** Chooses all ports; throws a ConfigError that names each busy one that was set explicitly. `unused` ones are not checked. */
 export async function choosePorts(explicit: Partial<Ports>, unused: ReadonlySet<PortName> = new Set()): Promise<Ports> {
@@ -69,7 +73,8 @@ export async function choosePorts(explicit: Partial<Ports>, unused: ReadonlySet<
   for (const name of portNames) {
     const wanted = explicit[name]
     if (unused.has(name)) ports[name] = wanted ?? defaultPorts[name]
-    else if (wanted === undefined) ports[name] = await freePort(taken.has(defaultPorts[name]) ? undefined : defaultPorts[name])
+    else if (wanted === undefined)
+      ports[name] = await freePort(taken.has(defaultPorts[name]) ? undefined : defaultPorts[name])
     else if (await isFree(wanted)) ports[name] = wanted
     else problems.push(`${name} is ${wanted}, but something listens on that port already: stop it, or set another port`)
   }

@@ -60,7 +60,9 @@ export function supervise(launch: ServiceLaunch): SupervisedService {
       deaths = ready ? 0 : deaths + 1
       if (deaths >= policy.deaths) {
         givenUp = true
-        launch.onGivenUp(`${launch.name} has ${how}, ${deaths} times in a row before it was ready; it is not started again`)
+        launch.onGivenUp(
+          `${launch.name} has ${how}, ${deaths} times in a row before it was ready; it is not started again`,
+        )
         return
       }
       const pause = policy.pauseMs(Math.max(deaths, 1))
@@ -138,7 +140,10 @@ export interface Answer {
 export async function probe(url: string, signal?: AbortSignal): Promise<Answer | undefined> {
   const limit = AbortSignal.timeout(2_000)
   try {
-    const response = await fetch(url, { signal: signal ? AbortSignal.any([signal, limit]) : limit, headers: { connection: 'close' } })
+    const response = await fetch(url, {
+      signal: signal ? AbortSignal.any([signal, limit]) : limit,
+      headers: { connection: 'close' },
+    })
     return { status: response.status, body: await response.text() }
   } catch {
     return undefined // not listening yet, or hanging: not ready in either case

@@ -7,7 +7,8 @@ import { causeOf, firstState, type OrderEvent, type OrderMessage, priceText } fr
 const orderId = '01900000-0000-7000-8000-000000000001'
 const userId = '01900000-0000-7000-8000-0000000000aa'
 const eur = (amount: bigint) => ({ amount, currency: 'EUR' })
-const message = (type: OrderEvent, data: object) => ({ id: 'cause', type, data: { orderId, userId, ...data } }) as OrderMessage
+const message = (type: OrderEvent, data: object) =>
+  ({ id: 'cause', type, data: { orderId, userId, ...data } }) as OrderMessage
 
 test.each([
   [

@@ -20,9 +20,7 @@ test('somebody who registered is remembered and welcomed', () => {
   expect(recipients).toEqual([
     { user_id: ana, email: 'ana1@example.com', display_name: 'Ana', erased: false, sequence: 1n },
   ])
-  expect(welcomes).toEqual([
-    { kind: 'welcome', userId: ana, causeId: 'event-1', facts: {}, traceparent: 'trace-1' },
-  ])
+  expect(welcomes).toEqual([{ kind: 'welcome', userId: ana, causeId: 'event-1', facts: {}, traceparent: 'trace-1' }])
 })
 
 test.each([

@@ -22,7 +22,7 @@ export interface ChangeOrder {
 
 /** Applies a client's command. Throws `order-not-found`, also for somebody else's order, or the command's refusal. */
 export async function changeOrder(tx: Transaction<Tables>, { id, owner, command }: ChangeOrder): Promise<Order> {
-  const order = (await lockOrders(tx, [id])).get(id)
+  const order = (await lockOrders(tx, [id])).values().next().value
   if (!order || (owner !== undefined && order.userId !== owner)) throw errors['order-not-found']()
   const decision = decide(order, command, new Date())
   if (decision.outcome === 'changed') {

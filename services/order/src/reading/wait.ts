@@ -17,7 +17,7 @@ export async function waitUntilDecided(
 ): Promise<Order | undefined> {
   const over = AbortSignal.any([signal, AbortSignal.timeout(seconds * 1000)])
   const alarm = createAlarm(over)
-  const stopListening = database.on(orderChanged, (changed) => changed === id && alarm.wake())
+  const stopListening = database.on(orderChanged, (changed) => changed === id.toLowerCase() && alarm.wake())
   try {
     for (;;) {
       const order = await findOrder(database.query, id, owner)

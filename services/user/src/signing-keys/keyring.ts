@@ -46,7 +46,9 @@ export function createKeyring({ database, secret, settings, logger }: KeyringOpt
   async function load() {
     loadedAt = Date.now()
     const stored = await listKeys(database.query)
-    const opened = await Promise.all(stored.map(async (key) => keys.get(key.id) ?? (await openKey(secret, key))))
+    const opened = await Promise.all(
+      stored.map(async (key) => ({ ...(keys.get(key.id) ?? (await openKey(secret, key))), ...scheduled(key) })),
+    )
     keys = new Map(opened.map((key) => [key.id, key]))
   }
 
@@ -61,7 +63,7 @@ export function createKeyring({ database, secret, settings, logger }: KeyringOpt
   return {
     async start() {
       await rotate().catch(explainWrongSecret)
-      rotation = every(settings.checkMs, 'signing key rotation', logger, rotate)
+      rotation ??= every(settings.checkMs, 'signing key rotation', logger, rotate)
     },
     async stop() {
       await rotation?.stop()
@@ -87,10 +89,9 @@ export function createKeyring({ database, secret, settings, logger }: KeyringOpt
   }
 }
 
-async function openKey(secret: string, key: SigningKeyPair): Promise<OpenKey> {
+async function openKey(secret: string, key: SigningKeyPair): Promise<Omit<OpenKey, keyof ScheduledKey>> {
   const privateJwk = JSON.parse(await open(secret, key.id, key.sealed_jwk))
   return {
-    ...scheduled(key),
     privateKey: (await importJWK(privateJwk, 'EdDSA')) as CryptoKey,
     publicKey: (await importJWK(JSON.parse(key.public_jwk), 'EdDSA')) as CryptoKey,
   }

@@ -1,0 +1,96 @@
+import { type EventName, newEventId, topics } from '@shopstream/events'
+import { createKafkaBus, ensureTopics, type Message, type NewEvent, outgoing, readMessage } from '@shopstream/messaging'
+import { createLogger } from '@shopstream/observability'
+import { exportJWK, generateKeyPair, SignJWT } from 'jose'
+import { testBroker, testDatabase } from './broker-and-database.ts'
+
+/** Who calls, for {@link World.token}. */
+export interface Caller {
+  /** User id. */
+  id: string
+  roles: string[]
+}
+
+const hourMs = 3_600_000
+
+/**
+ * What surrounds one service in a test: a database and topics of its own, the other services' events, and tokens that
+ * it accepts. Nothing else of the shop runs.
+ * @param groups consumer groups that need a dead-letter topic: the service's name.
+ */
+export async function createWorld(...groups: string[]) {
+  const logger = createLogger({ service: 'test', level: process.env.TEST_LOG_LEVEL ?? 'silent', format: 'json' })
+  const database = await testDatabase(groups.join('-'))
+  const broker = testBroker()
+  await ensureTopics({ ...broker, groups, logger })
+  const bus = createKafkaBus({ ...broker, clientId: 'test-world', logger })
+  const seen: Message[] = []
+  const observer = bus.consume({
+    group: 'test-world',
+    topics: topics.map(({ name }) => name).filter((name) => name !== 'shop.schema.v1'),
+    async handle(batch) {
+      for (const message of batch.messages) {
+        seen.push(readMessage(message))
+        batch.resolve(message)
+      }
+    },
+  })
+  const { privateKey, publicKey } = await generateKeyPair('EdDSA', { extractable: true })
+  const keyId = newEventId()
+
+  return {
+    logger,
+    bus,
+    /** Settings that every service with a database takes. */
+    settings: {
+      NODE_ENV: 'test' as const,
+      LOG_LEVEL: 'silent' as const,
+      LOG_FORMAT: 'json' as const,
+      HOST: '127.0.0.1',
+      PORT: 0,
+      SHUTDOWN_TIMEOUT_MS: 10_000,
+      DATABASE_URL: database.url,
+      DATABASE_POOL_SIZE: 10,
+      KAFKA_BROKERS: broker.brokers,
+      KAFKA_TOPIC_PREFIX: broker.topicPrefix,
+    },
+    /** Publishes events as other services would; returns the messages, to be published again by `bus.publish`. */
+    async publish(...events: NewEvent[]) {
+      const messages = events.map((event) => outgoing('test', event))
+      await bus.publish(messages)
+      return messages
+    },
+    /** Publishes the key that tokens are signed with. */
+    async publishSigningKey() {
+      const data = {
+        keyId,
+        algorithm: 'EdDSA',
+        publicKey: JSON.stringify(await exportJWK(publicKey)),
+        activeFrom: new Date(Date.now() - hourMs),
+        expiresAt: new Date(Date.now() + 24 * hourMs),
+      }
+      await bus.publish([outgoing('user', { type: 'SigningKeyPublished', key: keyId, sequence: 1n, data })])
+    },
+    /** An access token of the caller, as the user service would give it. */
+    token({ id, roles }: Caller): Promise<string> {
+      return new SignJWT({ roles, sid: newEventId() })
+        .setProtectedHeader({ alg: 'EdDSA', kid: keyId })
+        .setIssuer('shopstream')
+        .setAudience('shopstream')
+        .setSubject(id)
+        .setIssuedAt()
+        .setExpirationTime('15m')
+        .sign(privateKey)
+    },
+    /** Events of this type that have been published so far, by whomever, in the order they were seen. */
+    events: <N extends EventName>(type: N) => seen.filter((message): message is Message<N> => message.type === type),
+    async close() {
+      await observer.close()
+      await bus.close()
+      await database.drop()
+    },
+  }
+}
+
+/** See {@link createWorld}. */
+export type World = Awaited<ReturnType<typeof createWorld>>

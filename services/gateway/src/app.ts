@@ -1,0 +1,73 @@
+import { createServer } from 'node:http'
+import type { Static } from '@shopstream/config'
+import { createHttp, type Service } from '@shopstream/http/edge'
+import { createMetrics, type Logger, type Registry } from '@shopstream/observability'
+import type { FastifyInstance } from 'fastify'
+import type { configSchema } from './config.ts'
+import { mergeDocuments } from './documentation.ts'
+import { forwardRoutes } from './forwarding.ts'
+import { createUpstream } from './upstream.ts'
+import { watchServices } from './watching.ts'
+
+/** Builds the gateway: what comes from outside is passed on to the service that owns the path. */
+export async function buildGateway(
+  config: Readonly<Static<typeof configSchema>>,
+  logger: Logger,
+): Promise<Service & { readonly http: FastifyInstance }> {
+  const metrics = createMetrics('gateway')
+  const upstreams = {
+    user: createUpstream('user', config.USER_URL),
+    order: createUpstream('order', config.ORDER_URL),
+    inventory: createUpstream('inventory', config.INVENTORY_URL),
+    notification: createUpstream('notification', config.NOTIFICATION_URL),
+  }
+  const document = mergeDocuments(Object.values(upstreams), logger)
+  const watch = watchServices(Object.values(upstreams), document.forget)
+  const http = await createHttp({
+    service: 'gateway',
+    title: 'shopstream',
+    routes: [],
+    checks: watch.checks,
+    logger,
+    metrics,
+    serveMetrics: false,
+    document: document.read,
+  })
+  if (config.CORS_ORIGINS) {
+    const { default: cors } = await import('@fastify/cors')
+    const exposedHeaders = ['location', 'etag', 'retry-after', 'x-request-id', 'idempotency-replayed']
+    await http.register(cors, { origin: config.CORS_ORIGINS, exposedHeaders, maxAge: 600 })
+  }
+  await forwardRoutes(http, upstreams)
+  const metricsServer = serveMetrics(metrics)
+
+  return {
+    http,
+    async start() {
+      watch.start()
+      if (config.METRICS_PORT !== undefined) await listen(metricsServer, config.METRICS_PORT, config.METRICS_HOST)
+      await http.listen({ port: config.PORT, host: config.HOST })
+    },
+    async stop() {
+      await watch.stop()
+      await http.close()
+      for (const upstream of Object.values(upstreams)) upstream.close()
+      metricsServer.close()
+      metricsServer.closeAllConnections()
+    },
+  }
+}
+
+/** On a port of its own, so that nothing from outside can reach it. */
+function serveMetrics(metrics: Registry) {
+  return createServer(async (request, response) => {
+    if (request.url !== '/metrics') return response.writeHead(404).end()
+    response.writeHead(200, { 'content-type': metrics.contentType }).end(await metrics.metrics())
+  })
+}
+
+function listen(server: ReturnType<typeof serveMetrics>, port: number, host: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject).listen(port, host, resolve)
+  })
+}

@@ -1,0 +1,92 @@
+import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http'
+import { formatTraceparent } from '@shopstream/observability'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { errors } from './errors.ts'
+import { routes, type ServiceName } from './routes.ts'
+import type { Upstream } from './upstream.ts'
+
+/** Headers of one connection only (RFC 9110, section 7.6.1), and those that each side makes by itself. */
+const notForwarded = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'expect',
+  'host',
+])
+
+/** Segments that some party on the way might resolve, and encoded separators that it might decode. */
+const ambiguousPath = /(^|\/)(\.|%2e){1,2}(\/|$)|\/\/|\\|%2f|%5c|%00/i
+
+/** Passes every path of the table on to its service, with whatever body it has. */
+export async function forwardRoutes(app: FastifyInstance, upstreams: Record<ServiceName, Upstream>): Promise<void> {
+  await app.register(async (scope) => {
+    scope.removeAllContentTypeParsers()
+    scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_, body, done) => done(null, body))
+    for (const { prefix, service } of routes) {
+      for (const url of [prefix, `${prefix}/*`]) {
+        scope.route({
+          method: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
+          url,
+          onRequest: refuseAmbiguousPath,
+          handler: (request, reply) => forward(upstreams[service], request, reply),
+        })
+      }
+    }
+  })
+}
+
+/** Before the body is read. No route needs such a path, so `/v1/users/../../metrics` need not be understood. */
+async function refuseAmbiguousPath(request: FastifyRequest): Promise<void> {
+  const path = request.url.split('?', 1)[0] ?? ''
+  if (ambiguousPath.test(path)) throw errors['route-not-found']()
+}
+
+async function forward(upstream: Upstream, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const gone = new AbortController()
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished) gone.abort(new Error('the client has gone'))
+  })
+  try {
+    const answer = await upstream.send({
+      method: request.method,
+      path: request.url,
+      headers: requestHeaders(request),
+      body: request.body as Buffer | undefined,
+      signal: gone.signal,
+    })
+    const headers = endToEnd(answer.headers)
+    delete headers['x-request-id'] // ours, the same
+    return reply
+      .code(answer.statusCode ?? 502)
+      .headers(headers)
+      .send(answer)
+  } catch (error) {
+    if (gone.signal.aborted) return reply.hijack() // there is nobody to answer
+    throw error
+  }
+}
+
+function requestHeaders(request: FastifyRequest): OutgoingHttpHeaders {
+  const { headers, ip, id, trace, protocol, host } = request
+  const { 'content-length': _, ...forwarded } = endToEnd(headers)
+  return {
+    ...forwarded,
+    'x-request-id': id,
+    traceparent: formatTraceparent(trace),
+    'x-forwarded-for': [headers['x-forwarded-for'] ?? [], ip].flat().join(', '),
+    'x-forwarded-proto': protocol,
+    'x-forwarded-host': host,
+  }
+}
+
+/** Without the headers that end at this connection, which `Connection` may add to. */
+function endToEnd(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
+  const named = new Set(headers.connection?.toLowerCase().split(/\s*,\s*/))
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !notForwarded.has(name) && !named.has(name)))
+}

@@ -1,0 +1,60 @@
+import { afterAll, expect, test } from '@jest/globals'
+import { createDatabase, sql } from '@shopstream/database'
+import { eventually, testDatabase } from '@shopstream/testing'
+import { decodeProtectedHeader } from 'jose'
+import type { Tables } from '../tables.ts'
+import { logger, startListener, startUser, testConfig, testTopics, type Undo, undoAll } from '../testing.ts'
+
+const undo: Undo = []
+afterAll(() => undoAll(undo))
+
+test('two instances publish the next key ahead of its use, change over to it, and retire the old one', async () => {
+  const broker = await testTopics()
+  const { url, drop } = await testDatabase('rotation')
+  undo.push(drop)
+  const config = testConfig(url, broker, { SIGNING_KEY_LEAD_SECONDS: 2, ACCESS_TOKEN_SECONDS: 30 })
+  const [user, other] = await Promise.all([startUser(config, undo), startUser(config, undo)])
+  const published = await startListener(broker, ['SigningKeyPublished', 'SigningKeyRetired'], undo)
+  const database = createDatabase<Tables>({ url, poolSize: 1, applicationName: 'test', logger })
+  undo.push(() => database.close())
+  /** As if the keys had been made this much earlier. */
+  const letPass = (interval: string) =>
+    sql`
+      update signing_key_pair
+      set active_from = active_from - ${interval}::interval, expires_at = expires_at - ${interval}::interval
+    `.execute(database.query)
+
+  const account = { email: 'ana@example.com', password: 'correct horse battery' }
+  await user.call('POST', '/v1/users', { ...account, displayName: 'Ana' })
+  const login = async (at = user) => {
+    const token: string = (await at.call('POST', '/v1/sessions', account)).body.accessToken
+    return { token, keyId: decodeProtectedHeader(token).kid }
+  }
+  const me = async (token: string, at = user) => (await at.call('GET', '/v1/users/me', undefined, token)).status
+
+  const old = await login()
+  await letPass('29 days 23:59:56') // of the 30 days that a key signs
+  await eventually('the next key', () => published.length === 2)
+  const next = published[1]
+  if (!next || !('activeFrom' in next.data)) throw new Error('the second event is not a new key')
+  expect(next.data.activeFrom.getTime() - next.time.getTime()).toBeGreaterThanOrEqual(2_000)
+  expect((await login()).keyId).toBe(old.keyId)
+
+  for (const instance of [user, other]) {
+    const now = await eventually('a token by the next key', async () => {
+      const now = await login(instance)
+      return now.keyId === next.key && now
+    })
+    expect(Date.now()).toBeGreaterThanOrEqual(next.data.activeFrom.getTime())
+    if (!now) throw new Error('unreachable')
+    expect([await me(now.token, user), await me(now.token, other)]).toEqual([200, 200])
+  }
+  expect(await me(old.token)).toBe(200)
+
+  await letPass('00:01:31') // the last token has expired, by any clock
+  await eventually('the retirement', () => published.length === 3)
+  expect(published[2]).toMatchObject({ type: 'SigningKeyRetired', key: old.keyId, sequence: 2n })
+  await eventually('the old key being forgotten', async () => (await me(old.token)) === 401)
+  expect((await login()).keyId).toBe(next.key)
+  expect(published).toHaveLength(3)
+})

@@ -1,0 +1,1 @@
+import 'typebox'; setInterval(()=>{},1e6)

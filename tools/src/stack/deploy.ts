@@ -1,0 +1,41 @@
+/**
+ * A short-lived process of the local stack: makes databases and topics, and ends. It is a process of its own because the
+ * clients of Postgres and Kafka would otherwise stay in the stack's memory (30 MB) for as long as it runs.
+ */
+import { createServiceDatabase } from '@shopstream/database'
+import { ensureTopics } from '@shopstream/messaging'
+import { createLogger } from '@shopstream/observability'
+
+export interface DatabasesTask {
+  task: 'databases'
+  adminUrl: string
+  databases: { name: string; password: string }[]
+}
+
+export interface TopicsTask {
+  task: 'topics'
+  brokers: string[]
+  topicPrefix: string
+  groups: string[]
+}
+
+/** `databases` answers with the URLs, in the order of the request; `topics` with the topics it made. */
+export type DeployAnswer = { result: string[] } | { error: string }
+
+async function perform(order: DatabasesTask | TopicsTask): Promise<string[]> {
+  if (order.task === 'databases') {
+    return Promise.all(order.databases.map((database) => createServiceDatabase(order.adminUrl, database)))
+  }
+  return ensureTopics({ ...order, logger: createLogger({ service: 'stack', level: 'warn', format: 'pretty' }) })
+}
+
+process.on('message', async (order: DatabasesTask | TopicsTask) => {
+  let answer: DeployAnswer
+  try {
+    answer = { result: await perform(order) }
+  } catch (error) {
+    answer = { error: error instanceof Error ? (error.stack ?? error.message) : String(error) }
+  }
+  process.send?.(answer)
+})
+process.once('disconnect', () => process.exit())

@@ -1,0 +1,38 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import type { DatabasesTask, DeployAnswer, TopicsTask } from './deploy.ts'
+
+export interface Deployer {
+  /** Makes what the order asks for; throws with the reason when that fails. */
+  run(order: DatabasesTask | TopicsTask): Promise<string[]>
+  close(): void
+}
+
+/** Starts deploy.ts at once, so that it is loaded when Postgres and Kafka are there. */
+export function startDeployer(env: NodeJS.ProcessEnv): Deployer {
+  const child = fork(join(import.meta.dirname, 'deploy.ts'), {
+    env,
+    execArgv: [],
+    detached: true,
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  })
+  let errors = ''
+  child.stderr?.setEncoding('utf8').on('data', (text) => (errors += text))
+  const ended = new Promise<never>((_, reject) => {
+    child.once('error', reject)
+    child.once('exit', (code) => reject(new Error(`making databases and topics ended with code ${code}\n${errors}`)))
+  })
+  ended.catch(() => {}) // its end is an error only for an order that waits for an answer
+  return {
+    async run(order) {
+      child.send(order)
+      const [answer] = (await Promise.race([once(child, 'message'), ended])) as [DeployAnswer]
+      if ('error' in answer) throw new Error(answer.error)
+      return answer.result
+    },
+    close() {
+      if (child.connected) child.disconnect()
+    },
+  }
+}

@@ -1,0 +1,365 @@
+import { once } from 'node:events'
+import { mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import {
+  cacheFolder,
+  eventually,
+  type MailSink,
+  repository,
+  startMailSink,
+  stopLeftoverPostgres,
+} from '@shopstream/testing'
+import { startDeployer } from './deployer.ts'
+import { claimHome, homeFolder, type RunningShop, readSecrets, writePrivate } from './home.ts'
+import {
+  chooseWay,
+  findKafkaWays,
+  givenKafka,
+  noKafkaMessage,
+  type StackKafka,
+  startStackKafka,
+  stopStackKafkaLeftover,
+} from './kafka.ts'
+import { givenPostgres, type StackPostgres, startStackPostgres } from './postgres.ts'
+import {
+  databaseOwners,
+  type ServiceName,
+  type Surroundings,
+  serviceEnvironment,
+  serviceNames,
+  services,
+} from './services.ts'
+import { choosePorts, type PortName, type Ports, readStackSettings } from './settings.ts'
+import { probe, type SupervisedService, supervise } from './supervisor.ts'
+
+export interface ShopOptions {
+  /** Folder of its state; default SHOPSTREAM_HOME or `.shopstream`. */
+  home?: string
+  /** Default `process.env`. It is what the services inherit, too. */
+  env?: NodeJS.ProcessEnv
+  /** Runs these services alone; all by default. */
+  only?: readonly ServiceName[]
+  /** As if the environment had set them. */
+  ports?: Partial<Ports>
+  /** A line of a service's log, as the service wrote it. */
+  onLine?: (service: string, line: string) => void
+  /** What happens while it starts, and whenever something is started again. */
+  onProgress?: (line: string) => void
+  /** Default 120,000 ms. */
+  readyLimitMs?: number
+  /** Ends the attempt: what was started is stopped, and the promise is rejected. */
+  signal?: AbortSignal
+}
+
+export interface Shop {
+  readonly home: string
+  readonly gatewayUrl: string
+  readonly mailUrl: string
+  readonly ports: Ports
+  readonly staff: { email: string; password: string }
+  readonly topicPrefix: string
+  /** URL of each service's own HTTP, also of those that this stack does not run. */
+  readonly serviceUrls: Record<ServiceName, string>
+  /** The services that this stack runs. */
+  readonly services: Partial<Record<ServiceName, SupervisedService>>
+  readonly kafka: StackKafka
+  readonly postgres: StackPostgres
+  readonly mail: MailSink
+  /** URL of a service's database, with its role. */
+  databaseUrl(service: ServiceName): string
+  /** From the call to readiness. */
+  readonly startedInMs: number
+  /** Services first, then mail, Postgres and Kafka, all within 10 s. Fine to repeat. */
+  stop(): Promise<void>
+}
+
+/** Everything has to be gone 10 s after the signal; the rest is for this process's own end. */
+const stopLimitMs = 9_300
+const serviceStopLimitMs = 4_500
+
+/** Flags of each service's Node: a small young generation and heap keep five of them small. */
+const nodeFlags = [
+  '--max-semi-space-size=2',
+  '--max-old-space-size=192',
+  '--import',
+  join(import.meta.dirname, 'die-with-parent.mjs'),
+]
+
+/**
+ * Starts the whole shop: Kafka, Postgres and mail, databases and topics, then each service as a process of its own, and
+ * returns when all are ready. One stack per folder; what a killed one left behind is cleaned up first.
+ * Throws {@link AlreadyRunning}, a ConfigError with everything that is wrong in the environment, or the reason why a part
+ * did not start; nothing is left running then.
+ */
+export async function startShop(options: ShopOptions = {}): Promise<Shop> {
+  const begun = performance.now()
+  const { env = process.env, home = homeFolder(env), only = serviceNames, onProgress: progress = () => {} } = options
+  const { settings, explicit } = readStackSettings(env)
+  const release = claimHome(home)
+  const undo: ((remainingMs: () => number) => Promise<void>)[] = []
+  const starting = new AbortController()
+  let stopped: Promise<void> | undefined
+  const stop = () => {
+    starting.abort(new Error('the shop was stopped'))
+    stopped ??= stopInOrder(undo).finally(() => {
+      rmSync(join(home, 'shop.json'), { force: true })
+      release()
+    })
+    return stopped
+  }
+  try {
+    options.signal?.addEventListener('abort', () => starting.abort(options.signal?.reason), { once: true })
+    const aborted = once(starting.signal, 'abort').then(() => Promise.reject(starting.signal.reason))
+    const shop = await Promise.race([start(), aborted])
+    return Object.assign(shop, { startedInMs: Math.round(performance.now() - begun) })
+  } catch (error) {
+    await stop()
+    throw error
+  }
+
+  async function start(): Promise<Shop> {
+    rmSync(join(home, 'shop.json'), { force: true })
+    await cleanUp(home, env, progress)
+    const way = settings.KAFKA_BROKERS ? undefined : await findWay(env)
+    starting.signal.throwIfAborted()
+    const ports = await choosePorts({ ...explicit, ...options.ports }, unusedPorts(settings, only))
+    const secrets = readSecrets(home, databaseOwners)
+    const { signal } = starting
+    const deployer = startDeployer(inherited(env))
+    undo.push(async () => deployer.close())
+    const onEnd = (what: string, restart: () => Promise<void>) => (how: string) => {
+      if (signal.aborted) return
+      progress(`${what} ${how}; starting it again`)
+      restart().catch((error: Error) => progress(`${what} does not start again: ${error.message}`))
+    }
+    // Undone in the reverse order: services, mail, Postgres, Kafka.
+    const kafkaStarting: Promise<StackKafka> = way
+      ? startStackKafka(way, {
+          home,
+          port: ports.KAFKA_PORT,
+          env,
+          progress,
+          signal,
+          onUnexpectedEnd: onEnd('Kafka', async () => (await kafkaStarting).restart()),
+        })
+      : Promise.resolve(givenKafka(settings.KAFKA_BROKERS ?? []))
+    undo.push(async (remainingMs) => (await kafkaStarting.catch(() => undefined))?.stop(remainingMs()))
+    const postgresStarting: Promise<StackPostgres> = settings.POSTGRES_URL
+      ? Promise.resolve(givenPostgres(settings.POSTGRES_URL))
+      : startStackPostgres({
+          home,
+          port: ports.POSTGRES_PORT,
+          password: secrets.postgresPassword,
+          progress,
+          signal,
+          onUnexpectedEnd: onEnd('Postgres', async () => (await postgresStarting).restart()),
+        })
+    undo.push(async (remainingMs) => (await postgresStarting.catch(() => undefined))?.stop(remainingMs()))
+    const mailStarting = startMailSink({
+      smtpPort: ports.SMTP_PORT,
+      uiPort: ports.MAIL_UI_PORT,
+      store: join(home, 'mails.jsonl'),
+    })
+    undo.push(async () => (await mailStarting.catch(() => undefined))?.close())
+
+    // No failure may go unnoticed while another part is awaited.
+    const failed = Promise.all([kafkaStarting, postgresStarting, mailStarting])
+    failed.catch(() => {})
+    const orFail = async <T>(part: Promise<T>): Promise<T> => (await Promise.race([part, failed.then(() => part)])) as T
+
+    const [mail, postgres] = await Promise.all([orFail(mailStarting), orFail(postgresStarting)])
+    progress(`Postgres takes connections ${since(begun)}`)
+    const databases = databaseOwners.map((name) => ({
+      name: `shopstream_${name}`,
+      password: secrets.databasePasswords[name] ?? '',
+    }))
+    const urls = await orFail(deployer.run({ task: 'databases', adminUrl: postgres.url, databases }))
+    const databaseUrl = (service: ServiceName) =>
+      urls[databaseOwners.indexOf(service as (typeof databaseOwners)[number])] ?? ''
+
+    const brokers = settings.KAFKA_BROKERS ?? [`127.0.0.1:${ports.KAFKA_PORT}`]
+    const around: Surroundings = { ports, brokers, databaseUrl, smtpUrl: mail.smtpUrl, secrets, settings }
+    writeEnvironments(home, around)
+    const topicsMade = kafkaStarting.then(async () => {
+      progress(`Kafka takes requests ${since(begun)}`)
+      await deployer.run({
+        task: 'topics',
+        brokers,
+        topicPrefix: settings.KAFKA_TOPIC_PREFIX,
+        groups: [...databaseOwners],
+      })
+      deployer.close()
+    })
+    topicsMade.catch(() => {})
+    signal.throwIfAborted() // nothing may be started behind the back of a stop
+    const running = startServices(around)
+    undo.push(async (remainingMs) => {
+      const limitMs = Math.min(serviceStopLimitMs, remainingMs())
+      await Promise.all(Object.values(running.services).map((service) => service.stop(limitMs)))
+    })
+    const kafka = await orFail(kafkaStarting)
+    await topicsMade
+    await waitUntilReady(running.services, running.givenUp, ports)
+    const shop: Shop = {
+      home,
+      gatewayUrl: urlOf(ports.GATEWAY_PORT),
+      mailUrl: urlOf(ports.MAIL_UI_PORT),
+      ports,
+      staff: { email: settings.STAFF_EMAIL, password: settings.STAFF_PASSWORD ?? secrets.staffPassword },
+      topicPrefix: settings.KAFKA_TOPIC_PREFIX,
+      serviceUrls: Object.fromEntries(
+        serviceNames.map((name) => [name, urlOf(ports[services[name].port])]),
+      ) as Shop['serviceUrls'],
+      services: running.services,
+      kafka,
+      postgres,
+      mail,
+      databaseUrl,
+      startedInMs: 0,
+      stop,
+    }
+    writePrivate(join(home, 'shop.json'), JSON.stringify(describe(shop), null, 2))
+    return shop
+  }
+
+  function startServices(around: Surroundings) {
+    const givenUp = Promise.withResolvers<never>()
+    givenUp.promise.catch(() => {})
+    const started = only.map((name): [ServiceName, SupervisedService] => {
+      const service = supervise({
+        name,
+        command: process.execPath,
+        args: [...nodeFlags, `services/${name}/src/main.ts`],
+        cwd: repository,
+        env: { ...inherited(env), ...serviceEnvironment(name, around), ...stackEnvironment },
+        readyUrl: `${urlOf(around.ports[services[name].port])}/readyz`,
+        onLine: (line) => options.onLine?.(name, line),
+        onEvent: progress,
+        onGivenUp: (reason) => {
+          progress(`ERROR: ${reason}`)
+          givenUp.reject(new Error(reason))
+        },
+      })
+      return [name, service]
+    })
+    return { services: Object.fromEntries(started) as Shop['services'], givenUp: givenUp.promise }
+  }
+
+  /** All of it: the gateway, which asks every service. A part: each listens; what it waits for may not be there at all. */
+  async function waitUntilReady(running: Shop['services'], givenUp: Promise<never>, ports: Ports): Promise<void> {
+    const whole = serviceNames.every((name) => running[name])
+    const wanted = whole
+      ? [`${urlOf(ports.GATEWAY_PORT)}/readyz`]
+      : only.map((name) => `${urlOf(ports[services[name].port])}/livez`)
+    const done = new AbortController()
+    const report = (async () => {
+      for (;;) {
+        await delay(5_000, undefined, { signal: done.signal })
+        const answers = await Promise.all(wanted.map((url) => probe(url, done.signal)))
+        progress(
+          `still waiting ${since(begun)}: ${answers.map((answer, n) => `${wanted[n]} says ${answer?.body ?? 'nothing'}`).join('; ')}`,
+        )
+      }
+    })().catch(() => {}) // aborted: it is ready, or has failed
+    const ready = eventually(
+      'all services to be ready',
+      async () =>
+        (await Promise.all(wanted.map((url) => probe(url, done.signal)))).every((answer) => answer?.status === 200),
+      { timeoutMs: options.readyLimitMs ?? 120_000, everyMs: 60 },
+    )
+    ready.catch(() => {})
+    try {
+      await Promise.race([ready, givenUp])
+    } finally {
+      done.abort()
+      await report
+    }
+  }
+}
+
+const urlOf = (port: number) => `http://127.0.0.1:${port}`
+const since = (begun: number) => `after ${((performance.now() - begun) / 1_000).toFixed(1)} s`
+
+/** For every service: lines that the stack can read, its death with the stack's, code that is compiled once. */
+const stackEnvironment = {
+  LOG_FORMAT: 'json',
+  SHOPSTREAM_STACK_PID: String(process.pid),
+  NODE_COMPILE_CACHE: join(cacheFolder, 'compiled'),
+  MALLOC_ARENA_MAX: '1',
+}
+
+/** The environment that services inherit: not npm's own, nor flags that were meant for this process. */
+function inherited(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const foreign = /^(npm_|NODE_OPTIONS$|NODE_CHANNEL|JEST_WORKER_ID$|PORT$|HOST$)/
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !foreign.test(name)))
+}
+
+async function findWay(env: NodeJS.ProcessEnv) {
+  const ways = await findKafkaWays(env)
+  const way = chooseWay(ways)
+  if (!way) throw new Error(noKafkaMessage(ways))
+  return way
+}
+
+/** Ports on which this stack starts nothing, so that it does not matter whether they are busy. */
+function unusedPorts(
+  settings: { KAFKA_BROKERS?: string[]; POSTGRES_URL?: string },
+  only: readonly ServiceName[],
+): Set<PortName> {
+  const unused = new Set<PortName>(
+    serviceNames.filter((name) => !only.includes(name)).map((name) => services[name].port),
+  )
+  if (settings.KAFKA_BROKERS) unused.add('KAFKA_PORT')
+  if (settings.POSTGRES_URL) unused.add('POSTGRES_PORT')
+  if (!only.includes('gateway')) unused.add('GATEWAY_METRICS_PORT')
+  return unused
+}
+
+/** Stops what a stack that was killed has left behind. Its services end by themselves within a second. */
+async function cleanUp(home: string, env: NodeJS.ProcessEnv, progress: (line: string) => void): Promise<void> {
+  const [kafka, postgres] = await Promise.all([
+    stopStackKafkaLeftover(home, env),
+    stopLeftoverPostgres(join(home, 'postgres')),
+  ])
+  const found = [kafka && 'Kafka', postgres && 'Postgres'].filter(Boolean)
+  if (found.length > 0) progress(`stopped ${found.join(' and ')} of an earlier start that was killed`)
+}
+
+async function stopInOrder(undo: ((remainingMs: () => number) => Promise<void>)[]): Promise<void> {
+  const deadline = performance.now() + stopLimitMs
+  const remainingMs = () => Math.max(300, deadline - performance.now())
+  const failures: unknown[] = []
+  for (const step of undo.reverse()) {
+    try {
+      await step(remainingMs)
+    } catch (error) {
+      failures.push(error) // the others have to be stopped all the same
+    }
+  }
+  if (failures.length > 0) throw new AggregateError(failures, 'stopping the shop failed in part')
+}
+
+/** One file per service with its environment, to run one alone: `node --env-file=.shopstream/env/order.env …`. */
+function writeEnvironments(home: string, around: Surroundings): void {
+  const folder = join(home, 'env')
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  for (const name of serviceNames) {
+    const lines = Object.entries(serviceEnvironment(name, around)).map(([key, value]) => `${key}='${value}'\n`)
+    writePrivate(join(folder, `${name}.env`), lines.join(''))
+  }
+}
+
+function describe(shop: Shop): RunningShop {
+  return {
+    pid: process.pid,
+    gatewayUrl: shop.gatewayUrl,
+    mailUrl: shop.mailUrl,
+    smtpUrl: shop.mail.smtpUrl,
+    brokers: shop.kafka.brokers,
+    topicPrefix: shop.topicPrefix,
+    postgresUrl: shop.postgres.url,
+    staff: shop.staff,
+    services: shop.serviceUrls,
+  }
+}
