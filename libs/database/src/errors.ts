@@ -1,3 +1,4 @@
+import { isNativeError } from 'node:util/types'
 import pg from 'pg'
 
 /** SQLSTATE classes and codes that say "not now" and nothing about the statement itself. */
@@ -33,10 +34,10 @@ const connectionMessages =
  * timeout), so that the same work may succeed later; false for errors that the work itself causes.
  */
 export function isUnavailable(error: unknown): boolean {
-  if (error instanceof AggregateError) return error.errors.some(isUnavailable)
   if (error instanceof pg.DatabaseError) return unavailableStates.some((state) => error.code?.startsWith(state))
-  if (!(error instanceof Error)) return false
-  const code = (error as NodeJS.ErrnoException).code
+  if (!isNativeError(error)) return false // not instanceof: Node's own errors are of another realm in some test runners
+  const { code, errors } = error as NodeJS.ErrnoException & Partial<AggregateError>
+  if (Array.isArray(errors)) return errors.some(isUnavailable) // one per address that was tried
   return (code !== undefined && networkCodes.has(code)) || connectionMessages.test(error.message)
 }
 

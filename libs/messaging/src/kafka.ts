@@ -2,17 +2,13 @@
 
 import type { Topic } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
-import {
+import kafkajs, {
   type Admin,
-  ConfigResourceTypes,
   type EachBatchPayload,
-  Kafka,
+  type Kafka,
   type Consumer as KafkaConsumer,
-  KafkaJSProtocolError,
   type KafkaMessage,
   type LogEntry,
-  logLevel,
-  Partitioners,
   type Producer,
 } from 'kafkajs'
 import RequestQueue from 'kafkajs/src/network/requestQueue/index.js'
@@ -58,13 +54,13 @@ const checkLimit = 7_000
 
 /** The Kafka adapter of {@link Bus}. Connects in the background and stays with it; never throws for an absent broker. */
 export function createKafkaBus({ brokers, topicPrefix, clientId, logger }: KafkaOptions): Bus {
-  const kafka = new Kafka({
+  const kafka = new kafkajs.Kafka({
     clientId,
     brokers,
     connectionTimeout: 3_000,
     requestTimeout: 15_000,
     retry: { initialRetryTime: 100, maxRetryTime: 3_000, retries: 5 },
-    logLevel: logLevel.WARN,
+    logLevel: kafkajs.logLevel.WARN,
     logCreator: () => (entry) => logEntry(logger, entry),
   })
   const wireName = (name: string) => topicPrefix + name
@@ -74,12 +70,12 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger }: Kafka
   const producer = connectedOnce(() =>
     kafka.producer({
       // Every message brings its partition; idempotence drops batches after a leader change (see reliability.md).
-      createPartitioner: Partitioners.DefaultPartitioner,
+      createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
       idempotent: false,
       allowAutoTopicCreation: false,
     }),
   )
-  const pulse = watchBroker(admin, closing.signal)
+  const pulse = watchBroker(admin, logger, closing.signal)
 
   return {
     async publish(messages) {
@@ -153,7 +149,7 @@ async function sendBatch(
     )
   } catch (error) {
     const root = rootCause(error)
-    if (root instanceof KafkaJSProtocolError && refusals.has(root.type))
+    if (root instanceof kafkajs.KafkaJSProtocolError && refusals.has(root.type))
       throw new MessageRefused(root.message, { cause: error })
     throw error
   }
@@ -303,16 +299,19 @@ function connectedOnce<Client extends { connect(): Promise<void>; disconnect(): 
   }
 }
 
-/** Asks the broker for a sign of life every {@link checkEvery} ms. */
-function watchBroker(admin: { get(): Promise<Admin> }, stop: AbortSignal): { check(): void } {
+/** Asks the broker for a sign of life every {@link checkEvery} ms, and tells when it goes and comes. */
+function watchBroker(admin: { get(): Promise<Admin> }, logger: Logger, stop: AbortSignal): { check(): void } {
   let answered = 0
-  let problem = 'not connected yet'
+  let problem: string | undefined = 'not connected yet'
   void (async () => {
     while (!stop.aborted) {
       try {
         await (await admin.get()).describeCluster()
+        if (problem !== undefined) logger.info('Kafka answers')
         answered = Date.now()
+        problem = undefined
       } catch (error) {
+        if (problem === undefined) logger.warn({ err: error }, 'Kafka does not answer; events wait in the outbox')
         problem = error instanceof Error ? error.message : String(error)
       }
       await pause(checkEvery, stop)
@@ -320,7 +319,7 @@ function watchBroker(admin: { get(): Promise<Admin> }, stop: AbortSignal): { che
   })()
   return {
     check() {
-      if (Date.now() - answered > checkLimit) throw new Error(`Kafka does not answer: ${problem}`)
+      if (Date.now() - answered > checkLimit) throw new Error(`Kafka does not answer: ${problem ?? 'no answer lately'}`)
     },
   }
 }
@@ -350,7 +349,7 @@ async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
     await admin.alterConfigs({
       validateOnly: false,
       resources: present.map(({ name, settings }) => ({
-        type: ConfigResourceTypes.TOPIC,
+        type: kafkajs.ConfigResourceTypes.TOPIC,
         name,
         configEntries: configEntries(settings),
       })),
@@ -393,15 +392,13 @@ async function refusePartitionChange(admin: Admin, topics: Topic[]): Promise<voi
 const configEntries = (settings: Record<string, string>) =>
   Object.entries(settings).map(([name, value]) => ({ name, value }))
 
-const pinoLevel = { [logLevel.ERROR]: 'warn', [logLevel.WARN]: 'warn', [logLevel.INFO]: 'debug' } as Record<
-  number,
-  'warn' | 'debug'
->
-
-/** KafkaJS calls every passing trouble an error; what really needs a person is told by our own checks. */
+/**
+ * KafkaJS calls passing trouble an error, such as a coordinator that is loading. It is told at the level debug;
+ * that the broker does not answer is told once, by {@link watchBroker}.
+ */
 function logEntry(
   logger: Logger,
-  { level, namespace, log: { message, timestamp: _, logger: __, ...details } }: LogEntry,
+  { namespace, log: { message, timestamp: _, logger: __, ...details } }: LogEntry,
 ): void {
-  logger[pinoLevel[level] ?? 'debug']({ kafka: { namespace, ...details } }, message)
+  logger.debug({ kafka: { namespace, ...details } }, message)
 }

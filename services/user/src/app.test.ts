@@ -1,46 +1,37 @@
-import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { createDatabase } from '@shopstream/database'
-import type { Message } from '@shopstream/messaging'
-import { eventually, testDatabase } from '@shopstream/testing'
+import { createWorld, eventually, type World } from '@shopstream/testing'
 import { decodeJwt, decodeProtectedHeader, importJWK, jwtVerify } from 'jose'
 import type { Tables } from './tables.ts'
-import { logger, startListener, startUser, testConfig, testTopics, type Undo, undoAll } from './testing.ts'
-
-type Broker = Awaited<ReturnType<typeof testTopics>>
-type User = Awaited<ReturnType<typeof startUser>>
-type Published = Message<'UserRegistered' | 'SigningKeyPublished' | 'SigningKeyRetired'>
+import { published, startUser, type TestUser } from './testing.ts'
 
 const password = 'correct horse battery'
-const undoShared: Undo = []
-const undo: Undo = []
-let broker: Broker
-let url: string
-let user: User
-let published: Published[]
+let world: World
+let user: TestUser
+let other: TestUser
+let database: ReturnType<typeof createDatabase<Tables>>
 
 beforeAll(async () => {
-  broker = await testTopics()
-  const database = await testDatabase('user')
-  undoShared.push(database.drop)
-  url = database.url
+  world = await createWorld('user')
   const staff = { STAFF_EMAIL: 'Staff@Example.com', STAFF_PASSWORD: 'staff password 1' }
-  const config = testConfig(url, broker, staff)
   // Two instances at once, as in a deployment: together they make one signing key and one staff account.
-  const [one] = await Promise.all([startUser(config, undoShared), startUser(config, undoShared)])
-  user = one
-  const events = ['UserRegistered', 'SigningKeyPublished', 'SigningKeyRetired'] as const
-  published = await startListener(broker, [...events], undoShared)
+  ;[user, other] = await Promise.all([startUser(world, staff), startUser(world, staff)])
+  const url = world.settings.DATABASE_URL
+  database = createDatabase<Tables>({ url, poolSize: 1, applicationName: 'test', logger: world.logger })
 })
-afterAll(() => undoAll(undoShared))
-afterEach(() => undoAll(undo))
+afterAll(async () => {
+  await database.close()
+  await user.stop()
+  await other.stop()
+  await world.close()
+})
 
 let people = 0
 const register = (more: object = {}) =>
   user.call('POST', '/v1/users', { email: `p${++people}@example.com`, password, displayName: 'Ana', ...more })
 const login = (email: string, as = password) => user.call('POST', '/v1/sessions', { email, password: as })
 const refresh = (refreshToken: string) => user.call('POST', '/v1/sessions/refresh', { refreshToken })
-const registrationsOf = (email: string) =>
-  published.filter(({ type, data }) => type === 'UserRegistered' && 'email' in data && data.email === email)
+const registrationsOf = (email: string) => published(world, 'UserRegistered').filter(({ data }) => data.email === email)
 
 test('registering makes an account and its event', async () => {
   const { status, headers, body } = await register({ email: ' Ana@Example.com ', displayName: ' 山田 Ñandú ' })
@@ -112,9 +103,8 @@ test('a login gives tokens that are verified by the published key', async () => 
   expect(body).toMatchObject({ tokenType: 'Bearer', expiresIn: 900 })
 
   const { kid } = decodeProtectedHeader(body.accessToken)
-  const key = await eventually('the key of the token', () => published.find((message) => message.key === kid))
-  if (!key || !('publicKey' in key.data)) throw new Error('not a published key')
-  const jwk = JSON.parse(key.data.publicKey)
+  await eventually('the key of the token', () => published(world, 'SigningKeyPublished').length > 0)
+  const jwk = JSON.parse(published(world, 'SigningKeyPublished').find(({ key }) => key === kid)?.data.publicKey ?? '')
   expect(jwk).not.toHaveProperty('d')
   const { payload } = await jwtVerify(body.accessToken, await importJWK(jwk, 'EdDSA'))
   expect(payload).toMatchObject({ iss: 'shopstream', aud: 'shopstream', sub: account.id, roles: ['customer'] })
@@ -182,8 +172,6 @@ test('logging out ends the refresh tokens of this login alone', async () => {
 test('an expired refresh token is refused', async () => {
   const { body: account } = await register()
   const { refreshToken } = (await login(account.email)).body
-  const database = createDatabase<Tables>({ url, poolSize: 1, applicationName: 'test', logger })
-  undo.push(() => database.close())
   await database.query.updateTable('refresh_token').set({ expires_at: new Date() }).execute()
   expect(await refresh(refreshToken)).toMatchObject({ status: 401, body: { code: 'invalid-refresh-token' } })
 })
@@ -205,14 +193,12 @@ test('two instances seeded one staff account and one signing key', async () => {
   const marker = await register()
   await eventually('what was registered afterwards', () => registrationsOf(marker.body.email).length > 0)
   expect(registrationsOf('staff@example.com')).toHaveLength(1)
-  expect(published.filter(({ type }) => type === 'SigningKeyPublished')).toHaveLength(1)
+  expect(published(world, 'SigningKeyPublished')).toHaveLength(1)
 })
 
 test('neither passwords nor tokens are kept readable', async () => {
   const { body: account } = await register()
   const { refreshToken } = (await login(account.email)).body
-  const database = createDatabase<Tables>({ url, poolSize: 1, applicationName: 'test', logger })
-  undo.push(() => database.close())
   const stored = await Promise.all(
     (['account', 'refresh_token', 'signing_key_pair'] as const).map((table) =>
       database.query.selectFrom(table).selectAll().execute(),
@@ -229,16 +215,12 @@ test('neither passwords nor tokens are kept readable', async () => {
 })
 
 test('with another secret the service says what to set and does not start', async () => {
-  const config = testConfig(url, broker, { KEY_ENCRYPTION_SECRET: 'quite another secret, of more than 32 characters' })
-  await expect(startUser(config, undo)).rejects.toThrow(/KEY_ENCRYPTION_SECRET does not open/)
+  const secret = { KEY_ENCRYPTION_SECRET: 'quite another secret, of more than 32 characters' }
+  await expect(startUser(world, secret)).rejects.toThrow(/KEY_ENCRYPTION_SECRET does not open/)
 })
 
 test('half a staff account, or one with a short password, is an error of the settings', async () => {
-  await expect(startUser(testConfig(url, broker, { STAFF_EMAIL: 's@example.com' }), undo)).rejects.toThrow(
-    /STAFF_EMAIL and STAFF_PASSWORD belong together/,
-  )
+  await expect(startUser(world, { STAFF_EMAIL: 's@example.com' })).rejects.toThrow(/belong together/)
   const wrong = { STAFF_EMAIL: 'staff', STAFF_PASSWORD: 'short' }
-  await expect(startUser(testConfig(url, broker, wrong), undo)).rejects.toThrow(
-    /STAFF_EMAIL must.*\n.*STAFF_PASSWORD must/,
-  )
+  await expect(startUser(world, wrong)).rejects.toThrow(/STAFF_EMAIL must.*\n.*STAFF_PASSWORD must/)
 })

@@ -48,9 +48,9 @@ export function readStackSettings(env: NodeJS.ProcessEnv): { settings: StackSett
     }
   }
   const own = attempt(() => readConfig(schema, env))
-  const port = Type.Optional(settings.integer(8080, { min: 1, max: 65_535, example: '8080' }))
+  const port = Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535, example: '8080' }))
   const given = attempt(() =>
-    readConfig(Type.Object(Object.fromEntries(portNames.map((name) => [name, withoutDefault(port)]))), env),
+    readConfig(Type.Object(Object.fromEntries(portNames.map((name) => [name, port]))), env),
   )
   const explicit = (given ?? {}) as Partial<Ports>
   for (const name of portNames) {
@@ -61,9 +61,6 @@ export function readStackSettings(env: NodeJS.ProcessEnv): { settings: StackSett
   if (!own || problems.length > 0) throw new ConfigError(problems)
   return { settings: own, explicit }
 }
-
-const withoutDefault = <T extends object>({ default: _, ...schema }: T & { default?: unknown }) =>
-  schema as unknown as T
 
 /** Chooses all ports; throws a ConfigError that names each busy one that was set explicitly. `unused` ones are not checked. */
 export async function choosePorts(explicit: Partial<Ports>, unused: ReadonlySet<PortName> = new Set()): Promise<Ports> {

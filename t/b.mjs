@@ -1,1 +1,0 @@
-import 'typebox'; setInterval(()=>{},1e6)
