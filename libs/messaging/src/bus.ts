@@ -58,6 +58,8 @@ export interface Bus {
   consume(options: { group: string; topics: string[]; handle(batch: IncomingBatch): Promise<void> }): Consumer
   /** Where `group` stands in all partitions of `topics`. Throws when the broker cannot be asked. */
   positions(group: string, topics: string[]): Promise<PartitionPosition[]>
+  /** Lets `group` start over from the beginning of `topics`. Throws while the group has members. */
+  rewind(group: string, topics: string[]): Promise<void>
   /** Creates the topics that are missing, and sets the settings of those that are there. */
   ensureTopics(topics: readonly Topic[]): Promise<string[]>
   /** Throws with the reason when the broker has not answered lately. */

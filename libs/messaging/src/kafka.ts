@@ -103,6 +103,14 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger }: Kafka
       })
       return (await Promise.all(perTopic)).flat()
     },
+    async rewind(group, topics) {
+      const client = await admin.get()
+      for (const topic of topics.map(wireName)) {
+        const ends = await client.fetchTopicOffsets(topic)
+        const partitions = ends.map(({ partition, low }) => ({ partition, offset: low }))
+        await client.setOffsets({ groupId: wireName(group), topic, partitions })
+      }
+    },
     async ensureTopics(topics) {
       return ensureTopics(
         await admin.get(),

@@ -1,27 +1,3 @@
 export { type TestDatabase, testBroker, testDatabase } from './broker-and-database.ts'
-export { containerEngine } from './containers.ts'
-export { eventually, type Patience } from './eventually.ts'
-export { fetchKafkaJars, findJava, findMaven, type Java, kafkaVersion, knownKafkaJars } from './java.ts'
-export { type KafkaOptions, kafkaSettings, type LocalKafka, startKafka, stopLeftoverKafka } from './kafka.ts'
-export { type Mail, type MailAddress, type MailSink, type MailSinkOptions, startMailSink } from './mail-sink.ts'
-export { cacheFolder, repository } from './paths.ts'
-export { answers, freePort, isFree } from './ports.ts'
-export {
-  checkPostgres,
-  type LocalPostgres,
-  type PostgresOptions,
-  removePostgres,
-  startPostgres,
-  stopLeftoverPostgres,
-} from './postgres.ts'
-export {
-  type Identity,
-  identify,
-  isAlive,
-  type LocalProcess,
-  parseIdentity,
-  runCommand,
-  stopLeftover,
-  writeIdentity,
-} from './process.ts'
+export * from './local.ts'
 export { type Caller, createWorld, type World } from './world.ts'

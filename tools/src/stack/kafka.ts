@@ -13,7 +13,7 @@ import {
   runCommand,
   startKafka,
   stopLeftoverKafka,
-} from '@shopstream/testing'
+} from '@shopstream/testing/local'
 
 /** A server of the stack that can be stopped and started again, for tests and demonstrations of outages. */
 export interface ControlledServer {

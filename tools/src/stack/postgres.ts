@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { startPostgres } from '@shopstream/testing'
+import { startPostgres } from '@shopstream/testing/local'
 import type { ControlledServer } from './kafka.ts'
 
 export interface StackPostgres extends ControlledServer {

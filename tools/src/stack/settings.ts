@@ -1,5 +1,5 @@
 import { ConfigError, readConfig, type Static, settings, Type } from '@shopstream/config'
-import { freePort, isFree } from '@shopstream/testing'
+import { freePort, isFree } from '@shopstream/testing/local'
 
 /** What of the environment concerns the stack itself; everything else reaches the services as it is. */
 const schema = Type.Object({
@@ -49,9 +49,7 @@ export function readStackSettings(env: NodeJS.ProcessEnv): { settings: StackSett
   }
   const own = attempt(() => readConfig(schema, env))
   const port = Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535, example: '8080' }))
-  const given = attempt(() =>
-    readConfig(Type.Object(Object.fromEntries(portNames.map((name) => [name, port]))), env),
-  )
+  const given = attempt(() => readConfig(Type.Object(Object.fromEntries(portNames.map((name) => [name, port]))), env))
   const explicit = (given ?? {}) as Partial<Ports>
   for (const name of portNames) {
     const twin = portNames.find((other) => other !== name && explicit[other] && explicit[other] === explicit[name])

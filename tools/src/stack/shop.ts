@@ -9,7 +9,7 @@ import {
   repository,
   startMailSink,
   stopLeftoverPostgres,
-} from '@shopstream/testing'
+} from '@shopstream/testing/local'
 import { startDeployer } from './deployer.ts'
 import { claimHome, homeFolder, type RunningShop, readSecrets, writePrivate } from './home.ts'
 import {

@@ -24,7 +24,7 @@ test.each([
     { kind: 'shipped', facts: { orderId, carrier: 'Post', trackingNumber: 'RR1' } },
   ],
   [message('OrderCancelled', { reason: 'too late' }), { kind: 'cancelled', facts: { orderId, reason: 'too late' } }],
-])('$type asks for a mail', (event, expected) => {
+])('an event of an order asks for a mail (%#)', (event, expected) => {
   const cause = causeOf(event)
   expect(cause).toEqual({ userId, orderId, causeId: 'cause', traceparent: null, ...expected })
   expect(subjectOf(cause.kind, cause.facts)).toContain(orderId)

@@ -1,0 +1,107 @@
+import { type EventTypes, newEventId } from '@shopstream/events'
+import type { AnyNewEvent } from '@shopstream/messaging'
+import type { World } from '@shopstream/testing'
+import { buildNotification } from './app.ts'
+import { type SendingPolicy, sendingPolicy } from './sending/policy.ts'
+
+/** The pauses of a patient service, shortened for people who wait for tests. */
+const hurried: SendingPolicy = {
+  ...sendingPolicy,
+  pollMs: 100,
+  unreachable: { baseMs: 20, maxMs: 100 },
+  deferred: { baseMs: 20, maxMs: 100, attempts: 60 },
+  refused: { baseMs: 20, maxMs: 100, attempts: 3 },
+}
+
+/** Starts a notification service in a world of its own, and gives calls to its declared routes. */
+export async function startNotification(world: World, smtpUrl: string, policy: Partial<SendingPolicy> = {}) {
+  const config = { ...world.settings, SMTP_URL: smtpUrl, MAIL_FROM: 'shopstream <shop@example.com>' }
+  const service = await buildNotification(config, world.logger, { ...hurried, ...policy })
+  await service.start()
+  const staff = await world.token({ id: newEventId(), roles: ['customer', 'staff'] })
+  return {
+    stop: () => service.stop(),
+    async get(url: string, token = staff) {
+      const { statusCode, payload } = await service.http.inject({ url, headers: { authorization: `Bearer ${token}` } })
+      return { status: statusCode, body: payload.startsWith('{') ? JSON.parse(payload) : payload }
+    },
+    /** What is listed of a user, oldest first. */
+    async notificationsOf(userId: string) {
+      const { body } = await this.get(`/v1/notifications?limit=100&userId=${userId}`)
+      return body.items.toReversed() as Listed[]
+    },
+  }
+}
+
+export type TestNotification = Awaited<ReturnType<typeof startNotification>>
+
+export interface Listed {
+  id: string
+  kind: string
+  to: string | null
+  subject: string
+  causeId: string
+  orderId?: string
+  state: string
+  attempts: number
+  createdAt: string
+  sentAt: string | null
+}
+
+let people = 0
+
+/** A user whose events can be published. */
+export function person(displayName = 'Ana') {
+  const userId = newEventId()
+  const email = `p${++people}@example.com`
+  const event = <N extends 'UserRegistered' | 'UserProfileChanged' | 'UserErased'>(
+    type: N,
+    sequence: bigint,
+    data: EventTypes[N],
+  ) => ({ type, key: userId, sequence, data }) as AnyNewEvent<N>
+  const profile = { userId, email, displayName, roles: ['customer'], registeredAt: new Date() }
+  return {
+    userId,
+    email,
+    registered: () => event('UserRegistered', 1n, profile),
+    moved: (to: string) => event('UserProfileChanged', 2n, { ...profile, email: to }),
+    erased: () => event('UserErased', 3n, { userId, erasedAt: new Date() }),
+  }
+}
+
+const money = (amount: bigint) => ({ amount, currency: 'EUR' })
+
+/** An order of two teas, and its events. */
+export function orderOf(userId: string) {
+  const orderId = newEventId()
+  const ids = { orderId, userId }
+  const now = new Date()
+  const lines = [{ sku: 'tea', quantity: 2, unitPrice: money(625n) }]
+  return {
+    orderId,
+    confirmed: (): AnyNewEvent<'OrderConfirmed'> => ({
+      type: 'OrderConfirmed',
+      key: orderId,
+      sequence: 2n,
+      data: { ...ids, lines, total: money(1250n), confirmedAt: now },
+    }),
+    rejected: (): AnyNewEvent<'OrderRejected'> => ({
+      type: 'OrderRejected',
+      key: orderId,
+      sequence: 2n,
+      data: { ...ids, shortages: [{ sku: 'tea', requested: 2, available: 1 }], rejectedAt: now },
+    }),
+    shipped: (): AnyNewEvent<'OrderShipped'> => ({
+      type: 'OrderShipped',
+      key: orderId,
+      sequence: 3n,
+      data: { ...ids, carrier: 'Post & Sons', trackingNumber: 'RR123', shippedAt: now },
+    }),
+    cancelled: (): AnyNewEvent<'OrderCancelled'> => ({
+      type: 'OrderCancelled',
+      key: orderId,
+      sequence: 3n,
+      data: { ...ids, reason: '<b>too late</b>', cancelledAt: now },
+    }),
+  }
+}
