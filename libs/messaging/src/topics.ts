@@ -1,5 +1,6 @@
 import { deadLetterTopic, schemaEvents, topics } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
+import { pause } from './async.ts'
 import type { Bus, OutgoingMessage } from './bus.ts'
 import { createKafkaBus } from './kafka.ts'
 import { outgoing } from './outbox.ts'
@@ -29,13 +30,21 @@ export async function ensureTopics({ brokers, topicPrefix, groups, logger }: Dep
   }
 }
 
-/** Compaction keeps one message per schema, however often this runs. */
+const publishLimitMs = 30_000
+
+/** Compaction keeps one message per schema, however often this runs. Brokers refuse for a while after making a topic. */
 async function publishSchemas(bus: Bus): Promise<void> {
+  const deadline = Date.now() + publishLimitMs
   let pending: readonly OutgoingMessage[] = schemaEvents.map((data) =>
     outgoing('deployment', { type: 'SchemaRegistered', key: String(data.schemaId), sequence: 1n, data }),
   )
   while (pending.length > 0) {
-    const stored = new Set(await bus.publish(pending))
-    pending = pending.filter((message) => !stored.has(message))
+    try {
+      const stored = new Set(await bus.publish(pending))
+      pending = pending.filter((message) => !stored.has(message))
+    } catch (error) {
+      if (Date.now() > deadline) throw error
+      await pause(200)
+    }
   }
 }

@@ -231,7 +231,9 @@ export async function startProcess(launch: Launch): Promise<LocalProcess> {
   }
 
   async function stop(limitMs = launch.stopLimitMs): Promise<void> {
-    if (child) launch.stopped?.(await end(launch.stopSignal, limitMs))
+    if (!child) return
+    const orderly = await end(launch.stopSignal, limitMs)
+    launch.stopped?.(orderly)
   }
 
   await start()

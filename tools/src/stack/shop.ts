@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { mkdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import {
@@ -8,6 +8,7 @@ import {
   type MailSink,
   repository,
   startMailSink,
+  stopLeftover,
   stopLeftoverPostgres,
 } from '@shopstream/testing/local'
 import { startDeployer } from './deployer.ts'
@@ -124,6 +125,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
     const way = settings.KAFKA_BROKERS ? undefined : await findWay(env)
     starting.signal.throwIfAborted()
     const ports = await choosePorts({ ...explicit, ...options.ports }, unusedPorts(settings, only))
+    const isFirstStart = !existsSync(join(home, 'secrets.json'))
     const secrets = readSecrets(home, databaseOwners)
     const { signal } = starting
     const deployer = startDeployer(inherited(env))
@@ -192,6 +194,8 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
       deployer.close()
     })
     topicsMade.catch(() => {})
+    // Later starts run both at once, which saves a second; the first would only log that topics are missing.
+    if (isFirstStart) await topicsMade
     signal.throwIfAborted() // nothing may be started behind the back of a stop
     const running = startServices(around)
     undo.push(async (remainingMs) => {
@@ -233,6 +237,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
         args: [...nodeFlags, `services/${name}/src/main.ts`],
         cwd: repository,
         env: { ...inherited(env), ...serviceEnvironment(name, around), ...stackEnvironment },
+        pidFile: pidFile(home, name),
         readyUrl: `${urlOf(around.ports[services[name].port])}/readyz`,
         onLine: (line) => options.onLine?.(name, line),
         onEvent: progress,
@@ -316,15 +321,21 @@ function unusedPorts(
   return unused
 }
 
-/** Stops what a stack that was killed has left behind. Its services end by themselves within a second. */
-async function cleanUp(home: string, env: NodeJS.ProcessEnv, progress: (line: string) => void): Promise<void> {
+/** Stops what a stack that was killed has left behind. Its services end by themselves, but not in an instant. */
+export async function cleanUp(home: string, env: NodeJS.ProcessEnv, progress: (line: string) => void): Promise<void> {
+  const stopServices = serviceNames.map(async (name) => {
+    return (await stopLeftover(pidFile(home, name), { limitMs: 3_000 })) !== undefined && name
+  })
+  const left = (await Promise.all(stopServices)).filter(Boolean)
   const [kafka, postgres] = await Promise.all([
     stopStackKafkaLeftover(home, env),
     stopLeftoverPostgres(join(home, 'postgres')),
   ])
-  const found = [kafka && 'Kafka', postgres && 'Postgres'].filter(Boolean)
-  if (found.length > 0) progress(`stopped ${found.join(' and ')} of an earlier start that was killed`)
+  const found = [...left, kafka && 'Kafka', postgres && 'Postgres'].filter(Boolean)
+  if (found.length > 0) progress(`stopped what an earlier start that was killed had left: ${found.join(', ')}`)
 }
+
+const pidFile = (home: string, service: ServiceName) => join(home, `${service}.pid`)
 
 async function stopInOrder(undo: ((remainingMs: () => number) => Promise<void>)[]): Promise<void> {
   const deadline = performance.now() + stopLimitMs

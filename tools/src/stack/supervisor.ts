@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { rmSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
+import { writeIdentity } from '@shopstream/testing/local'
 import { eachLine } from './lines.ts'
 
 export interface ServiceLaunch {
@@ -8,6 +10,8 @@ export interface ServiceLaunch {
   args: string[]
   cwd: string
   env: NodeJS.ProcessEnv
+  /** Names the process that runs, for a next start to find what a killed stack has left. */
+  pidFile: string
   /** Answers 200 when the service is ready. */
   readyUrl: string
   onLine: (line: string) => void
@@ -80,6 +84,7 @@ export function supervise(launch: ServiceLaunch): SupervisedService {
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     child = started
+    if (started.pid !== undefined) writeIdentity(launch.pidFile, started.pid)
     for (const stream of [started.stdout, started.stderr]) eachLine(stream, launch.onLine)
     const ended = new AbortController()
     void watchReadiness(ended.signal)
@@ -127,6 +132,7 @@ export function supervise(launch: ServiceLaunch): SupervisedService {
       const limit = setTimeout(() => current?.kill('SIGKILL'), limitMs)
       await finished
       clearTimeout(limit)
+      rmSync(launch.pidFile, { force: true })
     },
   }
 }

@@ -33,7 +33,7 @@ export async function queueNotifications(
 export async function queueWaiting(tx: Transaction<Tables>, userIds: readonly string[]): Promise<void> {
   if (userIds.length === 0) return
   await sql`
-    update notification set state = 'awaiting-recipient'
+    update notification set state = 'queued', next_attempt_at = now()
     where user_id = any(${userIds}::uuid[]) and state = 'awaiting-recipient'
   `.execute(tx)
   signal(tx, mailsDue)

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
 import { createWorld, eventually, freePort, startMailSink, type World } from '@shopstream/testing'
 import { orderOf, person, startNotification } from '../testing.ts'
@@ -78,12 +79,14 @@ test('a recipient that is refused for now is tried until it is not', async () =>
 })
 
 test('stopping finishes the mails in hand', async () => {
-  const { promise: mayAccept, resolve: accept } = Promise.withResolvers<void>()
   let inHand = 0
+  let isStopping = false
   const stub = await startSmtpStub({
     async mail() {
       inHand++
-      await mayAccept
+      // Slower than everything else takes to stop.
+      if (inHand <= 4) await eventually('the service being told to stop', () => isStopping)
+      if (inHand <= 4) await delay(1_500)
       return '250 accepted'
     },
   })
@@ -92,9 +95,8 @@ test('stopping finishes the mails in hand', async () => {
   const people = Array.from({ length: 12 }, () => person())
   await world.publish(...people.map((each) => each.registered()))
   await eventually('as many mails in hand as it has hands', () => inHand === 4)
-  const stopped = service.stop()
-  accept()
-  await stopped
+  isStopping = true
+  await service.stop()
   expect(inHand).toBe(4)
 
   const after = await start(stub.url)
