@@ -241,6 +241,19 @@ describe('what does not fit is refused where it is written, with its path', () =
     )
   })
 
+  test('a missing key, even where the schema has a default', () => {
+    const codec = codecOf({ name: 'x', type: 'int' }, { name: 'note', type: ['null', 'string'], default: null })
+    expect(errorOf(() => codec.encode('Thing', { x: 1 }))).toMatchObject({
+      path: 'note',
+      message: 'Thing.note is missing',
+    })
+  })
+
+  test('a key too much that hides behind a field which is not enumerable', () => {
+    const hidden = Object.defineProperty({ more: 1 }, 'x', { value: 1 })
+    expect(errorOf(() => codecOf({ name: 'x', type: 'int' }).encode('Thing', hidden))).toMatchObject({ path: 'more' })
+  })
+
   test('more than the longest message', () => {
     const description = 'x'.repeat(maxMessageBytes)
     const data = { sku: 'cup', name: 'Cup', description, price: order.total, version: 1 }
@@ -284,50 +297,60 @@ describe('bytes that are no event', () => {
     expect(errorOf(() => decode(bytes))).toMatchObject({ reason: 'unknown-schema', schemaId: 4_000_000_000 })
   })
 
-  test('longer than a message may be', () => {
-    expect(reasonOf(Buffer.concat([whole, Buffer.alloc(maxMessageBytes)]))).toBe('malformed')
+  test('longer than a message may be, though it is whole', () => {
+    const length = maxMessageBytes - 5 - 3 // header, and the length of the text
+    const zigzag = (n: number) => [((n * 2) & 127) | 128, (((n * 2) >> 7) & 127) | 128, (n * 2) >> 14]
+    const codec = codecOf({ name: 'x', type: 'string' })
+    const longest = Buffer.concat([message(...zigzag(length)), Buffer.alloc(length, 'x')])
+    expect(codec.decode(longest).data.x).toHaveLength(length)
+    expect(reasonOf(Buffer.concat([message(...zigzag(length + 1)), Buffer.alloc(length + 1, 'x')]), codec.decode)).toBe(
+      'malformed',
+    )
   })
 
   const huge = [0xfe, 0xff, 0xff, 0xff, 0x0f] // 2^31 - 1
   const hugest = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01] // -2^63
-  test.each<[string, unknown, number[]]>([
-    ['a string longer than the rest', 'string', [...huge, 65]],
-    ['a string of negative length', 'string', [1, 65]],
-    ['bytes longer than the rest', 'bytes', huge],
-    ['an array of too many items', { type: 'array', items: 'int' }, [...huge, 0, 0]],
-    ['an array of more items than bytes', { type: 'array', items: 'int' }, [8, 0, 0]],
-    ['an array of -2^63 items', { type: 'array', items: 'int' }, [...hugest, 2, 0]],
-    ['an array whose block has a wrong size', { type: 'array', items: 'int' }, [1, 4, 2, 0]],
-    ['an array whose block has a negative size', { type: 'array', items: 'int' }, [1, 1, 2, 0]],
-    ['an array without an end', { type: 'array', items: 'int' }, [2, 2]],
-    ['a map of too many entries', { type: 'map', values: 'int' }, [...huge, 0, 0]],
-    ['a map with the key __proto__', { type: 'map', values: 'int' }, [2, 18, ...Buffer.from('__proto__'), 2, 0]],
+  const array = { type: 'array', items: 'int' }
+  const map = { type: 'map', values: 'int' }
+  const one = { type: 'enum', name: 'E', symbols: ['a'] }
+  const beyond = codecOf({ name: 'n', type: 'long' }).encode('Thing', { n: 8_640_000_000_000_001n })
+  test.each<[what: string, words: string, type: unknown, payload: number[]]>([
+    ['a string longer than the rest', '2147483647 bytes announced, 1 left', 'string', [...huge, 65]],
+    ['a string of negative length', 'negative length', 'string', [1, 65]],
+    ['bytes longer than the rest', '0 left', 'bytes', huge],
+    ['an array of too many items', '2147483647 items announced', array, [...huge, 0, 0]],
+    ['an array of more items than bytes', '4 items announced, 2 bytes left', array, [8, 0, 0]],
+    ['an array of -2^63 items', 'items announced', array, [...hugest, 2, 0]],
+    ['an array whose block has a wrong size', 'block of 2 bytes takes 1', array, [1, 4, 2, 0]],
+    ['an array whose block has a negative size', 'block of -1 bytes', array, [1, 1, 2, 0]],
+    ['an array without an end', 'cut off', array, [2, 2]],
+    ['a map of too many entries', 'items announced', map, [...huge, 0, 0]],
+    ['a map with the key __proto__', 'the key __proto__', map, [2, 18, ...Buffer.from('__proto__'), 2, 0]],
     [
       'the same with a long form of the length',
-      { type: 'map', values: 'int' },
+      'the key __proto__',
+      map,
       [2, 0x92, 0, ...Buffer.from('__proto__'), 2, 0],
     ],
-    ['a union branch that does not exist', ['null', 'int'], [4, 2]],
-    ['a negative union branch', ['null', 'int'], [1, 2]],
-    ['a symbol that does not exist', { type: 'enum', name: 'E', symbols: ['a'] }, [2]],
-    ['a negative symbol', { type: 'enum', name: 'E', symbols: ['a'] }, [1]],
-    ['an int of 33 bits', 'int', [0xff, 0xff, 0xff, 0xff, 0x1f]],
-    ['an int of six bytes', 'int', [0x80, 0x80, 0x80, 0x80, 0x80, 0]],
-    ['a long of 65 bits', 'long', [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]],
-    ['a long of eleven bytes', 'long', [...Array(10).fill(0x80), 0]],
-    ['a number without an end', 'long', [0x80]],
-    ['a boolean of 2', 'boolean', [2]],
-    ['half a double', 'double', [1, 2, 3, 4]],
-    ['a fixed cut off', { type: 'fixed', name: 'F', size: 3 }, [1, 2]],
-    ['text where a UUID belongs', uuid, [2, 65]],
-    ['a time out of range', time, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]],
-    [
-      'a time a little out of range',
-      time,
-      [...codecOf({ name: 'n', type: 'long' }).encode('Thing', { n: 8_640_000_000_000_001n }).subarray(5)],
-    ],
-  ])('%s', (_, type, payload) => {
-    expect(reasonOf(message(...payload), codecOf({ name: 'x', type }).decode)).toBe('malformed')
+    ['a union branch that does not exist', 'no choice 2 among 2', ['null', 'int'], [4, 2]],
+    ['a negative union branch', 'no choice -1 among 2', ['null', 'int'], [1, 2]],
+    ['a symbol that does not exist', 'no choice 1 among 1', one, [2]],
+    ['a negative symbol', 'no choice -1 among 1', one, [1]],
+    ['an int of 33 bits', 'more than 32 bits', 'int', [0xff, 0xff, 0xff, 0xff, 0x1f]],
+    ['an int of six bytes', 'more than 32 bits', 'int', [0x80, 0x80, 0x80, 0x80, 0x80, 0]],
+    ['a long of 65 bits', 'more than 64 bits', 'long', [...hugest.slice(1), 2]],
+    ['a long of eleven bytes', 'more than 64 bits', 'long', [...Array(10).fill(0x80), 0]],
+    ['a number without an end', 'cut off', 'long', [0x80]],
+    ['a boolean of 2', 'neither true nor false', 'boolean', [2]],
+    ['half a double', 'cut off', 'double', [1, 2, 3, 4]],
+    ['a fixed cut off', 'cut off', { type: 'fixed', name: 'F', size: 3 }, [1, 2]],
+    ['text where a UUID belongs', 'is no UUID', uuid, [2, 65]],
+    ['a time out of range', 'is no time', time, hugest],
+    ['a time a little out of range', 'is no time', time, [...beyond.subarray(5)]],
+  ])('%s', (_, words, type, payload) => {
+    const error = errorOf(() => codecOf({ name: 'x', type }).decode(message(...payload)))
+    expect(error).toMatchObject({ reason: 'malformed', schemaId: 7, message: expect.stringContaining(words) })
+    expect(error).toBeInstanceOf(DecodeError)
   })
 
   test('the longest array in the longest message is read, and what announces more is refused at once', () => {

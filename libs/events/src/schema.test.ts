@@ -51,6 +51,7 @@ test('types nested too deep are refused, however deep', () => {
 test('a default that does not fit is refused when a codec is made', () => {
   const lock = (json: unknown) => [{ id: 1, version: 1, subject: 'test.Thing', fingerprint: '', schema: json }]
   expect(() => createCodec(lock(withField('long', { default: 1.5 })))).toThrow('incompatible field default')
+  expect(() => createCodec(lock(withField('long', { default: 2 ** 60 })))).toThrow('incompatible field default')
   expect(() => createCodec(lock(withField('int', { default: 'x' })))).toThrow('incompatible field default')
   expect(() => createCodec(lock(withField(['null', 'int'], { default: 1 })))).toThrow('incompatible field default')
   expect(() => createCodec(lock(withField('long', { default: 1 })))).not.toThrow()

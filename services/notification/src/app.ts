@@ -2,7 +2,7 @@ import { createDatabase, readMigrations } from '@shopstream/database'
 import { createHttp, dataService, httpMigrations, signingKeyMigrations, signingKeys } from '@shopstream/http'
 import { createMessaging, messagingMigrations } from '@shopstream/messaging'
 import { createMetrics, type Logger } from '@shopstream/observability'
-import type { Config } from './config.ts'
+import { type Config, senderOf } from './config.ts'
 import { consumes } from './consumes.ts'
 import { produces } from './produces.ts'
 import { routes } from './routes.ts'
@@ -22,6 +22,7 @@ export const migrations = [
 
 /** Builds the notification service from its settings; nothing is connected before `start`. */
 export async function buildNotification(config: Config, logger: Logger, policy: SendingPolicy = sendingPolicy) {
+  const from = senderOf(config)
   const metrics = createMetrics('notification')
   const database = createDatabase<Tables>({
     url: config.DATABASE_URL,
@@ -45,7 +46,7 @@ export async function buildNotification(config: Config, logger: Logger, policy: 
     connections: policy.concurrency,
     attemptMs: policy.attemptMs,
   })
-  const sender = createSender({ database, transport, from: config.MAIL_FROM, policy, logger, metrics })
+  const sender = createSender({ database, transport, from, policy, logger, metrics })
   measureBacklog(database, metrics, logger)
   const http = await createHttp({
     service: 'notification',

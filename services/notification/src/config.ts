@@ -1,4 +1,4 @@
-import { dataSettings, type Static, serviceSettings, settings, Type } from '@shopstream/config'
+import { ConfigError, dataSettings, type Static, serviceSettings, settings, Type } from '@shopstream/config'
 
 /** The environment of the notification service. */
 export const configSchema = Type.Object({
@@ -14,3 +14,11 @@ export const configSchema = Type.Object({
 })
 
 export type Config = Static<typeof configSchema>
+
+/** The sender of all mails. Throws {@link ConfigError} when it holds no address: no mail would go out, and none should fail for that. */
+export function senderOf({ MAIL_FROM }: Config): string {
+  if (/^[^\p{Cc}]*[^\s@<>,]+@[^\s@<>,]+[^\p{Cc}]*$/u.test(MAIL_FROM)) return MAIL_FROM
+  throw new ConfigError([
+    'MAIL_FROM must hold one email address, for example MAIL_FROM="shopstream <shop@example.com>"',
+  ])
+}

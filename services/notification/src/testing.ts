@@ -1,8 +1,11 @@
+import { createDatabase, migrate, readMigrations } from '@shopstream/database'
 import { type EventTypes, newEventId } from '@shopstream/events'
 import type { AnyNewEvent } from '@shopstream/messaging'
-import type { World } from '@shopstream/testing'
+import { createLogger } from '@shopstream/observability'
+import { testDatabase, type World } from '@shopstream/testing'
 import { buildNotification } from './app.ts'
 import { type SendingPolicy, sendingPolicy } from './sending/policy.ts'
+import type { Tables } from './tables.ts'
 
 /** The pauses of a patient service, shortened for people who wait for tests. */
 const hurried: SendingPolicy = {
@@ -47,6 +50,23 @@ export interface Listed {
   createdAt: string
   sentAt: string | null
 }
+
+/** The tables of this service alone, for what can only be seen by two transactions at once. */
+export async function openTestTables() {
+  const { url, drop } = await testDatabase('tables')
+  const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
+  const database = createDatabase<Tables>({ url, poolSize: 8, applicationName: 'test-tables', logger })
+  await migrate(database, readMigrations('notification', import.meta.url))
+  return {
+    database,
+    async close() {
+      await database.close()
+      await drop()
+    },
+  }
+}
+
+export type TestTables = Awaited<ReturnType<typeof openTestTables>>
 
 let people = 0
 

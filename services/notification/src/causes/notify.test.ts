@@ -1,26 +1,16 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { createDatabase, type Database, migrate, readMigrations, sql } from '@shopstream/database'
+import { sql, type Transaction } from '@shopstream/database'
 import type { AnyNewEvent, Message } from '@shopstream/messaging'
-import { createLogger } from '@shopstream/observability'
-import { eventually, type TestDatabase, testDatabase } from '@shopstream/testing'
+import { eventually } from '@shopstream/testing'
 import { rememberRecipients } from '../recipients/remember.ts'
-import type { Tables } from '../tables.ts'
-import { orderOf, person } from '../testing.ts'
+import { openTestTables, orderOf, person, type TestTables } from '../testing.ts'
 import { notifyBuyers } from './notify.ts'
 
-let place: TestDatabase
-let database: Database<Tables>
-
+let tables: TestTables
 beforeAll(async () => {
-  place = await testDatabase('notify')
-  const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
-  database = createDatabase<Tables>({ url: place.url, poolSize: 4, applicationName: 'notify-test', logger })
-  await migrate(database, readMigrations('notification', new URL('../app.ts', import.meta.url).href))
+  tables = await openTestTables()
 })
-afterAll(async () => {
-  await database.close()
-  await place.drop()
-})
+afterAll(() => tables.close())
 
 const received = <N extends 'OrderConfirmed' | 'UserRegistered'>(event: AnyNewEvent<N>) =>
   ({
@@ -34,23 +24,25 @@ const received = <N extends 'OrderConfirmed' | 'UserRegistered'>(event: AnyNewEv
 
 const waitsForLock = async () => {
   const { rows } = await sql`
-    select 1 from pg_stat_activity where application_name = 'notify-test' and wait_event_type = 'Lock'
-  `.execute(database.query)
+    select 1 from pg_stat_activity where application_name = 'test-tables' and wait_event_type = 'Lock'
+  `.execute(tables.database.query)
   return rows.length > 0
 }
 
+type Work = (tx: Transaction) => Promise<void>
+
 /** Runs `first`, and `second` before the first has committed. */
-async function overlap(first: Parameters<typeof database.transaction>[0], second: typeof first): Promise<void> {
+async function overlap(first: Work, second: Work): Promise<void> {
   const mayCommit = Promise.withResolvers<void>()
   const hasWritten = Promise.withResolvers<void>()
-  const earlier = database.transaction(async (tx) => {
+  const earlier = tables.database.transaction(async (tx) => {
     await first(tx)
     hasWritten.resolve()
     await mayCommit.promise
   })
   await Promise.race([hasWritten.promise, earlier])
   let done = false
-  const later = database.transaction(second).then(() => {
+  const later = tables.database.transaction(second).then(() => {
     done = true
   })
   await eventually('the second to wait for the first, or to be through', async () => done || (await waitsForLock()))
@@ -64,10 +56,10 @@ test.each([
 ])('they meet when %s', async (_what, recipientFirst) => {
   const ana = person()
   const [user, order] = [received(ana.registered()), received(orderOf(ana.userId).confirmed())]
-  const remember = (tx: Parameters<typeof rememberRecipients>[0]) => rememberRecipients(tx, [user])
-  const notify = (tx: Parameters<typeof notifyBuyers>[0]) => notifyBuyers(tx, [order])
+  const remember = (tx: Transaction) => rememberRecipients(tx, [user])
+  const notify = (tx: Transaction) => notifyBuyers(tx, [order])
   await (recipientFirst ? overlap(remember, notify) : overlap(notify, remember))
-  const stored = await database.query
+  const stored = await tables.database.query
     .selectFrom('notification')
     .select(['kind', 'state'])
     .where('user_id', '=', ana.userId)

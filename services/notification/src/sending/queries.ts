@@ -1,4 +1,4 @@
-import { type Database, type Kysely, sql, type Transaction } from '@shopstream/database'
+import { type Kysely, sql, type Transaction } from '@shopstream/database'
 import type { Facts, Kind, Tables } from '../tables.ts'
 
 /** A mail that this instance may send until its lease ends. */
@@ -22,7 +22,7 @@ export interface ClaimedMail {
  * Claims up to `limit` due mails, the longest due first, for `leaseMs`. Committed before anything is sent: a process
  * that dies in between leaves them due again when the lease ends. Instances skip each other's rows.
  */
-export async function claimDue(database: Database<Tables>, limit: number, leaseMs: number): Promise<ClaimedMail[]> {
+export async function claimDue(query: Kysely<Tables>, limit: number, leaseMs: number): Promise<ClaimedMail[]> {
   const { rows } = await sql<ClaimedMail>`
     with due as (
       select id from notification
@@ -36,7 +36,7 @@ export async function claimDue(database: Database<Tables>, limit: number, leaseM
     where n.id = due.id and r.user_id = n.user_id
     returning n.id, n.user_id "userId", n.kind, n.cause_id "causeId", n.facts, n.traceparent,
               n.created_at "createdAt", r.email, r.display_name "name", n.attempts, n.problems
-  `.execute(database.query)
+  `.execute(query)
   return rows
 }
 

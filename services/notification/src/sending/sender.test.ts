@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
 import { createWorld, eventually, freePort, startMailSink, type World } from '@shopstream/testing'
+import { buildNotification } from '../app.ts'
 import { orderOf, person, startNotification } from '../testing.ts'
 import { startSmtpStub } from './smtp-stub.ts'
 
@@ -84,9 +85,11 @@ test('stopping finishes the mails in hand', async () => {
   const stub = await startSmtpStub({
     async mail() {
       inHand++
-      // Slower than everything else takes to stop.
-      if (inHand <= 4) await eventually('the service being told to stop', () => isStopping)
-      if (inHand <= 4) await delay(1_500)
+      // A server slower than everything else takes to stop.
+      if (!isStopping) {
+        await eventually('the service being told to stop', () => isStopping)
+        await delay(1_500)
+      }
       return '250 accepted'
     },
   })
@@ -125,6 +128,11 @@ test('a mail whose sender died is sent by another when its lease has ended, and 
   await first.stop()
   await eventually('the state', async () => (await second.notificationsOf(ana.userId))[0]?.state === 'sent')
   expect((await second.notificationsOf(ana.userId))[0]).toMatchObject({ state: 'sent', attempts: 2 })
+})
+
+test.each(['shopstream', '', 'shop@example.com\r\nBcc: eve@example.com'])('%j is no sender', async (MAIL_FROM) => {
+  const config = { ...world.settings, SMTP_URL: 'smtp://127.0.0.1:1', MAIL_FROM }
+  await expect(buildNotification(config, world.logger)).rejects.toThrow('MAIL_FROM must hold one email address')
 })
 
 test('an erased user is written to no more, and no trace of the address is left', async () => {

@@ -62,7 +62,7 @@ export function createSender({ database, transport, from, policy, logger, metric
     if (pause > 0) return alarm.wait(pause)
     const hands = unreachable.times > 0 ? 1 : policy.concurrency
     const free = hands - inHand.size
-    const claimed = free > 0 ? await claimDue(database, free, policy.leaseMs) : []
+    const claimed = free > 0 ? await claimDue(database.query, free, policy.leaseMs) : []
     for (const mail of claimed) begin(mail)
     if (claimed.length < free || free <= 0) await alarm.wait(policy.pollMs)
   }

@@ -8,9 +8,9 @@ const cost = { memoryCost: 19_456, timeCost: 2, parallelism: 1 }
 
 /**
  * Hashes at once, and those waiting for a turn. Two leave half of the thread pool to the rest of Node and hold 38 MiB;
- * a queue of 200 is about 3 s of waiting, beyond which an answer would come too late to be of use.
+ * a queue of 500 is about 6 s of waiting on two cores, beyond which an answer would come too late to be of use.
  */
-const limits = { atOnce: 2, waiting: 200 }
+const limits = { atOnce: 2, waiting: 500 }
 
 /** Hashing and verifying of passwords, never more than a few at once. */
 export interface Passwords {
