@@ -338,7 +338,7 @@ describe('bytes that are no event', () => {
     ['a negative symbol', 'no choice -1 among 1', one, [1]],
     ['an int of 33 bits', 'more than 32 bits', 'int', [0xff, 0xff, 0xff, 0xff, 0x1f]],
     ['an int of six bytes', 'more than 32 bits', 'int', [0x80, 0x80, 0x80, 0x80, 0x80, 0]],
-    ['a long of 65 bits', 'more than 64 bits', 'long', [...hugest.slice(1), 2]],
+    ['a long of 65 bits', 'more than 64 bits', 'long', [...hugest.slice(0, 9), 2]],
     ['a long of eleven bytes', 'more than 64 bits', 'long', [...Array(10).fill(0x80), 0]],
     ['a number without an end', 'cut off', 'long', [0x80]],
     ['a boolean of 2', 'neither true nor false', 'boolean', [2]],

@@ -12,7 +12,11 @@ export interface Patience {
  * Calls `probe` until it returns something truthy, and returns that. A throwing probe counts as "not yet".
  * After `timeoutMs` it throws an error that names `what` was awaited, and the last value or error.
  */
-export async function eventually<T>(what: string, probe: () => T | Promise<T>, patience: Patience = {}): Promise<T> {
+export async function eventually<T>(
+  what: string,
+  probe: () => T | Promise<T>,
+  patience: Patience = {},
+): Promise<NonNullable<T>> {
   const { timeoutMs = 10_000, everyMs = 25 } = patience
   const deadline = performance.now() + timeoutMs
   let last: { value: T } | { error: unknown } | undefined

@@ -31,7 +31,6 @@ beforeAll(async () => {
 }, 180_000)
 
 afterAll(async () => {
-  ;(await import('node:fs')).writeFileSync('/tmp/try/e2e.log', opened.log.join('\n'))
   await shop?.stop()
   opened?.forget()
 }, 30_000)

@@ -1,0 +1,56 @@
+/** `npm test`: every test of the workspace, once; the last line counts them. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { repository } from '@shopstream/testing'
+
+const usage = `Usage: npm test [-- PATHS and options of Jest]
+
+Runs every test against a real Kafka and a real Postgres, which it starts and stops itself.
+
+  npm test -- services/order          the tests of one service
+  npm test -- libs/messaging -t park  those with "park" in their name
+
+Environment: TEST_BACKEND=auto|local|containers chooses where Kafka and Postgres come from (auto: containers where an
+engine answers, else Java and the embedded Postgres); TEST_KAFKA_BROKERS and TEST_POSTGRES_URL use running ones.`
+
+interface Results {
+  numPassedTests: number
+  numFailedTests: number
+  numRuntimeErrorTestSuites: number
+}
+
+/** Runs Jest, and returns its results; undefined when it did not get as far as having any. */
+async function runJest(args: readonly string[], resultFile: string): Promise<Results | undefined> {
+  const jest = createRequire(import.meta.url).resolve('jest/bin/jest.js')
+  const flags = ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning']
+  const child = spawn(process.execPath, [...flags, jest, '--json', `--outputFile=${resultFile}`, ...args], {
+    cwd: repository,
+    stdio: ['inherit', 'ignore', 'inherit'], // Jest reports on stderr; with --json its stdout is the results again
+    env: { ...process.env, NODE_OPTIONS: flags.join(' ') }, // for Jest's workers
+  })
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal))
+  await once(child, 'exit')
+  try {
+    return JSON.parse(readFileSync(resultFile, 'utf8'))
+  } catch (error) {
+    process.stderr.write(`Jest left no results: ${(error as Error).message}\n`)
+    return undefined
+  }
+}
+
+const args = process.argv.slice(2)
+if (args.includes('--help')) process.stdout.write(`${usage}\n`)
+else {
+  const folder = mkdtempSync(join(tmpdir(), 'shopstream-results-'))
+  const results = await runJest(args, join(folder, 'results.json'))
+  rmSync(folder, { recursive: true, force: true })
+  const passed = results?.numPassedTests ?? 0
+  // A suite that does not even load counts as one failure, so that it cannot hide.
+  const failed = results ? results.numFailedTests + results.numRuntimeErrorTestSuites : 1
+  process.stdout.write(`${passed} passed, ${failed} failed\n`)
+  process.exit(failed > 0 || passed === 0 ? 1 : 0)
+}
