@@ -125,7 +125,7 @@ async function npmCi(root) {
   })
   done(how === 0)
   if (how === 0) return writeStamp(root, lockText)
-  const reason = output.trim().split('\n').slice(-20).join('\n')
+  const reason = output.trim().split('\n').slice(0, 12).join('\n') // npm says why first, and then how it is used
   fail(
     `${reason}\n\nThe dependencies could not be installed (npm ci ended with ${how}). What helps: a connection to npm's registry ` +
       '(behind a proxy: npm config set proxy …), some 700 MB of disk, and write access to this folder. Then the same command again.',

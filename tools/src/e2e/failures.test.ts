@@ -1,13 +1,8 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { eventually, startMailSink } from '@shopstream/testing'
-import { type ServiceName, serviceNames } from '../stack/services.ts'
-import type { Shop } from '../stack/shop.ts'
 import {
   type Customer,
   call,
-  mailsAbout,
-  mailsTo,
-  openShop,
   order,
   orderOf,
   ordersOf,
@@ -16,7 +11,10 @@ import {
   staffToken,
   stock,
   stockOf,
-} from './customer.ts'
+} from '../stack/client.ts'
+import { type ServiceName, serviceNames } from '../stack/services.ts'
+import type { Shop } from '../stack/shop.ts'
+import { mailsAbout, mailsTo, openShop } from './shop-under-test.ts'
 
 let opened: Awaited<ReturnType<typeof openShop>>
 let shop: Shop

@@ -3,21 +3,9 @@ import { topics } from '@shopstream/events'
 import { createKafkaBus } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
+import { call, order, orderOf, ordersOf, password, register, staffToken, stock, stockOf } from '../stack/client.ts'
 import type { Shop } from '../stack/shop.ts'
-import {
-  call,
-  mailsAbout,
-  mailsTo,
-  openShop,
-  order,
-  orderOf,
-  ordersOf,
-  password,
-  register,
-  staffToken,
-  stock,
-  stockOf,
-} from './customer.ts'
+import { mailsAbout, mailsTo, openShop } from './shop-under-test.ts'
 
 let opened: Awaited<ReturnType<typeof openShop>>
 let shop: Shop

@@ -1,11 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { eventually, freePort, type Mail } from '@shopstream/testing'
-import type { ServiceName } from '../stack/services.ts'
-import { defaultPorts, type Ports } from '../stack/settings.ts'
-import { type Shop, startShop } from '../stack/shop.ts'
+import { eventually } from '@shopstream/testing'
+import type { RunningShop } from './home.ts'
+
+/** What a client knows of a shop. */
+export type Reachable = Pick<RunningShop, 'gatewayUrl' | 'staff'>
 
 export interface Answer {
   status: number
@@ -20,43 +18,9 @@ export interface Call {
   headers?: Record<string, string>
 }
 
-export interface OpenShop {
-  home?: string
-  env?: NodeJS.ProcessEnv
-  ports?: Ports
-  only?: readonly ServiceName[]
-}
-
-/** A shop of a test's own: own folder, own ports, own Kafka and Postgres; `log` holds what it printed last. */
-export async function openShop({
-  home = mkdtempSync(join(tmpdir(), 'shopstream-e2e-')),
-  env = {},
-  ports,
-  only,
-}: OpenShop = {}) {
-  const log: string[] = []
-  const shop = await startShop({
-    home,
-    env: { ...withoutTestSettings(process.env), LOG_LEVEL: 'info', ...env },
-    ports: ports ?? (await ownPorts()),
-    ...(only && { only }),
-    onLine: (service, line) => log.push(`${service} ${line}`),
-    onProgress: (line) => log.push(`shop ${line}`),
-  })
-  return { shop, home, log, forget: () => rmSync(home, { recursive: true, force: true }) }
-}
-
-/** Far from the defaults, so that test files running side by side do not choose the same. */
-async function ownPorts(): Promise<Ports> {
-  const pairs = Object.keys(defaultPorts).map(async (name) => [name, await freePort()])
-  return Object.fromEntries(await Promise.all(pairs))
-}
-
-const withoutTestSettings = ({ KAFKA_BROKERS: _, POSTGRES_URL: __, ...env }: NodeJS.ProcessEnv) => env
-
 /** Calls the gateway as a client would. */
 export async function call(
-  shop: Pick<Shop, 'gatewayUrl'>,
+  shop: Reachable,
   method: string,
   path: string,
   { body, token, headers }: Call = {},
@@ -77,12 +41,7 @@ export async function call(
 }
 
 /** Tries again, as a good client does, while the shop says 5xx or does not answer; the key keeps that from acting twice. */
-export async function persistently(
-  shop: Pick<Shop, 'gatewayUrl'>,
-  method: string,
-  path: string,
-  request: Call = {},
-): Promise<Answer> {
+export async function persistently(shop: Reachable, method: string, path: string, request: Call = {}): Promise<Answer> {
   const headers = { 'idempotency-key': randomUUID(), ...request.headers }
   return eventually(
     `an answer to ${method} ${path}`,
@@ -102,20 +61,20 @@ export interface Customer {
 
 export const password = 'correct horse battery staple'
 
-async function login(shop: Shop, credentials: { email: string; password: string }): Promise<string> {
+async function login(shop: Reachable, credentials: { email: string; password: string }): Promise<string> {
   return (await persistently(shop, 'POST', '/v1/sessions', { body: credentials })).body.accessToken
 }
 
-export async function register(shop: Shop, displayName = 'Ada Lovelace'): Promise<Customer> {
+export async function register(shop: Reachable, displayName = 'Ada Lovelace'): Promise<Customer> {
   const email = `customer-${randomUUID()}@example.com`
   const { body } = await persistently(shop, 'POST', '/v1/users', { body: { email, password, displayName } })
   return { id: body.id, email, token: await login(shop, { email, password }) }
 }
 
-export const staffToken = (shop: Shop) => login(shop, shop.staff)
+export const staffToken = (shop: Reachable) => login(shop, shop.staff)
 
 /** Lists a product of its own and stocks it; waits until it can be ordered. Returns its sku. */
-export async function stock(shop: Shop, staff: string, pieces: number, amount = 1_000): Promise<string> {
+export async function stock(shop: Reachable, staff: string, pieces: number, amount = 1_000): Promise<string> {
   const sku = `sku-${randomUUID()}`
   const details = { name: 'A thing', description: 'For tests.', price: { amount, currency: 'EUR' } }
   await persistently(shop, 'PUT', `/v1/products/${sku}`, { token: staff, body: details })
@@ -137,7 +96,7 @@ export const orderOf = (sku: string, quantity = 1) => ({ items: [{ sku, quantity
 
 /** Places an order; waits while the product has not reached the order service yet. */
 export async function order(
-  shop: Shop,
+  shop: Reachable,
   token: string,
   sku: string,
   headers: Record<string, string> = {},
@@ -158,7 +117,7 @@ export async function order(
 }
 
 /** All orders of a customer, or of everyone for staff. */
-export async function ordersOf(shop: Shop, token: string) {
+export async function ordersOf(shop: Reachable, token: string) {
   const found: { id: string; status: string; items: { sku: string }[] }[] = []
   for (let cursor = ''; ; ) {
     const { body } = await persistently(shop, 'GET', `/v1/orders?limit=100${cursor}`, { token })
@@ -168,14 +127,5 @@ export async function ordersOf(shop: Shop, token: string) {
   }
 }
 
-export const stockOf = async (shop: Shop, staff: string, sku: string) =>
+export const stockOf = async (shop: Reachable, staff: string, sku: string) =>
   (await persistently(shop, 'GET', `/v1/products/${sku}/stock`, { token: staff })).body
-
-/** The mails about something, one per Message-ID. */
-export function mailsAbout(mails: readonly Mail[], text: string): Mail[] {
-  const about = mails.filter((mail) => mail.text.includes(text))
-  return [...new Map(about.map((mail) => [mail.headers['message-id'], mail])).values()]
-}
-
-export const mailsTo = (mails: readonly Mail[], { email }: Pick<Customer, 'email'>) =>
-  mails.filter(({ to }) => to.some(({ address }) => address === email))

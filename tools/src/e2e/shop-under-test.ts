@@ -1,0 +1,51 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { freePort, type Mail } from '@shopstream/testing'
+import type { Customer } from '../stack/client.ts'
+import type { ServiceName } from '../stack/services.ts'
+import { defaultPorts, type Ports } from '../stack/settings.ts'
+import { startShop } from '../stack/shop.ts'
+
+export interface OpenShop {
+  home?: string
+  env?: NodeJS.ProcessEnv
+  ports?: Ports
+  only?: readonly ServiceName[]
+}
+
+/** A shop of a test's own: own folder, own ports, own Kafka and Postgres; `log` holds what it printed last. */
+export async function openShop({
+  home = mkdtempSync(join(tmpdir(), 'shopstream-e2e-')),
+  env = {},
+  ports,
+  only,
+}: OpenShop = {}) {
+  const log: string[] = []
+  const shop = await startShop({
+    home,
+    env: { ...withoutTestSettings(process.env), LOG_LEVEL: 'info', ...env },
+    ports: ports ?? (await ownPorts()),
+    ...(only && { only }),
+    onLine: (service, line) => log.push(`${service} ${line}`),
+    onProgress: (line) => log.push(`shop ${line}`),
+  })
+  return { shop, home, log, forget: () => rmSync(home, { recursive: true, force: true }) }
+}
+
+/** Far from the defaults, so that test files running side by side do not choose the same. */
+async function ownPorts(): Promise<Ports> {
+  const pairs = Object.keys(defaultPorts).map(async (name) => [name, await freePort()])
+  return Object.fromEntries(await Promise.all(pairs))
+}
+
+const withoutTestSettings = ({ KAFKA_BROKERS: _, POSTGRES_URL: __, ...env }: NodeJS.ProcessEnv) => env
+
+/** The mails about something, one per Message-ID. */
+export function mailsAbout(mails: readonly Mail[], text: string): Mail[] {
+  const about = mails.filter((mail) => mail.text.includes(text))
+  return [...new Map(about.map((mail) => [mail.headers['message-id'], mail])).values()]
+}
+
+export const mailsTo = (mails: readonly Mail[], { email }: Pick<Customer, 'email'>) =>
+  mails.filter(({ to }) => to.some(({ address }) => address === email))
