@@ -16,11 +16,14 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
+import module from 'node:module'
 import { delimiter, join, sep } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
 const repository = join(fileURLToPath(import.meta.url), '../..')
 const neededNode = 24
+/** Code that was compiled before: a quicker start, and no TypeScript compiler in memory (20 MB). */
+const compiled = join(repository, 'node_modules/.cache/shopstream/compiled')
 const isMain =
   process.argv[1] !== undefined && realpathSync(process.argv[1]) === realpathSync(fileURLToPath(import.meta.url))
 
@@ -189,12 +192,16 @@ function runs(pid) {
 async function run(file, args) {
   if (majorOf(process.version) >= neededNode) {
     process.argv = [process.execPath, file, ...args]
+    module.enableCompileCache?.(compiled)
     watchParents(() => process.kill(process.pid, 'SIGTERM'))
     await import(pathToFileURL(file).href)
     return
   }
   const node = findNode()
-  const child = spawn(node, [file, ...args], { stdio: 'inherit' })
+  const child = spawn(node, [file, ...args], {
+    stdio: 'inherit',
+    env: { ...process.env, NODE_COMPILE_CACHE: compiled },
+  })
   forwardSignals(child)
   watchParents(() => child.kill('SIGTERM'))
   child.once('error', (error) => fail(`${node} does not run: ${error.message}`))

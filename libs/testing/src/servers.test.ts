@@ -95,14 +95,13 @@ test('servers of an owner that was killed are stopped by what they left in their
 })
 
 const asRoot = process.getuid?.() === 0 ? test : test.skip
-asRoot(
-  'as root, where its user cannot reach the folder, the data go elsewhere and come back at the next start',
-  async () => {
-    const hidden = join(dir, 'hidden')
-    mkdirSync(hidden, { mode: 0o700 })
-    const place = join(hidden, 'postgres')
-    const said: string[] = []
-    const options = { dir: place, password: 'x', durable: false, progress: (line: string) => void said.push(line) }
+asRoot('as root, where its user cannot reach the folder, the data go elsewhere and stay there', async () => {
+  const hidden = join(dir, 'hidden')
+  mkdirSync(hidden, { mode: 0o700 })
+  const place = join(hidden, 'postgres')
+  const said: string[] = []
+  const options = { dir: place, password: 'x', durable: false, progress: (line: string) => void said.push(line) }
+  try {
     const postgres = await startPostgres(options)
     await postgres.stop()
     const elsewhere = readFileSync(join(place, 'location'), 'utf8')
@@ -113,8 +112,10 @@ asRoot(
     expect(readFileSync(join(place, 'location'), 'utf8')).toBe(elsewhere)
     removePostgres(place)
     expect([existsSync(place), existsSync(elsewhere)]).toEqual([false, false])
-  },
-)
+  } finally {
+    removePostgres(place)
+  }
+})
 
 const sleeper = (script: string, ready = /up/) => ({
   name: 'sleeper',

@@ -1,0 +1,43 @@
+/** `npm run bench -- NAMES`: measures the shop on this machine. */
+import { writeFileSync } from 'node:fs'
+import { cpus, platform, release, totalmem } from 'node:os'
+import { parseArgs } from 'node:util'
+import { rest } from './bench/rest.ts'
+import { start } from './bench/start.ts'
+
+/** Every benchmark by its name; each prints what it does and returns its figures. */
+const benches = { start, rest }
+
+const usage = `Usage: npm run bench -- [--json FILE] NAME...
+
+  start   time from npm start to ready, memory of everything together, time until all is stopped
+  rest    latency of an order at rest, beside that of a read; CPU of the idle shop
+
+Each starts a shop of its own with its state in a temporary folder, and removes it afterwards.`
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { help: { type: 'boolean', default: false }, json: { type: 'string' } },
+})
+const unknown = positionals.filter((name) => !(name in benches))
+if (values.help) process.stdout.write(`${usage}\n`)
+else if (unknown.length > 0 || positionals.length === 0) {
+  process.stderr.write(`${unknown.length > 0 ? `There is no benchmark ${unknown.join(', ')}.\n\n` : ''}${usage}\n`)
+  process.exitCode = 2
+} else {
+  const machine = {
+    cpu: cpus()[0]?.model,
+    cores: cpus().length,
+    memoryGiB: Math.round(totalmem() / 2 ** 30),
+    system: `${platform()} ${release()}`,
+    node: process.version,
+    date: new Date().toISOString(),
+  }
+  process.stdout.write(`${Object.values(machine).join(' · ')}\n`)
+  const figures: Record<string, unknown> = { machine }
+  for (const name of positionals as (keyof typeof benches)[]) {
+    process.stdout.write(`\n${name}\n`)
+    figures[name] = await benches[name]((line) => process.stdout.write(`  ${line}\n`))
+  }
+  if (values.json) writeFileSync(values.json, `${JSON.stringify(figures, null, 2)}\n`)
+}
