@@ -2,7 +2,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { repository } from '@shopstream/testing'
@@ -25,7 +24,7 @@ interface Results {
 
 /** Runs Jest, and returns its results; undefined when it did not get as far as having any. */
 async function runJest(args: readonly string[], resultFile: string): Promise<Results | undefined> {
-  const jest = createRequire(import.meta.url).resolve('jest/bin/jest.js')
+  const jest = join(repository, 'node_modules/jest/bin/jest.js')
   const flags = ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning']
   const child = spawn(process.execPath, [...flags, jest, '--json', `--outputFile=${resultFile}`, ...args], {
     cwd: repository,
