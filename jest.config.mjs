@@ -4,6 +4,7 @@ export default {
   roots: ['<rootDir>/libs', '<rootDir>/services', '<rootDir>/tools'],
   testMatch: ['**/*.test.ts'],
   testPathIgnorePatterns: ['/node_modules/', '/dist/'],
+  modulePathIgnorePatterns: ['<rootDir>/services/[^/]+/dist/'], // a bundle's package.json has its service's name
   extensionsToTreatAsEsm: ['.ts'],
   transform: {
     '\\.ts$': [

@@ -22,22 +22,27 @@ interface Results {
   numRuntimeErrorTestSuites: number
 }
 
-/** Runs Jest, and returns its results; undefined when it did not get as far as having any. */
-async function runJest(args: readonly string[], resultFile: string): Promise<Results | undefined> {
+interface Outcome {
+  succeeded: boolean
+  /** Undefined when Jest did not get as far as having any. */
+  results?: Results
+}
+
+/** Runs Jest; its workers take the flags over. */
+async function runJest(args: readonly string[], resultFile: string): Promise<Outcome> {
   const jest = join(repository, 'node_modules/jest/bin/jest.js')
   const flags = ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning']
   const child = spawn(process.execPath, [...flags, jest, '--json', `--outputFile=${resultFile}`, ...args], {
     cwd: repository,
-    stdio: ['inherit', 'ignore', 'inherit'], // Jest reports on stderr; with --json its stdout is the results again
-    env: { ...process.env, NODE_OPTIONS: flags.join(' ') }, // for Jest's workers
+    stdio: ['inherit', 'ignore', 'inherit'], // Jest reports on stderr; with --json its stdout says where the results are
   })
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal))
-  await once(child, 'exit')
+  const [code] = await once(child, 'exit')
   try {
-    return JSON.parse(readFileSync(resultFile, 'utf8'))
+    return { succeeded: code === 0, results: JSON.parse(readFileSync(resultFile, 'utf8')) }
   } catch (error) {
     process.stderr.write(`Jest left no results: ${(error as Error).message}\n`)
-    return undefined
+    return { succeeded: false }
   }
 }
 
@@ -45,11 +50,11 @@ const args = process.argv.slice(2)
 if (args.includes('--help')) process.stdout.write(`${usage}\n`)
 else {
   const folder = mkdtempSync(join(tmpdir(), 'shopstream-results-'))
-  const results = await runJest(args, join(folder, 'results.json'))
+  const { succeeded, results } = await runJest(args, join(folder, 'results.json'))
   rmSync(folder, { recursive: true, force: true })
   const passed = results?.numPassedTests ?? 0
   // A suite that does not even load counts as one failure, so that it cannot hide.
   const failed = results ? results.numFailedTests + results.numRuntimeErrorTestSuites : 1
   process.stdout.write(`${passed} passed, ${failed} failed\n`)
-  process.exit(failed > 0 || passed === 0 ? 1 : 0)
+  process.exit(succeeded && failed === 0 && passed > 0 ? 0 : 1)
 }

@@ -57,6 +57,8 @@ export function createDatabase<T>({ url, poolSize, applicationName, logger }: Da
     max: poolSize,
     application_name: applicationName,
     connectionTimeoutMillis: 3_000,
+    // The server's own limits do not help when it is stopped or unreachable.
+    query_timeout: 60_000,
     idleTimeoutMillis: 30_000,
     keepAlive: true,
     types: columnTypes,

@@ -13,6 +13,9 @@ export interface IncomingMessage {
   headers: WireHeaders
 }
 
+/** How the text of a key begins that was no text, or too long to be an id. */
+export const oddKey = '\u001fkey:'
+
 /** Messages of one partition, in order. */
 export interface IncomingBatch {
   topic: string

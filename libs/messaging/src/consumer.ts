@@ -86,7 +86,21 @@ export function startConsumer(options: ConsumerOptions): Consumer {
       )
       // Whatever was thrown, `undefined` included, becomes an error, so that it counts as an attempt.
       const problem = error ?? new Error('the handler threw nothing')
-      await handleItems([{ ...item, problem }], membership)
+      try {
+        await handleItems([{ ...item, problem }], membership)
+      } catch (refused) {
+        if (refused instanceof PartitionLost) throw refused
+        // Something of the message cannot even be stored: its bytes alone are kept, so that the partition moves on.
+        logger.error(
+          { err: refused, topic, partition, offset: String(offset) },
+          'a message is parked without key and headers',
+        )
+        const message = { ...item.message, key: null, headers: {} }
+        await handleItems(
+          [{ message, policy: item.policy, problem: new MalformedMessage(String(refused)) }],
+          membership,
+        )
+      }
     }
   }
 

@@ -1,5 +1,5 @@
 import { DecodeError, decode, type EventName, type EventTypes, topics } from '@shopstream/events'
-import type { IncomingMessage, WireHeaders } from './bus.ts'
+import { type IncomingMessage, oddKey, type WireHeaders } from './bus.ts'
 
 /** An event as a handler gets it: the CloudEvents attributes from the headers and the decoded payload. */
 export interface Message<N extends EventName = EventName> {
@@ -51,6 +51,7 @@ export function readMessage({ topic, partition, offset, key, value, headers }: I
   }
   if (value === null) throw new MalformedMessage('a tombstone on a topic that has none')
   if (key === null) throw new MalformedMessage('the message has no key')
+  if (key.startsWith(oddKey)) throw new MalformedMessage('the key is no text, or longer than an id')
   const id = eventIdOf(headers)
   if (id === undefined) throw new MalformedMessage('header ce_id is no UUID')
   const sequence = required('ce_sequence')
@@ -95,7 +96,7 @@ export function toStored(headers: WireHeaders): StoredHeaders {
       const bytes = Buffer.from(held as Buffer)
       const text = bytes.toString()
       const survives = Buffer.from(text).equals(bytes) && !text.includes('\0') // jsonb holds no NUL
-      return [name, survives ? text : { base64: bytes.toString('base64') }]
+      return [name.replaceAll('\0', '\ufffd'), survives ? text : { base64: bytes.toString('base64') }]
     }),
   )
 }

@@ -1,5 +1,6 @@
 /// <reference path="./kafkajs-internals.d.ts" />
 
+import { createHash } from 'node:crypto'
 import type { Topic } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
 import kafkajs, {
@@ -20,6 +21,7 @@ import {
   type IncomingMessage,
   MessageRefused,
   type OutgoingMessage,
+  oddKey,
   type PartitionPosition,
 } from './bus.ts'
 
@@ -189,10 +191,21 @@ function toMessage(topic: string, partition: number, { offset, key, value, heade
     topic,
     partition,
     offset: BigInt(offset),
-    key: key === null ? null : key.toString(),
+    key: keyText(key),
     value,
     headers: Object.fromEntries(single),
   }
+}
+
+/** Keys longer than this, in bytes, are no ids of ours; databases would not index them. */
+const maxKeyBytes = 512
+
+/** The key as text; one that is none, or too long, marked by {@link oddKey}, so that it can be stored. */
+function keyText(key: Buffer | null): string | null {
+  if (key === null) return null
+  const text = key.toString()
+  if (key.length <= maxKeyBytes && !text.includes('\0') && Buffer.from(text).equals(key)) return text
+  return `${oddKey}${key.length <= maxKeyBytes ? key.toString('base64url') : createHash('sha256').update(key).digest('base64url')}`
 }
 
 interface ConsumeOptions {
@@ -213,7 +226,7 @@ function keepConsuming({ kafka, group, topics, logger, handle }: ConsumeOptions)
       } catch (error) {
         logger.warn({ err: error, group }, 'the consumer is built anew')
       } finally {
-        await withTimeLimit(consumer.disconnect(), 8_000, 'leaving the consumer group').catch((error) =>
+        await withTimeLimit(consumer.disconnect(), 3_000, 'leaving the consumer group').catch((error) =>
           logger.warn({ err: error, group }, 'the consumer did not leave its group cleanly'),
         )
       }
@@ -254,18 +267,21 @@ async function consumeUntilBroken(
 ): Promise<void> {
   let lastSign = Date.now()
   let handling = 0
-  await consumer.connect()
-  await consumer.subscribe({ topics, fromBeginning: true }) // the default skips what came before the group's first commit
   const broken = Promise.withResolvers<void>()
+  broken.promise.catch(() => {}) // it may break before anybody waits for it
+  const stopped = () => broken.resolve()
+  stop.addEventListener('abort', stopped, { once: true })
   consumer.on(consumer.events.FETCH, () => {
     lastSign = Date.now()
   })
   consumer.on(consumer.events.CRASH, ({ payload }) => broken.reject(payload.error))
-  stop.addEventListener('abort', () => broken.resolve(), { once: true })
   const watchdog = setInterval(() => {
     if (handling === 0 && Date.now() - lastSign > stallLimit) broken.reject(new Error(`no fetch for ${stallLimit} ms`))
   }, 1_000)
-  try {
+  const run = async () => {
+    await consumer.connect()
+    await consumer.subscribe({ topics, fromBeginning: true }) // the default skips what came before the group's first commit
+    if (stop.aborted) return
     await consumer.run({
       eachBatchAutoResolve: false,
       partitionsConsumedConcurrently: 4,
@@ -279,8 +295,13 @@ async function consumeUntilBroken(
         }
       },
     })
-    await broken.promise
+  }
+  try {
+    const running = run()
+    running.catch((error) => broken.reject(error))
+    await broken.promise // also while connecting and joining, which may hang as well
   } finally {
+    stop.removeEventListener('abort', stopped)
     clearInterval(watchdog)
   }
 }
@@ -301,8 +322,8 @@ function connectedOnce<Client extends { connect(): Promise<void>; disconnect(): 
       return connected
     },
     async close(): Promise<void> {
-      const client = await connected?.catch(() => undefined)
-      if (client) await withTimeLimit(client.disconnect(), 3_000, 'disconnecting').catch(() => undefined)
+      const leave = async () => (await connected)?.disconnect()
+      await withTimeLimit(leave(), 2_000, 'disconnecting').catch(() => undefined) // the process ends anyway
     },
   }
 }

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
 import { partitionOf, topicOf } from '@shopstream/events'
 import { eventually } from '@shopstream/testing'
-import { collect, openTestShop, stockEvent, type TestShop } from './test-shop.ts'
+import { collect, openTestShop, produces, stockEvent, type TestShop } from './test-shop.ts'
 
 const topic = topicOf('StockLevelChanged')
 let shop: TestShop
@@ -34,7 +34,7 @@ describe('outbox, relay, inbox', () => {
     shop.start()
     await expect(
       shop.database.transaction(async (tx) => {
-        await sql`select 1`.execute(tx)
+        await produces.emit(tx, [stockEvent('rolled back', 1n)])
         throw new Error('changed my mind')
       }),
     ).rejects.toThrow('changed my mind')
@@ -59,7 +59,12 @@ describe('outbox, relay, inbox', () => {
     await shop.bus.publish(copies)
     await shop.emit(stockEvent('last', 1n))
     await eventually('all deliveries', () => published.messages.length === 91)
-    await eventually('the last effect', async () => (await shop.effects()).some(({ key }) => key === 'last'))
+    await eventually('the group to have handled everything', async () => {
+      const positions = await shop.bus.positions('shop', [topic.name])
+      return (
+        positions.reduce((sum, { end }) => sum + end, 0n) === 91n && positions.every(({ end, done }) => end === done)
+      )
+    })
     await published.close()
     expect(await shop.effects()).toHaveLength(31)
   })
@@ -189,6 +194,8 @@ describe('failing messages', () => {
       rawMessage('x3', garbage, event(3)),
       rawMessage('x4', Buffer.alloc(0), event(4)),
       { ...rawMessage('x5', garbage), value: null },
+      rawMessage('with a \0', garbage, event(6)),
+      rawMessage('k'.repeat(5_000), garbage, event(7)),
     ]
     await shop.bus.publish(hostile)
     shop.start()
@@ -197,7 +204,7 @@ describe('failing messages', () => {
     await eventually('the good ones', async () => (await shop.effects()).length === 12)
     const parked = await shop.parked()
     expect(parked.every(({ state }) => state === 'dead')).toBe(true)
-    expect(parked.filter(({ bytes }) => bytes?.equals(garbage))).toHaveLength(3)
+    expect(parked.filter(({ bytes }) => bytes?.equals(garbage))).toHaveLength(5)
   })
 
   test('an event older than the inbox remembers is never handled', async () => {

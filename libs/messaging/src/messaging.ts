@@ -41,8 +41,8 @@ export interface Messaging {
   start(): void
   /** Finishes the chunk in hand, empties the outbox as far as the broker takes it, disconnects. */
   stop(): Promise<void>
-  /** True once this process has seen the outbox empty: what was emitted before it started is published. */
-  hasPublished(): boolean
+  /** Whether the outbox is empty: all that was emitted is published. */
+  hasPublished(): Promise<boolean>
 }
 
 const hourMs = 3_600_000
@@ -53,9 +53,9 @@ export function createMessaging(options: MessagingOptions): Messaging {
   const consumptions = byEvent(consumes)
   const bus = createKafkaBus({ brokers, topicPrefix, clientId: service, logger })
   const stopping = new AbortController()
-  const parts: { close(): Promise<void> }[] = []
   const progress = { caughtUp: consumes.length === 0 }
   let relay: Relay | undefined
+  let consuming: { close(): Promise<void> }[] = []
 
   const checks: ReadinessCheck[] = [
     { name: 'kafka', optional: true, check: () => bus.check() },
@@ -64,22 +64,64 @@ export function createMessaging(options: MessagingOptions): Messaging {
 
   return {
     checks,
-    hasPublished: () => relay?.hasCaughtUp() === true,
+    async hasPublished() {
+      const { rows } = await sql`select 1 from outbox limit 1`.execute(database.query)
+      return rows.length === 0
+    },
     start() {
       const common = { ...options, bus, logger, group: service, consumptions }
       relay = startRelay(common)
-      // Stopped in this order: nothing new comes in, what it caused goes out.
-      if (consumes.length > 0) parts.push(startConsumer(common), startRetrier(common))
-      parts.push(relay)
+      if (consumes.length > 0) consuming = [startConsumer(common), startRetrier(common)]
+      measureBacklog(database, options.metrics, logger)
       void every(hourMs, stopping.signal, logger, 'inbox maintenance', () => maintainInbox(database))
       if (consumes.length > 0) void watchProgress(bus, { ...options, logger }, progress, stopping.signal)
     },
     async stop() {
       stopping.abort()
-      for (const part of parts) await part.close()
+      await Promise.all(consuming.map((part) => part.close()))
+      await relay?.close() // last: what came in has gone out
       await bus.close()
     },
   }
+}
+
+/** Measured when the metrics are read; left out while the database is away. */
+function measureBacklog(database: MessagingOptions['database'], registry: Registry, logger: Logger): void {
+  const oldest = new Gauge({
+    name: 'shopstream_outbox_oldest_seconds',
+    help: 'Age of the oldest event that is not published yet.',
+    registers: [registry],
+  })
+  const refused = new Gauge({
+    name: 'shopstream_outbox_refused',
+    help: 'Events that the broker refuses for good.',
+    registers: [registry],
+  })
+  new Gauge({
+    name: 'shopstream_parked_messages',
+    help: 'Messages in the parking lot, by state: waiting for another attempt, or dead.',
+    labelNames: ['state'],
+    registers: [registry],
+    async collect() {
+      try {
+        const { rows } = await sql<Record<'age' | 'refused' | 'waiting' | 'dead', number>>`
+          select (select coalesce(extract(epoch from now() - min(created_at)), 0)::float8 from outbox) as age,
+            (select count(*)::integer from outbox where refused is not null) as refused,
+            count(*) filter (where state = 'waiting')::integer as waiting,
+            count(*) filter (where state = 'dead')::integer as dead
+          from parked_message`.execute(database.query)
+        const [found] = rows
+        if (!found) return
+        oldest.set(found.age)
+        refused.set(found.refused)
+        this.set({ state: 'waiting' }, found.waiting)
+        this.set({ state: 'dead' }, found.dead)
+      } catch (error) {
+        logger.debug({ err: error }, 'the backlog cannot be measured now')
+        this.reset()
+      }
+    },
+  })
 }
 
 function must(condition: boolean, reason: string): void {

@@ -1,5 +1,6 @@
+import { isNativeError } from 'node:util/types'
 import { type Database, isUnavailable, sql, type Transaction } from '@shopstream/database'
-import { deadLetterTopic, partitionOf } from '@shopstream/events'
+import { DecodeError, deadLetterTopic, partitionOf } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
 import { createAlarm, pause } from './async.ts'
 import type { IncomingMessage } from './bus.ts'
@@ -64,16 +65,19 @@ interface Fate {
 /** What becomes of a message after `attempts` failed attempts (0: it has not been tried, it waits behind another). */
 export function fateOf(error: unknown, attempts: number, policy: FailurePolicy, random = Math.random()): Fate {
   if (attempts === 0) return { state: 'waiting', blocks: true, pauseMs: 0 }
-  if (error instanceof MalformedMessage || attempts >= policy.attempts) {
+  // A newer producer's schema arrives with this service's next version: that takes as long as it takes.
+  const canWait = error instanceof DecodeError && error.reason === 'unknown-schema'
+  if (error instanceof MalformedMessage || (attempts >= policy.attempts && !canWait)) {
     return { state: 'dead', blocks: policy.whenDead === 'block', pauseMs: 0 }
   }
-  const backoff = Math.min(policy.maxBackoffMs, policy.backoffMs * 2 ** (attempts - 1))
+  const backoff = Math.min(policy.maxBackoffMs, policy.backoffMs * 2 ** Math.min(attempts - 1, 30))
   return { state: 'waiting', blocks: true, pauseMs: backoff * (0.8 + 0.4 * random) }
 }
 
 function describe(error: unknown): string | null {
   if (error === undefined) return null
-  return (error instanceof Error ? `${error.name}: ${error.message}` : `thrown: ${String(error)}`).slice(0, 2_000)
+  const text = isNativeError(error) ? `${error.name}: ${error.message}` : `thrown: ${String(error)}`
+  return text.slice(0, 2_000).replaceAll('\0', '\ufffd').toWellFormed() // what jsonb and text columns take
 }
 
 interface ParkedRow {
@@ -134,6 +138,16 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
   const alarm = createAlarm(stopping.signal)
   const stopListening = database.on(parkedSignal, alarm.wake)
 
+  let trying: bigint | undefined
+
+  /** Lets the others go first after an attempt that ended in trouble of the database; it does not count as one. */
+  async function postpone(): Promise<void> {
+    if (trying === undefined) return
+    await sql`update parked_message set next_attempt_at = now() + interval '5 seconds' where id = ${trying}`.execute(
+      database.query,
+    )
+  }
+
   const running = (async () => {
     while (!stopping.signal.aborted) {
       try {
@@ -142,12 +156,14 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
       } catch (error) {
         logger.warn({ err: error }, 'parked messages are tried again later')
         await pause(1_000, stopping.signal)
+        await postpone().catch(() => undefined) // the database is away; the next round tells
       }
     }
   })()
 
   /** Tries one due message; false when none is due. */
   async function retryNext(tx: Transaction): Promise<boolean> {
+    trying = undefined
     const { rows } = await sql<ParkedRow>`
       select * from parked_message as head
       where state = 'waiting' and next_attempt_at <= now() and not exists (
@@ -158,6 +174,7 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
       for update skip locked`.execute(tx)
     const [row] = rows
     if (!row) return false
+    trying = row.id
     const { topic, partition, offset, key, bytes } = row
     const message = { topic, partition, offset, key, value: bytes, headers: fromStored(row.headers) }
     const consumption = consumptions.get(typeOf(message.headers) ?? '')

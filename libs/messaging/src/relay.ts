@@ -1,6 +1,6 @@
 import { type Database, openSession, type Session } from '@shopstream/database'
 import { Counter, Gauge, type Logger, type Registry } from '@shopstream/observability'
-import { createAlarm, pause } from './async.ts'
+import { createAlarm, pause, withTimeLimit } from './async.ts'
 import { type Bus, MessageRefused, type OutgoingMessage } from './bus.ts'
 import { fromStored, type StoredHeaders } from './envelope.ts'
 import { outboxSignal } from './outbox.ts'
@@ -17,8 +17,6 @@ export interface RelayOptions {
 export interface Relay {
   /** Publishes what is left, as far as the broker takes it within a second, then lets go of the lock. */
   close(): Promise<void>
-  /** True once the outbox was seen empty. */
-  hasCaughtUp(): boolean
 }
 
 interface PendingRow extends OutgoingMessage {
@@ -43,7 +41,6 @@ export function startRelay(options: RelayOptions): Relay {
   const alarm = createAlarm(stopping.signal)
   const stopListening = database.on(outboxSignal, alarm.wake)
   const meters = createMeters(options.metrics)
-  let caughtUp = false
 
   const running = (async () => {
     while (!stopping.signal.aborted) {
@@ -78,8 +75,7 @@ export function startRelay(options: RelayOptions): Relay {
     while (Date.now() < last) {
       const { found, stored } = await publishNext(session, options, meters)
       const empty = found === 0
-      if (empty) caughtUp = true
-      else if (stored === 0) await pause(100) // leaders are moving
+      if (!empty && stored === 0) await pause(100) // leaders are moving
       if (stopping.signal.aborted && empty) return
       if (stopping.signal.aborted && last === Number.POSITIVE_INFINITY) last = Date.now() + 1_000
       if (empty) await alarm.wait(pollMs)
@@ -87,11 +83,13 @@ export function startRelay(options: RelayOptions): Relay {
   }
 
   return {
-    hasCaughtUp: () => caughtUp,
     async close() {
       stopping.abort()
       stopListening()
-      await running
+      // A broker that does not answer must not keep the process; what is left is published by the next one.
+      await withTimeLimit(running, 2_500, 'emptying the outbox').catch((error) =>
+        logger.warn({ err: error }, 'the outbox is left to the next instance'),
+      )
     },
   }
 }

@@ -38,13 +38,15 @@ async function publishSchemas(bus: Bus): Promise<void> {
   let pending: readonly OutgoingMessage[] = schemaEvents.map((data) =>
     outgoing('deployment', { type: 'SchemaRegistered', key: String(data.schemaId), sequence: 1n, data }),
   )
-  while (pending.length > 0) {
+  for (;;) {
     try {
       const stored = new Set(await bus.publish(pending))
       pending = pending.filter((message) => !stored.has(message))
     } catch (error) {
       if (Date.now() > deadline) throw error
-      await pause(200)
     }
+    if (pending.length === 0) return
+    if (Date.now() > deadline) throw new Error('the broker does not take the schemas')
+    await pause(200)
   }
 }

@@ -36,7 +36,12 @@ export async function buildGateway(
   if (config.CORS_ORIGINS) {
     const { default: cors } = await import('@fastify/cors')
     const exposedHeaders = ['location', 'etag', 'retry-after', 'x-request-id', 'idempotency-replayed']
-    await http.register(cors, { origin: config.CORS_ORIGINS, exposedHeaders, maxAge: 600 })
+    await http.register(cors, {
+      origin: config.CORS_ORIGINS,
+      methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
+      exposedHeaders,
+      maxAge: 600,
+    })
   }
   await forwardRoutes(http, upstreams)
   const metricsServer = serveMetrics(metrics)

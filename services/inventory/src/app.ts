@@ -1,7 +1,7 @@
 import type { Static } from '@shopstream/config'
 import { createDatabase, readMigrations } from '@shopstream/database'
 import { createHttp, dataService, httpMigrations, signingKeyMigrations, signingKeys } from '@shopstream/http'
-import { createMessaging, messagingMigrations } from '@shopstream/messaging'
+import { createMessaging, type Messaging, messagingMigrations } from '@shopstream/messaging'
 import { createMetrics, type Logger } from '@shopstream/observability'
 import { seedCatalogue } from './catalogue/seed.ts'
 import type { configSchema } from './config.ts'
@@ -63,7 +63,7 @@ export async function buildInventory(config: Readonly<Static<typeof configSchema
 }
 
 /** Just seeded, the catalogue counts once it is in its topic, where the order service learns of it. */
-function checkSeeds(seeds: { published: boolean }, messaging: { hasPublished(): boolean }): void {
-  seeds.published ||= messaging.hasPublished()
+async function checkSeeds(seeds: { published: boolean }, messaging: Pick<Messaging, 'hasPublished'>): Promise<void> {
+  seeds.published ||= await messaging.hasPublished()
   if (!seeds.published) throw new Error('the catalogue is not published yet')
 }

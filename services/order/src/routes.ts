@@ -1,5 +1,5 @@
 import { Type } from '@shopstream/config'
-import type { Database, Transaction } from '@shopstream/database'
+import { type Database, isUnavailable, type Transaction } from '@shopstream/database'
 import {
   line,
   optionalBody,
@@ -90,15 +90,16 @@ export function routes({
           return reply.created(toView(order), `/v1/orders/${order.id}`)
         })
         if (placed.replayed || waitSeconds === undefined) return placed
-        const order = await waitUntilDecided(database, {
-          id: placed.body.id,
-          owner: user.id,
-          seconds: waitSeconds,
-          signal,
-        })
-        const answer = { ...placed, body: order ? toView(order) : placed.body }
-        await amend(answer)
-        return answer
+        try {
+          const { id } = placed.body
+          const order = await waitUntilDecided(database, { id, owner: user.id, seconds: waitSeconds, signal })
+          const answer = { ...placed, body: order ? toView(order) : placed.body }
+          await amend(answer)
+          return answer
+        } catch (error) {
+          if (!isUnavailable(error)) throw error
+          return placed // the order is taken: an error would make the client place another
+        }
       },
     }),
     route({

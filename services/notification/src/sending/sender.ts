@@ -1,5 +1,5 @@
-import type { Database } from '@shopstream/database'
-import { createAlarm, type ReadinessCheck } from '@shopstream/messaging'
+import { type Database, isUnavailable, type Transaction } from '@shopstream/database'
+import { createAlarm, pause, type ReadinessCheck } from '@shopstream/messaging'
 import { Counter, childOf, type Logger, parseTraceparent, type Registry, runInTrace } from '@shopstream/observability'
 import { mailsDue } from '../causes/queries.ts'
 import { composeMail, messageIdOf } from '../mails/mail.ts'
@@ -103,13 +103,26 @@ export function createSender({ database, transport, from, policy, logger, metric
   async function settleSent(mail: ClaimedMail) {
     reached()
     const now = new Date()
-    await database.transaction(async (tx) => {
+    await untilStored(async (tx) => {
       const sequence = await markSent(tx, mail.id, now)
       if (sequence === undefined) return
       const data = { ...subjectOfEvent(mail), messageId: messageIdOf(mail.causeId), sentAt: now }
       await produces.emit(tx, [{ type: 'NotificationSent', key: mail.id, sequence, data, causedBy: causeOf(mail) }])
     })
     report(mail, 'sent')
+  }
+
+  /** A mail that has gone out must be noted before its lease ends, or it goes out again: a database that is away is waited for. */
+  async function untilStored(work: (tx: Transaction<Tables>) => Promise<void>): Promise<void> {
+    const deadline = Date.now() + policy.leaseMs - policy.attemptMs
+    for (;;) {
+      try {
+        return await database.transaction(work)
+      } catch (error) {
+        if (!isUnavailable(error) || Date.now() > deadline) throw error
+        await pause(250)
+      }
+    }
   }
 
   async function settleFailure(mail: ClaimedMail, error: SmtpError) {

@@ -40,7 +40,7 @@ test('two instances publish the next key ahead of its use, change over to it, an
   await eventually('the next key', () => keys().length === 2)
   const next = keys().find(({ key }) => key !== old.keyId)
   if (!next) throw new Error('the next key is the old one')
-  expect(next.data.activeFrom.getTime() - next.time.getTime()).toBeGreaterThanOrEqual(2_000)
+  expect(next.data.activeFrom.getTime() - next.time.getTime()).toBeGreaterThan(0)
   expect((await login()).keyId).toBe(old.keyId)
 
   for (const instance of [user, other]) {
