@@ -1,6 +1,7 @@
 /** `npm run demo`: plays a day in the shop and shows each event and mail that it causes. */
 import { randomUUID } from 'node:crypto'
-import { isDeepStrictEqual } from 'node:util'
+import { once } from 'node:events'
+import { isDeepStrictEqual, parseArgs } from 'node:util'
 import { topics } from '@shopstream/events'
 import { createKafkaBus, type Message, readMessage } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
@@ -8,7 +9,7 @@ import { eventually, type Mail } from '@shopstream/testing'
 import { type Answer, type Call, type Customer, call, orderOf, register, staffToken } from './stack/client.ts'
 import { type RunningShop, runningShop } from './stack/home.ts'
 import { paint } from './stack/lines.ts'
-import { startShop } from './stack/shop.ts'
+import { type Shop, startShop } from './stack/shop.ts'
 
 const usage = `Usage: npm run demo
 
@@ -24,9 +25,16 @@ const grey = (text: string) => paint(90, text, colour)
 async function main(): Promise<void> {
   const running = runningShop()
   if (!running) say('No shop runs here; starting one for the demo …')
-  const own = running ? undefined : await startShop({ onProgress: (line) => say(grey(`  ${line}`)) })
+  const interrupted = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => interrupted.abort(new Error(`ended by ${signal}`)))
+  let own: Shop | undefined
   try {
-    await play((running ?? runningShop()) as RunningShop)
+    own = running
+      ? undefined
+      : await startShop({ onProgress: (line) => say(grey(`  ${line}`)), signal: interrupted.signal })
+    const ended = once(interrupted.signal, 'abort').then(() => Promise.reject(interrupted.signal.reason))
+    await Promise.race([ended, play((running ?? runningShop()) as RunningShop)])
     say(bold('\nEvery step worked.'))
   } catch (error) {
     process.stderr.write(`\nThe demo went wrong: ${error instanceof Error ? error.message : String(error)}\n`)
@@ -210,5 +218,8 @@ function summary({ body }: Answer): string {
   return parts.length === 0 ? '' : grey(` ${parts.map((name) => `${name} ${body[name]}`).join(', ')}`)
 }
 
-if (process.argv.includes('--help')) say(usage)
-else await main()
+if (parseArgs({ options: { help: { type: 'boolean' } } }).values.help) say(usage)
+else {
+  await main()
+  process.exit()
+}
