@@ -55,7 +55,7 @@ test('no fact and no name breaks out of its line or its element', () => {
     fc.property(nasty, nasty, (name, reason) => {
       const { to, subject, text, html } = compose('cancelled', name, { reason })
       expect(to.name).not.toMatch(/[\r\n\u2028\u2029]/)
-      expect(subject).toBe(`Your order ${orderId} is cancelled`)
+      expect(subject).toBe(`Order cancelled: ${orderId}`)
       expect(text.split('\n')).toHaveLength(compose('cancelled').text.split('\n').length)
       expect(html.match(/<[^>]*>/g)).toEqual(compose('cancelled').html.match(/<[^>]*>/g))
       expect([to.name, text, html].every((each) => each.isWellFormed())).toBe(true)

@@ -17,7 +17,7 @@ export const templates: Record<Kind, Template> = {
     ],
   },
   confirmed: {
-    subject: 'Your order {orderId} is confirmed',
+    subject: 'Order confirmed: {orderId}',
     paragraphs: [
       'Hello {name},',
       'we have reserved everything for your order {orderId} and will ship it soon:',
@@ -26,7 +26,7 @@ export const templates: Record<Kind, Template> = {
     ],
   },
   rejected: {
-    subject: 'Your order {orderId} was rejected',
+    subject: 'Order rejected: {orderId}',
     paragraphs: [
       'Hello {name},',
       'we are sorry: we do not have enough in stock for your order {orderId}, and nothing of it will be sent or charged. These were short:',
@@ -34,7 +34,7 @@ export const templates: Record<Kind, Template> = {
     ],
   },
   shipped: {
-    subject: 'Your order {orderId} has shipped',
+    subject: 'Order shipped: {orderId}',
     paragraphs: [
       'Hello {name},',
       'your order {orderId} is on its way with {carrier}.',
@@ -42,7 +42,7 @@ export const templates: Record<Kind, Template> = {
     ],
   },
   cancelled: {
-    subject: 'Your order {orderId} is cancelled',
+    subject: 'Order cancelled: {orderId}',
     paragraphs: [
       'Hello {name},',
       'your order {orderId} was cancelled, and nothing of it will be sent or charged.',
