@@ -20,4 +20,5 @@ export default {
   globalTeardown: '<rootDir>/libs/testing/src/jest/global-teardown.ts',
   testTimeout: 60_000,
   maxWorkers: 2,
+  forceExit: true, // what a failed test has left open must not keep the run from ending
 }

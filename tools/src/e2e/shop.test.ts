@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { topics } from '@shopstream/events'
-import { createKafkaBus } from '@shopstream/messaging'
+import { type Bus, createKafkaBus } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
 import { call, order, orderOf, ordersOf, password, register, staffToken, stock, stockOf } from '../stack/client.ts'
@@ -10,6 +10,7 @@ import { mailsAbout, mailsTo, openShop } from './shop-under-test.ts'
 let opened: Awaited<ReturnType<typeof openShop>>
 let shop: Shop
 let staff: string
+let bus: Bus | undefined
 
 beforeAll(async () => {
   opened = await openShop()
@@ -18,9 +19,17 @@ beforeAll(async () => {
 }, 180_000)
 
 afterAll(async () => {
+  await bus?.close()
   await shop?.stop()
   opened?.forget()
 }, 30_000)
+
+/** One at a time: the last is closed after the tests, also when one of them failed. */
+function openBus({ kafka }: Shop): Bus {
+  const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
+  bus = createKafkaBus({ brokers: kafka.brokers, topicPrefix: '', clientId: 'test', logger })
+  return bus
+}
 
 const minutes = 60_000
 const subjectsTo = (customer: { email: string }) => mailsTo(shop.mail.mails(), customer).map(({ subject }) => subject)
@@ -213,16 +222,15 @@ test('the documentation of the gateway covers every route', async () => {
 test(
   'the same events delivered three times, and every group reset to the beginning: no effect twice; state survives a restart',
   async () => {
-    const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
     const customer = await register(shop)
     const sku = await stock(shop, staff, 20)
     for (let n = 0; n < 5; n++) await order(shop, customer.token, sku, { prefer: 'wait=10' })
     const groups = ['order', 'inventory', 'notification', 'user']
     const names = topics.map(({ name }) => name)
-    let bus = createKafkaBus({ brokers: shop.kafka.brokers, topicPrefix: '', clientId: 'test', logger })
+    let wire = openBus(shop)
     const ends = async () =>
       Object.fromEntries(
-        (await bus.positions('nobody', names)).map(({ topic, partition, end }) => [
+        (await wire.positions('nobody', names)).map(({ topic, partition, end }) => [
           `${topic}/${partition}`,
           Number(end),
         ]),
@@ -253,7 +261,7 @@ test(
     const lagOf = async (group: string) => {
       const wanted = subscribed[group] ?? []
       if (wanted.length === 0) return 0
-      return (await bus.positions(group, wanted)).reduce((sum, { end, done }) => sum + Number(end - done), 0)
+      return (await wire.positions(group, wanted)).reduce((sum, { end, done }) => sum + Number(end - done), 0)
     }
     const state = async () => ({
       orders: (await ordersOf(shop, staff)).map(({ id, status }) => [id, status]),
@@ -267,8 +275,8 @@ test(
     await rest()
     const before = await state()
 
-    const messages: Parameters<typeof bus.publish>[0][number][] = []
-    const reader = bus.consume({
+    const messages: Parameters<Bus['publish']>[0][number][] = []
+    const reader = wire.consume({
       group: 'test-reader',
       topics: names,
       async handle(batch) {
@@ -282,29 +290,28 @@ test(
     await reader.close()
     const copies = [...messages]
     for (let round = 0; round < 2; round++) {
-      for (let start = 0; start < copies.length; start += 200) await bus.publish(copies.slice(start, start + 200))
+      for (let start = 0; start < copies.length; start += 200) await wire.publish(copies.slice(start, start + 200))
     }
     await rest()
     expect(await state()).toEqual(before)
 
     const { home } = opened
     const { ports } = shop
-    await bus.close()
+    await wire.close()
     await shop.stop()
     const idle = await openShop({ home, ports, only: [] })
-    bus = createKafkaBus({ brokers: idle.shop.kafka.brokers, topicPrefix: '', clientId: 'test', logger })
-    for (const group of groups) if (subscribed[group]?.length) await bus.rewind(group, subscribed[group])
+    wire = openBus(idle.shop)
+    for (const group of groups) if (subscribed[group]?.length) await wire.rewind(group, subscribed[group])
     expect(await lagOf('notification')).toBeGreaterThan(0)
-    await bus.close()
+    await wire.close()
     await idle.shop.stop()
 
     opened = await openShop({ home, ports })
     shop = opened.shop
     staff = await staffToken(shop)
-    bus = createKafkaBus({ brokers: shop.kafka.brokers, topicPrefix: '', clientId: 'test', logger })
+    wire = openBus(shop)
     await rest()
     expect(await state()).toEqual(before)
-    await bus.close()
   },
   4 * minutes,
 )
