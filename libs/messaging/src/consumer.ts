@@ -5,6 +5,7 @@ import type { Bus, Consumer, IncomingBatch, IncomingMessage } from './bus.ts'
 import { type Consumption, defaultPolicy, type FailurePolicy, topicsOf } from './consumption.ts'
 import { compactedTopics, eventIdOf, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
 import { outsideWindow, recordInInbox } from './inbox.ts'
+import { learnMissing } from './learned-schemas.ts'
 import { blockedKeys, keyOf, park, parkedSignal } from './parked.ts'
 
 export interface ConsumerOptions {
@@ -59,7 +60,7 @@ export function startConsumer(options: ConsumerOptions): Consumer {
   }
 
   async function handleChunk(chunk: IncomingMessage[], membership: Membership): Promise<void> {
-    const items = chunk.filter(({ headers }) => concernsUs(headers)).flatMap(toItem)
+    const items = await readAll(chunk.filter(({ headers }) => concernsUs(headers)))
     if (items.length === 0) return
     try {
       await handleItems(items, membership)
@@ -152,6 +153,17 @@ export function startConsumer(options: ConsumerOptions): Consumer {
   }
 
   return bus.consume({ group, topics: topicsOf(consumes), handle: handleBatch })
+
+  /** Looks for a newer writer's schema among those that have arrived; a message whose schema has not is parked. */
+  async function readAll(messages: IncomingMessage[]): Promise<Item[]> {
+    const items = messages.flatMap(toItem)
+    const problems = items.map(({ problem }) => problem)
+    const hasLearned = await learnMissing(database.query, problems, logger).catch((error) => {
+      logger.warn({ err: error }, 'schemas cannot be looked up now')
+      return false
+    })
+    return hasLearned ? messages.flatMap(toItem) : items
+  }
 
   function toItem(message: IncomingMessage): Item[] {
     const consumption = consumptions.get(typeOf(message.headers) ?? '')

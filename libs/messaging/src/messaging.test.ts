@@ -1,7 +1,9 @@
 import { afterEach, describe, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
-import { partitionOf, topicOf } from '@shopstream/events'
+import { type LockEntry, partitionOf, registry, topicOf } from '@shopstream/events'
+import { createCodec } from '@shopstream/events/codec'
 import { eventually } from '@shopstream/testing'
+import { outgoing } from './outbox.ts'
 import { collect, openTestShop, produces, stockEvent, type TestShop } from './test-shop.ts'
 
 const topic = topicOf('StockLevelChanged')
@@ -220,5 +222,47 @@ describe('failing messages', () => {
     expect(await shop.parked()).toMatchObject([{ state: 'dead', error: expect.stringContaining('older than') }])
     expect(await shop.effects()).toHaveLength(1)
     await published.close()
+  })
+})
+
+describe('events of a newer producer', () => {
+  const newest = registry.findLast(({ subject }) => subject === 'shopstream.stock.StockLevelChanged') as LockEntry
+  const { fields, ...record } = newest.schema as { fields: object[] }
+  const { type, data } = stockEvent('sku', 1n)
+  /** An event by a schema that this build does not know, and what tells the schema; each id is learned only once. */
+  const newerBy = (id: number) => {
+    const schema = { ...record, fields: [...fields, { name: `shelf${id}`, type: 'string', default: '' }] }
+    const version = newest.version + 1
+    const codec = createCodec<Record<string, unknown>>([...registry, { ...newest, id, version, schema }])
+    const value = codec.encode(type, { ...data, [`shelf${id}`]: 'A7' })
+    const about = { schemaId: id, subject: newest.subject, version, schema: JSON.stringify(schema) }
+    return {
+      event: rawMessage('sku', value, outgoing('shop', stockEvent('sku', 1n)).headers as Record<string, string>),
+      told: outgoing('deployment', { type: 'SchemaRegistered', key: String(id), sequence: 1n, data: about }),
+    }
+  }
+
+  test('wait until their schema has come through its topic, and no longer', async () => {
+    shop = await openTestShop({ policy: { attempts: 1, backoffMs: 3_600_000, maxBackoffMs: 3_600_000 } })
+    shop.start()
+    const { event, told } = newerBy(100_998)
+    await shop.bus.publish([event])
+    await eventually('the parked event', async () => (await shop.parked()).length === 1)
+    expect(await shop.parked()).toMatchObject([{ state: 'waiting', error: expect.stringContaining('100998') }])
+    await shop.bus.publish([told])
+    await eventually('its effect', async () => (await shop.effects()).length === 1)
+    expect(await shop.parked()).toEqual([])
+  })
+
+  test('are read at once by a process that starts after their schema was told', async () => {
+    shop = await openTestShop({ policy: { backoffMs: 3_600_000, maxBackoffMs: 3_600_000 } })
+    shop.start()
+    const { event, told } = newerBy(100_999)
+    await shop.bus.publish([told])
+    const isKept = () => sql`select 1 from learned_schema where schema_id = 100999`.execute(shop.database.query)
+    await eventually('the schema to be kept', async () => (await isKept()).rows.length === 1)
+    await shop.bus.publish([event])
+    await eventually('its effect', async () => (await shop.effects()).length === 1)
+    expect(await shop.parked()).toEqual([])
   })
 })

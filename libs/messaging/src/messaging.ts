@@ -3,12 +3,13 @@ import { Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { pause } from './async.ts'
 import type { Bus, PartitionPosition } from './bus.ts'
 import { startConsumer } from './consumer.ts'
-import { byEvent, type Consumption, topicsOf } from './consumption.ts'
+import { byEvent, type Consumption, on, topicsOf } from './consumption.ts'
 import { compactedTopics } from './envelope.ts'
 import { maintainInbox } from './inbox.ts'
 import { createKafkaBus } from './kafka.ts'
+import { keepSchemas } from './learned-schemas.ts'
 import type { Producer } from './outbox.ts'
-import { startRetrier } from './parked.ts'
+import { hastenWaiting, startRetrier } from './parked.ts'
 import { type Relay, startRelay } from './relay.ts'
 
 /** One thing that a process depends on. */
@@ -47,8 +48,14 @@ export interface Messaging {
 
 const hourMs = 3_600_000
 
+/** A row that every service has which consumes anything: newer producers' schemas. */
+const schemaConsumption = on('SchemaRegistered', async (tx, messages) =>
+  hastenWaiting(tx, await keepSchemas(tx, messages)),
+)
+
 export function createMessaging(options: MessagingOptions): Messaging {
-  const { service, database, brokers, topicPrefix, consumes } = options
+  const { service, database, brokers, topicPrefix } = options
+  const consumes = options.consumes.length === 0 ? [] : [...options.consumes, schemaConsumption]
   const logger = options.logger.child({ part: 'messaging' })
   const consumptions = byEvent(consumes)
   const bus = createKafkaBus({ brokers, topicPrefix, clientId: service, logger })
@@ -69,12 +76,12 @@ export function createMessaging(options: MessagingOptions): Messaging {
       return rows.length === 0
     },
     start() {
-      const common = { ...options, bus, logger, group: service, consumptions }
+      const common = { ...options, consumes, bus, logger, group: service, consumptions }
       relay = startRelay(common)
       if (consumes.length > 0) consuming = [startConsumer(common), startRetrier(common)]
       measureBacklog(database, options.metrics, logger)
       void every(hourMs, stopping.signal, logger, 'inbox maintenance', () => maintainInbox(database))
-      if (consumes.length > 0) void watchProgress(bus, { ...options, logger }, progress, stopping.signal)
+      if (consumes.length > 0) void watchProgress(bus, { ...options, consumes, logger }, progress, stopping.signal)
     },
     async stop() {
       stopping.abort()

@@ -1,5 +1,5 @@
 import { isNativeError } from 'node:util/types'
-import { type Database, isUnavailable, sql, type Transaction } from '@shopstream/database'
+import { type Database, isUnavailable, signal, sql, type Transaction } from '@shopstream/database'
 import { DecodeError, deadLetterTopic, partitionOf } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
 import { createAlarm, pause } from './async.ts'
@@ -15,6 +15,7 @@ import {
   toStored,
   typeOf,
 } from './envelope.ts'
+import { learnMissing } from './learned-schemas.ts'
 import { insertOutbox } from './outbox.ts'
 
 /** Name of the after-commit signal by which the retrier is woken. */
@@ -54,6 +55,16 @@ export async function park(tx: Transaction, group: string, { message, policy, er
     returning *`.execute(tx)
   const [row] = rows
   if (row?.state === 'dead') await copyToDeadLetters(tx, group, row)
+}
+
+/** Messages that wait for one of these schemas are due at once. */
+export async function hastenWaiting(tx: Transaction, schemaIds: readonly number[]): Promise<void> {
+  if (schemaIds.length === 0) return
+  await sql`
+    update parked_message set next_attempt_at = now()
+    where state = 'waiting' and substring(bytes from 1 for 5) in (
+      select '\\x00'::bytea || int4send(id) from unnest(${schemaIds}::integer[]) as id)`.execute(tx)
+  signal(tx, parkedSignal)
 }
 
 interface Fate {
@@ -181,7 +192,7 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
     try {
       await sql`savepoint attempt`.execute(tx)
       if (!consumption) throw new MalformedMessage('this version of the service does not consume it')
-      await consumption.handle(tx, [readMessage(message) as Message])
+      await consumption.handle(tx, [await read(tx, message)])
       await sql`delete from parked_message where id = ${row.id}`.execute(tx)
     } catch (error) {
       if (isUnavailable(error)) throw error
@@ -189,6 +200,15 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
       await recordFailure(tx, row, error, consumption?.policy ?? defaultPolicy)
     }
     return true
+  }
+
+  async function read(tx: Transaction, message: IncomingMessage): Promise<Message> {
+    try {
+      return readMessage(message)
+    } catch (error) {
+      if (!(await learnMissing(tx, [error], logger))) throw error
+      return readMessage(message)
+    }
   }
 
   async function recordFailure(tx: Transaction, row: ParkedRow, error: unknown, policy: FailurePolicy): Promise<void> {

@@ -1,0 +1,47 @@
+import { type Database, sql, type Transaction } from '@shopstream/database'
+import { DecodeError, learnSchema } from '@shopstream/events'
+import type { Logger } from '@shopstream/observability'
+import type { Message } from './envelope.ts'
+
+/** Keeps what `shop.schema.v1` tells, so that events of a newer producer can be read. Returns the ids that are new. */
+export async function keepSchemas(tx: Transaction, messages: Message<'SchemaRegistered'>[]): Promise<number[]> {
+  const schemas = messages.map(({ data }) => data)
+  const { rows } = await sql<{ schemaId: number }>`
+    insert into learned_schema (schema_id, subject, schema)
+    select * from unnest(
+      ${schemas.map(({ schemaId }) => schemaId)}::integer[], ${schemas.map(({ subject }) => subject)}::text[],
+      ${schemas.map(({ schema }) => schema)}::text[])
+    on conflict (schema_id) do nothing
+    returning schema_id "schemaId"`.execute(tx)
+  return rows.map(({ schemaId }) => schemaId)
+}
+
+/**
+ * Learns the writers' schemas for whose lack messages could not be read, as far as they have arrived; true when there
+ * was one, so that reading again may help. `problems` are what reading threw.
+ */
+export async function learnMissing(
+  query: Database<unknown>['query'] | Transaction,
+  problems: readonly unknown[],
+  logger: Logger,
+): Promise<boolean> {
+  const missing = new Set(problems.flatMap(missingSchema))
+  if (missing.size === 0) return false
+  const { rows } = await sql<{ schemaId: number; subject: string; schema: string }>`
+    select schema_id "schemaId", subject, schema from learned_schema
+    where schema_id = any(${[...missing]}::integer[])`.execute(query)
+  for (const row of rows) {
+    try {
+      learnSchema(row)
+    } catch (error) {
+      logger.error({ err: error, schemaId: row.schemaId }, 'a schema of a newer writer cannot be read by this version')
+    }
+  }
+  return rows.length > 0
+}
+
+/** Ids above 2^31 - 1 are none that a registry gives. */
+const missingSchema = (problem: unknown): number[] =>
+  problem instanceof DecodeError && problem.reason === 'unknown-schema' && (problem.schemaId ?? Infinity) < 2 ** 31
+    ? [problem.schemaId as number]
+    : []
