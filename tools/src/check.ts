@@ -2,6 +2,7 @@
 import { existsSync, globSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { repository, runCommand } from '@shopstream/testing'
+import { readOptions } from './options.ts'
 
 const usage = `Usage: npm run check
 
@@ -36,8 +37,8 @@ async function run({ name, command: [command, ...args] }: Step): Promise<boolean
   return failure === undefined
 }
 
-if (process.argv.includes('--help')) process.stdout.write(`${usage}\n`)
-else if (!existsSync(bin('biome'))) throw new Error('the dependencies are not installed: run npm ci')
+readOptions(usage, {})
+if (!existsSync(bin('biome'))) throw new Error('the dependencies are not installed: run npm ci')
 else {
   const outcomes: boolean[] = []
   const waiting = [...steps]

@@ -1,11 +1,12 @@
 /** `npm run demo`: plays a day in the shop and shows each event and mail that it causes. */
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { isDeepStrictEqual, parseArgs } from 'node:util'
+import { isDeepStrictEqual } from 'node:util'
 import { topics } from '@shopstream/events'
 import { createKafkaBus, type Message, readMessage } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
 import { eventually, type Mail } from '@shopstream/testing'
+import { readOptions } from './options.ts'
 import { type Answer, type Call, type Customer, call, orderOf, register, staffToken } from './stack/client.ts'
 import { type RunningShop, runningShop } from './stack/home.ts'
 import { paint } from './stack/lines.ts'
@@ -218,8 +219,6 @@ function summary({ body }: Answer): string {
   return parts.length === 0 ? '' : grey(` ${parts.map((name) => `${name} ${body[name]}`).join(', ')}`)
 }
 
-if (parseArgs({ options: { help: { type: 'boolean' } } }).values.help) say(usage)
-else {
-  await main()
-  process.exit()
-}
+readOptions(usage, {})
+await main()
+process.exit()

@@ -4,10 +4,12 @@ import { freemem, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { ConfigError } from '@shopstream/config'
 import { checkPostgres, isFree, kafkaVersion, repository } from '@shopstream/testing/local'
+import { readOptions } from './options.ts'
 import { claimant, homeFolder } from './stack/home.ts'
 import { chooseWay, findKafkaWays, type KafkaWays } from './stack/kafka.ts'
 import { paint } from './stack/lines.ts'
-import { defaultPorts, type PortName, readStackSettings, type StackSettings } from './stack/settings.ts'
+import { readSettings } from './stack/services.ts'
+import { defaultPorts, type PortName, type StackSettings } from './stack/settings.ts'
 
 /** `blocks`: the shop cannot start; `note`: it can, but one may want to know. */
 interface Finding {
@@ -16,6 +18,12 @@ interface Finding {
   todo?: string
 }
 
+const usage = `Usage: npm run doctor
+
+Says what the local shop needs on this machine: each thing found or missing, and what to do. Exit code 1 when it cannot
+start here.`
+
+readOptions(usage, {})
 const colour = process.stdout.isTTY === true && !process.env.NO_COLOR
 const marks = {
   found: paint(32, 'found  ', colour),
@@ -41,7 +49,7 @@ async function examine(env: NodeJS.ProcessEnv): Promise<Finding[]> {
     { state: 'found', what: `npm packages in ${join(repository, 'node_modules')}, as package-lock.json says` },
   ]
   try {
-    const { settings, explicit } = readStackSettings(env)
+    const { settings, explicit } = await readSettings(env)
     const [kafka, postgres, ports] = await Promise.all([
       examineKafka(settings, env),
       examinePostgres(settings),

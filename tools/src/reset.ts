@@ -2,10 +2,18 @@
 import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { removePostgres } from '@shopstream/testing/local'
+import { readOptions } from './options.ts'
 import { AlreadyRunning, claimHome, homeFolder } from './stack/home.ts'
 import { removeKafkaContainer } from './stack/kafka.ts'
 import { cleanUp } from './stack/shop.ts'
 
+const usage = `Usage: npm run reset
+
+Forgets the local shop's state, without asking: users, orders, stock, topics, mails and secrets. Refuses while it runs.
+
+Environment: SHOPSTREAM_HOME is the folder to be forgotten (default: .shopstream).`
+
+readOptions(usage, {})
 const home = homeFolder()
 if (!existsSync(home)) console.log(`There is nothing to forget: ${home} does not exist.`)
 else await reset()

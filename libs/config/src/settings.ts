@@ -40,9 +40,17 @@ export const settings = {
   /** Text that is shown to nobody, of at least `minLength` characters. */
   secret: (description: string, { minLength = 1, ...words }: Words & { minLength?: number } = {}) =>
     Type.String({ minLength, secret: true, description, ...words }),
-  /** Any text. */
-  text: (description: string, { defaultValue, ...words }: Words & { defaultValue?: string } = {}) =>
-    Type.String({ description, ...(defaultValue !== undefined && { default: defaultValue }), ...words }),
+  /** Any text, or what matches `pattern`. */
+  text: (
+    description: string,
+    { defaultValue, pattern, ...words }: Words & { defaultValue?: string; pattern?: string } = {},
+  ) =>
+    Type.String({
+      description,
+      ...(defaultValue !== undefined && { default: defaultValue }),
+      ...(pattern && { pattern }),
+      ...words,
+    }),
   /** One of some words. */
   choice: <const Values extends string[]>(values: [...Values], defaultValue: Values[number], words: Words = {}) =>
     Type.Enum(values, { default: defaultValue, example: defaultValue, ...words }),
@@ -75,5 +83,9 @@ export const dataSettings = {
     example: '127.0.0.1:9092',
   }),
   /** Put before every topic and group, so that several shops or tests share one Kafka. */
-  KAFKA_TOPIC_PREFIX: settings.text('a prefix for topic and group names', { defaultValue: '' }),
+  KAFKA_TOPIC_PREFIX: settings.text('a prefix for topic and group names, of letters, digits, dot, _ and -', {
+    defaultValue: '',
+    pattern: '^[A-Za-z0-9._-]{0,100}$',
+    example: 'test.',
+  }),
 }

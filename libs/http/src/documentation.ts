@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import { fastify } from 'fastify'
-import type { TSchema } from 'typebox'
+import { type TObject, type TSchema, Type } from 'typebox'
 import type { Route } from './routes.ts'
-import { closed, idempotencyKeyHeader, problemSchema } from './schemas.ts'
+import { closed, idempotencyKeyHeader, preferHeader, problemSchema } from './schemas.ts'
 
 export interface DocumentationOptions {
   title: string
@@ -66,7 +66,7 @@ async function buildPages({ title, routes }: DocumentationOptions): Promise<Fast
   return pages
 }
 
-function describe({ method, summary, tag, access, schema }: Route) {
+function describe({ method, url, summary, waits, access, schema }: Route) {
   const { params, query, body, response } = schema
   const answers = Object.entries(response as Record<string, TSchema>).map(([status, answer]) => [
     status,
@@ -74,10 +74,13 @@ function describe({ method, summary, tag, access, schema }: Route) {
   ])
   return {
     summary: access === 'staff' ? `${summary} (staff)` : summary,
-    ...(tag && { tags: [tag] }),
+    tags: [url.split('/')[2]],
     ...(params && { params }),
-    ...(query && { querystring: query }),
-    ...(method === 'POST' && access !== 'anyone' && { headers: idempotencyKeyHeader }),
+    ...(query && { querystring: withoutDefaults(query) }),
+    headers: Type.Object({
+      ...(method === 'POST' && access !== 'anyone' && idempotencyKeyHeader.properties),
+      ...(waits && preferHeader.properties),
+    }),
     ...(body && { body: closed(body) }),
     ...(access !== 'anyone' && { security: [{ token: [] }] }),
     response: {
@@ -86,4 +89,10 @@ function describe({ method, summary, tag, access, schema }: Route) {
       '5xx': { description: 'Not possible now', content: { 'application/problem+json': { schema: problemSchema } } },
     },
   }
+}
+
+/** What has a default may be left out; TypeBox calls it required, because it is always there once it was read. */
+function withoutDefaults(query: TObject) {
+  const required = query.required?.filter((name: string) => !('default' in (query.properties[name] ?? {})))
+  return { ...query, required }
 }

@@ -11,11 +11,11 @@ export function requestIdOf(headers: IncomingHttpHeaders): string {
 }
 
 /**
- * Seconds of `Prefer: wait=N` (RFC 7240, section 4.3) if N is 1 to 30; undefined otherwise, as the RFC wants
+ * Seconds of `Prefer: wait=N` (RFC 7240, section 4.3), at most 30; undefined where there is none, as the RFC wants
  * preferences that cannot be honoured ignored.
  */
 export function waitSecondsOf(headers: IncomingHttpHeaders): number | undefined {
   const prefer = [headers.prefer ?? []].flat().join(',')
-  const seconds = Number(/(?:^|[,;])\s*wait\s*=\s*"?(\d{1,2})"?\s*(?=$|[,;])/i.exec(prefer)?.[1])
-  return seconds >= 1 && seconds <= 30 ? seconds : undefined
+  const seconds = Number(/(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])/i.exec(prefer)?.[1])
+  return seconds >= 1 ? Math.min(seconds, 30) : undefined
 }

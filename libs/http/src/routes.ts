@@ -76,8 +76,8 @@ export interface RouteDefinition<S extends RouteSchema> {
   url: string
   /** One line for the API's documentation. */
   summary: string
-  /** The group it is shown in. */
-  tag?: string
+  /** Documents that the answer may wait, see {@link ShopRequest.waitSeconds}. */
+  waits?: true
   access: Access
   schema: S
   handle(request: ShopRequest<S>): Promise<Reply<S>>

@@ -221,6 +221,15 @@ export const idempotencyKeyHeader = Type.Object({
   ),
 })
 
+export const preferHeader = Type.Object({
+  prefer: Type.Optional(
+    Type.String({
+      pattern: '^wait=\\d+$',
+      description: '`wait=N`: answer when it is decided, or after N seconds (at most 30) as it stands then.',
+    }),
+  ),
+})
+
 /** An error, RFC 9457. */
 export const problemSchema = Type.Object({
   type: Type.String(),

@@ -2,10 +2,15 @@ import { signal, sql, type Transaction } from '@shopstream/database'
 import { type Message, on } from '@shopstream/messaging'
 import { keysChanged } from './signing-keys.ts'
 
-type KeyMessage = Message<'SigningKeyPublished' | 'SigningKeyRetired'>
+type KeyMessage =
+  | Message<'SigningKeyPublished', 'keyId' | 'publicKey' | 'activeFrom' | 'expiresAt'>
+  | Message<'SigningKeyRetired', 'keyId'>
 
 /** The row of a service's `consumes.ts` that keeps its table `signing_key`. */
-export const signingKeyConsumption = on(['SigningKeyPublished', 'SigningKeyRetired'], storeKeys)
+export const signingKeyConsumption = on(
+  { SigningKeyPublished: ['keyId', 'publicKey', 'activeFrom', 'expiresAt'], SigningKeyRetired: ['keyId'] },
+  storeKeys,
+)
 
 /** Stores what the last message of each key says, unless a later one is stored already; retiring keeps the key itself. */
 async function storeKeys(tx: Transaction, messages: KeyMessage[]): Promise<void> {
@@ -31,9 +36,8 @@ async function storeKeys(tx: Transaction, messages: KeyMessage[]): Promise<void>
 /** What the messages of one key, in any order, come to. */
 function stateAfter(messages: KeyMessage[]) {
   const ordered = messages.toSorted((a, b) => Number(a.sequence - b.sequence))
-  const published = ordered.findLast((message) => message.type === 'SigningKeyPublished')?.data
+  const key = ordered.findLast((message) => message.type === 'SigningKeyPublished')?.data
   const last = ordered.at(-1) as KeyMessage
-  const key = published && 'publicKey' in published ? published : undefined
   return {
     keyId: last.data.keyId,
     publicKey: key ? key.publicKey : null,

@@ -1,6 +1,6 @@
 import type { Transaction } from '@shopstream/database'
 import { type EventName, topicOf } from '@shopstream/events'
-import type { Message } from './envelope.ts'
+import type { FieldOf, Message } from './envelope.ts'
 
 /**
  * Handles a chunk of messages of one partition, in their order, inside the transaction that also records that they
@@ -9,7 +9,15 @@ import type { Message } from './envelope.ts'
  *
  * Messages of compacted topics can come again and late: ignore a `sequence` that is not higher than the one known.
  */
-export type Handler<N extends EventName = EventName> = (tx: Transaction, messages: Message<N>[]) => Promise<void>
+export type Handler<M = Message> = (tx: Transaction, messages: M[]) => Promise<void>
+
+/** The events of a row of `consumes.ts`, each with the fields of its payload that the handler uses. */
+export type Uses = { readonly [N in EventName]?: readonly FieldOf<N>[] }
+
+/** The messages of such a row, of which the payload holds nothing but the declared fields. */
+export type MessageOf<U extends Uses> = {
+  [N in keyof U & EventName]: Message<N, NonNullable<U[N]>[number] & FieldOf<N>>
+}[keyof U & EventName]
 
 /** What happens to a message whose handler fails for the message's sake; times in ms. */
 export interface FailurePolicy {
@@ -27,18 +35,24 @@ export const defaultPolicy: FailurePolicy = { attempts: 8, backoffMs: 500, maxBa
 /** A row of a service's `consumes.ts`. */
 export interface Consumption {
   readonly events: readonly EventName[]
+  /** By event, the fields of its payload that the handler uses: what a change of the schema must keep for this service. */
+  readonly uses: Readonly<Partial<Record<EventName, readonly string[]>>>
   readonly handle: Handler
   readonly policy: FailurePolicy
 }
 
-/** A row of `consumes.ts`: these events go to this handler. */
-export function on<N extends EventName>(
-  events: N | readonly N[],
-  handle: Handler<N>,
+/**
+ * A row of `consumes.ts`: these events go to this handler, which uses these fields of their payloads. A handler that
+ * uses a field which is not declared does not compile.
+ */
+export function on<const U extends Uses>(
+  uses: U & Record<Exclude<keyof U, EventName>, never>,
+  handle: Handler<MessageOf<U>>,
   policy?: Partial<FailurePolicy>,
 ): Consumption {
   return {
-    events: typeof events === 'string' ? [events] : events,
+    events: Object.keys(uses) as EventName[],
+    uses,
     handle: handle as unknown as Handler,
     policy: { ...defaultPolicy, ...policy },
   }

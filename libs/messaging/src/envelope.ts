@@ -1,8 +1,14 @@
 import { DecodeError, decode, type EventName, type EventTypes, topics } from '@shopstream/events'
 import { type IncomingMessage, oddKey, type WireHeaders } from './bus.ts'
 
-/** An event as a handler gets it: the CloudEvents attributes from the headers and the decoded payload. */
-export interface Message<N extends EventName = EventName> {
+/** Names of the fields of an event, or of any of several. */
+export type FieldOf<N extends EventName> = { [K in N]: keyof EventTypes[K] & string }[N]
+
+/**
+ * An event as a handler gets it: the CloudEvents attributes from the headers and the decoded payload. `F` names the
+ * fields of the payload that the handler uses, as its row of `consumes.ts` declares them; `*`, the default, is all.
+ */
+export interface Message<N extends EventName = EventName, F extends FieldOf<N> | '*' = '*'> {
   /** `ce_id`, a UUID: the same event has the same id however often it is delivered. */
   id: string
   type: N
@@ -12,7 +18,7 @@ export interface Message<N extends EventName = EventName> {
   sequence: bigint
   /** When it was decided. */
   time: Date
-  data: EventTypes[N]
+  data: ['*'] extends [F] ? EventTypes[N] : { [K in N]: Pick<EventTypes[K], F & keyof EventTypes[K]> }[N]
   topic: string
   partition: number
   offset: bigint

@@ -165,6 +165,11 @@ async function sendBatch(
   }
 }
 
+function isPassing(error: unknown): boolean {
+  const root = rootCause(error)
+  return root instanceof kafkajs.KafkaJSProtocolError && root.retriable
+}
+
 function rootCause(error: unknown): unknown {
   return error instanceof Error && error.cause !== undefined ? rootCause(error.cause) : error
 }
@@ -224,7 +229,9 @@ function keepConsuming({ kafka, group, topics, logger, handle }: ConsumeOptions)
       try {
         await consumeUntilBroken(consumer, topics, handle, stopping.signal)
       } catch (error) {
-        logger.warn({ err: error, group }, 'the consumer is built anew')
+        // What a broker says while it starts is no fault of ours, and needs no stack.
+        if (isPassing(error)) logger.info({ group, reason: (error as Error).message }, 'the consumer is built anew')
+        else logger.warn({ err: error, group }, 'the consumer is built anew')
       } finally {
         await withTimeLimit(consumer.disconnect(), 3_000, 'leaving the consumer group').catch((error) =>
           logger.warn({ err: error, group }, 'the consumer did not leave its group cleanly'),

@@ -4,7 +4,10 @@ import type { Logger } from '@shopstream/observability'
 import type { Message } from './envelope.ts'
 
 /** Keeps what `shop.schema.v1` tells, so that events of a newer producer can be read. Returns the ids that are new. */
-export async function keepSchemas(tx: Transaction, messages: Message<'SchemaRegistered'>[]): Promise<number[]> {
+export async function keepSchemas(
+  tx: Transaction,
+  messages: Message<'SchemaRegistered', 'schemaId' | 'subject' | 'schema'>[],
+): Promise<number[]> {
   const schemas = messages.map(({ data }) => data)
   const { rows } = await sql<{ schemaId: number }>`
     insert into learned_schema (schema_id, subject, schema)

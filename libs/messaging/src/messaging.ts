@@ -49,7 +49,7 @@ export interface Messaging {
 const hourMs = 3_600_000
 
 /** A row that every service has which consumes anything: newer producers' schemas. */
-const schemaConsumption = on('SchemaRegistered', async (tx, messages) =>
+const schemaConsumption = on({ SchemaRegistered: ['schemaId', 'subject', 'schema'] }, async (tx, messages) =>
   hastenWaiting(tx, await keepSchemas(tx, messages)),
 )
 

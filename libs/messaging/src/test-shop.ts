@@ -48,7 +48,7 @@ export async function openTestShop({
   const running: Messaging[] = []
 
   const consumption: Consumption = on(
-    'StockLevelChanged',
+    { StockLevelChanged: ['sku', 'onHand', 'reserved', 'available'] },
     async (tx: Transaction, messages) => {
       for (const message of messages) {
         trouble(message)

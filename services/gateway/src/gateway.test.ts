@@ -67,7 +67,6 @@ async function startService(name: (typeof names)[number]): Promise<FastifyInstan
         method: 'GET',
         url: `${prefixes[name]}/:id`,
         summary: `Shows what ${name} has`,
-        tag: name,
         access: 'anyone',
         schema: { params: Type.Object({ id: Type.String() }), response: { 200: Type.Object({ from: Type.String() }) } },
         handle: async () => reply.ok({ from: name }),

@@ -22,3 +22,6 @@ export function senderOf({ MAIL_FROM }: Config): string {
     'MAIL_FROM must hold one email address, for example MAIL_FROM="shopstream <shop@example.com>"',
   ])
 }
+
+/** What the schema cannot say, for whoever judges an environment before the service is started. */
+export const checkConfig = senderOf

@@ -5,7 +5,22 @@ import { rememberRecipients } from './recipients/remember.ts'
 
 /** Every event this service consumes, and what handles it. */
 export const consumes: readonly Consumption[] = [
-  on(['UserRegistered', 'UserProfileChanged', 'UserErased'], rememberRecipients),
-  on(['OrderConfirmed', 'OrderRejected', 'OrderShipped', 'OrderCancelled'], notifyBuyers),
+  on(
+    {
+      UserRegistered: ['userId', 'email', 'displayName'],
+      UserProfileChanged: ['userId', 'email', 'displayName'],
+      UserErased: ['userId'],
+    },
+    rememberRecipients,
+  ),
+  on(
+    {
+      OrderConfirmed: ['orderId', 'userId', 'lines', 'total'],
+      OrderRejected: ['orderId', 'userId', 'shortages'],
+      OrderShipped: ['orderId', 'userId', 'carrier', 'trackingNumber'],
+      OrderCancelled: ['orderId', 'userId', 'reason'],
+    },
+    notifyBuyers,
+  ),
   signingKeyConsumption,
 ]

@@ -28,7 +28,6 @@ export const routes = ({ database }: { database: Database<Tables> }): Route[] =>
     method: 'GET',
     url: '/v1/notifications',
     summary: 'What was sent, to whom, and why; your own, or as staff all',
-    tag: 'notifications',
     access: 'user',
     schema: {
       query: Type.Object({

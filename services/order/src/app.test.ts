@@ -91,6 +91,8 @@ describe('placing', () => {
         status: 'pending',
         total: { amount: 4190, currency: 'EUR' },
         reason: null,
+        shippingAddress,
+        shipment: null,
         history: [{ status: 'pending' }],
       },
     })
@@ -186,7 +188,7 @@ describe('the life of an order', () => {
     expect(await call('POST', `/v1/orders/${id}/shipment`, buyer, shipment)).toMatchObject({ status: 403 })
     expect(await call('POST', `/v1/orders/${id}/shipment`, staff, shipment)).toMatchObject({
       status: 201,
-      body: { status: 'shipped' },
+      body: { status: 'shipped', shipment },
     })
     expect(await call('POST', `/v1/orders/${id}/shipment`, staff, shipment)).toMatchObject({
       status: 409,

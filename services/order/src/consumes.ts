@@ -5,7 +5,10 @@ import { applyReservations } from './reserving/handle.ts'
 
 /** The events that the order service consumes. */
 export const consumes = [
-  on(['StockReserved', 'StockRejected'], applyReservations),
-  on(['ProductListed', 'ProductChanged', 'ProductRetired'], keepProducts),
+  on({ StockReserved: [], StockRejected: ['shortages'] }, applyReservations),
+  on(
+    { ProductListed: ['sku', 'price'], ProductChanged: ['sku', 'price'], ProductRetired: ['sku', 'price'] },
+    keepProducts,
+  ),
   signingKeyConsumption,
 ]

@@ -9,6 +9,7 @@ const orderIn = (status: OrderStatus): Order => ({
   status,
   lines: [{ sku: 'mug', quantity: 2, unitPrice: { amount: 500n, currency: 'EUR' } }],
   total: { amount: 1000n, currency: 'EUR' },
+  shippingAddress: { name: 'Ada', line1: '1 Main Street', city: 'Bern', postalCode: '3000', country: 'CH' },
   reason: null,
   shipment: null,
   history: [{ status, at: now }],

@@ -14,12 +14,25 @@ export interface OrderLine {
   unitPrice: Money
 }
 
+/** Personal data: it stays in this service's database and its owner's answers, no event carries it. */
+export interface ShippingAddress {
+  name: string
+  line1: string
+  line2?: string
+  city: string
+  region?: string
+  postalCode: string
+  /** ISO 3166-1 alpha-2. */
+  country: string
+}
+
 export interface Order {
   id: string
   userId: string
   status: OrderStatus
   lines: OrderLine[]
   total: Money
+  shippingAddress: ShippingAddress
   /** Why it was rejected or cancelled. */
   reason: string | null
   shipment: { carrier: string; trackingNumber: string } | null

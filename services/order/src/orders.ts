@@ -11,6 +11,7 @@ const toOrder = (row: Selectable<Tables['order']>): Order => ({
   status: row.status,
   lines: row.lines.map(toLine),
   total: { amount: row.total_amount, currency: row.total_currency },
+  shippingAddress: row.shipping_address,
   reason: row.reason,
   shipment: row.shipment,
   history: row.history.map(({ status, at }) => ({ status, at: new Date(at) })),
@@ -30,7 +31,7 @@ const toStoredLine = ({ unitPrice, ...line }: OrderLine): StoredLine => ({
   unitPrice: { amount: String(unitPrice.amount), currency: unitPrice.currency },
 })
 
-export async function insertOrder(tx: Transaction<Tables>, order: Order, shippingAddress: object): Promise<void> {
+export async function insertOrder(tx: Transaction<Tables>, order: Order): Promise<void> {
   await tx
     .insertInto('order')
     .values({
@@ -40,7 +41,7 @@ export async function insertOrder(tx: Transaction<Tables>, order: Order, shippin
       lines: JSON.stringify(order.lines.map(toStoredLine)),
       total_amount: order.total.amount,
       total_currency: order.total.currency,
-      shipping_address: JSON.stringify(shippingAddress),
+      shipping_address: JSON.stringify(order.shippingAddress),
       history: JSON.stringify(order.history),
       reservation_deadline: order.reservationDeadline,
       sequence: order.sequence,

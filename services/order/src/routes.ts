@@ -23,20 +23,21 @@ import { waitUntilDecided } from './reading/wait.ts'
 import type { Tables } from './tables.ts'
 
 const Status = Type.Enum(['pending', 'confirmed', 'rejected', 'shipped', 'delivered', 'cancelled'])
+const Address = Type.Object({
+  name: line(200),
+  line1: line(200),
+  line2: Type.Optional(line(200)),
+  city: line(200),
+  region: Type.Optional(line(200)),
+  postalCode: line(20),
+  country: Type.String({ pattern: '^[A-Z]{2}$', description: 'ISO 3166-1 alpha-2.' }),
+})
 const OrderBody = Type.Object({
   items: Type.Array(
     Type.Object({ sku: Sku, quantity: Type.Integer({ minimum: 1, maximum: 10_000 }), unitPrice: Type.Optional(Price) }),
     { minItems: 1, maxItems: 100, description: 'Each sku once.' },
   ),
-  shippingAddress: Type.Object({
-    name: line(200),
-    line1: line(200),
-    line2: Type.Optional(line(200)),
-    city: line(200),
-    region: Type.Optional(line(200)),
-    postalCode: line(20),
-    country: Type.String({ pattern: '^[A-Z]{2}$', description: 'ISO 3166-1 alpha-2.' }),
-  }),
+  shippingAddress: Address,
 })
 const OrderView = Type.Object({
   id: Type.String({ format: 'uuid' }),
@@ -44,18 +45,22 @@ const OrderView = Type.Object({
   items: Type.Array(Type.Object({ sku: Sku, quantity: Type.Integer(), unitPrice: Price })),
   total: Total,
   reason: Type.Union([Type.String(), Type.Null()]),
+  shippingAddress: Address,
+  shipment: Type.Union([Type.Object({ carrier: Type.String(), trackingNumber: Type.String() }), Type.Null()]),
   createdAt: Type.String({ format: 'date-time' }),
   updatedAt: Type.String({ format: 'date-time' }),
   history: Type.Array(Type.Object({ status: Status, at: Type.String({ format: 'date-time' }) })),
 })
 const params = Type.Object({ id: Type.String({ format: 'uuid' }) })
 
-const toView = ({ id, status, lines, total, reason, createdAt, updatedAt, history }: Order) => ({
-  id,
-  status,
+const toView = ({ lines, total, createdAt, updatedAt, history, ...order }: Order) => ({
+  id: order.id,
+  status: order.status,
   items: lines.map(({ sku, quantity, unitPrice }) => ({ sku, quantity, unitPrice: toPrice(unitPrice) })),
   total: toPrice(total),
-  reason,
+  reason: order.reason,
+  shippingAddress: order.shippingAddress,
+  shipment: order.shipment,
   createdAt: createdAt.toISOString(),
   updatedAt: updatedAt.toISOString(),
   history: history.map((step) => ({ status: step.status, at: step.at.toISOString() })),
@@ -77,6 +82,7 @@ export function routes({
       method: 'POST',
       url: '/v1/orders',
       summary: 'Place an order',
+      waits: true,
       access: 'user',
       schema: { body: OrderBody, response: { 201: OrderView } },
       async handle({ body, user, effect, amend, waitSeconds, signal }) {
@@ -121,6 +127,7 @@ export function routes({
       method: 'GET',
       url: '/v1/orders/:id',
       summary: 'Show an order; with Prefer: wait=N once it is decided',
+      waits: true,
       access: 'user',
       schema: { params, response: { 200: OrderView } },
       async handle({ params: { id }, user, isStaff, waitSeconds, signal }) {

@@ -1,5 +1,5 @@
 import type { ColumnType } from '@shopstream/database'
-import type { OrderStatus } from './life-cycle.ts'
+import type { OrderStatus, ShippingAddress } from './life-cycle.ts'
 
 /** A jsonb column: read as its value, written as JSON text. */
 type Json<T> = ColumnType<T, string, string>
@@ -13,7 +13,7 @@ export interface Tables {
     lines: Json<StoredLine[]>
     total_amount: bigint
     total_currency: string
-    shipping_address: Json<object>
+    shipping_address: Json<ShippingAddress>
     reason: string | null
     shipment: Json<{ carrier: string; trackingNumber: string } | null> | null
     history: Json<StoredStep[]>

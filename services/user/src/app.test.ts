@@ -219,6 +219,15 @@ test('with another secret the service says what to set and does not start', asyn
   await expect(startUser(world, secret)).rejects.toThrow(/KEY_ENCRYPTION_SECRET does not open/)
 })
 
+test('another STAFF_PASSWORD is the one that counts from the next start on', async () => {
+  const again = await startUser(world, { STAFF_EMAIL: 'staff@example.com', STAFF_PASSWORD: 'staff password 2' })
+  await again.stop()
+  expect((await login('staff@example.com', 'staff password 1')).status).toBe(401)
+  expect((await login('staff@example.com', 'staff password 2')).status).toBe(201)
+  const back = await startUser(world, { STAFF_EMAIL: 'staff@example.com', STAFF_PASSWORD: 'staff password 1' })
+  await back.stop()
+})
+
 test('half a staff account, or one with a short password, is an error of the settings', async () => {
   await expect(startUser(world, { STAFF_EMAIL: 's@example.com' })).rejects.toThrow(/belong together/)
   const wrong = { STAFF_EMAIL: 'staff', STAFF_PASSWORD: 'short' }

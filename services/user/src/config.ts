@@ -8,7 +8,7 @@ export const configSchema = Type.Object({
   KEY_ENCRYPTION_SECRET: settings.secret('under which the private signing keys in the database are encrypted', {
     minLength: 32,
   }),
-  /** With STAFF_PASSWORD: an account with the role `staff`, made at start unless the address has one. */
+  /** With STAFF_PASSWORD: an account with the role `staff`, made at start, or given this password. */
   STAFF_EMAIL: Type.Optional(
     settings.text('the address of a staff account to be made', { example: 'staff@example.com' }),
   ),
@@ -33,3 +33,6 @@ export function staffOf({ STAFF_EMAIL: email, STAFF_PASSWORD: password }: Config
   if (!('problems' in parsed)) return parsed
   throw new ConfigError(parsed.problems.map(({ field, message }) => `STAFF_${field.toUpperCase()} ${message}`))
 }
+
+/** What the schema cannot say, for whoever judges an environment before the service is started. */
+export const checkConfig = staffOf

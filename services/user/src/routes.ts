@@ -27,7 +27,6 @@ export const routes = (deps: AccountDeps & SessionDeps): Route[] => [
     method: 'POST',
     url: '/v1/users',
     summary: 'Register',
-    tag: 'users',
     access: 'anyone',
     schema: {
       body: Type.Object({
@@ -46,7 +45,6 @@ export const routes = (deps: AccountDeps & SessionDeps): Route[] => [
     method: 'GET',
     url: '/v1/users/me',
     summary: 'Your profile',
-    tag: 'users',
     access: 'user',
     schema: { response: { 200: account } },
     handle: async (request) => reply.ok(await showAccount(deps, request.user.id)),
@@ -55,7 +53,6 @@ export const routes = (deps: AccountDeps & SessionDeps): Route[] => [
     method: 'POST',
     url: '/v1/sessions',
     summary: 'Log in',
-    tag: 'sessions',
     access: 'anyone',
     schema: {
       body: Type.Object({ email, password: Type.String({ maxLength: 1000 }) }),
@@ -67,7 +64,6 @@ export const routes = (deps: AccountDeps & SessionDeps): Route[] => [
     method: 'POST',
     url: '/v1/sessions/refresh',
     summary: 'Exchange a refresh token for new tokens',
-    tag: 'sessions',
     access: 'anyone',
     schema: {
       body: Type.Object({ refreshToken: Type.String({ maxLength: 200 }) }),
@@ -79,7 +75,6 @@ export const routes = (deps: AccountDeps & SessionDeps): Route[] => [
     method: 'DELETE',
     url: '/v1/sessions/current',
     summary: 'Log out: the refresh tokens of this login end',
-    tag: 'sessions',
     access: 'user',
     schema: { response: { 204: Type.Null() } },
     handle: async (request) => {

@@ -29,12 +29,19 @@ async function perform(order: DatabasesTask | TopicsTask): Promise<string[]> {
   return ensureTopics({ ...order, logger: createLogger({ service: 'stack', level: 'warn', format: 'pretty' }) })
 }
 
+/** A connection that is refused comes without a message where several addresses were tried. */
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const reason = error.message || (error as { code?: string }).code || error.name
+  return process.env.LOG_LEVEL === 'debug' ? `${reason}\n${error.stack}` : reason
+}
+
 process.on('message', async (order: DatabasesTask | TopicsTask) => {
   let answer: DeployAnswer
   try {
     answer = { result: await perform(order) }
   } catch (error) {
-    answer = { error: error instanceof Error ? (error.stack ?? error.message) : String(error) }
+    answer = { error: describe(error) }
   }
   process.send?.(answer)
 })

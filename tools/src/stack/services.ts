@@ -1,5 +1,6 @@
+import { ConfigError, readConfig, type TObject } from '@shopstream/config'
 import type { Secrets } from './home.ts'
-import type { PortName, Ports, StackSettings } from './settings.ts'
+import { defaultPorts, type PortName, type Ports, readStackSettings, type StackSettings } from './settings.ts'
 
 /** What a service's environment is made from. */
 export interface Surroundings {
@@ -31,8 +32,16 @@ export const services = {
       STAFF_PASSWORD: settings.STAFF_PASSWORD ?? secrets.staffPassword,
     }),
   },
-  inventory: { port: 'INVENTORY_PORT', hasDatabase: true, env: () => ({ SEED_CATALOGUE: 'true' }) },
-  order: { port: 'ORDER_PORT', hasDatabase: true, env: () => ({}) },
+  inventory: {
+    port: 'INVENTORY_PORT',
+    hasDatabase: true,
+    env: () => ({ SEED_CATALOGUE: 'true' }),
+  },
+  order: {
+    port: 'ORDER_PORT',
+    hasDatabase: true,
+    env: () => ({}),
+  },
   notification: {
     port: 'NOTIFICATION_PORT',
     hasDatabase: true,
@@ -69,5 +78,60 @@ export function serviceEnvironment(name: ServiceName, around: Surroundings): Rec
       KAFKA_TOPIC_PREFIX: around.settings.KAFKA_TOPIC_PREFIX,
     }),
     ...env(around),
+  }
+}
+
+/** Stands for what only the start brings, so that everything else can be judged before it. */
+const example: Omit<Surroundings, 'settings'> = {
+  ports: defaultPorts,
+  brokers: ['127.0.0.1:9092'],
+  databaseUrl: () => 'postgres://role:password@127.0.0.1/database',
+  smtpUrl: 'smtp://127.0.0.1:1025',
+  secrets: {
+    keyEncryptionSecret: 'x'.repeat(32),
+    staffPassword: 'x'.repeat(32),
+    postgresPassword: '',
+    databasePasswords: {},
+  },
+}
+
+/** A service's `config.ts`. */
+interface ConfigModule {
+  configSchema: TObject
+  /** Throws a ConfigError for what the schema cannot say. */
+  checkConfig?: (config: unknown) => unknown
+}
+
+/**
+ * Reads the stack's settings, and judges the environment of each service that would be started by the service's own
+ * rules. Throws one ConfigError with everything that is wrong, the first problem of each variable.
+ */
+export async function readSettings(env: NodeJS.ProcessEnv, only: readonly ServiceName[] = serviceNames) {
+  const own = problemsOf(() => readStackSettings(env))
+  const { settings } = own.value ?? readStackSettings({ STAFF_EMAIL: env.STAFF_EMAIL })
+  const perService = only.map(async (name) => {
+    const { configSchema, checkConfig } = (await import(`../../../services/${name}/src/config.ts`)) as ConfigModule
+    const environment = { ...env, ...serviceEnvironment(name, { ...example, settings }) }
+    const judge = (set: NodeJS.ProcessEnv) => problemsOf(() => checkConfig?.(readConfig(configSchema, set))).problems
+    const first = judge(environment)
+    // Without what is wrong by the schema, the rest is judged as well.
+    const without = Object.fromEntries(first.map((problem) => [variableOf(problem), undefined]))
+    return first.length === 0 ? [] : [...first, ...judge({ ...environment, ...without })]
+  })
+  const problems = [...own.problems, ...(await Promise.all(perService)).flat()]
+  const firstOfEach = new Map(problems.toReversed().map((problem) => [variableOf(problem), problem]))
+  if (!own.value || problems.length > 0) throw new ConfigError([...firstOfEach.values()].reverse())
+  return own.value
+}
+
+/** Every problem begins with the variable that it is about. */
+const variableOf = (problem: string) => problem.split(' ', 1).join()
+
+function problemsOf<T>(read: () => T): { value?: T; problems: string[] } {
+  try {
+    return { value: read(), problems: [] }
+  } catch (error) {
+    if (error instanceof ConfigError) return { problems: error.problems }
+    throw error
   }
 }

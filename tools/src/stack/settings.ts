@@ -1,10 +1,10 @@
-import { ConfigError, readConfig, type Static, settings, Type } from '@shopstream/config'
+import { ConfigError, dataSettings, readConfig, type Static, settings, Type } from '@shopstream/config'
 import { freePort, isFree } from '@shopstream/testing/local'
 
 /** What of the environment concerns the stack itself; everything else reaches the services as it is. */
 const schema = Type.Object({
-  KAFKA_BROKERS: Type.Optional(settings.list('a Kafka that runs already', { example: '127.0.0.1:9092' })),
-  KAFKA_TOPIC_PREFIX: settings.text('put before every topic and group', { defaultValue: '' }),
+  KAFKA_BROKERS: Type.Optional(dataSettings.KAFKA_BROKERS),
+  KAFKA_TOPIC_PREFIX: dataSettings.KAFKA_TOPIC_PREFIX,
   POSTGRES_URL: Type.Optional(
     settings.url('a Postgres that runs already, with a role that may create roles and databases', {
       protocols: ['postgres', 'postgresql'],

@@ -25,13 +25,14 @@ import {
 import { givenPostgres, type StackPostgres, startStackPostgres } from './postgres.ts'
 import {
   databaseOwners,
+  readSettings,
   type ServiceName,
   type Surroundings,
   serviceEnvironment,
   serviceNames,
   services,
 } from './services.ts'
-import { choosePorts, type PortName, type Ports, readStackSettings } from './settings.ts'
+import { choosePorts, type PortName, type Ports } from './settings.ts'
 import { probe, type SupervisedService, supervise } from './supervisor.ts'
 
 export interface ShopOptions {
@@ -96,7 +97,7 @@ const nodeFlags = [
 export async function startShop(options: ShopOptions = {}): Promise<Shop> {
   const begun = performance.now()
   const { env = process.env, home = homeFolder(env), only = serviceNames, onProgress: progress = () => {} } = options
-  const { settings, explicit } = readStackSettings(env)
+  const { settings, explicit } = await readSettings(env, only)
   const release = claimHome(home)
   const undo: ((remainingMs: () => number) => Promise<void>)[] = []
   const starting = new AbortController()
@@ -171,12 +172,17 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
     const orFail = async <T>(part: Promise<T>): Promise<T> => (await Promise.race([part, failed.then(() => part)])) as T
 
     const [mail, postgres] = await Promise.all([orFail(mailStarting), orFail(postgresStarting)])
-    progress(`Postgres takes connections ${since(begun)}`)
+    if (!settings.POSTGRES_URL) progress(`Postgres takes connections ${since(begun)}`)
     const databases = databaseOwners.map((name) => ({
       name: `shopstream_${name}`,
       password: secrets.databasePasswords[name] ?? '',
     }))
-    const urls = await orFail(deployer.run({ task: 'databases', adminUrl: postgres.url, databases }))
+    const urls = await orFail(
+      blame(
+        settings.POSTGRES_URL && 'POSTGRES_URL',
+        deployer.run({ task: 'databases', adminUrl: postgres.url, databases }),
+      ),
+    )
     const databaseUrl = (service: ServiceName) =>
       urls[databaseOwners.indexOf(service as (typeof databaseOwners)[number])] ?? ''
 
@@ -184,13 +190,10 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
     const around: Surroundings = { ports, brokers, databaseUrl, smtpUrl: mail.smtpUrl, secrets, settings }
     writeEnvironments(home, around)
     const topicsMade = kafkaStarting.then(async () => {
-      progress(`Kafka takes requests ${since(begun)}`)
-      await deployer.run({
-        task: 'topics',
-        brokers,
-        topicPrefix: settings.KAFKA_TOPIC_PREFIX,
-        groups: [...databaseOwners],
-      })
+      if (!settings.KAFKA_BROKERS) progress(`Kafka takes requests ${since(begun)}`)
+      const { KAFKA_TOPIC_PREFIX: topicPrefix } = settings
+      const topics = deployer.run({ task: 'topics', brokers, topicPrefix, groups: [...databaseOwners] })
+      await blame(settings.KAFKA_BROKERS && `KAFKA_BROKERS (${brokers})`, topics)
       deployer.close()
     })
     topicsMade.catch(() => {})
@@ -280,6 +283,16 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
       done.abort()
       await report
     }
+  }
+}
+
+/** Says which setting led to the part that failed. */
+async function blame<T>(setting: string | undefined, part: Promise<T>): Promise<T> {
+  try {
+    return await part
+  } catch (error) {
+    if (setting === undefined) throw error
+    throw new Error(`what ${setting} names cannot be used: ${(error as Error).message}`, { cause: error })
   }
 }
 

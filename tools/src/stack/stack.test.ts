@@ -1,17 +1,18 @@
 import { spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { ConfigError } from '@shopstream/config'
+import type { ConfigError } from '@shopstream/config'
 import { eventually } from '@shopstream/testing'
 import { freePort, identify, parseIdentity } from '@shopstream/testing/local'
 import { AlreadyRunning, claimant, claimHome, readSecrets, runningShop, writePrivate } from './home.ts'
 import { chooseWay, noKafkaMessage } from './kafka.ts'
 import { eachLine, prefixer, readableLine } from './lines.ts'
-import { serviceEnvironment } from './services.ts'
+import { readSettings, serviceEnvironment } from './services.ts'
 import { choosePorts, defaultPorts, readStackSettings } from './settings.ts'
 import { type ServiceLaunch, type SupervisedService, supervise } from './supervisor.ts'
 
@@ -84,7 +85,7 @@ test('a busy default port moves, a busy explicit one is an error that names it',
   expect(new Set(Object.values(ports)).size).toBe(Object.keys(defaultPorts).length)
 })
 
-test('everything wrong in the environment is said at once, without its secrets', () => {
+test('everything wrong in the environment is said at once, without its secrets', async () => {
   const env = {
     GATEWAY_PORT: '99999',
     SMTP_PORT: 'x',
@@ -92,22 +93,24 @@ test('everything wrong in the environment is said at once, without its secrets',
     ORDER_PORT: '7000',
     POSTGRES_URL: 'secret@host',
     STAFF_PASSWORD: 'hunter2',
+    STAFF_EMAIL: 'nope',
+    LOG_LEVEL: 'loud',
+    KAFKA_BROKERS: 'nohost',
+    KAFKA_TOPIC_PREFIX: 'a/b',
+    ACCESS_TOKEN_SECONDS: 'soon',
   }
-  const problems = (() => {
-    try {
-      readStackSettings(env)
-      return []
-    } catch (error) {
-      if (error instanceof ConfigError) return error.problems
-      throw error
-    }
-  })()
+  const { problems } = (await readSettings(env).catch((error: unknown) => error)) as ConfigError
   const named = [
     'GATEWAY_PORT',
     'SMTP_PORT',
     'ORDER_PORT and USER_PORT are both 7000',
     'POSTGRES_URL',
     'STAFF_PASSWORD',
+    'STAFF_EMAIL',
+    'LOG_LEVEL',
+    'KAFKA_BROKERS',
+    'KAFKA_TOPIC_PREFIX',
+    'ACCESS_TOKEN_SECONDS',
   ]
   for (const name of named) expect(problems.filter((problem) => problem.includes(name))).toHaveLength(1)
   expect(problems).toHaveLength(named.length)
@@ -265,4 +268,15 @@ test('a service ends when the stack was killed', async () => {
   const pid = Number(await eventually('the pid', () => said.trim()))
   parent.kill('SIGKILL')
   await eventually('its end', () => identify(pid) === undefined)
+})
+
+test.each(['--help', '--force'])('reset %s forgets nothing', async (option) => {
+  const home = join(dir, `kept${option}`)
+  mkdirSync(home)
+  writePrivate(join(home, 'secrets.json'), '{}')
+  const env = { ...process.env, SHOPSTREAM_HOME: home }
+  const child = spawn(process.execPath, [join(import.meta.dirname, '../reset.ts'), option], { env })
+  const [code] = await once(child, 'exit')
+  expect(code).toBe(option === '--help' ? 0 : 2)
+  expect(existsSync(join(home, 'secrets.json'))).toBe(true)
 })

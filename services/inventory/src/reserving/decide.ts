@@ -23,7 +23,11 @@ export interface Reservation {
   sequence: bigint
 }
 
-export type OrderEvent = Message<'OrderPlaced' | 'OrderShipped' | 'OrderCancelled'>
+type OrderPlaced = Message<'OrderPlaced', 'orderId' | 'lines'>
+type OrderShipped = Message<'OrderShipped', 'orderId'>
+type OrderCancelled = Message<'OrderCancelled', 'orderId' | 'reason'>
+
+export type OrderEvent = OrderPlaced | OrderShipped | OrderCancelled
 export type ReservationEvent = AnyNewEvent<'StockReserved' | 'StockRejected' | 'StockReleased' | 'StockSold'>
 
 /** What is known of the stock rows and reservations that a chunk of messages concerns; decisions work on it in place. */
@@ -43,13 +47,13 @@ const availableOf = (stock: Stock | undefined) => (stock?.sellable ? stock.onHan
  * the reservation's state.
  */
 export function decide(shelf: Shelf, event: OrderEvent): ReservationEvent[] {
-  if (event.type === 'OrderPlaced') return reserve(shelf, event as Message<'OrderPlaced'>)
-  if (event.type === 'OrderShipped') return sell(shelf, event as Message<'OrderShipped'>)
-  return release(shelf, event as Message<'OrderCancelled'>)
+  if (event.type === 'OrderPlaced') return reserve(shelf, event)
+  if (event.type === 'OrderShipped') return sell(shelf, event)
+  return release(shelf, event)
 }
 
 /** All lines or none. */
-function reserve(shelf: Shelf, event: Message<'OrderPlaced'>): ReservationEvent[] {
+function reserve(shelf: Shelf, event: OrderPlaced): ReservationEvent[] {
   const { orderId } = event.data
   if (shelf.reservations.has(orderId)) return []
   const lines = event.data.lines.map(({ sku, quantity }) => ({ sku, quantity }))
@@ -68,7 +72,7 @@ function reserve(shelf: Shelf, event: Message<'OrderPlaced'>): ReservationEvent[
   return [{ ...headOf(reservation, event), type: 'StockReserved', data: { orderId, lines } }]
 }
 
-function sell(shelf: Shelf, event: Message<'OrderShipped'>): ReservationEvent[] {
+function sell(shelf: Shelf, event: OrderShipped): ReservationEvent[] {
   const reservation = shelf.reservations.get(event.data.orderId)
   if (reservation?.state === 'sold') return []
   if (reservation?.state !== 'reserved') throw impossible(event, reservation)
@@ -86,7 +90,7 @@ function sell(shelf: Shelf, event: Message<'OrderShipped'>): ReservationEvent[] 
   ]
 }
 
-function release(shelf: Shelf, event: Message<'OrderCancelled'>): ReservationEvent[] {
+function release(shelf: Shelf, event: OrderCancelled): ReservationEvent[] {
   const reservation = shelf.reservations.get(event.data.orderId)
   if (reservation?.state === 'released' || reservation?.state === 'rejected') return []
   if (reservation?.state !== 'reserved') throw impossible(event, reservation)
@@ -98,7 +102,7 @@ function release(shelf: Shelf, event: Message<'OrderCancelled'>): ReservationEve
   return [{ ...headOf(reservation, event), type: 'StockReleased', data: { orderId, lines, reason: event.data.reason } }]
 }
 
-const headOf = ({ orderId, sequence }: Reservation, causedBy: Message) => ({ key: orderId, sequence, causedBy })
+const headOf = ({ orderId, sequence }: Reservation, causedBy: OrderEvent) => ({ key: orderId, sequence, causedBy })
 
 function advance(reservation: Reservation, state: ReservationState): void {
   reservation.state = state

@@ -29,7 +29,7 @@ const hasMoved = (now: LockedStock, then: LockedStock | undefined) =>
   now.onHand !== then?.onHand || now.reserved !== then.reserved
 
 function skusOf(messages: OrderEvent[], reservations: Map<string, Reservation>): string[] {
-  const ordered = messages.flatMap((message) => ('lines' in message.data ? message.data.lines : []))
+  const ordered = messages.flatMap(({ type, data }) => (type === 'OrderPlaced' ? data.lines : []))
   const reserved = [...reservations.values()].flatMap(({ lines }) => lines)
   return [...ordered, ...reserved].map(({ sku }) => sku)
 }

@@ -35,7 +35,7 @@ export async function writeStock(tx: Transaction<Tables>, levels: LockedStock[])
 export async function announceLevels(
   tx: Transaction<Tables>,
   levels: LockedStock[],
-  causedBy?: Message,
+  causedBy?: Pick<Message, 'id' | 'traceparent'>,
 ): Promise<void> {
   await produces.emit(
     tx,

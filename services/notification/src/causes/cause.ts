@@ -1,4 +1,3 @@
-import type { EventTypes } from '@shopstream/events'
 import type { Message } from '@shopstream/messaging'
 import type { Facts, Kind, Recipient, State } from '../tables.ts'
 
@@ -13,8 +12,12 @@ export interface Cause {
   traceparent: string | null
 }
 
-export type OrderEvent = 'OrderConfirmed' | 'OrderRejected' | 'OrderShipped' | 'OrderCancelled'
-export type OrderMessage = { [N in OrderEvent]: Message<N> }[OrderEvent]
+export type OrderMessage =
+  | Message<'OrderConfirmed', 'orderId' | 'userId' | 'lines' | 'total'>
+  | Message<'OrderRejected', 'orderId' | 'userId' | 'shortages'>
+  | Message<'OrderShipped', 'orderId' | 'userId' | 'carrier' | 'trackingNumber'>
+  | Message<'OrderCancelled', 'orderId' | 'userId' | 'reason'>
+export type OrderEvent = OrderMessage['type']
 
 interface Money {
   amount: bigint
@@ -22,7 +25,7 @@ interface Money {
 }
 
 /** How each event of an order becomes a mail: its kind, and the facts that its template names. */
-const mailsOf: { [N in OrderEvent]: { kind: Kind; facts(data: EventTypes[N]): Facts } } = {
+const mailsOf: { [M in OrderMessage as M['type']]: { kind: Kind; facts(data: M['data']): Facts } } = {
   OrderConfirmed: {
     kind: 'confirmed',
     facts: ({ lines, total }) => ({

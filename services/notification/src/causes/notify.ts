@@ -1,12 +1,11 @@
 import type { Transaction } from '@shopstream/database'
-import type { Message } from '@shopstream/messaging'
 import { lockRecipients } from '../recipients/queries.ts'
-import { causeOf, type OrderEvent, type OrderMessage } from './cause.ts'
+import { causeOf, type OrderMessage } from './cause.ts'
 import { queueNotifications } from './queries.ts'
 
 /** Makes a notification of each order event. One whose recipient is not known yet waits as a row of its own. */
-export async function notifyBuyers(tx: Transaction, messages: Message<OrderEvent>[]): Promise<void> {
-  const causes = (messages as OrderMessage[]).map(causeOf)
+export async function notifyBuyers(tx: Transaction, messages: OrderMessage[]): Promise<void> {
+  const causes = messages.map(causeOf)
   const recipients = await lockRecipients(
     tx,
     causes.map(({ userId }) => userId),

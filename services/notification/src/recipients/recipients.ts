@@ -2,8 +2,11 @@ import type { Message } from '@shopstream/messaging'
 import type { Cause } from '../causes/cause.ts'
 import type { Recipient } from '../tables.ts'
 
-export type UserEvent = 'UserRegistered' | 'UserProfileChanged' | 'UserErased'
-export type UserMessage = { [N in UserEvent]: Message<N> }[UserEvent]
+export type UserMessage =
+  | Message<'UserRegistered', 'userId' | 'email' | 'displayName'>
+  | Message<'UserProfileChanged', 'userId' | 'email' | 'displayName'>
+  | Message<'UserErased', 'userId'>
+export type UserEvent = UserMessage['type']
 
 /** What follows from a chunk of user events. */
 export interface RecipientChanges {

@@ -12,8 +12,9 @@ const products = new Map<string, KnownProduct>(
   ].map((product) => [product.sku, product]),
 )
 const now = new Date('2026-01-02T03:04:05Z')
+const shippingAddress = { name: 'Ada', line1: '1 Main Street', city: 'Bern', postalCode: '3000', country: 'CH' }
 const placing = (items: OrderedItem[]) =>
-  placeOrder({ orderId: 'an order', userId: 'its buyer', items, products, now, deadlineSeconds: 900 })
+  placeOrder({ orderId: 'an order', userId: 'its buyer', items, shippingAddress, products, now, deadlineSeconds: 900 })
 
 test('an order is pending, priced as today, and announced', () => {
   const { order, event } = placing([

@@ -1,5 +1,5 @@
 import { errors } from '../errors.ts'
-import type { Money, Order, OrderEvent, OrderLine } from '../life-cycle.ts'
+import type { Money, Order, OrderEvent, OrderLine, ShippingAddress } from '../life-cycle.ts'
 
 /** What the order service knows of a product. */
 export interface KnownProduct {
@@ -19,6 +19,7 @@ export interface Placing {
   orderId: string
   userId: string
   items: OrderedItem[]
+  shippingAddress: ShippingAddress
   /** Known products by sku. */
   products: ReadonlyMap<string, KnownProduct>
   now: Date
@@ -30,7 +31,7 @@ export interface Placing {
  * A new pending order at today's prices. Throws `duplicate-line`, `unknown-product`, `price-changed` (each naming the
  * items) and `mixed-currencies`.
  */
-export function placeOrder({ orderId, userId, items, products, now, deadlineSeconds }: Placing): {
+export function placeOrder({ orderId, userId, items, shippingAddress, products, now, deadlineSeconds }: Placing): {
   order: Order
   event: OrderEvent
 } {
@@ -52,6 +53,7 @@ export function placeOrder({ orderId, userId, items, products, now, deadlineSeco
     status: 'pending',
     lines,
     total,
+    shippingAddress,
     reason: null,
     shipment: null,
     history: [{ status: 'pending', at: now }],
@@ -64,13 +66,19 @@ export function placeOrder({ orderId, userId, items, products, now, deadlineSeco
   return { order, event: { type: 'OrderPlaced', key: orderId, sequence: 1n, data } }
 }
 
+const words = {
+  'duplicate-line': 'is in the order twice',
+  'unknown-product': 'is no product on sale',
+  'price-changed': 'has another price now',
+}
+
 function refuse(
   items: OrderedItem[],
-  code: 'duplicate-line' | 'unknown-product' | 'price-changed',
+  code: keyof typeof words,
   isWrong: (item: OrderedItem, place: number) => boolean,
 ): void {
   const fields = items.flatMap((item, place) =>
-    isWrong(item, place) ? [{ field: `items[${place}].sku`, message: `${code}: ${item.sku}` }] : [],
+    isWrong(item, place) ? [{ field: `items[${place}].sku`, message: `${item.sku} ${words[code]}` }] : [],
   )
   if (fields.length > 0) throw errors[code](undefined, fields)
 }

@@ -1,6 +1,6 @@
 import type { Transaction } from '@shopstream/database'
 import { newEventId } from '@shopstream/events'
-import type { Order } from '../life-cycle.ts'
+import type { Order, ShippingAddress } from '../life-cycle.ts'
 import { insertOrder } from '../orders.ts'
 import { produces } from '../produces.ts'
 import { findProducts } from '../products/replica.ts'
@@ -10,7 +10,7 @@ import { type OrderedItem, placeOrder } from './decide.ts'
 export interface PlaceOrder {
   userId: string
   items: OrderedItem[]
-  shippingAddress: object
+  shippingAddress: ShippingAddress
   deadlineSeconds: number
 }
 
@@ -27,11 +27,12 @@ export async function place(
     orderId: newEventId(),
     userId,
     items,
+    shippingAddress,
     products,
     now: new Date(),
     deadlineSeconds,
   })
-  await insertOrder(tx, order, shippingAddress)
+  await insertOrder(tx, order)
   await produces.emit(tx, [event])
   return order
 }

@@ -3,7 +3,7 @@ import type { Message } from '@shopstream/messaging'
 import type { KnownProduct } from '../placing/decide.ts'
 import type { Tables } from '../tables.ts'
 
-type ProductMessage = Message<'ProductListed' | 'ProductChanged' | 'ProductRetired'>
+type ProductMessage = Message<'ProductListed' | 'ProductChanged' | 'ProductRetired', 'sku' | 'price'>
 
 /** Keeps the replica of the catalogue; what is older than the stored state is ignored. */
 export async function keepProducts(tx: Transaction<Tables>, messages: ProductMessage[]): Promise<void> {

@@ -5,7 +5,7 @@ import { lockOrders, updateOrders } from '../orders.ts'
 import { produces } from '../produces.ts'
 import type { Tables } from '../tables.ts'
 
-type ReservationMessage = Message<'StockReserved' | 'StockRejected'>
+type ReservationMessage = Message<'StockReserved', never> | Message<'StockRejected', 'shortages'>
 
 /** Confirms or rejects orders by what inventory says of their reservations. */
 export async function applyReservations(tx: Transaction<Tables>, messages: ReservationMessage[]): Promise<void> {
@@ -29,9 +29,7 @@ export async function applyReservations(tx: Transaction<Tables>, messages: Reser
 }
 
 function commandOf({ type, data }: ReservationMessage): OrderCommand {
-  return type === 'StockRejected' && 'shortages' in data
-    ? { type: 'reject', shortages: data.shortages }
-    : { type: 'confirm' }
+  return type === 'StockRejected' ? { type: 'reject', shortages: data.shortages } : { type: 'confirm' }
 }
 
 function mustHave(orders: ReadonlyMap<string, Order>, id: string): Order {

@@ -43,7 +43,10 @@ export async function registerCustomer(
   return viewOf(account)
 }
 
-/** Makes the staff account unless its address has an account; several instances may do so at once. */
+/**
+ * Makes the staff account, or gives the one that is there this password: the environment is what counts. An ordinary
+ * account of that address stays as it is. Several instances may do so at once.
+ */
 export async function seedStaff(deps: AccountDeps, staff: Registration, logger: Logger): Promise<void> {
   const account = await register(deps, staff, staffRoles)
   if (account) {
@@ -53,11 +56,16 @@ export async function seedStaff(deps: AccountDeps, staff: Registration, logger: 
   const found = await findAccountByEmail(deps, staff.email)
   if (!found?.roles.includes('staff')) {
     logger.warn('the account with the address of STAFF_EMAIL is an ordinary one and stays it: nobody becomes staff')
+    return
   }
+  if (await deps.passwords.verify(found.password_hash, staff.password)) return
+  const password_hash = await deps.passwords.hash(staff.password)
+  await deps.database.query.updateTable('account').set({ password_hash }).where('email', '=', staff.email).execute()
+  logger.info('the staff account has the password of STAFF_PASSWORD now')
 }
 
 const findAccountByEmail = ({ database }: AccountDeps, email: string) =>
-  database.query.selectFrom('account').select('roles').where('email', '=', email).executeTakeFirst()
+  database.query.selectFrom('account').select(['roles', 'password_hash']).where('email', '=', email).executeTakeFirst()
 
 /** The account, or undefined when the address is taken. The password is hashed before the transaction opens. */
 async function register(
