@@ -1,4 +1,5 @@
 /** `npm start`: runs the whole shop on this machine: Kafka, Postgres, mail and every service. */
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { ConfigError } from '@shopstream/config'
 import { homeFolder } from './stack/home.ts'
@@ -121,10 +122,14 @@ function table(shop: Shop, only: readonly ServiceName[]): string {
     ],
     [
       'Postgres',
-      `${withoutPassword(shop.postgres.url)}   (${shop.postgres.origin})${shop.postgres.origin === 'POSTGRES_URL' ? '' : moved('POSTGRES_PORT')}`,
+      `${withoutPassword(shop.postgres.url)}   (${shop.postgres.origin})${shop.postgres.origin === 'POSTGRES_URL' ? '' : `${moved('POSTGRES_PORT')}   password in ${join(homeFolder(), 'secrets.json')}`}`,
     ],
-    ['staff login', `${shop.staff.email}   ${process.env.STAFF_PASSWORD ? '(STAFF_PASSWORD)' : shop.staff.password}`],
   ]
+  if (only.includes('user'))
+    rows.push([
+      'staff login',
+      `${shop.staff.email}   ${process.env.STAFF_PASSWORD ? '(STAFF_PASSWORD)' : shop.staff.password}`,
+    ])
   if (only.includes('gateway')) {
     rows.unshift(['gateway', `${shop.gatewayUrl}${moved('GATEWAY_PORT')}`], ['API docs', `${shop.gatewayUrl}/docs`])
     rows.push(['try', `curl ${shop.gatewayUrl}/v1/products`])
