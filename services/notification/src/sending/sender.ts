@@ -181,15 +181,20 @@ export function createSender({ database, transport, from, policy, logger, metric
       optional: true,
       async check() {
         const { times, until, reason } = unreachable
-        if (until > Date.now()) throw new Error(`the SMTP server cannot be reached (${reason}); mails wait`)
+        if (until > Date.now()) throw unreachableBecause(reason)
         if (times === 0 && Date.now() - reachedAt < policy.reachedForMs) return
-        await transport.verify()
+        await transport.verify().catch((error: Error) => {
+          throw unreachableBecause(error.message, error)
+        })
         reached()
         alarm.wake()
       },
     },
   }
 }
+
+const unreachableBecause = (reason: string, cause?: Error) =>
+  new Error(`the SMTP server cannot be reached (${reason}); mails wait`, { cause })
 
 const subjectOfEvent = ({ id, userId, kind, causeId }: ClaimedMail) => ({ notificationId: id, userId, kind, causeId })
 
