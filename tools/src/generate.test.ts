@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -199,4 +200,10 @@ describe('is refused, and nothing is written:', () => {
     expect((failure as GenerateError).problems.join('\n')).toContain(words)
     expect(read(typesFile)).toBe(types)
   })
+})
+
+test('the command itself does what it says', async () => {
+  const child = spawn(process.execPath, ['tools/bootstrap.mjs', 'generate', '--help'], { cwd: workspace })
+  const text = await child.stdout.reduce((all, part) => all + part, '')
+  expect(String(text)).toContain('npm run generate')
 })

@@ -1,3 +1,4 @@
+/** `npm run generate`: writes types and registry lock from schemas/, or checks that they are fresh. */
 import { createHash } from 'node:crypto'
 import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -290,7 +291,8 @@ async function main(): Promise<void> {
   process.exitCode = 1
 }
 
-if (import.meta.main) {
+// As a command, which `npm run generate` imports; tests import it, too.
+if (process.argv[1] === import.meta.filename) {
   main().catch((error: unknown) => {
     // a known fault is told in its own words, anything else with its stack
     const known = error instanceof GenerateError || (error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS')
