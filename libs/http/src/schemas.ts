@@ -22,7 +22,7 @@ const formatWords: Record<string, string> = {
   uuid: 'must be a UUID',
   email: 'must be an email address',
   'date-time': 'must be a time in ISO 8601 with its offset',
-  line: 'must be one line of text, without control characters',
+  line: 'must be one line of text, neither empty nor with control characters',
 }
 
 const strict = {
@@ -63,7 +63,7 @@ const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart })
 const serializerCompiler: FastifySerializerCompiler<AnySchema> = ({ schema }) => {
   let stringify: ((value: unknown) => string) | undefined
   return (value: unknown) => {
-    stringify ??= fastJsonStringify(schema)
+    stringify ??= fastJsonStringify(schema, { ajv: { formats } })
     return stringify(value)
   }
 }
