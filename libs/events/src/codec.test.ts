@@ -241,12 +241,23 @@ describe('what does not fit is refused where it is written, with its path', () =
     )
   })
 
-  test('a missing key, even where the schema has a default', () => {
-    const codec = codecOf({ name: 'x', type: 'int' }, { name: 'note', type: ['null', 'int'], default: null })
-    expect(errorOf(() => codec.encode('Thing', { x: 1 }))).toMatchObject({
-      path: 'note',
-      message: 'Thing.note is missing',
+  test('a missing key, unless the schema has a default, which is written then', () => {
+    const codec = codecOf(
+      { name: 'x', type: 'int' },
+      { name: 'note', type: ['null', 'int'], default: null },
+      { name: 'count', type: 'long', default: 7 },
+      { name: 'word', type: 'string', default: '' },
+    )
+    expect(codec.decode(codec.encode('Thing', { x: 1 })).data).toEqual({ x: 1, note: null, count: 7n, word: '' })
+    expect(errorOf(() => codec.encode('Thing', { note: 1, count: 1n, word: '' }))).toMatchObject({
+      path: 'x',
+      message: 'Thing.x is missing',
     })
+    expect(errorOf(() => codec.encode('Thing', { x: 1, word: undefined }))).toMatchObject({
+      path: 'word',
+      message: 'Thing.word is missing',
+    })
+    expect(errorOf(() => codec.encode('Thing', { x: 1, word: 2 }))).toMatchObject({ path: 'word' })
   })
 
   test('a key too much that hides behind a field which is not enumerable', () => {

@@ -1,6 +1,6 @@
 import { isDate } from 'node:util/types'
 import { isLong, isTime, isUuid } from './avro.ts'
-import type { RecordSchema, ScalarKind, Schema } from './schema.ts'
+import type { Field, RecordSchema, ScalarKind, Schema } from './schema.ts'
 
 /** What does not fit in a value: where, and why. It never tells the value itself, which may be personal data. */
 export interface Misfit {
@@ -14,7 +14,7 @@ export type Strict = (value: unknown) => boolean
 
 /**
  * Compiles a schema into the checks that avsc leaves out when it writes: keys that no field declares, a field left to
- * its default, an enum's symbol such as `constructor`, text with half of a surrogate pair. Types and ranges are left
+ * undefined, an enum's symbol such as `constructor`, text with half of a surrogate pair. Types and ranges are left
  * to avsc, which checks them while writing; parts of the schema that need none of this are not visited.
  */
 export function strictOf(schema: Schema): Strict {
@@ -66,13 +66,17 @@ function mapOf(item: Strict | undefined): Strict {
   }
 }
 
+/** What has a default may be left out: its default is written. */
+const hasDefault = (field: Field): boolean => Object.hasOwn(field, 'default')
+
 const isKey = (key: string): boolean => key !== '__proto__' && key.isWellFormed()
 
 function recordOf(schema: RecordSchema, made: Map<Schema, Strict | undefined>): Strict {
   const names = new Set(schema.fields.map(({ name }) => name))
-  const parts = schema.fields.flatMap(({ name, type }) => {
-    const check = build(type, made)
-    return check ? [{ name, check }] : []
+  const required = schema.fields.filter((field) => !hasDefault(field)).map(({ name }) => name)
+  const parts = schema.fields.flatMap((field) => {
+    const check = build(field.type, made)
+    return check ? [{ name: field.name, check, optional: hasDefault(field) }] : []
   })
   return (value) => {
     if (!isObject(value)) return false
@@ -81,9 +85,9 @@ function recordOf(schema: RecordSchema, made: Map<Schema, Strict | undefined>): 
       if (!names.has(key) || value[key] === undefined) return false
       known++
     }
-    if (known !== names.size) return false
-    for (const { name, check } of parts) {
-      if (!check(value[name])) return false
+    if (known !== names.size && !required.every((name) => value[name] !== undefined)) return false
+    for (const { name, check, optional } of parts) {
+      if (!check(value[name]) && !(optional && value[name] === undefined)) return false
     }
     return true
   }
@@ -129,9 +133,11 @@ function misfitOfRecord({ fields }: RecordSchema, value: unknown, path: string):
   for (const key in value) {
     if (!names.has(key)) return { path: join(path, key), problem: 'is not declared by the schema' }
   }
-  return first(fields, ({ name, type }) => {
+  return first(fields, (field) => {
+    const { name, type } = field
     const at = join(path, name)
-    return value[name] === undefined ? { path: at, problem: 'is missing' } : misfitOf(type, value[name], at)
+    if (value[name] !== undefined) return misfitOf(type, value[name], at)
+    return hasDefault(field) && !(name in value) ? undefined : { path: at, problem: 'is missing' }
   })
 }
 
