@@ -88,9 +88,8 @@ interface Scope {
   readonly namespace: string
 }
 
-/** A JSON pointer; the root is `/`, as Avro's Java implementation writes it. */
-export const pointer = (path: Path): string =>
-  `/${path.map((step) => String(step).replaceAll('~', '~0').replaceAll('/', '~1')).join('/')}`
+/** A JSON pointer; the root is `/`, as Avro's Java implementation writes it. No step of a schema needs escaping. */
+export const pointer = (path: Path): string => `/${path.join('/')}`
 
 /**
  * Reads the JSON of any Avro schema (specification 1.12), unlike `parseSchema`, which reads only what this shop uses.

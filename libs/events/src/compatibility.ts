@@ -407,9 +407,8 @@ function chosen(place: Place, deep: boolean): Step {
   if (first === undefined) {
     const nearest = exact ?? branches[0]
     if (nearest === undefined) return { problems: [missingBranch(reader, writer)], follow: [] }
-    // inside of the very pair that fails, the reason is reported there; so it is when there is none below
-    if (branches.some(({ pair }) => isAround(place, pair))) return { problems: [], follow: [] }
     if (deep) return { problems: [], follow: [nearest] }
+    // inside of the very pair that fails there is no reason: it is told there
     const because = reasons(nearest)
     return { problems: because === '' ? [] : [missingBranch(reader, writer, because)], follow: [] }
   }
@@ -418,11 +417,6 @@ function chosen(place: Place, deep: boolean): Step {
   const rival = exact ?? branches.find((branch) => branch.pair.fits && branch !== first)
   if (!('name' in writer) || rival === undefined) return { problems: [], follow: [first] }
   return { problems: [ambiguousBranch(first.pair, rival.pair)], follow: [] }
-}
-
-function isAround(place: Place, pair: Pair): boolean {
-  for (let at: Place | undefined = place; at; at = at.up) if (at.pair === pair) return true
-  return false
 }
 
 function missingBranch(reader: AvroNode, writer: AvroNode, because = ''): Problem {
