@@ -131,7 +131,11 @@ function table(shop: Shop, only: readonly ServiceName[]): string {
       `${shop.staff.email}   ${process.env.STAFF_PASSWORD ? '(STAFF_PASSWORD)' : shop.staff.password}`,
     ])
   if (only.includes('gateway')) {
-    rows.unshift(['gateway', `${shop.gatewayUrl}${moved('GATEWAY_PORT')}`], ['API docs', `${shop.gatewayUrl}/docs`])
+    rows.unshift(
+      ['gateway', `${shop.gatewayUrl}${moved('GATEWAY_PORT')}`],
+      ['API docs', `${shop.gatewayUrl}/docs`],
+      ['schemas', `${shop.gatewayUrl}/schema-registry`],
+    )
     rows.push(['try', `curl ${shop.gatewayUrl}/v1/products`])
   } else rows.unshift(...only.map((name): [string, string] => [name, `${shop.serviceUrls[name]}/docs`]))
   const width = Math.max(...rows.map(([name]) => name.length))

@@ -1,22 +1,11 @@
 import { type AvroType, compile, type Resolver, resolverOf } from './avro.ts'
 import { BoundsError, type Measure, measureOf } from './bounds.ts'
 import type { EventTypes } from './generated/events.ts'
+import type { LockEntry } from './registry.ts'
 import { normalise, parseSchema, type RecordSchema, shortName } from './schema.ts'
 import { misfitOf, type Strict, strictOf } from './strict.ts'
 
-/** A row of `schemas/registry.lock.json`. */
-export interface LockEntry {
-  /** Id in the wire format, from 100001 up. */
-  readonly id: number
-  /** Full name of the record. */
-  readonly subject: string
-  /** From 1, per subject. */
-  readonly version: number
-  /** SHA-256, in hex, of `schema` as compact JSON. */
-  readonly fingerprint: string
-  /** The schema as `normalise` gives it. */
-  readonly schema: unknown
-}
+export type { LockEntry }
 
 /** A value that does not fit its event. The message never tells the value itself, which may be personal data. */
 export class EncodeError extends Error {

@@ -1,15 +1,13 @@
-import lock from '../../../schemas/registry.lock.json' with { type: 'json' }
-import { type Codec, createCodec, type LockEntry } from './codec.ts'
+import { type Codec, createCodec } from './codec.ts'
 import type { SchemaRegistered } from './generated/events.ts'
+import { registry } from './registry.ts'
 
-export { type Decoded, DecodeError, EncodeError, type LockEntry, maxMessageBytes } from './codec.ts'
+export { type Decoded, DecodeError, EncodeError, maxMessageBytes } from './codec.ts'
 export type * from './generated/events.ts'
 export { newEventId } from './id.ts'
 export { partitionOf } from './partition.ts'
+export { type LockEntry, registry } from './registry.ts'
 export { deadLetterTopic, type Topic, topicOf, topics } from './topics.ts'
-
-/** The schema registry that this build was made with. */
-export const registry: readonly LockEntry[] = lock
 
 /** {@link registry} as the events that make it known to older readers, in `shop.schema.v1`. */
 export const schemaEvents: readonly SchemaRegistered[] = registry.map(({ id, subject, version, schema }) => ({

@@ -1,9 +1,8 @@
 import { createServer } from 'node:http'
-import type { Static } from '@shopstream/config'
 import { createHttp, type Service } from '@shopstream/http/edge'
 import { createMetrics, type Logger, type Registry } from '@shopstream/observability'
 import type { FastifyInstance } from 'fastify'
-import type { configSchema } from './config.ts'
+import { type Config, registryAccessOf } from './config.ts'
 import { mergeDocuments } from './documentation.ts'
 import { forwardRoutes } from './forwarding.ts'
 import { createUpstream } from './upstream.ts'
@@ -11,7 +10,7 @@ import { watchServices } from './watching.ts'
 
 /** Builds the gateway: what comes from outside is passed on to the service that owns the path. */
 export async function buildGateway(
-  config: Readonly<Static<typeof configSchema>>,
+  config: Readonly<Config>,
   logger: Logger,
 ): Promise<Service & { readonly http: FastifyInstance }> {
   const metrics = createMetrics('gateway')
@@ -44,6 +43,11 @@ export async function buildGateway(
     })
   }
   await forwardRoutes(http, upstreams)
+  const registryAccess = registryAccessOf(config)
+  if (registryAccess) {
+    const { serveSchemaRegistry } = await import('./schema-registry/serve.ts')
+    await serveSchemaRegistry(http, registryAccess)
+  }
   const metricsServer = serveMetrics(metrics)
 
   return {

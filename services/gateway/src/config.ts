@@ -1,4 +1,5 @@
-import { serviceSettings, settings, Type } from '@shopstream/config'
+import { ConfigError, type Static, serviceSettings, settings, Type } from '@shopstream/config'
+import type { RegistryAccess } from './schema-registry/serve.ts'
 
 const serviceUrl = (name: string, port: number) =>
   settings.url(`where the ${name} service listens`, { example: `http://127.0.0.1:${port}` })
@@ -23,4 +24,24 @@ export const configSchema = Type.Object({
       example: 'https://shop.example.org',
     }),
   ),
+  /** The events' schemas for clients of a Confluent Schema Registry, at /schema-registry. */
+  SCHEMA_REGISTRY_ACCESS: settings.choice(['off', 'password', 'anonymous'], 'off'),
+  SCHEMA_REGISTRY_USER: settings.text('who may read the schema registry with a password', { defaultValue: 'reader' }),
+  SCHEMA_REGISTRY_PASSWORD: Type.Optional(
+    settings.secret('the password for reading the schema registry', { minLength: 12 }),
+  ),
 })
+
+export type Config = Static<typeof configSchema>
+
+/** Who may read the schema registry; undefined for nobody. Throws {@link ConfigError} when its password is not set. */
+export function registryAccessOf(config: Config): RegistryAccess | undefined {
+  const { SCHEMA_REGISTRY_ACCESS: access, SCHEMA_REGISTRY_USER: user, SCHEMA_REGISTRY_PASSWORD: password } = config
+  if (access === 'off') return undefined
+  if (access === 'anonymous') return access
+  if (password !== undefined) return { user, password }
+  throw new ConfigError(['SCHEMA_REGISTRY_PASSWORD is missing: SCHEMA_REGISTRY_ACCESS=password needs it'])
+}
+
+/** What the schema cannot say, for whoever judges an environment before the service is started. */
+export const checkConfig = registryAccessOf

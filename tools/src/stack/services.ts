@@ -52,6 +52,7 @@ export const services = {
     hasDatabase: false,
     env: ({ ports }) => ({
       METRICS_PORT: String(ports.GATEWAY_METRICS_PORT),
+      SCHEMA_REGISTRY_ACCESS: 'anonymous', // it listens on this machine alone
       USER_URL: url(ports.USER_PORT),
       ORDER_URL: url(ports.ORDER_PORT),
       INVENTORY_URL: url(ports.INVENTORY_PORT),

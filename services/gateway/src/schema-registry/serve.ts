@@ -1,0 +1,118 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { registry } from '@shopstream/events/registry'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { answersFrom, RegistryError } from './answers.ts'
+
+/** Below which path of the gateway the registry is. */
+export const registryPath = '/schema-registry'
+
+const mediaType = 'application/vnd.schemaregistry.v1+json'
+
+/** Who may read: those with the password, by HTTP Basic, or anyone. */
+export type RegistryAccess = { user: string; password: string } | 'anonymous'
+
+interface Asked {
+  params: Record<string, string>
+  query: { defaultToGlobal?: string }
+  body: unknown
+}
+
+type Answer = (asked: Asked) => unknown
+
+/** Every route, below {@link registryPath}. Other query parameters of Confluent's API are accepted and change nothing. */
+function routesOf(answers: ReturnType<typeof answersFrom>): [method: string, path: string, answer: Answer][] {
+  const p = (name: string) => (asked: Asked) => asked.params[name] ?? ''
+  const subject = p('subject')
+  const version = p('version')
+  const id = p('id')
+  const global = ({ query }: Asked) => query.defaultToGlobal === 'true'
+  const schema = ({ body }: Asked) => (body as { schema?: unknown } | null)?.schema
+  return [
+    ['GET', '/', () => ({})],
+    ['GET', '/contexts', () => ['.']],
+    ['GET', '/subjects', () => answers.subjects()],
+    ['POST', '/subjects/:subject', (asked) => answers.lookup(subject(asked), schema(asked))],
+    ['GET', '/subjects/:subject/versions', (asked) => answers.versions(subject(asked))],
+    ['POST', '/subjects/:subject/versions', (asked) => answers.register(subject(asked), schema(asked))],
+    ['GET', '/subjects/:subject/versions/:version', (asked) => answers.version(subject(asked), version(asked))],
+    [
+      'GET',
+      '/subjects/:subject/versions/:version/schema',
+      (asked) => answers.versionSchema(subject(asked), version(asked)),
+    ],
+    ['GET', '/schemas', () => answers.schemas()],
+    ['GET', '/schemas/types', () => ['AVRO']],
+    ['GET', '/schemas/ids/:id', (asked) => answers.schema(id(asked))],
+    ['GET', '/schemas/ids/:id/schema', (asked) => answers.schemaText(id(asked))],
+    ['GET', '/schemas/ids/:id/subjects', (asked) => answers.usesOf(id(asked)).map((use) => use.subject)],
+    ['GET', '/schemas/ids/:id/versions', (asked) => answers.usesOf(id(asked))],
+    ['GET', '/config', () => answers.config()],
+    ['GET', '/config/:subject', (asked) => answers.subjectConfig(subject(asked), global(asked))],
+    ['GET', '/mode', () => answers.mode()],
+    ['GET', '/mode/:subject', (asked) => answers.subjectMode(subject(asked), global(asked))],
+    ['PUT', '/config', answers.readOnly],
+    ['PUT', '/config/:subject', answers.readOnly],
+    ['PUT', '/mode', answers.readOnly],
+    ['PUT', '/mode/:subject', answers.readOnly],
+    ['DELETE', '/config', answers.readOnly],
+    ['DELETE', '/config/:subject', answers.readOnly],
+    ['DELETE', '/mode/:subject', answers.readOnly],
+    ['DELETE', '/subjects/:subject', answers.readOnly],
+    ['DELETE', '/subjects/:subject/versions/:version', answers.readOnly],
+  ]
+}
+
+/** Serves the schemas of this build to clients of Confluent's Schema Registry, with its paths, answers and errors. */
+export async function serveSchemaRegistry(app: FastifyInstance, access: RegistryAccess): Promise<void> {
+  const routes = routesOf(answersFrom(registry))
+  await app.register(
+    async (scope) => {
+      scope.removeAllContentTypeParsers()
+      scope.addContentTypeParser('*', { parseAs: 'string' }, (_, text, done) => {
+        try {
+          done(null, text === '' ? null : JSON.parse(String(text)))
+        } catch (error) {
+          done(new RegistryError(42201, `The body is no JSON: ${(error as Error).message}`))
+        }
+      })
+      if (access !== 'anonymous') scope.addHook('onRequest', async (request) => requirePassword(request, access))
+      scope.setErrorHandler((error: Error, request, reply) => refuse(error, request, reply))
+      scope.setNotFoundHandler((request, reply) => refuse(new RegistryError(404, 'HTTP 404 Not Found'), request, reply))
+      for (const [method, url, answer] of routes) {
+        scope.route({
+          method: method as 'GET',
+          url,
+          handler: (request, reply) =>
+            reply.type(mediaType).send(
+              JSON.stringify(
+                answer({
+                  params: request.params as Asked['params'],
+                  query: request.query as Asked['query'],
+                  body: request.body,
+                }),
+              ),
+            ),
+        })
+      }
+    },
+    { prefix: registryPath },
+  )
+}
+
+function refuse(error: Error & { statusCode?: number }, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const status = error instanceof RegistryError ? error.status : (error.statusCode ?? 500)
+  if (status >= 500) request.log.error({ err: error }, 'the schema registry failed')
+  if (status === 401) reply.header('www-authenticate', 'Basic realm="schema registry"')
+  const message = status >= 500 ? 'Internal Server Error' : error.message
+  const error_code = error instanceof RegistryError ? error.code : status
+  return reply.code(status).type(mediaType).send(JSON.stringify({ error_code, message }))
+}
+
+function requirePassword({ headers }: FastifyRequest, { user, password }: { user: string; password: string }): void {
+  const given = /^Basic (.+)$/i.exec(headers.authorization ?? '')?.[1] ?? ''
+  const isRight = timingSafeEqual(digest(Buffer.from(given, 'base64').toString()), digest(`${user}:${password}`))
+  if (!isRight) throw new RegistryError(40101, 'Unauthorized')
+}
+
+/** Equal lengths for the comparison, whatever is given. */
+const digest = (text: string) => createHash('sha256').update(text).digest()
