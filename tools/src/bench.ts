@@ -2,18 +2,20 @@
 import { writeFileSync } from 'node:fs'
 import { cpus, platform, release, totalmem } from 'node:os'
 import { parseArgs } from 'node:util'
+import { codec } from './bench/codec.ts'
 import { rest } from './bench/rest.ts'
 import { start } from './bench/start.ts'
 
 /** Every benchmark by its name; each prints what it does and returns its figures. */
-const benches = { start, rest }
+const benches = { start, rest, codec }
 
 const usage = `Usage: npm run bench -- [--json FILE] NAME...
 
   start   time from npm start to ready, memory of everything together, time until all is stopped
   rest    latency of an order at rest, beside that of a read; CPU of the idle shop
+  codec   encoding and decoding our events, beside plain avsc, Confluent's client for Node, and JSON with ajv; bytes
 
-Each starts a shop of its own with its state in a temporary folder, and removes it afterwards.`
+The first two each start a shop of its own with its state in a temporary folder, and remove it afterwards.`
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

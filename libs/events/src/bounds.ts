@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import type { Schema } from './schema.ts'
 
 /** Why bytes are not a value of a schema, and where. */
@@ -37,6 +38,7 @@ function buildNew(schema: Schema, made: Map<Schema, Measure>): Measure {
     case 'double':
       return bytesOf(8)
     case 'string':
+      return text
     case 'bytes':
     case 'uuid':
       return counted
@@ -112,6 +114,16 @@ function counted(bytes: Uint8Array, at: number): number {
   return end + length
 }
 
+/** Text is UTF-8: avsc would read anything else as U+FFFD, so that it became another text without a word. */
+function text(bytes: Uint8Array, at: number): number {
+  const after = counted(bytes, at)
+  for (let next = end; next < after; next++) {
+    if ((bytes[next] as number) < 128) continue
+    return isUtf8(bytes.subarray(next, after)) ? after : fail(at, 'text that is not UTF-8')
+  }
+  return after
+}
+
 function oneOf(count: number, bytes: Uint8Array, at: number): number {
   const index = variable(bytes, at, 5)
   return index >= 0 && index < count ? end : fail(at, `no choice ${index} among ${count}`)
@@ -158,7 +170,7 @@ const prototype = Buffer.from('__proto__')
 
 /** A map's key. Under this name a plain object would not hold an entry but change its prototype. */
 function key(bytes: Uint8Array, at: number): number {
-  const after = counted(bytes, at)
+  const after = text(bytes, at)
   const start = end // counted() left it behind the length
   return prototype.equals(bytes.subarray(start, after)) ? fail(at, `the key ${prototype}`) : after
 }

@@ -328,6 +328,10 @@ describe('bytes that are no event', () => {
   test.each<[what: string, words: string, type: unknown, payload: number[]]>([
     ['a string longer than the rest', '2147483647 bytes announced, 1 left', 'string', [...huge, 65]],
     ['a string of negative length', 'negative length', 'string', [1, 65]],
+    ['text that is not UTF-8', 'text that is not UTF-8', 'string', [6, 65, 0xc3, 0x28]],
+    ['half of a surrogate pair', 'text that is not UTF-8', 'string', [6, 0xed, 0xa0, 0xbd]],
+    ["a map's key that is not UTF-8", 'text that is not UTF-8', map, [2, 2, 0xff, 2, 0]],
+    ['an array of 2^53 items', 'items announced', array, [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 0]],
     ['bytes longer than the rest', '0 left', 'bytes', huge],
     ['an array of too many items', '2147483647 items announced', array, [...huge, 0, 0]],
     ['an array of more items than bytes', '4 items announced, 2 bytes left', array, [8, 0, 0]],

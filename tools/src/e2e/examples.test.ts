@@ -1,0 +1,156 @@
+/** The examples' own tests, each against one running shop; one whose toolchain this machine lacks is skipped. */
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { partitionOf } from '@shopstream/events'
+import { cacheFolder, repository, runCommand } from '@shopstream/testing'
+import type { Shop } from '../stack/shop.ts'
+import { openShop } from './shop-under-test.ts'
+
+interface Example {
+  /** What this machine has to have beside Node. */
+  needs?: { tool: string; command: [string, ...string[]] }[]
+  /** Installs what the example pins, unless it is there, and returns its test command and where to run it. */
+  prepare(folder: string): Promise<{ command: [string, ...string[]]; cwd: string }>
+}
+
+const limitMs = 300_000
+
+const python = {
+  tool: 'Python 3.10 or later with venv (python3)',
+  command: ['python3', '-c', 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))'] as [
+    string,
+    ...string[],
+  ],
+}
+
+/** One row per folder of examples/. */
+const examples: Record<string, Example> = {
+  python: {
+    needs: [python],
+    prepare: async (cwd) => ({ cwd, command: [await virtualEnvironment(cwd), '-m', 'unittest'] }),
+  },
+  django: {
+    needs: [python],
+    prepare: async (cwd) => ({ cwd, command: [await virtualEnvironment(cwd), 'run.py', 'test'] }),
+  },
+  java: {
+    needs: [
+      { tool: 'a JDK of 17 or later (javac)', command: ['javac', '--release', '17', '--version'] },
+      { tool: 'Maven (mvn)', command: ['mvn', '--version'] },
+    ],
+    // Maven keeps what it fetches in its own repository.
+    prepare: async (cwd) => ({ cwd, command: ['mvn', '-B', '-q', `-Doutput=${cached('java', 'target')}`, 'test'] }),
+  },
+  node: {
+    prepare: async (folder) => ({ cwd: await nodeModules(folder), command: ['npm', 'test'] }),
+  },
+}
+
+let opened: Awaited<ReturnType<typeof openShop>>
+
+beforeAll(async () => {
+  opened = await openShop()
+}, 180_000)
+
+afterAll(async () => {
+  await opened?.shop.stop()
+  opened?.forget()
+}, 30_000)
+
+test('every folder of examples/ has a row here', () => {
+  const entries = readdirSync(join(repository, 'examples'), { withFileTypes: true })
+  const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name)
+  expect(Object.keys(examples).toSorted()).toEqual(folders.toSorted())
+})
+
+test('the partitions that the examples are held to are those of the shop', () => {
+  const { partitions, ofKey } = JSON.parse(readFileSync(join(repository, 'examples/partitions.json'), 'utf8'))
+  const ours = Object.keys(ofKey).map((key) => [key, partitionOf(key, partitions)])
+  expect(Object.fromEntries(ours)).toEqual(ofKey)
+})
+
+for (const [name, { needs = [], prepare }] of Object.entries(examples)) {
+  const missing = needs.filter(({ command }) => !runs(command)).map(({ tool }) => tool)
+  if (missing.length > 0) test.skip(`examples/${name}: skipped, this machine lacks ${missing.join(' and ')}`, () => {})
+  else
+    test(
+      `examples/${name}`,
+      async () => {
+        const {
+          command: [program, ...args],
+          cwd,
+        } = await prepare(join(repository, 'examples', name))
+        await runCommand(program, args, { cwd, env: environment(opened.shop), limitMs }) // throws with its output
+      },
+      2 * limitMs,
+    )
+}
+
+function runs([program, ...args]: [string, ...string[]]): boolean {
+  return spawnSync(program, args, { stdio: 'ignore', timeout: 20_000 }).status === 0
+}
+
+/** Where the examples find the shop. */
+function environment({ kafka, gatewayUrl, mailUrl, staff }: Shop): NodeJS.ProcessEnv {
+  return {
+    ...inherited(),
+    KAFKA_BROKERS: kafka.brokers.join(),
+    SCHEMA_REGISTRY_URL: `${gatewayUrl}/schema-registry`,
+    GATEWAY_URL: gatewayUrl,
+    MAIL_URL: mailUrl,
+    STAFF_EMAIL: staff.email,
+    STAFF_PASSWORD: staff.password,
+    LOYALTY_STATE: join(opened.home, 'loyalty'),
+    PYTHONDONTWRITEBYTECODE: '1',
+  }
+}
+
+/** Not npm's settings and Node's flags, which were meant for this process. */
+function inherited(): NodeJS.ProcessEnv {
+  const foreign = /^(npm_|NODE_OPTIONS$|NODE_ENV$|JEST_WORKER_ID$|CELERY_BROKER_URL$|VIRTUAL_ENV$)/
+  return Object.fromEntries(Object.entries(process.env).filter(([variable]) => !foreign.test(variable)))
+}
+
+/** A folder that a second run finds again. */
+function cached(example: string, what: string): string {
+  return join(cacheFolder, 'examples', example, what)
+}
+
+/** Fills a cached folder once per content of `pinned`; what an interrupted run has left in it is thrown away. */
+async function once(folder: string, pinned: string, fill: () => Promise<unknown>): Promise<void> {
+  const stamp = join(folder, 'installed.sha256')
+  const wanted = createHash('sha256').update(readFileSync(pinned)).digest('hex')
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder, { recursive: true })
+  await fill()
+  writeFileSync(stamp, wanted)
+}
+
+/** A Python with the requirements of an example; returns its path. */
+async function virtualEnvironment(example: string): Promise<string> {
+  const requirements = join(example, 'requirements.txt')
+  const folder = cached(basename(example), 'venv')
+  const interpreter = join(folder, 'bin/python')
+  await once(folder, requirements, async () => {
+    await runCommand('python3', ['-m', 'venv', folder], { env: inherited(), limitMs })
+    await runCommand(interpreter, ['-m', 'pip', 'install', '-q', '-r', requirements], { env: inherited(), limitMs })
+  })
+  return interpreter
+}
+
+/** A copy of a Node example beside its modules, so that nothing is installed into the working tree; returns its folder. */
+async function nodeModules(example: string): Promise<string> {
+  const folder = cached('node', 'copy')
+  const copy = () =>
+    cpSync(example, folder, { recursive: true, filter: (file) => !file.includes(`${example}/node_modules`) })
+  await once(folder, join(example, 'package-lock.json'), async () => {
+    copy()
+    await runCommand('npm', ['ci', '--loglevel=error'], { cwd: folder, env: inherited(), limitMs })
+  })
+  copy()
+  return folder
+}
