@@ -1,4 +1,4 @@
-/** `npm run check`: style and import rules, types, and whether generated files are up to date. */
+/** `npm run check`: style and import rules, types, schemas, and whether generated files are up to date. */
 import { existsSync, globSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { repository, runCommand } from '@shopstream/testing'
@@ -6,8 +6,9 @@ import { readOptions } from './options.ts'
 
 const usage = `Usage: npm run check
 
-Lint with the house's import rules, types of every package, generated files. Says everything that is wrong; exit code 1.
-Mend with: npm run format (style), npm run generate (generated files).`
+Lint with the house's import rules, types of every package, schemas, generated files. Says everything that is wrong;
+exit code 1. Mend with: npm run format (style), npm run schemas -- register (new versions of schemas), npm run generate
+(generated files).`
 
 interface Step {
   name: string
@@ -21,7 +22,8 @@ const packages = globSync(['libs/*/tsconfig.json', 'services/*/tsconfig.json', '
 
 const steps: Step[] = [
   { name: 'lint and import rules', command: [bin('biome'), 'check', '--max-diagnostics=none', '.'] },
-  { name: 'generated files', command: [process.execPath, 'tools/src/generate.ts', '--check'] },
+  { name: 'schemas', command: [process.execPath, 'tools/src/schemas.ts', 'check'] },
+  { name: 'generated files', command: [process.execPath, 'tools/src/schemas.ts', 'generate', '--check'] },
   ...packages.map((file): Step => ({ name: `types of ${dirname(file)}`, command: [bin('tsc'), '-p', dirname(file)] })),
 ]
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import type { EventName, EventTypes } from './generated/events.ts'
 import { registry } from './index.ts'
-import { parseSchema, type ScalarKind, type Schema, shortName } from './schema.ts'
+import { type DecimalSchema, parseSchema, type ScalarKind, type Schema, shortName } from './schema.ts'
 
 /** Values of an event, at the limits of its schema too: for property tests, here and of whoever handles the event. */
 export function arbitraryEvent<N extends EventName>(event: N): fc.Arbitrary<EventTypes[N]> {
@@ -27,6 +27,8 @@ export function arbitraryOf(schema: Schema): fc.Arbitrary<unknown> {
       return fc.constantFrom(...schema.symbols)
     case 'fixed':
       return bytes(schema.size, schema.size)
+    case 'decimal':
+      return decimal(schema)
     case 'record':
       return fc.record(Object.fromEntries(schema.fields.map(({ name, type }) => [name, arbitraryOf(type)])), {
         noNullPrototype: true,
@@ -41,6 +43,17 @@ const text = fc.string({ unit: 'binary' }) // any code points, but no halves of 
 const bytes = (minLength: number, maxLength: number): fc.Arbitrary<Buffer> =>
   fc.uint8Array({ minLength, maxLength }).map((array) => Buffer.from(array))
 
+const decimal = ({ precision, scale }: DecimalSchema): fc.Arbitrary<string> => {
+  const most = 10n ** BigInt(precision) - 1n
+  return fc.bigInt({ min: -most, max: most }).map((unscaled) => {
+    const digits = String(unscaled)
+      .replace('-', '')
+      .padStart(scale + 1, '0')
+    const whole = `${unscaled < 0n ? '-' : ''}${digits.slice(0, digits.length - scale)}`
+    return scale === 0 ? whole : `${whole}.${digits.slice(-scale)}`
+  })
+}
+
 const scalars: Record<ScalarKind, fc.Arbitrary<unknown>> = {
   boolean: fc.boolean(),
   int: fc.integer(),
@@ -50,5 +63,8 @@ const scalars: Record<ScalarKind, fc.Arbitrary<unknown>> = {
   string: text,
   bytes: bytes(0, 20),
   uuid: fc.uuid(),
+  date: fc
+    .date({ min: new Date('0001-01-01'), max: new Date('9999-12-31'), noInvalidDate: true })
+    .map((time) => time.toISOString().slice(0, 10)),
   'timestamp-millis': fc.date({ noInvalidDate: true }),
 }

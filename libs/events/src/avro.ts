@@ -9,21 +9,22 @@ export type Resolver = ReturnType<avsc.Type['createResolver']>
 
 /**
  * Compiles a schema. Values are presented as everywhere in this library: `long` as bigint, `timestamp-millis` as Date,
- * `uuid` as string, `["null", X]` as X or null, `bytes` and `fixed` as Buffer.
+ * `uuid` as string, `date` as `YYYY-MM-DD`, `decimal` as its digits (`-12.50`), `["null", X]` as X or null, `bytes` and `fixed` as Buffer.
  * Throws what avsc throws, for instance when a default does not fit its field.
  */
 export function compile(schema: RecordSchema): AvroType {
   return avsc.Type.forSchema(normalise(schema) as avsc.Schema, {
     registry: { long: bigintType },
-    logicalTypes: { uuid: Uuid, 'timestamp-millis': Timestamp },
+    logicalTypes: { uuid: Uuid, date: CalendarDate, decimal: Decimal, 'timestamp-millis': Timestamp },
     assertLogicalTypes: true,
     wrapUnions: 'never',
     omitRecordMethods: true,
   })
 }
 
-/** Throws when `reader` cannot read what `writer` wrote. */
-export const resolverOf = (reader: AvroType, writer: AvroType): Resolver => reader.createResolver(writer)
+/** Throws when `reader` cannot read what `writer` wrote. Names are compared without namespaces, as Java does it. */
+export const resolverOf = (reader: AvroType, writer: AvroType): Resolver =>
+  reader.createResolver(writer, { ignoreNamespaces: true } as never)
 
 const uuidForm = /^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$/
 
@@ -47,6 +48,82 @@ function isUuidAt(bytes: Buffer, at: number): boolean {
   let wrong = 0
   for (let next = at + 1; next < at + 37; next++) wrong += noHex[bytes[next] as number] as number
   return dashes && wrong === 4
+}
+
+const dayMs = 86_400_000
+
+/** Whether a value is a day of the years 1 to 9999 in the form `YYYY-MM-DD`. */
+export function isDay(value: unknown): value is string {
+  if (typeof value !== 'string' || !/^\d{4}-\d\d-\d\d$/.test(value) || value.startsWith('0000')) return false
+  const time = Date.parse(value)
+  return !Number.isNaN(time) && new Date(time).toISOString().startsWith(value) // Feb 30 would become a day in March
+}
+
+/** Whether a value is a decimal of exactly `scale` digits behind the point and at most `precision` in all, without a sign before zero. */
+export function isDecimal(value: unknown, { precision, scale }: { precision: number; scale: number }): value is string {
+  if (typeof value !== 'string' || value.length > precision + 3) return false
+  const [, whole, fraction = ''] = /^-?(0|[1-9]\d*)(?:\.(\d+))?$/.exec(value) ?? []
+  if (whole === undefined || fraction.length !== scale) return false
+  const digits = (whole + fraction).replace(/^0+/, '')
+  return digits.length <= precision && (digits !== '' || !value.startsWith('-'))
+}
+
+class CalendarDate extends avsc.types.LogicalType {
+  protected override _fromValue(days: number): string {
+    const time = new Date(days * dayMs)
+    const day = Number.isNaN(time.getTime()) ? '' : time.toISOString().slice(0, 10)
+    if (!isDay(day)) throw new Error('is no day of the years 1 to 9999')
+    return day
+  }
+
+  /** Undefined is avsc's way to say that a value does not fit. */
+  protected override _toValue(value: unknown): number | undefined {
+    return isDay(value) ? Date.parse(value) / dayMs : undefined
+  }
+
+  protected override _resolve(writer: avsc.Type): unknown {
+    return writer instanceof CalendarDate ? (value: string) => value : undefined
+  }
+}
+
+class Decimal extends avsc.types.LogicalType {
+  readonly form: { precision: number; scale: number }
+
+  constructor(schema: avsc.Schema, options?: unknown) {
+    super(schema, options as never)
+    this.form = schema as unknown as { precision: number; scale: number }
+  }
+
+  protected override _fromValue(bytes: Buffer): string {
+    const unscaled = BigInt.asIntN(bytes.length * 8, BigInt(`0x${bytes.toString('hex')}`))
+    const { scale } = this.form
+    const digits = String(unscaled < 0n ? -unscaled : unscaled).padStart(scale + 1, '0')
+    const whole = digits.slice(0, digits.length - scale)
+    const text = `${unscaled < 0n ? '-' : ''}${whole}${scale > 0 ? `.${digits.slice(-scale)}` : ''}`
+    if (!isDecimal(text, this.form)) throw new Error('has more digits than its precision')
+    return text
+  }
+
+  protected override _toValue(value: unknown): Buffer | undefined {
+    if (!isDecimal(value, this.form)) return undefined
+    const unscaled = BigInt(value.replace('.', ''))
+    let length = 1 // the fewest bytes whose two's complement holds it
+    while (BigInt.asIntN(length * 8, unscaled) !== unscaled) length++
+    return Buffer.from(
+      BigInt.asUintN(length * 8, unscaled)
+        .toString(16)
+        .padStart(length * 2, '0'),
+      'hex',
+    )
+  }
+
+  protected override _resolve(writer: avsc.Type): unknown {
+    const isSame =
+      writer instanceof Decimal &&
+      writer.form.precision === this.form.precision &&
+      writer.form.scale === this.form.scale
+    return isSame ? (value: string) => value : undefined
+  }
 }
 
 class Uuid extends avsc.types.LogicalType {

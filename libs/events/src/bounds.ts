@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import type { Schema } from './schema.ts'
+import type { DecimalSchema, Schema } from './schema.ts'
 
 /** Why bytes are not a value of a schema, and where. */
 export class BoundsError extends Error {}
@@ -29,6 +29,7 @@ function buildNew(schema: Schema, made: Map<Schema, Measure>): Measure {
     case 'boolean':
       return boolean
     case 'int':
+    case 'date':
       return int
     case 'long':
     case 'timestamp-millis':
@@ -44,6 +45,8 @@ function buildNew(schema: Schema, made: Map<Schema, Measure>): Measure {
       return counted
     case 'fixed':
       return bytesOf(schema.size)
+    case 'decimal':
+      return upTo(decimalBytes(schema))
     case 'enum':
       return (bytes, at) => oneOf(schema.symbols.length, bytes, at)
     case 'nullable':
@@ -112,6 +115,17 @@ function counted(bytes: Uint8Array, at: number): number {
   if (length < 0) return fail(at, 'negative length')
   if (length > bytes.length - end) return fail(at, `${length} bytes announced, ${bytes.length - end} left`)
   return end + length
+}
+
+/** The bytes of the longest decimal: a sign and `precision` digits. */
+const decimalBytes = ({ precision }: DecimalSchema): number => Math.ceil((precision * Math.log2(10) + 1) / 8)
+
+/** Bytes whose number is bounded: reading a number takes time that grows with the square of its length. */
+function upTo(most: number): Measure {
+  return (bytes, at) => {
+    const after = counted(bytes, at)
+    return after - end >= 1 && after - end <= most ? after : fail(at, `a number of ${after - end} bytes`)
+  }
 }
 
 /** Text is UTF-8: avsc would read anything else as U+FFFD, so that it became another text without a word. */

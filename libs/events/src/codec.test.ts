@@ -75,6 +75,9 @@ const everyKind = [
     name: 'map',
     type: { type: 'map', values: { type: 'record', name: 'Inner', fields: [{ name: 'x', type: 'int' }] } },
   },
+  { name: 'day', type: { type: 'int', logicalType: 'date' } },
+  { name: 'price', type: { type: 'bytes', logicalType: 'decimal', precision: 12, scale: 4 } },
+  { name: 'maybePrice', type: ['null', { type: 'bytes', logicalType: 'decimal', precision: 100, scale: 0 }] },
   { name: 'maybeBig', type: ['null', 'long'], default: null },
   { name: 'maybeAt', type: ['null', time], default: null },
   { name: 'maybeId', type: ['null', uuid] },
@@ -133,6 +136,33 @@ describe('what is written is read', () => {
         expect(codec.decode(codec.encode('Thing', data)).data).toEqual(data)
       }
     }
+  })
+
+  test('days and decimals at their limits have the bytes of the Avro specification', () => {
+    const codec = codecOf(
+      { name: 'day', type: { type: 'int', logicalType: 'date' } },
+      { name: 'price', type: { type: 'bytes', logicalType: 'decimal', precision: 5, scale: 2 } },
+    )
+    const hexOf = (data: Data) => codec.encode('Thing', data).subarray(5).toString('hex')
+    const rows: [day: string, price: string, hex: string][] = [
+      ['1970-01-01', '0.00', '000200'],
+      ['1970-01-02', '1.27', '02027f'],
+      ['1969-12-31', '1.28', '01040080'],
+      ['2000-02-29', '-1.28', '90ac010280'],
+      ['0001-01-01', '-999.99', 'f3e45706fe7961'],
+      ['9999-12-31', '999.99', 'c082e6020601869f'],
+    ]
+    for (const [day, price, hex] of rows) {
+      expect([day, price, hexOf({ day, price })]).toEqual([day, price, hex])
+      expect(codec.decode(codec.encode('Thing', { day, price })).data).toEqual({ day, price })
+    }
+  })
+
+  test('a decimal without digits behind its point, and one that is all of them', () => {
+    const decimal = (precision: number, scale: number) => ({ type: 'bytes', logicalType: 'decimal', precision, scale })
+    const codec = codecOf({ name: 'whole', type: decimal(3, 0) }, { name: 'part', type: ['null', decimal(3, 3)] })
+    const data = { whole: '-120', part: '0.007' }
+    expect(codec.decode(codec.encode('Thing', data)).data).toEqual(data)
   })
 
   test('longs have the bytes of the Avro specification', () => {
@@ -197,6 +227,33 @@ describe('what does not fit is refused where it is written, with its path', () =
 
   test.each([null, undefined, 1, 'x', [], new Date(), new Map()])('a value that is no object: %p', (data) => {
     expect(() => encode('OrderPlaced', data as never)).toThrow(EncodeError)
+  })
+
+  test.each<[field: string, value: unknown]>([
+    ['day', '2023-02-29'],
+    ['day', '2024-2-1'],
+    ['day', '0000-01-01'],
+    ['day', '2024-02-01T00:00:00Z'],
+    ['day', 19_000],
+    ['day', new Date(0)],
+    ['price', '1.5'],
+    ['price', '1.500'],
+    ['price', '1'],
+    ['price', '1000.00'],
+    ['price', '-0.00'],
+    ['price', '01.00'],
+    ['price', '+1.00'],
+    ['price', '1e2'],
+    ['price', ''],
+    ['price', 1.5],
+    ['price', 150n],
+  ])('%s: %p', (field, value) => {
+    const codec = codecOf(
+      { name: 'day', type: { type: 'int', logicalType: 'date' } },
+      { name: 'price', type: { type: 'bytes', logicalType: 'decimal', precision: 5, scale: 2 } },
+    )
+    const error = errorOf(() => codec.encode('Thing', { day: '2024-02-29', price: '1.50', [field]: value }))
+    expect(error).toMatchObject({ path: field, cause: undefined })
   })
 
   test('the message names path and type and never the value', () => {
@@ -470,10 +527,10 @@ describe('another version of the schema', () => {
     const schema = JSON.stringify({
       type: 'record',
       name: 'test.Thing',
-      fields: [{ name: 'x', type: { type: 'int', logicalType: 'date' } }],
+      fields: [{ name: 'x', type: { type: 'int', logicalType: 'time-millis' } }],
     })
     expect(() => codec.learn({ schemaId: 8, subject: 'test.Thing', schema })).toThrow(
-      'logical type date is not registered',
+      'logical type time-millis is not registered',
     )
     expect(() => codec.learn({ schemaId: 8, subject: 'test.Other', schema: JSON.stringify(one.schema) })).toThrow(
       'is named',

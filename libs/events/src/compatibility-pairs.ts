@@ -252,7 +252,7 @@ const varint = (value: number): number[] => {
   return zigzag < 128 ? [zigzag] : [(zigzag % 128) + 128, Math.floor(zigzag / 128)]
 }
 
-/** Time stamps, days and UUIDs stay valid, because the bytes have to suit the logical type as well. */
+/** Time stamps, days, decimals and UUIDs stay valid, because the bytes have to suit the logical type as well. */
 const uuid = '6f1c2b52-6ef5-4a3e-8a39-0d3c1d9b4c11'
 
 function write(type: AvroNode, out: number[], dice: Dice, depth: number): boolean {
@@ -276,7 +276,8 @@ function write(type: AvroNode, out: number[], dice: Dice, depth: number): boolea
       return true
     case 'bytes':
     case 'string': {
-      const text = type.logical === 'uuid' ? uuid : 'x'.repeat(dice(3))
+      const isDecimal = type.logical?.startsWith('decimal')
+      const text = type.logical === 'uuid' ? uuid : 'x'.repeat(isDecimal ? 1 + dice(2) : dice(3))
       out.push(...varint(text.length), ...Buffer.from(text))
       return true
     }

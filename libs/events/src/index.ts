@@ -1,5 +1,5 @@
 import { type Codec, createCodec } from './codec.ts'
-import type { SchemaRegistered } from './generated/events.ts'
+import type { EventDefaults, EventName, EventTypes, SchemaRegistered } from './generated/events.ts'
 import { registry } from './registry.ts'
 
 export { type Decoded, DecodeError, EncodeError, maxMessageBytes } from './codec.ts'
@@ -8,6 +8,10 @@ export { newEventId } from './id.ts'
 export { partitionOf } from './partition.ts'
 export { type LockEntry, registry } from './registry.ts'
 export { deadLetterTopic, type Topic, topicOf, topics } from './topics.ts'
+
+/** What a writer gives of an event: all of its fields but those that have a default, which may be left out. */
+export type NewEventData<N extends EventName> = Omit<EventTypes[N], EventDefaults[N]> &
+  Partial<Pick<EventTypes[N], EventDefaults[N] & keyof EventTypes[N]>>
 
 /** {@link registry} as the events that make it known to older readers, in `shop.schema.v1`. */
 export const schemaEvents: readonly SchemaRegistered[] = registry.map(({ id, subject, version, schema }) => ({
@@ -20,7 +24,7 @@ export const schemaEvents: readonly SchemaRegistered[] = registry.map(({ id, sub
 const codec = createCodec(registry)
 
 /** {@link Codec.encode} of the codec built from {@link registry}. */
-export const encode: Codec['encode'] = codec.encode
+export const encode: <N extends EventName>(event: N, data: NewEventData<N>) => Buffer = codec.encode as never
 /** {@link Codec.decode} of the codec built from {@link registry}. */
 export const decode: Codec['decode'] = codec.decode
 /** {@link Codec.learn} of the codec built from {@link registry}: makes a newer writer's schema known to {@link decode}. */

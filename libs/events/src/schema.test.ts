@@ -6,11 +6,32 @@ const thing = (...fields: unknown[]) => ({ type: 'record', name: 'test.Thing', f
 const withField = (type: unknown, more = {}) => thing({ name: 'x', type, ...more })
 
 test.each<[string, unknown, string]>([
-  ['a logical type that is not registered', withField({ type: 'int', logicalType: 'date' }), 'logical type date'],
+  [
+    'a logical type that is not registered',
+    withField({ type: 'int', logicalType: 'time-millis' }),
+    'logical type time-millis',
+  ],
+  ['a day that is no int', withField({ type: 'long', logicalType: 'date' }), 'logical type date is of int'],
+  [
+    'a decimal that is no bytes',
+    withField({ type: 'string', logicalType: 'decimal', precision: 5, scale: 2 }),
+    'of bytes',
+  ],
+  ['a decimal without precision', withField({ type: 'bytes', logicalType: 'decimal', scale: 2 }), 'precision is'],
+  [
+    'a decimal of too many digits',
+    withField({ type: 'bytes', logicalType: 'decimal', precision: 101, scale: 2 }),
+    'precision is',
+  ],
+  ['a decimal without scale', withField({ type: 'bytes', logicalType: 'decimal', precision: 5 }), 'scale is given'],
+  [
+    'a decimal with more scale than precision',
+    withField({ type: 'bytes', logicalType: 'decimal', precision: 5, scale: 6 }),
+    'scale is given',
+  ],
   ['a logical type named like a method', withField({ type: 'int', logicalType: 'toString' }), 'logical type toString'],
   ['a logical type of another base', withField({ type: 'int', logicalType: 'timestamp-millis' }), 'is of long'],
   ['a logical type as a name', withField('uuid'), 'type uuid is not defined'],
-  ['a decimal', withField({ type: 'bytes', logicalType: 'decimal', precision: 4 }), 'attribute precision'],
   ['a union without null', withField(['int', 'string']), '["null", X]'],
   ['a union of three', withField(['null', 'int', 'string']), '["null", X]'],
   ['a union with null behind', withField(['int', 'null']), '["null", X]'],

@@ -8,15 +8,30 @@ export const scalarKinds = [
   'string',
   'bytes',
   'uuid',
+  'date',
   'timestamp-millis',
 ] as const
 export type ScalarKind = (typeof scalarKinds)[number]
 
 /** A schema with all names resolved. A tree: no record contains itself. */
-export type Schema = ScalarSchema | FixedSchema | EnumSchema | ArraySchema | MapSchema | NullableSchema | RecordSchema
+export type Schema =
+  | ScalarSchema
+  | DecimalSchema
+  | FixedSchema
+  | EnumSchema
+  | ArraySchema
+  | MapSchema
+  | NullableSchema
+  | RecordSchema
 
 export interface ScalarSchema {
   readonly kind: ScalarKind
+}
+/** An exact number of `scale` digits behind the point and at most `precision` digits in all; its bytes are Avro's `bytes`. */
+export interface DecimalSchema {
+  readonly kind: 'decimal'
+  readonly precision: number
+  readonly scale: number
 }
 export interface FixedSchema extends Named {
   readonly kind: 'fixed'
@@ -77,6 +92,7 @@ const maxDepth = 32
 
 const logicalTypes: Record<string, { base: string; kind: ScalarKind }> = {
   uuid: { base: 'string', kind: 'uuid' },
+  date: { base: 'int', kind: 'date' },
   'timestamp-millis': { base: 'long', kind: 'timestamp-millis' },
 }
 
@@ -102,7 +118,7 @@ type Json = Record<string, unknown>
 
 /**
  * Reads the JSON of an Avro record schema and refuses what this library does not promise to keep: unions other than
- * `["null", X]`, logical types other than `uuid` and `timestamp-millis` (avsc would drop them silently), records that
+ * `["null", X]`, logical types other than `uuid`, `date`, `timestamp-millis` and `decimal` (avsc would drop them silently), records that
  * contain themselves, values that take no byte, unknown attributes, and names that every JavaScript object has.
  * Throws {@link SchemaError}.
  */
@@ -153,6 +169,7 @@ function parseUnion(branches: unknown[], scope: Scope): Schema {
 }
 
 function parseScalar(json: Json, scope: Scope): Schema {
+  if (json.logicalType === 'decimal') return parseDecimal(json, scope.path)
   only(json, ['type', 'logicalType'], scope.path)
   const { type, logicalType } = json
   if (logicalType === undefined) {
@@ -164,6 +181,21 @@ function parseScalar(json: Json, scope: Scope): Schema {
   if (type !== known.base) throw new SchemaError(scope.path, `logical type ${String(logicalType)} is of ${known.base}`)
   return { kind: known.kind }
 }
+
+/** More digits than any sum of money has, few enough that reading one takes no time. */
+const maxPrecision = 100
+
+function parseDecimal(json: Json, path: string): DecimalSchema {
+  only(json, ['type', 'logicalType', 'precision', 'scale'], path)
+  const { type, precision, scale } = json
+  if (type !== 'bytes') throw new SchemaError(path, 'logical type decimal is of bytes')
+  if (!isWhole(precision, 1, maxPrecision)) throw new SchemaError(path, `precision is 1 to ${maxPrecision} digits`)
+  if (!isWhole(scale, 0, precision)) throw new SchemaError(path, 'scale is given, 0 to precision')
+  return { kind: 'decimal', precision, scale }
+}
+
+const isWhole = (value: unknown, least: number, most: number): value is number =>
+  Number.isInteger(value) && (value as number) >= least && (value as number) <= most
 
 function parseNamed(json: Json, type: 'record' | 'enum' | 'fixed', outer: Scope): Schema {
   only(json, ['type', ...(attributes[type] ?? [])], outer.path)
@@ -287,6 +319,8 @@ function normalised(schema: Schema, seen: Set<string>): unknown {
       return { type: 'map', values: normalised(schema.values, seen) }
     case 'nullable':
       return ['null', normalised(schema.of, seen)]
+    case 'decimal':
+      return { type: 'bytes', logicalType: 'decimal', precision: schema.precision, scale: schema.scale }
     case 'record':
     case 'enum':
     case 'fixed': {

@@ -1,5 +1,5 @@
 import { isDate } from 'node:util/types'
-import { isLong, isTime, isUuid } from './avro.ts'
+import { isDay, isDecimal, isLong, isTime, isUuid } from './avro.ts'
 import type { Field, RecordSchema, ScalarKind, Schema } from './schema.ts'
 
 /** What does not fit in a value: where, and why. It never tells the value itself, which may be personal data. */
@@ -120,6 +120,10 @@ export function misfitOf(schema: Schema, value: unknown, path = ''): Misfit | un
       return Buffer.isBuffer(value) && value.length === schema.size
         ? undefined
         : { path, problem: `must be a Buffer of ${schema.size} bytes, is ${kindOf(value)}` }
+    case 'decimal': {
+      const wanted = `a decimal of ${schema.scale} digits behind the point and at most ${schema.precision} in all, as text`
+      return isDecimal(value, schema) ? undefined : { path, problem: `must be ${wanted}, is ${kindOf(value)}` }
+    }
     default: {
       const [fits, wanted] = scalars[schema.kind]
       return fits(value) ? undefined : { path, problem: `must be ${wanted}, is ${kindOf(value)}` }
@@ -150,6 +154,7 @@ const scalars: Record<ScalarKind, [fits: (value: unknown) => boolean, wanted: st
   string: [isText, 'text in well-formed Unicode'],
   bytes: [Buffer.isBuffer, 'a Buffer'],
   uuid: [isUuid, 'a UUID'],
+  date: [isDay, 'a day in the form YYYY-MM-DD'],
   'timestamp-millis': [isTime, 'a valid Date'],
 }
 

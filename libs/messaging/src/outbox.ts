@@ -1,5 +1,5 @@
 import { signal, sql, type Transaction } from '@shopstream/database'
-import { type EventName, type EventTypes, encode, newEventId, partitionOf, topicOf } from '@shopstream/events'
+import { type EventName, encode, type NewEventData, newEventId, partitionOf, topicOf } from '@shopstream/events'
 import { childOf, currentTrace, formatTraceparent, parseTraceparent } from '@shopstream/observability'
 import type { OutgoingMessage } from './bus.ts'
 
@@ -10,7 +10,7 @@ export interface NewEvent<N extends EventName = EventName> {
   key: string
   /** Gap-free per topic and key from 1; kept on the aggregate's row and raised under its lock. */
   sequence: bigint
-  data: EventTypes[N]
+  data: NewEventData<N>
   /** The message that led to it, where one did: its id and trace are carried on. */
   causedBy?: { id: string; traceparent?: string }
 }

@@ -82,6 +82,7 @@ const scalars: Record<ScalarKind, (name: string) => unknown> = {
   string: (name) => `the ${name}`,
   bytes: (name) => digest(name).subarray(0, 8),
   uuid: (name) => `0199a2b4-6c00-7000-8000-${digest(name).toString('hex', 0, 6)}`,
+  date: (name) => new Date(morning + (digest(name).readUInt16BE(0) % 365) * 86_400_000).toISOString().slice(0, 10),
   'timestamp-millis': (name) => new Date(morning + (digest(name).readUInt32BE(0) % 36_000_000)),
 }
 
@@ -96,6 +97,8 @@ function exampleOf(schema: Schema, name: string): unknown {
       return { example: exampleOf(schema.values, name) }
     case 'enum':
       return schema.symbols[0]
+    case 'decimal':
+      return decimalOf(digest(name).readUInt16BE(0) % 10 ** Math.min(schema.precision, 4), schema.scale)
     case 'fixed':
       return Buffer.alloc(schema.size, digest(name))
     case 'record':
@@ -105,4 +108,9 @@ function exampleOf(schema: Schema, name: string): unknown {
       return Object.hasOwn(known, name) && typeof known[name] === typeof byKind ? known[name] : byKind
     }
   }
+}
+
+function decimalOf(unscaled: number, scale: number): string {
+  const digits = String(unscaled).padStart(scale + 1, '0')
+  return scale === 0 ? digits : `${digits.slice(0, -scale)}.${digits.slice(-scale)}`
 }

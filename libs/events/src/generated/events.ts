@@ -331,3 +331,29 @@ export interface EventTypes {
 }
 
 export type EventName = keyof EventTypes
+
+/** By event, the fields that a writer may leave out: they have a default. */
+export interface EventDefaults {
+  NotificationFailed: never
+  NotificationSent: never
+  OrderCancelled: never
+  OrderConfirmed: never
+  OrderDelivered: never
+  OrderPlaced: never
+  OrderRejected: never
+  OrderShipped: never
+  ProductChanged: never
+  ProductListed: never
+  ProductRetired: never
+  SchemaRegistered: never
+  SigningKeyPublished: never
+  SigningKeyRetired: never
+  StockLevelChanged: never
+  StockRejected: never
+  StockReleased: never
+  StockReserved: never
+  StockSold: never
+  UserErased: never
+  UserProfileChanged: never
+  UserRegistered: never
+}

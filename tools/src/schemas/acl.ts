@@ -1,0 +1,84 @@
+import { deadLetterTopic, type EventName, type Topic } from '@shopstream/events'
+import { consumesAny, deployment, type Model, type ServiceWiring, withSchemas } from './wiring.ts'
+
+/** Permissions of one principal on one topic or consumer group, under the names of Kafka's own ACLs. */
+export interface Acl {
+  principal: string
+  resourceType: 'TOPIC' | 'GROUP'
+  resourceName: string
+  patternType: 'LITERAL'
+  permissionType: 'ALLOW'
+  host: '*'
+  operations: Operation[]
+  /** What it is for. */
+  why: string
+}
+
+type Operation = 'READ' | 'WRITE' | 'DESCRIBE' | 'CREATE' | 'ALTER_CONFIGS'
+
+/**
+ * `infra/kafka/acls.json`: what each principal may do, and nothing beyond what libs/messaging asks of the broker.
+ * The relay is no idempotent producer and nothing uses transactions, so no principal gets a permission on the cluster.
+ */
+export function printAcls(model: Model): string {
+  const text = JSON.stringify({ acls: aclsOf(model) }, null, 2)
+  // operations on one line, as biome has them
+  return `${text.replaceAll(/\[\s+("[A-Z_]+"(?:,\s+"[A-Z_]+")*)\s+\]/g, (_, list: string) => `[${list.replaceAll(/\s+/g, ' ')}]`)}\n`
+}
+
+/** The rows of {@link printAcls}: the deployment's, then each service's, one per topic and group. */
+export function aclsOf({ topics, wiring }: Pick<Model, 'topics' | 'wiring'>): Acl[] {
+  // every service gets a dead-letter topic, also one that has nothing to give up on yet
+  const deployed = [...topics, ...wiring.map(({ service }) => deadLetterTopic(service))]
+  const [{ produces: announced = [] } = {}, ...services] = withSchemas(wiring)
+  return [
+    ...deployed.map((topic) => deploymentAcl(topic, announced)),
+    ...services.flatMap((service) => serviceAcls(topics, service)),
+  ]
+}
+
+function deploymentAcl({ name, events }: Topic, announced: readonly EventName[]): Acl {
+  const writes = events.some((event) => announced.includes(event))
+  const why = writes ? 'creates and configures it, and makes schemas known' : 'creates and configures it'
+  return acl(deployment, 'TOPIC', name, ['CREATE', 'DESCRIBE', 'ALTER_CONFIGS', ...(writes ? write : [])], why)
+}
+
+const write: Operation[] = ['WRITE']
+
+function serviceAcls(topics: readonly Topic[], wiring: ServiceWiring): Acl[] {
+  const { service, produces, consumes } = wiring
+  const own = topics.flatMap(({ name, events }) => {
+    const written = events.filter((event) => produces.includes(event))
+    const read = events.filter((event) => consumes.some((row) => row.event === event))
+    const operations: Operation[] = [...(written.length ? write : []), ...(read.length ? (['READ'] as const) : [])]
+    if (operations.length === 0) return []
+    const why = [told('produces', written), told('consumes', read)].filter((text) => text !== '').join('; ')
+    return [acl(service, 'TOPIC', name, [...operations, 'DESCRIBE'], why)]
+  })
+  if (!consumesAny(wiring)) return own
+  return [
+    ...own,
+    acl(service, 'TOPIC', deadLetterTopic(service).name, ['WRITE', 'DESCRIBE'], 'copies what it gave up on'),
+    // joining, committing and asking for committed offsets
+    acl(service, 'GROUP', service, ['READ', 'DESCRIBE'], 'its consumer group'),
+  ]
+}
+
+const told = (verb: string, events: readonly EventName[]) => (events.length ? `${verb} ${events.join(', ')}` : '')
+
+const acl = (
+  service: string,
+  resourceType: Acl['resourceType'],
+  resourceName: string,
+  operations: Operation[],
+  why: string,
+): Acl => ({
+  principal: `User:${service}`,
+  resourceType,
+  resourceName,
+  patternType: 'LITERAL',
+  permissionType: 'ALLOW',
+  host: '*',
+  operations,
+  why,
+})

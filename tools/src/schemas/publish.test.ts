@@ -1,0 +1,154 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterEach, describe, expect, test } from '@jest/globals'
+import type { LockEntry } from '@shopstream/events/codec'
+import { publishCommand, publishLock, RegistryFailure } from './publish.ts'
+
+const row = (id: number, subject: string, version: number): LockEntry => ({
+  id,
+  subject,
+  version,
+  fingerprint: '',
+  schema: { type: 'record', name: subject, fields: [{ name: `v${version}`, type: 'int', default: 0 }] },
+})
+const lock = [row(100_001, 'a.A', 1), row(100_002, 'a.B', 1), row(100_005, 'a.A', 2)]
+
+/** How a registry takes ids: as asked in import mode, never, or never although it says so. */
+type Kind = 'imports' | 'has no modes' | 'ignores ids'
+
+let server: Server | undefined
+afterEach(() => {
+  server?.close()
+})
+
+/** As much of a registry as publishing asks for, which fails where it is told to; real ones were tried by hand. */
+async function startRegistry(
+  kind: Kind,
+  trouble: (method: string, path: string) => number | undefined = () => undefined,
+) {
+  const stored: { subject: string; schema: string; id: number; version: number }[] = []
+  const modes = new Map<string, string>()
+  const asked: string[] = []
+  const answer = (
+    method: string,
+    path: string,
+    body: { schema: string; id?: number; version?: number; mode: string },
+  ) => {
+    const [, kindOf, subject = '', more] = path.split('/')
+    if (kindOf === 'mode') {
+      if (kind === 'has no modes') return [404, { error_code: 404, message: 'HTTP 404 Not Found' }] as const
+      if (method === 'PUT') modes.set(subject, body.mode)
+      if (method === 'DELETE') modes.delete(subject)
+      const mode = modes.get(subject)
+      return method === 'GET' && mode === undefined
+        ? ([404, { error_code: 40409, message: 'no mode' }] as const)
+        : ([200, { mode }] as const)
+    }
+    const ofSubject = stored.filter((one) => one.subject === subject)
+    if (more === undefined) {
+      const found = ofSubject.find(({ schema }) => schema === body.schema)
+      return found ? ([200, found] as const) : ([404, { error_code: 40403, message: 'Schema not found' }] as const)
+    }
+    const imported = kind === 'imports' && modes.get(subject) === 'IMPORT'
+    const id = (imported && body.id) || stored.length + 1
+    stored.push({ subject, schema: body.schema, id, version: (imported && body.version) || ofSubject.length + 1 })
+    return [200, { id }] as const
+  }
+  server = createServer(async (request, response) => {
+    const { method = '', url = '', headers } = request
+    const path = url.split('?', 1)[0] ?? ''
+    asked.push(`${method} ${path} ${headers.authorization ?? ''}`.trim())
+    const text = Buffer.concat(await request.toArray()).toString()
+    const status = trouble(method, path)
+    const [code, body] = status ? [status, { message: 'trouble' }] : answer(method, path, text ? JSON.parse(text) : {})
+    response.writeHead(code, { location: 'http://elsewhere.example' }).end(JSON.stringify(body))
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, stored, modes, asked }
+}
+
+const outcomes = (publications: { id: number; outcome: string }[]) =>
+  Object.fromEntries(publications.map(({ id, outcome }) => [id, outcome]))
+const all = (outcome: string) => Object.fromEntries(lock.map(({ id }) => [id, outcome]))
+
+test('every version is published under its id, once, and the mode is put back', async () => {
+  const registry = await startRegistry('imports')
+  registry.modes.set('a.B', 'READWRITE')
+  expect(outcomes(await publishLock(lock, { url: `${registry.url}/` }))).toEqual(all('published'))
+  const kept = registry.stored.map(({ id, subject, version }) => ({ id, subject, version }))
+  expect(kept.toSorted((one, other) => one.id - other.id)).toEqual(
+    lock.map(({ id, subject, version }) => ({ id, subject, version })),
+  )
+  expect([...registry.modes]).toEqual([['a.B', 'READWRITE']])
+  expect(outcomes(await publishLock(lock, { url: registry.url }))).toEqual(all('there'))
+  expect(registry.stored).toHaveLength(lock.length)
+})
+
+test('a dry run changes nothing', async () => {
+  const registry = await startRegistry('imports')
+  expect(outcomes(await publishLock(lock, { url: registry.url, dryRun: true }))).toEqual(all('missing'))
+  expect([registry.stored, [...registry.modes]]).toEqual([[], []])
+})
+
+describe('a registry that cannot keep ids', () => {
+  test('without modes gets nothing unless that is wanted', async () => {
+    const registry = await startRegistry('has no modes')
+    expect(outcomes(await publishLock(lock, { url: registry.url }))).toEqual(all('missing'))
+    expect(registry.stored).toEqual([])
+    const publications = await publishLock(lock, { url: registry.url, otherIds: true })
+    expect(outcomes(publications)).toEqual(all('other-id'))
+    expect(publications.map(({ theirId }) => theirId)).toEqual(expect.arrayContaining([1, 2, 3]))
+    expect(outcomes(await publishLock(lock, { url: registry.url }))).toEqual(all('other-id'))
+  })
+
+  test('that says it does is found out with the first version, and its mode is put back', async () => {
+    const registry = await startRegistry('ignores ids')
+    await expect(publishLock(lock, { url: registry.url })).rejects.toThrow('version 1 of a.A under 1, not 100001')
+    expect([registry.stored.length, [...registry.modes]]).toEqual([1, []])
+  })
+})
+
+test('a failure on the way puts the mode back, and the next run goes on from there', async () => {
+  let fails = true
+  const registry = await startRegistry('imports', (method, path) =>
+    fails && method === 'POST' && path === '/subjects/a.B/versions' ? 500 : undefined,
+  )
+  await expect(publishLock(lock, { url: registry.url })).rejects.toThrow('version 1 of a.B with 500: trouble')
+  expect([...registry.modes]).toEqual([])
+  fails = false
+  const now = outcomes(await publishLock(lock, { url: registry.url }))
+  expect(now).toEqual({ ...all('there'), 100002: 'published' })
+})
+
+test.each([
+  [401, 'SCHEMA_REGISTRY_USER'],
+  [302, 'http://elsewhere.example'],
+  [500, 'with 500: trouble'],
+])('an answer of %d is told in words', async (status, words) => {
+  const { url } = await startRegistry('imports', () => status)
+  const credentials = { user: 'me', password: 'hunter2' }
+  const failure = await publishLock(lock, { url, credentials }).catch((error: unknown) => error)
+  expect(failure).toBeInstanceOf(RegistryFailure)
+  expect((failure as Error).message).toContain(words)
+  expect((failure as Error).message).not.toContain('hunter2')
+})
+
+test('credentials are sent', async () => {
+  const { url, asked } = await startRegistry('imports')
+  await publishLock(lock.slice(0, 1), { url, credentials: { user: 'me', password: 'hunter2' } })
+  expect(asked.every((one) => one.endsWith(`Basic ${Buffer.from('me:hunter2').toString('base64')}`))).toBe(true)
+})
+
+test('nobody there is told in words', async () => {
+  const { url } = await startRegistry('imports')
+  server?.close()
+  await expect(publishLock(lock, { url })).rejects.toThrow(/cannot be reached: .*ECONNREFUSED/)
+})
+
+test.each([[[]], [['--to', 'ftp://x']], [['--to', 'registry']], [['--to', 'http://me:secret@x']]])(
+  'publish %j is no command',
+  async (args) => {
+    await expect(publishCommand(args, {})).rejects.toThrow('--to takes')
+  },
+)

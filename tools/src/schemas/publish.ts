@@ -1,0 +1,244 @@
+import { parseArgs } from 'node:util'
+import type { LockEntry } from '@shopstream/events/codec'
+import { workspace } from './files.ts'
+import { UsageError } from './findings.ts'
+import { readLock } from './lock.ts'
+
+export const usage = `Usage: npm run schemas -- publish --to URL [--other-ids] [--dry-run] [--json]
+
+Writes every version of ${'schemas/registry.lock.json'} to a Schema Registry with Confluent's API, under the same ids, as
+messages carry them; this needs its import mode. What is there already is left alone, so repeating it changes nothing.
+
+  --to URL      such as https://registry.example.com
+  --other-ids   where ids cannot be kept, publish all the same; readers cannot find the schemas of our messages by id
+  --dry-run     only says what would be done
+  --json        prints [{subject, version, id, outcome, theirId}]
+
+Environment: SCHEMA_REGISTRY_USER and SCHEMA_REGISTRY_PASSWORD, where it asks for them.
+
+Exit code 0 when every version is there, 1 when one is not or has another id, or the registry fails.`
+
+type Outcome = 'there' | 'published' | 'other-id' | 'missing'
+
+/** What became of a version. */
+export interface Publication {
+  subject: string
+  version: number
+  id: number
+  outcome: Outcome
+  /** The id that the registry has given it, where it is another one. */
+  theirId?: number
+}
+
+export interface PublishOptions {
+  /** Of the registry, without credentials. */
+  url: string
+  credentials?: { user: string; password: string } | undefined
+  /** Publishes also where ids cannot be kept. */
+  otherIds?: boolean
+  dryRun?: boolean
+  /** Told of each version. */
+  onProgress?: (publication: Publication) => void
+}
+
+/** The registry does not answer as it should; its text never holds credentials. */
+export class RegistryFailure extends Error {}
+
+const answerMs = 15_000
+
+/**
+ * Brings a registry up to date with a lock. Throws {@link RegistryFailure} when it cannot be reached or refuses; what
+ * was published by then stays, and repeating goes on from there. A subject's mode is put back, also then.
+ */
+export async function publishLock(lock: readonly LockEntry[], options: PublishOptions): Promise<Publication[]> {
+  const { otherIds = false, dryRun = false, onProgress = () => {} } = options
+  const registry = connect(options)
+  const publications: Publication[] = []
+  for (const [subject, rows] of Map.groupBy(lock, (row) => row.subject)) {
+    const found: Publication[] = []
+    for (const row of rows) found.push(await find(registry, row))
+    const missing = rows.filter((_, at) => found[at]?.outcome === 'missing')
+    const published =
+      missing.length === 0 || dryRun
+        ? new Map<number, Publication>()
+        : await publishSubject(registry, subject, missing, otherIds)
+    for (const before of found) {
+      const publication = published.get(before.id) ?? before
+      publications.push(publication)
+      onProgress(publication)
+    }
+  }
+  return publications
+}
+
+const about = ({ subject, version, id }: LockEntry) => ({ subject, version, id })
+
+async function find(registry: Registry, row: LockEntry): Promise<Publication> {
+  const { status, body } = await registry.ask('POST', `/subjects/${row.subject}`, {
+    schema: JSON.stringify(row.schema),
+  })
+  if (status === 404) return { ...about(row), outcome: 'missing' }
+  if (status !== 200) throw registry.failure(`looking for ${row.subject}`, status, body)
+  return body.id === row.id
+    ? { ...about(row), outcome: 'there' }
+    : { ...about(row), outcome: 'other-id', theirId: body.id }
+}
+
+/** Publishes versions of one subject in import mode or, where there is none, under the registry's own ids if that is wanted. */
+async function publishSubject(
+  registry: Registry,
+  subject: string,
+  rows: readonly LockEntry[],
+  otherIds: boolean,
+): Promise<Map<number, Publication>> {
+  const before = await registry.ask('GET', `/mode/${subject}`)
+  const entered = await registry.ask('PUT', `/mode/${subject}?force=true`, { mode: 'IMPORT' })
+  const keepsIds = entered.status === 200
+  if (!keepsIds && [401, 403].includes(entered.status))
+    throw registry.failure('entering import mode', entered.status, entered.body)
+  const published = new Map<number, Publication>()
+  if (!keepsIds && !otherIds) return published
+  try {
+    for (const row of rows) {
+      const wanted = { schema: JSON.stringify(row.schema), ...(keepsIds && { id: row.id, version: row.version }) }
+      const { status, body } = await registry.ask('POST', `/subjects/${subject}/versions`, wanted)
+      if (status !== 200) throw registry.failure(`publishing version ${row.version} of ${subject}`, status, body)
+      const isKept = body.id === row.id
+      if (!isKept && !otherIds) throw registry.ignores(row, body.id)
+      const other = { outcome: 'other-id', theirId: body.id } as const
+      published.set(row.id, { ...about(row), ...(isKept ? { outcome: 'published' } : other) })
+    }
+  } finally {
+    if (keepsIds) await leaveImportMode(registry, subject, before)
+  }
+  return published
+}
+
+async function leaveImportMode(registry: Registry, subject: string, before: Answer): Promise<void> {
+  const left =
+    before.status === 200
+      ? await registry.ask('PUT', `/mode/${subject}?force=true`, { mode: before.body.mode })
+      : await registry.ask('DELETE', `/mode/${subject}`)
+  if (left.status !== 200)
+    throw registry.failure(`putting back the mode of ${subject}, which is IMPORT now,`, left.status, left.body)
+}
+
+interface Answer {
+  status: number
+  // biome-ignore lint/suspicious/noExplicitAny: as the registry answers
+  body: any
+}
+
+interface Registry {
+  ask(method: string, path: string, body?: object): Promise<Answer>
+  failure(what: string, status: number, body: { message?: string } | undefined): RegistryFailure
+  /** It said that it keeps ids, and has given another. */
+  ignores(row: LockEntry, theirId: number): RegistryFailure
+}
+
+function connect({ url, credentials }: PublishOptions): Registry {
+  const base = url.replace(/\/+$/, '')
+  const authorization =
+    credentials && `Basic ${Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64')}`
+  return {
+    async ask(method, path, body) {
+      const response = await fetch(base + path, {
+        method,
+        redirect: 'manual',
+        signal: AbortSignal.timeout(answerMs),
+        headers: {
+          accept: 'application/vnd.schemaregistry.v1+json',
+          ...(body && { 'content-type': 'application/vnd.schemaregistry.v1+json' }),
+          ...(authorization && { authorization }),
+        },
+        ...(body && { body: JSON.stringify(body) }),
+      }).catch((error: Error) => {
+        const reason =
+          error.name === 'TimeoutError'
+            ? `no answer within ${answerMs / 1000} s`
+            : (error.cause as Error)?.message || error.message
+        throw new RegistryFailure(`${base} cannot be reached: ${reason}`, { cause: error })
+      })
+      const text = await response.text()
+      if (response.status === 401)
+        throw new RegistryFailure(
+          `${base} wants other credentials: set SCHEMA_REGISTRY_USER and SCHEMA_REGISTRY_PASSWORD`,
+        )
+      if (response.status >= 300 && response.status < 400)
+        throw new RegistryFailure(`${base} sends on to ${response.headers.get('location')}: name that address`)
+      try {
+        return { status: response.status, body: text === '' ? {} : JSON.parse(text) }
+      } catch {
+        if (response.status === 404 || response.status === 405) return { status: response.status, body: {} } // a route it lacks
+        throw new RegistryFailure(
+          `${base} answered ${method} ${path} with ${response.status} and no JSON: is it a schema registry?`,
+        )
+      }
+    },
+    ignores: ({ subject, version, id }, theirId) =>
+      new RegistryFailure(
+        `${base} cannot keep ids, although it takes import mode: it has put version ${version} of ${subject} under ${theirId}, not ${id}; delete it there, or publish all with --other-ids`,
+      ),
+    failure: (what, status, body) =>
+      new RegistryFailure(`${base} refused ${what} with ${status}${body?.message ? `: ${body.message}` : ''}`),
+  }
+}
+
+const words: Record<Outcome, (publication: Publication) => string> = {
+  there: () => 'is there already',
+  published: () => 'published',
+  'other-id': ({ theirId }) => `is there under another id, ${theirId}`,
+  missing: () => 'is not there',
+}
+
+/** The command; returns its exit code. */
+export async function publishCommand(args: string[], env: NodeJS.ProcessEnv = process.env): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      to: { type: 'string' },
+      'other-ids': { type: 'boolean' },
+      'dry-run': { type: 'boolean' },
+      json: { type: 'boolean' },
+    },
+  })
+  const url = URL.parse(values.to ?? '')
+  if (!url || !/^https?:$/.test(url.protocol)) throw new UsageError(`--to takes the registry's URL\n\n${usage}`)
+  if (url.username || url.password)
+    throw new UsageError('--to takes no credentials: set SCHEMA_REGISTRY_USER and SCHEMA_REGISTRY_PASSWORD')
+  const { lock, findings } = readLock(workspace)
+  if (findings.length > 0) throw new UsageError('the lock is broken: npm run schemas -- check')
+  const { SCHEMA_REGISTRY_USER: user, SCHEMA_REGISTRY_PASSWORD: password } = env
+  try {
+    const publications = await publishLock(lock, {
+      url: url.href,
+      credentials: user !== undefined && password !== undefined ? { user, password } : undefined,
+      otherIds: values['other-ids'] ?? false,
+      dryRun: values['dry-run'] ?? false,
+      onProgress: (one) =>
+        values.json || console.log(`${one.id} ${one.subject} v${one.version} ${words[one.outcome](one)}`),
+    })
+    if (values.json) console.log(JSON.stringify(publications, null, 2))
+    return summarise(publications, values['dry-run'] ?? false)
+  } catch (error) {
+    if (!(error instanceof RegistryFailure)) throw error
+    console.error(`${error.message}\nWhat is listed above is done; the same command goes on from there.`)
+    return 1
+  }
+}
+
+function summarise(publications: readonly Publication[], dryRun: boolean): number {
+  const count = (outcome: Outcome) => publications.filter((one) => one.outcome === outcome).length
+  const [missing, others] = [count('missing'), count('other-id')]
+  if (missing > 0)
+    console.error(
+      dryRun
+        ? `${missing} versions would be published.`
+        : `${missing} versions were not published: this registry has no import mode, so it would give them other ids than those in our messages. --other-ids publishes them all the same.`,
+    )
+  if (others > 0)
+    console.error(
+      `${others} versions have another id there: readers that go by the id in our messages do not find them, or find another schema. What this registry cannot keep are the ids.`,
+    )
+  return (missing > 0 && !dryRun) || others > 0 ? 1 : 0
+}

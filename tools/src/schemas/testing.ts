@@ -1,0 +1,62 @@
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import type { LockEntry } from '@shopstream/events/codec'
+import { workspace } from './files.ts'
+
+// biome-ignore lint/suspicious/noExplicitAny: schemas as JSON, which tests change at will
+export type Json = any
+
+/** A copy of what schemas consist of, to be spoilt. */
+export interface Copy {
+  readonly root: string
+  read(file: string): string
+  write(file: string, text: string): void
+  /** Throws when `from` is not in the file. */
+  replace(file: string, from: string, to: string): void
+  remove(file: string): void
+  /** Changes a schema as JSON; the file keeps the one layout. */
+  edit(file: string, change: (schema: Json) => void): void
+  lock(): LockEntry[]
+  drop(): void
+}
+
+const parts = ['schemas', 'libs/events/src/topics.ts', 'libs/events/src/generated', 'docs/events.md', 'infra/kafka']
+
+/** Copies schemas, locks, topics and derived files of this workspace, and the services' tables. */
+export function copySchemas(layOut: (text: string) => string): Copy {
+  const root = mkdtempSync(join(tmpdir(), 'shopstream-schemas-'))
+  for (const part of [...parts, ...tables]) {
+    cpSync(join(workspace, part), join(root, part), { recursive: true, force: true })
+  }
+  const read = (file: string) => readFileSync(join(root, file), 'utf8')
+  const write = (file: string, text: string) => {
+    mkdirSync(join(root, dirname(file)), { recursive: true })
+    writeFileSync(join(root, file), text)
+  }
+  return {
+    root,
+    read,
+    write,
+    replace(file, from, to) {
+      if (!read(file).includes(from)) throw new Error(`${file} does not have ${from}`)
+      write(
+        file,
+        read(file).replaceAll(from, () => to),
+      )
+    },
+    remove: (file) => rmSync(join(root, file)),
+    edit(file, change) {
+      const schema = JSON.parse(read(file))
+      change(schema)
+      write(file, layOut(JSON.stringify(schema)))
+    },
+    lock: () => JSON.parse(read('schemas/registry.lock.json')),
+    drop: () => rmSync(root, { recursive: true }),
+  }
+}
+
+const tables = ['order', 'user', 'inventory', 'notification'].flatMap((service) => [
+  `services/${service}/src/produces.ts`,
+  `services/${service}/package.json`,
+])
