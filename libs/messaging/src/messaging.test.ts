@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
-import { type LockEntry, partitionOf, registry, topicOf } from '@shopstream/events'
+import { encode, type LockEntry, partitionOf, registry, topicOf } from '@shopstream/events'
 import { createCodec } from '@shopstream/events/codec'
 import { eventually } from '@shopstream/testing'
 import { outgoing } from './outbox.ts'
@@ -207,6 +207,37 @@ describe('failing messages', () => {
     const parked = await shop.parked()
     expect(parked.every(({ state }) => state === 'dead')).toBe(true)
     expect(parked.filter(({ bytes }) => bytes?.equals(garbage))).toHaveLength(5)
+  })
+
+  test('bytes that lie are dead with what they were, and good ones between them in the same partition take effect', async () => {
+    shop = await openTestShop()
+    const bytes = encode('StockLevelChanged', stockEvent('sku', 1n).data)
+    const changed = (change: (copy: Buffer) => void) => {
+      const copy = Buffer.from(bytes)
+      change(copy)
+      return copy
+    }
+    const hostile: [reason: string, value: Buffer][] = [
+      ['cut off', bytes.subarray(0, -1)],
+      ['too many', Buffer.concat([bytes, Buffer.from([0])])],
+      ['not UTF-8', changed((copy) => copy.fill(0xff, 6, 9))],
+      ['announced', changed((copy) => copy.writeUInt8(0x7e, 5))],
+      ['negative', changed((copy) => copy.writeUInt8(0x01, 5))],
+    ]
+    const inPartition = (key: string, value: Buffer) => ({
+      ...rawMessage(key, value, outgoing('shop', stockEvent(key, 1n)).headers as Record<string, string>),
+      partition: 0,
+    })
+    const good = (n: number) => inPartition(`good-${n}`, encode('StockLevelChanged', stockEvent(`good-${n}`, 1n).data))
+    await shop.bus.publish(hostile.flatMap(([reason, value], n) => [inPartition(reason, value), good(n)]))
+    shop.start()
+    await eventually('the good ones', async () => (await shop.effects()).length === hostile.length)
+    const parked = new Map((await shop.parked()).map((row) => [row.key, row]))
+    for (const [reason, value] of hostile) {
+      expect(parked.get(reason)).toMatchObject({ state: 'dead', error: expect.stringContaining(reason) })
+      expect(parked.get(reason)?.bytes).toEqual(value)
+    }
+    expect(parked.size).toBe(hostile.length)
   })
 
   test('an event older than the inbox remembers is never handled', async () => {

@@ -1,5 +1,6 @@
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import {
@@ -126,7 +127,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
     const way = settings.KAFKA_BROKERS ? undefined : await findWay(env)
     starting.signal.throwIfAborted()
     const ports = await choosePorts({ ...explicit, ...options.ports }, unusedPorts(settings, only))
-    const isFirstStart = !existsSync(join(home, 'secrets.json'))
+    const isDeployed = deployedSchemas(home) === schemasNow()
     const secrets = readSecrets(home, databaseOwners)
     const { signal } = starting
     const deployer = startDeployer(inherited(env))
@@ -194,11 +195,12 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
       const { KAFKA_TOPIC_PREFIX: topicPrefix } = settings
       const topics = deployer.run({ task: 'topics', brokers, topicPrefix, groups: [...databaseOwners] })
       await blame(settings.KAFKA_BROKERS && `KAFKA_BROKERS (${brokers})`, topics)
+      writePrivate(deployedFile(home), schemasNow())
       deployer.close()
     })
     topicsMade.catch(() => {})
-    // Later starts run both at once, which saves a second; the first would only log that topics are missing.
-    if (isFirstStart) await topicsMade
+    // Topics and schemas come before who writes by them. A start with the same as before saves a second.
+    if (!isDeployed) await topicsMade
     signal.throwIfAborted() // nothing may be started behind the back of a stop
     const running = startServices(around)
     undo.push(async (remainingMs) => {
@@ -294,6 +296,16 @@ async function blame<T>(setting: string | undefined, part: Promise<T>): Promise<
     if (setting === undefined) throw error
     throw new Error(`what ${setting} names cannot be used: ${(error as Error).message}`, { cause: error })
   }
+}
+
+/** What a deployment has made last: the same topics and schemas need not be waited for. */
+const deployedFile = (home: string) => join(home, 'deployed')
+const deployedSchemas = (home: string) => existsSync(deployedFile(home)) && readFileSync(deployedFile(home), 'utf8')
+const schemasNow = () => {
+  const locks = ['registry.lock.json', 'topics.lock.json'].map((file) =>
+    readFileSync(join(repository, 'schemas', file)),
+  )
+  return createHash('sha256').update(Buffer.concat(locks)).digest('hex')
 }
 
 const urlOf = (port: number) => `http://127.0.0.1:${port}`
