@@ -111,13 +111,14 @@ test('a new event gets the next id, also when it sorts first, and its topic is l
 })
 
 test('all is made again when everything is gone, with SchemaRegistered at its pinned id', async () => {
-  const files = [lockFile, topicsLockFile, ...derived]
-  const before = files.map(copy.read)
-  for (const file of files) copy.remove(file)
+  const newest = new Map(copy.lock().map(({ subject, schema }) => [subject, schema]))
+  for (const file of [lockFile, topicsLockFile, ...derived]) copy.remove(file)
   rmSync(join(copy.root, 'schemas/golden'), { recursive: true })
   await register(options)
-  expect(files.map(copy.read)).toEqual(before)
+  expect(new Map(copy.lock().map(({ subject, schema }) => [subject, schema]))).toEqual(newest)
+  expect(copy.lock().every(({ version }) => version === 1)).toBe(true)
   expect(copy.lock()[0]).toMatchObject({ id: 100_001, subject: 'shopstream.schema.SchemaRegistered', version: 1 })
+  expect(await generate({ ...options, check: true })).toEqual([])
 })
 
 test('enums, maps and nullable values as types', async () => {
