@@ -289,6 +289,7 @@ function aliasesIn({ aliases = [] }: Json, path: string): string[] {
   if (!Array.isArray(aliases) || !aliases.every((alias) => typeof alias === 'string')) {
     throw new SchemaError(path, 'aliases are names')
   }
+  for (const alias of aliases) for (const part of alias.split('.')) requireName(part, path)
   return aliases
 }
 
@@ -298,7 +299,8 @@ function only(json: Json, known: readonly string[], path: string): void {
 }
 
 function unique(names: readonly string[], what: string, path: string): void {
-  const twice = names.find((name, index) => names.indexOf(name) !== index)
+  const seen = new Set<string>()
+  const twice = names.find((name) => seen.size === seen.add(name).size)
   if (twice !== undefined) throw new SchemaError(path, `${what} ${twice} is there twice`)
 }
 

@@ -33,14 +33,16 @@ export async function learnMissing(
   const { rows } = await sql<{ schemaId: number; subject: string; schema: string }>`
     select schema_id "schemaId", subject, schema from learned_schema
     where schema_id = any(${[...missing]}::integer[])`.execute(query)
+  let learned = 0
   for (const row of rows) {
     try {
       learnSchema(row)
+      learned += 1
     } catch (error) {
       logger.error({ err: error, schemaId: row.schemaId }, 'a schema of a newer writer cannot be read by this version')
     }
   }
-  return rows.length > 0
+  return learned > 0
 }
 
 /** Ids above 2^31 - 1 are none that a registry gives. */

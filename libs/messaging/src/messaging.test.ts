@@ -285,6 +285,25 @@ describe('events of a newer producer', () => {
     expect(await shop.parked()).toEqual([])
   })
 
+  test('do not spend the attempts of their handler on waiting', async () => {
+    let fails = true
+    shop = await openTestShop({
+      policy: { attempts: 2 },
+      trouble: () => {
+        if (!fails) return
+        fails = false
+        throw new Error('once')
+      },
+    })
+    shop.start()
+    const { event, told } = newerBy(100_997)
+    await shop.bus.publish([event])
+    await eventually('some waiting', async () => ((await shop.parked())[0]?.attempts ?? 0) > 4)
+    await shop.bus.publish([told])
+    await eventually('its effect', async () => (await shop.effects()).length === 1)
+    expect([fails, await shop.parked()]).toEqual([false, []])
+  })
+
   test('are read at once by a process that starts after their schema was told', async () => {
     shop = await openTestShop({ policy: { backoffMs: 3_600_000, maxBackoffMs: 3_600_000 } })
     shop.start()

@@ -146,6 +146,8 @@ const pollMs = 500
  */
 export function startRetrier({ database, group, consumptions, logger }: RetrierOptions): Retrier {
   const stopping = new AbortController()
+  /** In a rolling deployment the other version parks events that this one does not know; they are left to it. */
+  const types = [...consumptions.keys()]
   const alarm = createAlarm(stopping.signal)
   const stopListening = database.on(parkedSignal, alarm.wake)
 
@@ -177,7 +179,8 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
     trying = undefined
     const { rows } = await sql<ParkedRow>`
       select * from parked_message as head
-      where state = 'waiting' and next_attempt_at <= now() and not exists (
+      where state = 'waiting' and next_attempt_at <= now()
+        and headers->>'ce_type' = any(${types}::text[]) and not exists (
         select 1 from parked_message as earlier
         where earlier.blocks and earlier.topic = head.topic and earlier.key = head.key and earlier.id < head.id)
       order by next_attempt_at
@@ -212,7 +215,9 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
   }
 
   async function recordFailure(tx: Transaction, row: ParkedRow, error: unknown, policy: FailurePolicy): Promise<void> {
-    const attempts = row.attempts + 1
+    // Waiting for a schema was no attempt of the handler's.
+    const waited = row.error?.startsWith('DecodeError') && !(error instanceof DecodeError)
+    const attempts = waited ? 1 : row.attempts + 1
     const fate = fateOf(error, attempts, policy)
     const failed = { ...row, attempts, error: describe(error), state: fate.state }
     await sql`

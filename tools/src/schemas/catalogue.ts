@@ -138,6 +138,8 @@ function typeText(schema: Schema): string {
       return `map of ${typeText(schema.values)}`
     case 'enum':
       return schema.symbols.map(code).join(' or ')
+    case 'decimal':
+      return `decimal(${schema.precision}, ${schema.scale})`
     case 'fixed':
       return `${schema.size} bytes`
     case 'record':

@@ -222,13 +222,13 @@ function compatibility(
   })
 }
 
-/** What is no schema at all is another rule's finding: `schema` or `lock`. */
+/** What the judge takes for no schema is a finding as well: nothing may be registered that was not judged. */
 function safely(judge: () => Incompatibility[]): Incompatibility[] {
   try {
     return judge()
   } catch (error) {
-    if ((error as Error).name === 'SchemaError') return []
-    throw error
+    if ((error as Error).name !== 'SchemaError') throw error
+    return [{ type: 'NO_SCHEMA', readerPath: '/', writerPath: '/', message: (error as Error).message }]
   }
 }
 

@@ -86,8 +86,8 @@ test.each([
   [['check', '--base', 'no-such-ref'], 'there is no commit no-such-ref here'],
   [['diff'], 'diff takes an event'],
   [['diff', 'OrderLost'], 'there is no event OrderLost'],
-  [['new', 'OrderReturned'], 'new takes one event and its --topic'],
-  [['new', 'orderReturned', '--topic', 'shop.order.v1'], 'PascalCase'],
+  [['new', 'OrderRehearsed'], 'new takes one event and its --topic'],
+  [['new', 'orderRehearsed', '--topic', 'shop.order.v1'], 'PascalCase'],
 ])('%j is refused with 2', (args, words) => {
   const { status, stderr } = schemas(...args)
   expect(status).toBe(2)

@@ -126,6 +126,8 @@ function inWords(schema: Schema): string {
       const standIn = schema.default === undefined ? '' : `, ${schema.default} for unknown ones`
       return `enum ${schema.name}${aliases} of ${schema.symbols.join(', ')}${standIn}`
     }
+    case 'decimal':
+      return `decimal(${schema.precision}, ${schema.scale})`
     case 'fixed':
       return `fixed ${schema.name}${aliases} of ${schema.size} bytes`
     case 'record':

@@ -19,26 +19,26 @@ afterEach(() => copy.drop())
 const add = (event: string, topic: string, more = {}) => newEvent({ root: copy.root, event, topic, ...more })
 
 test('schema, topic, row of the producer and what nx watches', async () => {
-  expect(add('OrderReturned', 'shop.order.v1')).toEqual([
-    'schemas/order/OrderReturned.avsc',
+  expect(add('OrderRehearsed', 'shop.order.v1')).toEqual([
+    'schemas/order/OrderRehearsed.avsc',
     'libs/events/src/topics.ts',
     'services/order/src/produces.ts',
     'services/order/package.json',
   ])
-  expect(JSON.parse(copy.read('schemas/order/OrderReturned.avsc'))).toEqual({
+  expect(JSON.parse(copy.read('schemas/order/OrderRehearsed.avsc'))).toEqual({
     type: 'record',
-    name: 'OrderReturned',
+    name: 'OrderRehearsed',
     namespace: 'shopstream.order',
-    doc: 'An order was returned.',
+    doc: 'An order was rehearsed.',
     fields: [
       { name: 'orderId', doc: 'The order, and the key of its topic.', type: { type: 'string', logicalType: 'uuid' } },
-      { name: 'returnedAt', doc: 'When this happened.', type: { type: 'long', logicalType: 'timestamp-millis' } },
+      { name: 'rehearsedAt', doc: 'When this happened.', type: { type: 'long', logicalType: 'timestamp-millis' } },
     ],
   })
-  expect(copy.read('libs/events/src/topics.ts')).toContain("    'OrderCancelled',\n    'OrderReturned',\n  ]),")
-  expect(copy.read('services/order/src/produces.ts')).toContain("  'OrderCancelled',\n  'OrderReturned',\n])")
+  expect(copy.read('libs/events/src/topics.ts')).toContain("    'OrderCancelled',\n    'OrderRehearsed',\n  ]),")
+  expect(copy.read('services/order/src/produces.ts')).toContain("  'OrderCancelled',\n  'OrderRehearsed',\n])")
   expect(JSON.parse(copy.read('services/order/package.json')).nx.namedInputs.contracts).toContain(
-    '{workspaceRoot}/schemas/{order,golden}/{OrderReturned,*.OrderReturned}.*',
+    '{workspaceRoot}/schemas/{order,golden}/{OrderRehearsed,*.OrderRehearsed}.*',
   )
   const topics = await readTopics(copy.root)
   const findings = await checkSchemas({ root: copy.root, topics, wiring: await readWiring(workspace) })
@@ -63,16 +63,16 @@ const biomeSettings = () => readFileSync(join(workspace, 'biome.json'), 'utf8')
 
 describe('refused, and nothing is written:', () => {
   test.each([
-    ['orderReturned', 'shop.order.v1', {}, 'PascalCase'],
+    ['orderRehearsed', 'shop.order.v1', {}, 'PascalCase'],
     ['Returned', 'shop.order.v1', {}, 'two words or more'],
-    ['Order-Returned', 'shop.order.v1', {}, 'PascalCase'],
-    ['../OrderReturned', 'shop.order.v1', {}, 'PascalCase'],
+    ['Order-Rehearsed', 'shop.order.v1', {}, 'PascalCase'],
+    ['../OrderRehearsed', 'shop.order.v1', {}, 'PascalCase'],
     ['AbortController', 'shop.order.v1', {}, 'taken by JavaScript'],
     ['OrderPlaced', 'shop.order.v1', {}, 'there already, as shopstream.order.OrderPlaced'],
     ['OrderLine', 'shop.order.v1', {}, 'there already, as shopstream.order.OrderLine'],
-    ['OrderReturned', 'shop.orders.v1', {}, 'there is no topic shop.orders.v1; there are shop.user.v1'],
-    ['OrderReturned', 'order', {}, 'there is no topic order'],
-    ['OrderReturned', 'shop.order.v1', { producer: 'orders' }, 'services/orders/src/produces.ts is missing'],
+    ['OrderRehearsed', 'shop.orders.v1', {}, 'there is no topic shop.orders.v1; there are shop.user.v1'],
+    ['OrderRehearsed', 'order', {}, 'there is no topic order'],
+    ['OrderRehearsed', 'shop.order.v1', { producer: 'orders' }, 'services/orders/src/produces.ts is missing'],
     ['SchemaForgotten', 'shop.schema.v1', {}, 'no service produces the other events'],
   ])('%s in %s', (event, topic, more, words) => {
     const files = ['libs/events/src/topics.ts', 'services/order/src/produces.ts', 'services/order/package.json']
@@ -82,9 +82,9 @@ describe('refused, and nothing is written:', () => {
   })
 
   test('what is there already', () => {
-    add('OrderReturned', 'shop.order.v1')
-    expect(() => add('OrderReturned', 'shop.order.v1')).toThrow('there already')
-    copy.remove('schemas/order/OrderReturned.avsc')
-    expect(() => add('OrderReturned', 'shop.order.v1')).toThrow('shop.order.v1 lists OrderReturned already')
+    add('OrderRehearsed', 'shop.order.v1')
+    expect(() => add('OrderRehearsed', 'shop.order.v1')).toThrow('there already')
+    copy.remove('schemas/order/OrderRehearsed.avsc')
+    expect(() => add('OrderRehearsed', 'shop.order.v1')).toThrow('shop.order.v1 lists OrderRehearsed already')
   })
 })

@@ -121,6 +121,21 @@ test('a failure on the way puts the mode back, and the next run goes on from the
   expect(now).toEqual({ ...all('there'), 100002: 'published' })
 })
 
+test('a mode that cannot be asked for or set is no reason to give up the ids', async () => {
+  const registry = await startRegistry('imports', (method) => (method === 'PUT' ? 500 : undefined))
+  await expect(publishLock(lock, { url: registry.url, otherIds: true })).rejects.toThrow(
+    'entering import mode with 500',
+  )
+  expect(registry.stored).toEqual([])
+})
+
+test('an import mode that a killed run has left is ended', async () => {
+  const registry = await startRegistry('imports')
+  registry.modes.set('a.A', 'IMPORT')
+  await publishLock(lock, { url: registry.url })
+  expect([...registry.modes]).toEqual([])
+})
+
 test.each([
   [401, 'SCHEMA_REGISTRY_USER'],
   [302, 'http://elsewhere.example'],

@@ -92,9 +92,11 @@ async function publishSubject(
   otherIds: boolean,
 ): Promise<Map<number, Publication>> {
   const before = await registry.ask('GET', `/mode/${subject}`)
+  if (before.status !== 200 && before.status !== 404)
+    throw registry.failure(`asking for the mode of ${subject}`, before.status, before.body)
   const entered = await registry.ask('PUT', `/mode/${subject}?force=true`, { mode: 'IMPORT' })
   const keepsIds = entered.status === 200
-  if (!keepsIds && [401, 403].includes(entered.status))
+  if (!keepsIds && ![404, 405, 422].includes(entered.status))
     throw registry.failure('entering import mode', entered.status, entered.body)
   const published = new Map<number, Publication>()
   if (!keepsIds && !otherIds) return published
@@ -116,7 +118,7 @@ async function publishSubject(
 
 async function leaveImportMode(registry: Registry, subject: string, before: Answer): Promise<void> {
   const left =
-    before.status === 200
+    before.status === 200 && before.body.mode !== 'IMPORT' // which a run that was killed has left
       ? await registry.ask('PUT', `/mode/${subject}?force=true`, { mode: before.body.mode })
       : await registry.ask('DELETE', `/mode/${subject}`)
   if (left.status !== 200)

@@ -191,8 +191,13 @@ describe('is refused, and nothing is written:', () => {
       () => copy.replace(orderPlaced, '"logicalType": "uuid"', '"logicalType": "guid"'),
     ],
     [
+      'an alias that is no name',
+      'user-id',
+      () => copy.replace(orderPlaced, '"name": "userId"', '"name": "userId", "aliases": ["user-id"]'),
+    ],
+    [
       'a default that does not fit',
-      'incompatible field default',
+      'does not fit the type int',
       () =>
         copy.edit('schemas/stock/StockLevelChanged.avsc', (schema) =>
           schema.fields.push({ name: 'more', doc: 'More.', type: 'int', default: 'one' }),

@@ -19,14 +19,14 @@ let options: CheckOptions & { topics: readonly Topic[]; wiring: ServiceWiring[] 
 beforeEach(async () => {
   copy = copySchemas(layOut)
   options = { root: copy.root, wiring: services, topics }
-  await registerOrderReturned()
+  await registerOrderRehearsed()
 })
 afterEach(() => copy.drop())
 
 const placed = 'schemas/order/OrderPlaced.avsc'
 const shipped = 'schemas/order/OrderShipped.avsc'
 const rejected = 'schemas/reservation/StockRejected.avsc'
-const returned = 'schemas/order/OrderReturned.avsc'
+const returned = 'schemas/order/OrderRehearsed.avsc'
 const opened = 'schemas/order/OrderOpened.avsc'
 
 const uuid = { type: 'string', logicalType: 'uuid' }
@@ -41,7 +41,7 @@ const recordOf = (name: string, fields: Json[]) => ({
 })
 
 /** An event beside the shop's own, which have no enum and no optional field yet. Two services consume it. */
-async function registerOrderReturned(): Promise<void> {
+async function registerOrderRehearsed(): Promise<void> {
   const enumOf = (name: string, more: Json) => ({
     type: 'enum',
     name,
@@ -56,13 +56,13 @@ async function registerOrderReturned(): Promise<void> {
     { name: 'note', type: ['null', 'string'], default: null },
     { name: 'pieces', type: 'int', default: 1 },
   ]
-  copy.write(returned, layOut(JSON.stringify(recordOf('OrderReturned', fields))))
-  list('OrderReturned')
+  copy.write(returned, layOut(JSON.stringify(recordOf('OrderRehearsed', fields))))
+  list('OrderRehearsed')
   options.wiring = services.map((service) => {
     if (service.service === 'order')
-      return { ...service, produces: [...service.produces, 'OrderReturned' as EventName] }
+      return { ...service, produces: [...service.produces, 'OrderRehearsed' as EventName] }
     if (service.service !== 'inventory' && service.service !== 'notification') return service
-    const row = { event: 'OrderReturned' as EventName, fields: ['orderId'] }
+    const row = { event: 'OrderRehearsed' as EventName, fields: ['orderId'] }
     return { ...service, consumes: [...service.consumes, row] }
   })
   await register(options)
@@ -184,11 +184,11 @@ const breaking: Breaking[] = [
     what: 'a field is removed that a service uses, although it has a default',
     edit: () => {
       copy.edit(returned, (schema) => without(schema, 'pieces'))
-      const using = { event: 'OrderReturned' as EventName, fields: ['pieces'] }
+      const using = { event: 'OrderRehearsed' as EventName, fields: ['pieces'] }
       options.wiring = [...options.wiring, { service: 'billing', produces: [], consumes: [using] }]
     },
     rule: 'wiring',
-    words: ['billing consumes OrderReturned and uses its field pieces'],
+    words: ['billing consumes OrderRehearsed and uses its field pieces'],
     consumers: ['billing'],
   },
   {

@@ -64,8 +64,9 @@ export function answersFrom(lock: readonly LockEntry[]) {
   }
   /** The row of a subject that has this schema; its text may be laid out and documented as it likes. */
   const rowBySchema = (subject: string, text: unknown): LockEntry | undefined => {
+    const rows = rowsOf(subject) // first: reading a schema costs more
     const wanted = textOf(text)
-    return rowsOf(subject).findLast(({ schema }) => JSON.stringify(schema) === wanted)
+    return rows.findLast(({ schema }) => JSON.stringify(schema) === wanted)
   }
 
   return {

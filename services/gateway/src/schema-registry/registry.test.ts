@@ -97,6 +97,7 @@ test.each<[...Parameters<typeof ask>, code: number]>([
   ['POST', `/subjects/${subject}`, '{"schema": "{}"}', 42201],
   ['POST', `/subjects/${subject}`, '{', 42201],
   ['POST', `/subjects/${subject}`, '', 42201],
+  ['POST', `/subjects/${subject}`, JSON.stringify({ schema: 'x'.repeat(70_000) }), 413],
   ['POST', `/subjects/${subject}/versions`, another, 42205],
   ['POST', '/subjects/nobody/versions', another, 42205],
   ['PUT', '/config', '{"compatibility": "NONE"}', 42205],

@@ -8,6 +8,9 @@ export const registryPath = '/schema-registry'
 
 const mediaType = 'application/vnd.schemaregistry.v1+json'
 
+/** Bytes; the longest of our schemas has 2,000. */
+const bodyLimit = 64 * 1024
+
 /** Who may read: those with the password, by HTTP Basic, or anyone. */
 export type RegistryAccess = { user: string; password: string } | 'anonymous'
 
@@ -82,6 +85,7 @@ export async function serveSchemaRegistry(app: FastifyInstance, access: Registry
         scope.route({
           method: method as 'GET',
           url,
+          bodyLimit,
           handler: (request, reply) =>
             reply.type(mediaType).send(
               JSON.stringify(
