@@ -3,7 +3,10 @@ import { DecodeError, learnSchema } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
 import type { Message } from './envelope.ts'
 
-/** Keeps what `shop.schema.v1` tells, so that events of a newer producer can be read. Returns the ids that are new. */
+/**
+ * Keeps what `shop.schema.v1` tells, so that events of a newer producer can be read. Returns the ids that are new.
+ * Throws when an id was told before with another schema: messages by it can mean either.
+ */
 export async function keepSchemas(
   tx: Transaction,
   messages: Message<'SchemaRegistered', 'schemaId' | 'subject' | 'schema'>[],
@@ -16,6 +19,18 @@ export async function keepSchemas(
       ${schemas.map(({ schema }) => schema)}::text[])
     on conflict (schema_id) do nothing
     returning schema_id "schemaId"`.execute(tx)
+  const clashes = await sql<{ schemaId: number; subject: string }>`
+    select kept.schema_id "schemaId", kept.subject
+    from learned_schema as kept join unnest(
+      ${schemas.map(({ schemaId }) => schemaId)}::integer[], ${schemas.map(({ schema }) => schema)}::text[]
+    ) as told (schema_id, schema) using (schema_id)
+    where kept.schema <> told.schema`.execute(tx)
+  const [clash] = clashes.rows
+  if (clash) {
+    throw new Error(
+      `schema ${clash.schemaId} was ${clash.subject} before, and another one now: two versions were registered under one id; a local shop forgets the first by \`npm run reset\``,
+    )
+  }
   return rows.map(({ schemaId }) => schemaId)
 }
 

@@ -304,6 +304,21 @@ describe('events of a newer producer', () => {
     expect([fails, await shop.parked()]).toEqual([false, []])
   })
 
+  test('whose id was told before as another schema are not read by either in silence', async () => {
+    shop = await openTestShop()
+    shop.start()
+    const { told } = newerBy(100_996)
+    const other = outgoing('deployment', {
+      type: 'SchemaRegistered',
+      key: '100996',
+      sequence: 1n,
+      data: { schemaId: 100_996, subject: 'shopstream.stock.Other', version: 1, schema: '{}' },
+    })
+    await shop.bus.publish([told, other])
+    await eventually('the parked', async () => (await shop.parked()).length === 1)
+    expect((await shop.parked())[0]?.error).toContain('schema 100996 was shopstream.stock.StockLevelChanged before')
+  })
+
   test('are read at once by a process that starts after their schema was told', async () => {
     shop = await openTestShop({ policy: { backoffMs: 3_600_000, maxBackoffMs: 3_600_000 } })
     shop.start()

@@ -46,5 +46,5 @@ test('what there is not', () => {
   expect(() => diff(copy.root, 'OrderLost')).toThrow('there is no event OrderLost; there are NotificationFailed')
   expect(() => diff(copy.root, 'OrderPlaced', '1', '9')).toThrow('there is no 9 of it; there are version 1, file')
   copy.write(placed, '{')
-  expect(() => diff(copy.root, 'OrderPlaced', '1', 'file')).toThrow('there is no file of it')
+  expect(() => diff(copy.root, 'OrderPlaced', '1', 'file')).toThrow('is no schema')
 })

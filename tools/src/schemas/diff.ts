@@ -50,9 +50,9 @@ function formsOf(root: string, event: string): Form[] {
   const { lock } = readLock(root)
   const rows = lock.filter(({ subject }) => [subject, shortName(subject)].includes(event))
   const file = eventsOf(files).find(({ name }) => [name, shortName(name)].includes(event))
+  const broken = files.find(({ path, problem }) => problem !== undefined && path.endsWith(`/${shortName(event)}.avsc`))
+  if (broken) throw new UsageError(`${broken.path} is no schema: ${broken.problem}`)
   if (rows.length === 0 && !file) {
-    const broken = files.find(({ path, problem }) => problem !== undefined && path.endsWith(`/${event}.avsc`))
-    if (broken) throw new UsageError(`${broken.path} is no schema: ${broken.problem}`)
     const known = [...new Set(lock.map(({ subject }) => shortName(subject)))].sort()
     throw new UsageError(`there is no event ${event}; there are ${known.join(', ')}`)
   }

@@ -36,6 +36,7 @@ async function startRegistry(
     body: { schema: string; id?: number; version?: number; mode: string },
   ) => {
     const [, kindOf, subject = '', more] = path.split('/')
+    if (path === '/subjects') return [200, []] as const
     if (kindOf === 'mode') {
       if (kind === 'has no modes') return [404, { error_code: 404, message: 'HTTP 404 Not Found' }] as const
       if (method === 'PUT') modes.set(subject, body.mode)
@@ -140,6 +141,7 @@ test.each([
   [401, 'SCHEMA_REGISTRY_USER'],
   [302, 'http://elsewhere.example'],
   [500, 'with 500: trouble'],
+  [404, 'no schema registry answers'],
 ])('an answer of %d is told in words', async (status, words) => {
   const { url } = await startRegistry('imports', () => status)
   const credentials = { user: 'me', password: 'hunter2' }

@@ -53,6 +53,11 @@ const answerMs = 15_000
 export async function publishLock(lock: readonly LockEntry[], options: PublishOptions): Promise<Publication[]> {
   const { otherIds = false, dryRun = false, onProgress = () => {} } = options
   const registry = connect(options)
+  const { status } = await registry.ask('GET', '/subjects')
+  if (status === 404)
+    throw new RegistryFailure(
+      `no schema registry answers at ${options.url} (404 at /subjects): its path may be missing, such as /schema-registry`,
+    )
   const publications: Publication[] = []
   for (const [subject, rows] of Map.groupBy(lock, (row) => row.subject)) {
     const found: Publication[] = []
@@ -211,20 +216,26 @@ export async function publishCommand(args: string[], env: NodeJS.ProcessEnv = pr
   const { lock, findings } = readLock(workspace)
   if (findings.length > 0) throw new UsageError('the lock is broken: npm run schemas -- check')
   const { SCHEMA_REGISTRY_USER: user, SCHEMA_REGISTRY_PASSWORD: password } = env
+  let listed = false
   try {
     const publications = await publishLock(lock, {
       url: url.href,
       credentials: user !== undefined && password !== undefined ? { user, password } : undefined,
       otherIds: values['other-ids'] ?? false,
       dryRun: values['dry-run'] ?? false,
-      onProgress: (one) =>
-        values.json || console.log(`${one.id} ${one.subject} v${one.version} ${words[one.outcome](one)}`),
+      onProgress: (one) => {
+        if (values.json) return
+        listed = true
+        console.log(`${one.id} ${one.subject} v${one.version} ${words[one.outcome](one)}`)
+      },
     })
     if (values.json) console.log(JSON.stringify(publications, null, 2))
     return summarise(publications, values['dry-run'] ?? false)
   } catch (error) {
     if (!(error instanceof RegistryFailure)) throw error
-    console.error(`${error.message}\nWhat is listed above is done; the same command goes on from there.`)
+    console.error(
+      listed ? `${error.message}\nWhat is listed above is done; the same command goes on from there.` : error.message,
+    )
     return 1
   }
 }
