@@ -80,7 +80,8 @@ async function main([name, ...args]: string[]): Promise<number> {
       console.error(`${error.message}\n\nRefused; nothing was written.`)
       return 1
     }
-    const isUsage = error instanceof UsageError || (error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS')
+    const isUsage =
+      error instanceof UsageError || String((error as { code?: unknown }).code).startsWith('ERR_PARSE_ARGS')
     if (!isUsage) throw error
     console.error((error as Error).message)
     return 2

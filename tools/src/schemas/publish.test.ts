@@ -25,7 +25,7 @@ afterEach(() => {
 /** As much of a registry as publishing asks for, which fails where it is told to; real ones were tried by hand. */
 async function startRegistry(
   kind: Kind,
-  trouble: (method: string, path: string) => number | undefined = () => undefined,
+  trouble: (method: string, path: string) => number | 'cut' | undefined = () => undefined,
 ) {
   const stored: { subject: string; schema: string; id: number; version: number }[] = []
   const modes = new Map<string, string>()
@@ -47,6 +47,7 @@ async function startRegistry(
         : ([200, { mode }] as const)
     }
     const ofSubject = stored.filter((one) => one.subject === subject)
+    if (method === 'GET') return [200, ofSubject.map(({ version }) => version)] as const
     if (more === undefined) {
       const found = ofSubject.find(({ schema }) => schema === body.schema)
       return found ? ([200, found] as const) : ([404, { error_code: 40403, message: 'Schema not found' }] as const)
@@ -62,6 +63,10 @@ async function startRegistry(
     asked.push(`${method} ${path} ${headers.authorization ?? ''}`.trim())
     const text = Buffer.concat(await request.toArray()).toString()
     const status = trouble(method, path)
+    if (status === 'cut') {
+      response.writeHead(200, { 'content-length': 100 }).write('{', () => response.destroy())
+      return
+    }
     const [code, body] = status ? [status, { message: 'trouble' }] : answer(method, path, text ? JSON.parse(text) : {})
     response.writeHead(code, { location: 'http://elsewhere.example' }).end(JSON.stringify(body))
   }).listen(0, '127.0.0.1')
@@ -137,6 +142,63 @@ test('an import mode that a killed run has left is ended', async () => {
   expect([...registry.modes]).toEqual([])
 })
 
+test('a version that has another schema there is not replaced', async () => {
+  const registry = await startRegistry('imports')
+  registry.stored.push({ subject: 'a.A', schema: '"int"', id: 5, version: 2 })
+  await expect(publishLock(lock, { url: registry.url })).rejects.toThrow('another schema as version 2 of a.A')
+  expect([registry.stored.length, [...registry.modes]]).toEqual([1, []])
+})
+
+test('a version under its id but another number is said to be so', async () => {
+  const registry = await startRegistry('imports')
+  await publishLock(lock, { url: registry.url })
+  for (const one of registry.stored) one.version += 1
+  const publications = await publishLock(lock, { url: registry.url })
+  expect(publications.map(({ outcome, version, theirVersion }) => [outcome, theirVersion === version + 1])).toEqual(
+    lock.map(() => ['there', true]),
+  )
+})
+
+test('what fails and then cannot put the mode back says both', async () => {
+  const { url } = await startRegistry('imports', (method, path) =>
+    path.endsWith('/versions') ? (method === 'GET' ? undefined : 500) : method === 'DELETE' ? 503 : undefined,
+  )
+  await expect(publishLock(lock, { url })).rejects.toThrow(
+    /publishing version 1 of a\.A with 500.*\n.*mode of a\.A, which is IMPORT now, with 503/,
+  )
+})
+
+test('a mode that cannot be put back is told, though all is published', async () => {
+  const { url } = await startRegistry('imports', (method) => (method === 'DELETE' ? 503 : undefined))
+  await expect(publishLock(lock, { url })).rejects.toThrow('mode of a.A, which is IMPORT now, with 503')
+})
+
+test('who stops it gets the mode back', async () => {
+  const stopping = new AbortController()
+  const registry = await startRegistry('imports', (_, path) => {
+    if (path === '/subjects/a.A/versions') stopping.abort()
+    return undefined
+  })
+  await expect(publishLock(lock, { url: registry.url, signal: stopping.signal })).rejects.toThrow('Stopped.')
+  expect([registry.stored, [...registry.modes]]).toEqual([[], []])
+})
+
+test('who has stopped it lets it look for no schema', async () => {
+  const { url, asked } = await startRegistry('imports')
+  await expect(publishLock(lock, { url, signal: AbortSignal.abort() })).rejects.toThrow('Stopped.')
+  expect(asked).toEqual(['GET /subjects'])
+})
+
+test('what answers 200 to everything is not taken for a registry', async () => {
+  const { url } = await startRegistry('imports', () => 200)
+  await expect(publishLock(lock, { url })).rejects.toThrow('as no schema registry does')
+})
+
+test('an answer that ends in its middle is told in words', async () => {
+  const { url } = await startRegistry('imports', () => 'cut')
+  await expect(publishLock(lock, { url })).rejects.toThrow(/cannot be reached: .+/)
+})
+
 test.each([
   [401, 'SCHEMA_REGISTRY_USER'],
   [302, 'http://elsewhere.example'],
@@ -163,9 +225,16 @@ test('nobody there is told in words', async () => {
   await expect(publishLock(lock, { url })).rejects.toThrow(/cannot be reached: .*ECONNREFUSED/)
 })
 
-test.each([[[]], [['--to', 'ftp://x']], [['--to', 'registry']], [['--to', 'http://me:secret@x']]])(
-  'publish %j is no command',
-  async (args) => {
-    await expect(publishCommand(args, {})).rejects.toThrow('--to takes')
-  },
-)
+test.each([
+  [[]],
+  [['--to', 'ftp://x']],
+  [['--to', 'registry']],
+  [['--to', 'http://me:secret@x']],
+  [['--to', 'http://x?y']],
+])('publish %j is no command', async (args) => {
+  await expect(publishCommand(args, {})).rejects.toThrow('--to takes')
+})
+
+test('half of the credentials is no credentials', async () => {
+  await expect(publishCommand(['--to', 'http://127.0.0.1:1'], { SCHEMA_REGISTRY_USER: 'me' })).rejects.toThrow('both')
+})

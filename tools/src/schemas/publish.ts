@@ -28,6 +28,8 @@ export interface Publication {
   outcome: Outcome
   /** The id that the registry has given it, where it is another one. */
   theirId?: number
+  /** Its version there, where it is another one. */
+  theirVersion?: number
 }
 
 export interface PublishOptions {
@@ -37,6 +39,8 @@ export interface PublishOptions {
   /** Publishes also where ids cannot be kept. */
   otherIds?: boolean
   dryRun?: boolean
+  /** Stops after the request under way; the subject's mode is put back first. */
+  signal?: AbortSignal
   /** Told of each version. */
   onProgress?: (publication: Publication) => void
 }
@@ -60,13 +64,14 @@ export async function publishLock(lock: readonly LockEntry[], options: PublishOp
     )
   const publications: Publication[] = []
   for (const [subject, rows] of Map.groupBy(lock, (row) => row.subject)) {
+    if (options.signal?.aborted) throw new RegistryFailure('Stopped.')
     const found: Publication[] = []
     for (const row of rows) found.push(await find(registry, row))
     const missing = rows.filter((_, at) => found[at]?.outcome === 'missing')
     const published =
       missing.length === 0 || dryRun
         ? new Map<number, Publication>()
-        : await publishSubject(registry, subject, missing, otherIds)
+        : await publishSubject(registry, subject, missing, otherIds, options.signal)
     for (const before of found) {
       const publication = published.get(before.id) ?? before
       publications.push(publication)
@@ -84,9 +89,9 @@ async function find(registry: Registry, row: LockEntry): Promise<Publication> {
   })
   if (status === 404) return { ...about(row), outcome: 'missing' }
   if (status !== 200) throw registry.failure(`looking for ${row.subject}`, status, body)
-  return body.id === row.id
-    ? { ...about(row), outcome: 'there' }
-    : { ...about(row), outcome: 'other-id', theirId: body.id }
+  if (!Number.isInteger(body?.id)) throw registry.isNone(`looking for ${row.subject}`)
+  const found = { ...about(row), ...(body.version !== row.version && { theirVersion: body.version }) }
+  return body.id === row.id ? { ...found, outcome: 'there' } : { ...found, outcome: 'other-id', theirId: body.id }
 }
 
 /** Publishes versions of one subject in import mode or, where there is none, under the registry's own ids if that is wanted. */
@@ -95,6 +100,7 @@ async function publishSubject(
   subject: string,
   rows: readonly LockEntry[],
   otherIds: boolean,
+  signal: AbortSignal | undefined,
 ): Promise<Map<number, Publication>> {
   const before = await registry.ask('GET', `/mode/${subject}`)
   if (before.status !== 200 && before.status !== 404)
@@ -105,8 +111,10 @@ async function publishSubject(
     throw registry.failure('entering import mode', entered.status, entered.body)
   const published = new Map<number, Publication>()
   if (!keepsIds && !otherIds) return published
-  try {
+  const publishAll = async () => {
+    if (keepsIds) await refuseToReplace(registry, subject, rows)
     for (const row of rows) {
+      if (signal?.aborted) throw new RegistryFailure('Stopped.')
       const wanted = { schema: JSON.stringify(row.schema), ...(keepsIds && { id: row.id, version: row.version }) }
       const { status, body } = await registry.ask('POST', `/subjects/${subject}/versions`, wanted)
       if (status !== 200) throw registry.failure(`publishing version ${row.version} of ${subject}`, status, body)
@@ -115,10 +123,21 @@ async function publishSubject(
       const other = { outcome: 'other-id', theirId: body.id } as const
       published.set(row.id, { ...about(row), ...(isKept ? { outcome: 'published' } : other) })
     }
-  } finally {
-    if (keepsIds) await leaveImportMode(registry, subject, before)
   }
+  const failure = await publishAll().catch((error: Error) => error)
+  const stays = keepsIds && (await leaveImportMode(registry, subject, before).catch((error: Error) => error))
+  if (failure && stays) throw new RegistryFailure(`${failure.message}\nAnd then: ${stays.message}`, { cause: failure })
+  if (failure || stays) throw failure || stays
   return published
+}
+
+/** In import mode Confluent's registry replaces a version that is there by what it is sent, whatever that was. */
+async function refuseToReplace(registry: Registry, subject: string, rows: readonly LockEntry[]): Promise<void> {
+  const { status, body } = await registry.ask('GET', `/subjects/${subject}/versions`)
+  if (status === 404) return
+  if (status !== 200 || !Array.isArray(body)) throw registry.failure(`listing ${subject}`, status, body)
+  const taken = rows.find(({ version }) => body.includes(version))
+  if (taken) throw registry.hasAnother(taken)
 }
 
 async function leaveImportMode(registry: Registry, subject: string, before: Answer): Promise<void> {
@@ -139,6 +158,10 @@ interface Answer {
 interface Registry {
   ask(method: string, path: string, body?: object): Promise<Answer>
   failure(what: string, status: number, body: { message?: string } | undefined): RegistryFailure
+  /** What answers there is something else. */
+  isNone(what: string): RegistryFailure
+  /** Its version of this number is not ours. */
+  hasAnother(row: LockEntry): RegistryFailure
   /** It said that it keeps ids, and has given another. */
   ignores(row: LockEntry, theirId: number): RegistryFailure
 }
@@ -149,7 +172,7 @@ function connect({ url, credentials }: PublishOptions): Registry {
     credentials && `Basic ${Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64')}`
   return {
     async ask(method, path, body) {
-      const response = await fetch(base + path, {
+      const { status, location, text } = await fetch(base + path, {
         method,
         redirect: 'manual',
         signal: AbortSignal.timeout(answerMs),
@@ -159,29 +182,38 @@ function connect({ url, credentials }: PublishOptions): Registry {
           ...(authorization && { authorization }),
         },
         ...(body && { body: JSON.stringify(body) }),
-      }).catch((error: Error) => {
-        const reason =
-          error.name === 'TimeoutError'
-            ? `no answer within ${answerMs / 1000} s`
-            : (error.cause as Error)?.message || error.message
-        throw new RegistryFailure(`${base} cannot be reached: ${reason}`, { cause: error })
       })
-      const text = await response.text()
-      if (response.status === 401)
+        .then(async (response) => ({
+          status: response.status,
+          location: response.headers.get('location'),
+          text: await response.text(),
+        }))
+        .catch((error: Error) => {
+          const reason =
+            error.name === 'TimeoutError'
+              ? `no answer within ${answerMs / 1000} s`
+              : (error.cause as Error)?.message || error.message
+          throw new RegistryFailure(`${base} cannot be reached: ${reason}`, { cause: error })
+        })
+      if (status === 401)
         throw new RegistryFailure(
           `${base} wants other credentials: set SCHEMA_REGISTRY_USER and SCHEMA_REGISTRY_PASSWORD`,
         )
-      if (response.status >= 300 && response.status < 400)
-        throw new RegistryFailure(`${base} sends on to ${response.headers.get('location')}: name that address`)
+      if (status >= 300 && status < 400) throw new RegistryFailure(`${base} sends on to ${location}: name that address`)
       try {
-        return { status: response.status, body: text === '' ? {} : JSON.parse(text) }
+        return { status, body: text === '' ? {} : JSON.parse(text) }
       } catch {
-        if (response.status === 404 || response.status === 405) return { status: response.status, body: {} } // a route it lacks
+        if (status === 404 || status === 405) return { status, body: {} } // a route it lacks
         throw new RegistryFailure(
-          `${base} answered ${method} ${path} with ${response.status} and no JSON: is it a schema registry?`,
+          `${base} answered ${method} ${path} with ${status} and no JSON: is it a schema registry?`,
         )
       }
     },
+    isNone: (what) => new RegistryFailure(`${base} answered ${what} as no schema registry does: is its address right?`),
+    hasAnother: ({ subject, version }) =>
+      new RegistryFailure(
+        `${base} has another schema as version ${version} of ${subject}, which publishing would replace: delete it there first if nobody needs it`,
+      ),
     ignores: ({ subject, version, id }, theirId) =>
       new RegistryFailure(
         `${base} cannot keep ids, although it takes import mode: it has put version ${version} of ${subject} under ${theirId}, not ${id}; delete it there, or publish all with --other-ids`,
@@ -192,7 +224,7 @@ function connect({ url, credentials }: PublishOptions): Registry {
 }
 
 const words: Record<Outcome, (publication: Publication) => string> = {
-  there: () => 'is there already',
+  there: ({ theirVersion }) => `is there already${theirVersion === undefined ? '' : `, as version ${theirVersion}`}`,
   published: () => 'published',
   'other-id': ({ theirId }) => `is there under another id, ${theirId}`,
   missing: () => 'is not there',
@@ -210,12 +242,18 @@ export async function publishCommand(args: string[], env: NodeJS.ProcessEnv = pr
     },
   })
   const url = URL.parse(values.to ?? '')
-  if (!url || !/^https?:$/.test(url.protocol)) throw new UsageError(`--to takes the registry's URL\n\n${usage}`)
+  if (!url || !/^https?:$/.test(url.protocol) || url.search || url.hash)
+    throw new UsageError(`--to takes the registry's URL, without ? and #\n\n${usage}`)
   if (url.username || url.password)
     throw new UsageError('--to takes no credentials: set SCHEMA_REGISTRY_USER and SCHEMA_REGISTRY_PASSWORD')
   const { lock, findings } = readLock(workspace)
   if (findings.length > 0) throw new UsageError('the lock is broken: npm run schemas -- check')
   const { SCHEMA_REGISTRY_USER: user, SCHEMA_REGISTRY_PASSWORD: password } = env
+  if ((user === undefined) !== (password === undefined))
+    throw new UsageError('SCHEMA_REGISTRY_USER and SCHEMA_REGISTRY_PASSWORD go together: set both or neither')
+  const stopping = new AbortController()
+  const stop = () => stopping.abort()
+  process.once('SIGINT', stop)
   let listed = false
   try {
     const publications = await publishLock(lock, {
@@ -223,6 +261,7 @@ export async function publishCommand(args: string[], env: NodeJS.ProcessEnv = pr
       credentials: user !== undefined && password !== undefined ? { user, password } : undefined,
       otherIds: values['other-ids'] ?? false,
       dryRun: values['dry-run'] ?? false,
+      signal: stopping.signal,
       onProgress: (one) => {
         if (values.json) return
         listed = true
@@ -237,6 +276,8 @@ export async function publishCommand(args: string[], env: NodeJS.ProcessEnv = pr
       listed ? `${error.message}\nWhat is listed above is done; the same command goes on from there.` : error.message,
     )
     return 1
+  } finally {
+    process.off('SIGINT', stop)
   }
 }
 
