@@ -1,13 +1,11 @@
-import { globSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { registry, topics } from '@shopstream/events'
-import { parseSchema } from '@shopstream/events/schema'
+import { eventsOf, readSchemaFiles, workspace } from './files.ts'
 import { type Model, readWiring } from './wiring.ts'
 
-/** The workspace of this checkout: its schemas, lock, topics and tables. */
+/** The workspace of this checkout: its schemas, lock, topics and tables. Throws when a schema file is refused. */
 export async function readModel(): Promise<Model> {
-  const root = join(import.meta.dirname, '../../..')
-  const files = globSync('schemas/**/*.avsc', { cwd: root }).sort()
-  const events = files.map((file) => parseSchema(JSON.parse(readFileSync(join(root, file), 'utf8'))))
-  return { events, lock: [...registry], topics, wiring: await readWiring(root) }
+  const files = readSchemaFiles(workspace)
+  const refused = files.find(({ event }) => !event)
+  if (refused) throw new Error(`${refused.path}: ${refused.problem}`)
+  return { events: eventsOf(files), lock: [...registry], topics, wiring: await readWiring(workspace) }
 }

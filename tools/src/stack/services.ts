@@ -32,16 +32,8 @@ export const services = {
       STAFF_PASSWORD: settings.STAFF_PASSWORD ?? secrets.staffPassword,
     }),
   },
-  inventory: {
-    port: 'INVENTORY_PORT',
-    hasDatabase: true,
-    env: () => ({ SEED_CATALOGUE: 'true' }),
-  },
-  order: {
-    port: 'ORDER_PORT',
-    hasDatabase: true,
-    env: () => ({}),
-  },
+  inventory: { port: 'INVENTORY_PORT', hasDatabase: true, env: () => ({ SEED_CATALOGUE: 'true' }) },
+  order: { port: 'ORDER_PORT', hasDatabase: true, env: () => ({}) },
   notification: {
     port: 'NOTIFICATION_PORT',
     hasDatabase: true,

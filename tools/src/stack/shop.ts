@@ -127,7 +127,8 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
     const way = settings.KAFKA_BROKERS ? undefined : await findWay(env)
     starting.signal.throwIfAborted()
     const ports = await choosePorts({ ...explicit, ...options.ports }, unusedPorts(settings, only))
-    const isDeployed = deployedSchemas(home) === schemasNow()
+    const schemas = schemasNow()
+    const isDeployed = readDeployed(home) === schemas
     const secrets = readSecrets(home, databaseOwners)
     const { signal } = starting
     const deployer = startDeployer(inherited(env))
@@ -195,7 +196,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
       const { KAFKA_TOPIC_PREFIX: topicPrefix } = settings
       const topics = deployer.run({ task: 'topics', brokers, topicPrefix, groups: [...databaseOwners] })
       await blame(settings.KAFKA_BROKERS && `KAFKA_BROKERS (${brokers})`, topics)
-      writePrivate(deployedFile(home), schemasNow())
+      writePrivate(deployedFile(home), schemas)
       deployer.close()
     })
     topicsMade.catch(() => {})
@@ -300,7 +301,7 @@ async function blame<T>(setting: string | undefined, part: Promise<T>): Promise<
 
 /** What a deployment has made last: the same topics and schemas need not be waited for. */
 const deployedFile = (home: string) => join(home, 'deployed')
-const deployedSchemas = (home: string) => existsSync(deployedFile(home)) && readFileSync(deployedFile(home), 'utf8')
+const readDeployed = (home: string) => existsSync(deployedFile(home)) && readFileSync(deployedFile(home), 'utf8')
 const schemasNow = () => {
   const locks = ['registry.lock.json', 'topics.lock.json'].map((file) =>
     readFileSync(join(repository, 'schemas', file)),

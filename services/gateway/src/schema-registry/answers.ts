@@ -24,6 +24,10 @@ interface RegisteredSchema {
   schema: string
 }
 
+/** The same for every subject. */
+const config = { compatibilityLevel: 'FULL_TRANSITIVE' }
+const mode = { mode: 'READONLY' }
+
 const shown = ({ subject, version, id, schema }: LockEntry): RegisteredSchema => ({
   subject,
   version,
@@ -89,17 +93,17 @@ export function answersFrom(lock: readonly LockEntry[]) {
       if (!row) throw readOnly(`Subject ${subject}`)
       return { id: row.id }
     },
-    config: () => ({ compatibilityLevel: 'FULL_TRANSITIVE' }),
+    config: () => config,
     subjectConfig(subject: string, defaultToGlobal: boolean) {
       if (!defaultToGlobal)
         throw new RegistryError(40408, `Subject '${subject}' does not have subject-level compatibility configured`)
-      return { compatibilityLevel: 'FULL_TRANSITIVE' }
+      return config
     },
-    mode: () => ({ mode: 'READONLY' }),
+    mode: () => mode,
     subjectMode(subject: string, defaultToGlobal: boolean) {
       if (!defaultToGlobal)
         throw new RegistryError(40409, `Subject '${subject}' does not have subject-level mode configured`)
-      return { mode: 'READONLY' }
+      return mode
     },
     readOnly: (): never => {
       throw readOnly('The registry')
