@@ -1,13 +1,6 @@
 /** `npm run schemas -- COMMAND`: schemas as contracts: checks, compares, registers, adds and publishes them. */
-import { Refused, UsageError } from './schemas/findings.ts'
+import { type Command, listed, runCommands } from './options.ts'
 
-interface Command {
-  name: string
-  about: string
-  load: () => Promise<{ usage: string; run: (args: string[]) => Promise<number> }>
-}
-
-/** Each is loaded when it is called, so that one works while what another needs is broken. */
 const commands: Command[] = [
   {
     name: 'check',
@@ -53,39 +46,8 @@ const commands: Command[] = [
 
 const usage = `Usage: npm run schemas -- COMMAND [arguments]
 
-${commands.map(({ name, about }) => `  ${name.padEnd(12)}${about}`).join('\n')}
+${listed(commands)}
 
 Each takes --help. How to change an event: docs/schemas.md`
 
-/** Runs a command; returns its exit code. */
-async function main([name, ...args]: string[]): Promise<number> {
-  if (name === '--help' || name === '-h') {
-    console.log(usage)
-    return 0
-  }
-  const command = commands.find((one) => one.name === name)
-  if (!command) {
-    console.error(`${name === undefined ? 'Which command?' : `There is no command ${name}.`}\n\n${usage}`)
-    return 2
-  }
-  const { usage: own, run } = await command.load()
-  if (args.includes('--help') || args.includes('-h')) {
-    console.log(own)
-    return 0
-  }
-  try {
-    return await run(args)
-  } catch (error) {
-    if (error instanceof Refused) {
-      console.error(`${error.message}\n\nRefused; nothing was written.`)
-      return 1
-    }
-    const isUsage =
-      error instanceof UsageError || String((error as { code?: unknown }).code).startsWith('ERR_PARSE_ARGS')
-    if (!isUsage) throw error
-    console.error((error as Error).message)
-    return 2
-  }
-}
-
-process.exitCode = await main(process.argv.slice(2))
+process.exitCode = await runCommands({ usage, commands }, process.argv.slice(2))

@@ -11,6 +11,8 @@ export interface IncomingMessage {
   key: string | null
   value: Buffer | null
   headers: WireHeaders
+  /** When it was written, by the clock of who sent it. */
+  timestamp?: Date
 }
 
 /** How the text of a key begins that was no text, or too long to be an id. */
@@ -46,6 +48,18 @@ export interface PartitionPosition {
   done: bigint
 }
 
+/** What of which topics to read, outside any consumer group that lasts. */
+export interface ReadOptions {
+  topics: string[]
+  /** Default: from the first message that is kept. A time: from the first one written then or later. */
+  from?: Date | 'end'
+  /** Ends once everything that was there when reading began has been handled; else it goes on until `signal`. */
+  toEnd?: boolean
+  signal?: AbortSignal
+  /** Gets messages of one partition, in order. Reading waits for it, and ends with what it throws. */
+  handle(messages: IncomingMessage[]): Promise<void> | void
+}
+
 /** The broker refuses these messages for good; sending them again is of no use. */
 export class MessageRefused extends Error {}
 
@@ -61,8 +75,13 @@ export interface Bus {
   consume(options: { group: string; topics: string[]; handle(batch: IncomingBatch): Promise<void> }): Consumer
   /** Where `group` stands in all partitions of `topics`. Throws when the broker cannot be asked. */
   positions(group: string, topics: string[]): Promise<PartitionPosition[]>
-  /** Lets `group` start over from the beginning of `topics`. Throws while the group has members. */
-  rewind(group: string, topics: string[]): Promise<void>
+  /** Reads topics without leaving a trace. Throws when the broker cannot be asked, or stops answering. */
+  read(options: ReadOptions): Promise<void>
+  /**
+   * Lets `group` start over from the beginning of `topics`, or from the first message written at `to` or later.
+   * Throws while the group has members.
+   */
+  rewind(group: string, topics: string[], to?: Date): Promise<void>
   /** Creates the topics that are missing, and sets the settings of those that are there. */
   ensureTopics(topics: readonly Topic[]): Promise<string[]>
   /** Throws with the reason when the broker has not answered lately. */

@@ -1,9 +1,9 @@
 import { readMigrations } from '@shopstream/database'
 
 export { createAlarm, pause, withTimeLimit } from './async.ts'
-export type { Bus, IncomingBatch, IncomingMessage, OutgoingMessage } from './bus.ts'
+export type { Bus, IncomingBatch, IncomingMessage, OutgoingMessage, PartitionPosition, ReadOptions } from './bus.ts'
 export { type Consumption, type FailurePolicy, type Handler, on } from './consumption.ts'
-export { type Message, readMessage } from './envelope.ts'
+export { compactedTopics, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
 export { createKafkaBus } from './kafka.ts'
 export { createMessaging, type Messaging, type MessagingOptions, type ReadinessCheck } from './messaging.ts'
 export { type AnyNewEvent, type NewEvent, outgoing, type Producer, producer } from './outbox.ts'

@@ -24,6 +24,7 @@ import {
   oddKey,
   type PartitionPosition,
 } from './bus.ts'
+import { offsetsAt, read } from './kafka-read.ts'
 
 export interface KafkaOptions {
   brokers: string[]
@@ -105,11 +106,19 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger }: Kafka
       })
       return (await Promise.all(perTopic)).flat()
     },
-    async rewind(group, topics) {
+    async read(options) {
+      const toMessages = (payload: EachBatchPayload) => toBatch(payload, ownName).messages
+      await read({ kafka, admin: await admin.get(), wireName, toMessages }, options)
+    },
+    async rewind(group, topics, to) {
       const client = await admin.get()
       for (const topic of topics.map(wireName)) {
+        const starts = to && (await offsetsAt(client, topic, to))
         const ends = await client.fetchTopicOffsets(topic)
-        const partitions = ends.map(({ partition, low }) => ({ partition, offset: low }))
+        const partitions = ends.map(({ partition, low }) => ({
+          partition,
+          offset: String(starts?.get(partition) ?? low),
+        }))
         await client.setOffsets({ groupId: wireName(group), topic, partitions })
       }
     },
@@ -187,7 +196,8 @@ function toBatch(payload: EachBatchPayload, ownName: (name: string) => string): 
   }
 }
 
-function toMessage(topic: string, partition: number, { offset, key, value, headers }: KafkaMessage): IncomingMessage {
+function toMessage(topic: string, partition: number, message: KafkaMessage): IncomingMessage {
+  const { offset, key, value, headers, timestamp } = message
   const single = Object.entries(headers ?? {}).flatMap(([name, held]) => {
     const last = Array.isArray(held) ? held.at(-1) : held // of a repeated header the last one counts
     return last === undefined ? [] : [[name, last] as const]
@@ -199,6 +209,7 @@ function toMessage(topic: string, partition: number, { offset, key, value, heade
     key: keyText(key),
     value,
     headers: Object.fromEntries(single),
+    timestamp: new Date(Number(timestamp)),
   }
 }
 

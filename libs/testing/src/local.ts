@@ -27,3 +27,4 @@ export {
   stopLeftover,
   writeIdentity,
 } from './process.ts'
+export { startTcpProxy, type TcpProxy, type TcpProxyOptions } from './tcp-proxy.ts'

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { incompatibilities } from '@shopstream/events/compatibility'
-import { UsageError } from './findings.ts'
+import { UsageError } from '../options.ts'
 
 export const usage = `Usage: npm run -s schemas -- check-pair READER WRITER
 

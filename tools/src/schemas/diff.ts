@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util'
 import { incompatibilities } from '@shopstream/events/compatibility'
 import { normalise, parseSchema, type Schema, shortName } from '@shopstream/events/schema'
+import { UsageError } from '../options.ts'
 import { eventsOf, pathOf, readSchemaFiles, workspace } from './files.ts'
-import { UsageError } from './findings.ts'
 import { lockFile, readLock } from './lock.ts'
 
 /** A form of an event: a row of the lock, or its file as it is now. */

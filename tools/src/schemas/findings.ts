@@ -1,3 +1,5 @@
+import { Refusal } from '../options.ts'
+
 /** Something that is wrong with schemas, lock, topics or tables. */
 export interface Finding {
   /** Which rule found it, one of {@link rules}. */
@@ -48,15 +50,12 @@ export function printFindings(findings: readonly Finding[]): string {
 }
 
 /** What was asked for is refused, and nothing was written; `findings` say why. */
-export class Refused extends Error {
+export class Refused extends Refusal {
   readonly findings: readonly Finding[]
 
   constructor(findings: readonly Finding[]) {
-    super(printFindings(findings))
+    super(`${printFindings(findings)}\n\nRefused; nothing was written.`)
     this.name = 'Refused'
     this.findings = findings
   }
 }
-
-/** Arguments that make no sense; the command ends with 2. */
-export class UsageError extends Error {}

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
 import type { LockEntry } from '@shopstream/events/codec'
+import { UsageError } from '../options.ts'
 import { workspace } from './files.ts'
-import { UsageError } from './findings.ts'
 import { readLock } from './lock.ts'
 
 export const usage = `Usage: npm run schemas -- publish --to URL [--other-ids] [--dry-run] [--json]

@@ -121,6 +121,8 @@ export interface RunningShop {
   brokers: string[]
   topicPrefix: string
   postgresUrl: string
+  /** URL of each service's database, by its own role. */
+  databaseUrls: Record<string, string>
   staff: { email: string; password: string }
   /** URL of each service's own HTTP. */
   services: Record<string, string>

@@ -396,6 +396,7 @@ function describe(shop: Shop): RunningShop {
     brokers: shop.kafka.brokers,
     topicPrefix: shop.topicPrefix,
     postgresUrl: shop.postgres.url,
+    databaseUrls: Object.fromEntries(databaseOwners.map((name) => [name, shop.databaseUrl(name)])),
     staff: shop.staff,
     services: shop.serviceUrls,
   }

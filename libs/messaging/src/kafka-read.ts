@@ -1,0 +1,107 @@
+import { randomUUID } from 'node:crypto'
+import type { Admin, Consumer, EachBatchPayload, Kafka } from 'kafkajs'
+import { withTimeLimit } from './async.ts'
+import type { IncomingMessage, ReadOptions } from './bus.ts'
+
+interface Range {
+  topic: string
+  partition: number
+  from: bigint
+  /** Offset of the next message to be written when reading began. */
+  end: bigint
+}
+
+export interface ReadPlace {
+  kafka: Kafka
+  admin: Admin
+  wireName: (name: string) => string
+  toMessages: (payload: EachBatchPayload) => IncomingMessage[]
+}
+
+const keyOf = ({ topic, partition }: { topic: string; partition: number }) => `${topic}/${partition}`
+
+/** See `Bus.read`. KafkaJS reads as a member of a group only, so this makes one of its own and removes it afterwards. */
+export async function read(place: ReadPlace, options: ReadOptions): Promise<void> {
+  const { kafka, admin, wireName } = place
+  const ranges = await rangesOf(admin, options.topics.map(wireName), options.from)
+  const open = new Set(options.toEnd ? ranges.filter(({ from, end }) => from < end).map(keyOf) : [])
+  if (options.signal?.aborted || (options.toEnd && open.size === 0)) return
+  const groupId = wireName(`reader-${randomUUID()}`)
+  const consumer = kafka.consumer({
+    groupId,
+    sessionTimeout: 30_000, // `handle` may be slow, and nobody waits for this member's partitions
+    maxWaitTimeInMs: 100,
+    allowAutoTopicCreation: false,
+    retry: { initialRetryTime: 200, maxRetryTime: 3_000, retries: 5, restartOnFailure: async () => false },
+  })
+  try {
+    await readUntilDone(consumer, ranges, open, place, options)
+  } finally {
+    await withTimeLimit(consumer.disconnect(), 3_000, 'leaving the reading group').catch(() => undefined)
+    await admin.deleteGroups([groupId]).catch(() => undefined) // an empty group expires by itself
+  }
+}
+
+async function readUntilDone(
+  consumer: Consumer,
+  ranges: Range[],
+  open: Set<string>,
+  { toMessages }: ReadPlace,
+  { signal, toEnd, handle }: ReadOptions,
+): Promise<void> {
+  const byKey = new Map(ranges.map((range) => [keyOf(range), range]))
+  const done = Promise.withResolvers<void>()
+  done.promise.catch(() => {}) // it may fail before anybody waits
+  const stopped = () => done.resolve()
+  signal?.addEventListener('abort', stopped, { once: true })
+  consumer.on(consumer.events.CRASH, ({ payload }) => done.reject(payload.error))
+  // Also told of batches that hold nothing but control records, which no handler sees.
+  consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
+    const range = byKey.get(keyOf(payload))
+    if (range && BigInt(payload.lastOffset) + 1n >= range.end) open.delete(keyOf(payload))
+    if (toEnd && open.size === 0) done.resolve()
+  })
+  try {
+    await consumer.connect()
+    await consumer.subscribe({ topics: [...new Set(ranges.map(({ topic }) => topic))], fromBeginning: true })
+    await consumer.run({
+      autoCommit: false,
+      partitionsConsumedConcurrently: 1,
+      eachBatch: async (payload) => {
+        const range = byKey.get(keyOf(payload.batch))
+        const wanted = toMessages(payload).filter(
+          ({ offset }) => range && offset >= range.from && !(toEnd && offset >= range.end),
+        )
+        try {
+          if (wanted.length > 0 && !signal?.aborted) await handle(wanted)
+        } catch (error) {
+          done.reject(error)
+        }
+      },
+    })
+    for (const { topic, partition, from } of ranges) consumer.seek({ topic, partition, offset: String(from) })
+    await done.promise
+  } finally {
+    signal?.removeEventListener('abort', stopped)
+  }
+}
+
+async function rangesOf(admin: Admin, topics: string[], from: ReadOptions['from']): Promise<Range[]> {
+  const perTopic = topics.map(async (topic) => {
+    const [ends, starts] = await Promise.all([
+      admin.fetchTopicOffsets(topic),
+      from instanceof Date ? offsetsAt(admin, topic, from) : undefined,
+    ])
+    return ends.map(({ partition, low, high }) => {
+      const first = from === 'end' ? BigInt(high) : (starts?.get(partition) ?? BigInt(low))
+      return { topic, partition, from: first, end: BigInt(high) }
+    })
+  })
+  return (await Promise.all(perTopic)).flat()
+}
+
+/** By partition, the offset of the first message written at `time` or later; the end where there is none. */
+export async function offsetsAt(admin: Admin, topic: string, time: Date): Promise<Map<number, bigint>> {
+  const found = await admin.fetchTopicOffsetsByTimestamp(topic, time.getTime())
+  return new Map(found.map(({ partition, offset }) => [partition, BigInt(offset)]))
+}

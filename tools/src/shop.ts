@@ -1,0 +1,13 @@
+/** `npm run shop -- COMMAND`: looks into a running shop, and mends what needs a person. */
+import { type Command, listed, runCommands } from './options.ts'
+import { reachHelp } from './shop/reach.ts'
+
+const commands: Command[] = []
+
+const usage = `Usage: npm run shop -- COMMAND [arguments]
+
+${listed(commands)}
+
+Each takes --help. ${reachHelp}`
+
+process.exitCode = await runCommands({ usage, commands }, process.argv.slice(2))
