@@ -1,11 +1,10 @@
 import { isDate } from 'node:util/types'
 import avsc from 'avsc'
+import { type Cursor, long } from './bounds.ts'
 import { normalise, type RecordSchema } from './schema.ts'
 
 /** avsc's view of a schema. */
 export type AvroType = avsc.Type
-/** Reads what another version of a schema wrote; made by {@link resolverOf}. */
-export type Resolver = ReturnType<avsc.Type['createResolver']>
 
 /**
  * Compiles a schema. Values are presented as everywhere in this library: `long` as bigint, `timestamp-millis` as Date,
@@ -22,9 +21,11 @@ export function compile(schema: RecordSchema): AvroType {
   })
 }
 
-/** Throws when `reader` cannot read what `writer` wrote. Names are compared without namespaces, as Java does it. */
-export const resolverOf = (reader: AvroType, writer: AvroType): Resolver =>
-  reader.createResolver(writer, { ignoreNamespaces: true } as never)
+/** The bytes of the default of a record's field, which has one. Throws what avsc throws when it does not fit. */
+export function defaultBytes(record: RecordSchema, name: string): Buffer {
+  const field = (compile(record) as avsc.types.RecordType).field(name)
+  return field.type.toBuffer(field.defaultValue())
+}
 
 const uuidForm = /^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$/
 
@@ -37,18 +38,6 @@ export const isLong = (value: unknown): value is bigint =>
 
 /** Whether a value is a Date and a valid one. */
 export const isTime = (value: unknown): value is Date => isDate(value) && !Number.isNaN(value.getTime())
-
-/** 0 for the bytes of hexadecimal digits in either case, 1 for all others. */
-const noHex = Uint8Array.from({ length: 256 }, (_, byte) => (/[0-9a-f]/i.test(String.fromCharCode(byte)) ? 0 : 1))
-
-/** Whether a string that is a UUID starts at `at`, with its length: {@link isUuid} on bytes, in a third of the time. */
-function isUuidAt(bytes: Buffer, at: number): boolean {
-  if (bytes[at] !== 72 || at + 37 > bytes.length) return false // a length of 36
-  const dashes = bytes[at + 9] === 45 && bytes[at + 14] === 45 && bytes[at + 19] === 45 && bytes[at + 24] === 45
-  let wrong = 0
-  for (let next = at + 1; next < at + 37; next++) wrong += noHex[bytes[next] as number] as number
-  return dashes && wrong === 4
-}
 
 const dayMs = 86_400_000
 
@@ -68,12 +57,35 @@ export function isDecimal(value: unknown, { precision, scale }: { precision: num
   return digits.length <= precision && (digits !== '' || !value.startsWith('-'))
 }
 
+/** The day so many days after 1970-01-01. Throws when it is none of the years 1 to 9999. */
+export function dayOf(days: number): string {
+  const time = new Date(days * dayMs)
+  const day = Number.isNaN(time.getTime()) ? '' : time.toISOString().slice(0, 10)
+  if (!isDay(day)) throw new Error('is no day of the years 1 to 9999')
+  return day
+}
+
+/** The digits of a decimal's bytes. Throws when they are more than its precision. */
+export function decimalOf(bytes: Buffer, form: { precision: number; scale: number }): string {
+  const unscaled = BigInt.asIntN(bytes.length * 8, BigInt(`0x${bytes.toString('hex')}`))
+  const { scale } = form
+  const digits = String(unscaled < 0n ? -unscaled : unscaled).padStart(scale + 1, '0')
+  const whole = digits.slice(0, digits.length - scale)
+  const text = `${unscaled < 0n ? '-' : ''}${whole}${scale > 0 ? `.${digits.slice(-scale)}` : ''}`
+  if (!isDecimal(text, form)) throw new Error('has more digits than its precision')
+  return text
+}
+
+/** The time so many milliseconds after 1970. Throws beyond what a Date holds. */
+export function timeOf(milliseconds: number | bigint): Date {
+  const time = new Date(Number(milliseconds))
+  if (Number.isNaN(time.getTime())) throw new Error('is no time')
+  return time
+}
+
 class CalendarDate extends avsc.types.LogicalType {
   protected override _fromValue(days: number): string {
-    const time = new Date(days * dayMs)
-    const day = Number.isNaN(time.getTime()) ? '' : time.toISOString().slice(0, 10)
-    if (!isDay(day)) throw new Error('is no day of the years 1 to 9999')
-    return day
+    return dayOf(days)
   }
 
   /** Undefined is avsc's way to say that a value does not fit. */
@@ -95,13 +107,7 @@ class Decimal extends avsc.types.LogicalType {
   }
 
   protected override _fromValue(bytes: Buffer): string {
-    const unscaled = BigInt.asIntN(bytes.length * 8, BigInt(`0x${bytes.toString('hex')}`))
-    const { scale } = this.form
-    const digits = String(unscaled < 0n ? -unscaled : unscaled).padStart(scale + 1, '0')
-    const whole = digits.slice(0, digits.length - scale)
-    const text = `${unscaled < 0n ? '-' : ''}${whole}${scale > 0 ? `.${digits.slice(-scale)}` : ''}`
-    if (!isDecimal(text, this.form)) throw new Error('has more digits than its precision')
-    return text
+    return decimalOf(bytes, this.form)
   }
 
   protected override _toValue(value: unknown): Buffer | undefined {
@@ -128,13 +134,6 @@ class Decimal extends avsc.types.LogicalType {
 
 class Uuid extends avsc.types.LogicalType {
   // as single bytes, which is quicker than as UTF-8 and the same for what is a UUID
-  _read(tap: Tap): string {
-    const { buf, pos } = tap
-    if (!isUuidAt(buf, pos)) throw new Error('is no UUID')
-    tap.pos = pos + 37
-    return buf.latin1Slice(pos + 1, tap.pos)
-  }
-
   _write(tap: Tap, value: unknown): void {
     if (!isUuid(value)) throw new Error('is no UUID')
     const { buf, pos } = tap
@@ -161,7 +160,6 @@ class Uuid extends avsc.types.LogicalType {
 /** avsc's cursor, which its declarations leave out. Writing behind the end of `buf` only moves `pos`, as everywhere in avsc. */
 interface Tap {
   readonly buf: Buffer & {
-    latin1Slice(from: number, to: number): string
     latin1Write(text: string, at: number, length: number): number
   }
   pos: number
@@ -171,9 +169,7 @@ class Timestamp extends avsc.types.LogicalType {
   // Under a logical type avsc uses its own long, which writes times before the year -140,744 with the wrong sign:
   // twice such a number is more than a double holds. So a time goes over the wire as the longs here do.
   _read(tap: Tap): Date {
-    const time = new Date(Number(readLong(tap)))
-    if (Number.isNaN(time.getTime())) throw new Error('is no time')
-    return time
+    return timeOf(readLong(tap))
   }
 
   _write(tap: Tap, value: unknown): void {
@@ -219,28 +215,11 @@ function writeLong(tap: Tap, value: number | bigint): void {
   }
 }
 
-/** Reads it: as a number where that is exact, which saves the making of a bigint. The bytes have been measured before. */
 function readLong(tap: Tap): number | bigint {
-  const { buf } = tap
-  const start = tap.pos
-  let low = 0 // the first 7 bytes hold 49 bits, exact in a double
-  let scale = 1
-  let byte = 128
-  while (byte > 127 && tap.pos - start < 7) {
-    byte = buf[tap.pos++] as number
-    low += (byte & 127) * scale
-    scale *= 128
-  }
-  if (byte < 128) return low % 2 === 0 ? low / 2 : -(low + 1) / 2
-  let high = 0
-  scale = 1
-  while (byte > 127) {
-    byte = buf[tap.pos++] as number
-    high += (byte & 127) * scale
-    scale *= 128
-  }
-  const zigzag = (BigInt(high) << 49n) | BigInt(low)
-  return BigInt.asIntN(64, (zigzag >> 1n) ^ -(zigzag & 1n))
+  const cursor: Cursor = { bytes: tap.buf, at: tap.pos }
+  const value = long(cursor)
+  tap.pos = cursor.at
+  return value
 }
 
 /** avsc asks for these two only where it has no cursor: in comparing buffers, for instance. */

@@ -4,27 +4,42 @@ import type { DecimalSchema, Schema } from './schema.ts'
 /** Why bytes are not a value of a schema, and where. */
 export class BoundsError extends Error {}
 
+/** A place in bytes. What reads a value moves it behind the value. */
+export interface Cursor {
+  readonly bytes: Buffer
+  at: number
+}
+
+/** Moves behind a value without building it; throws {@link BoundsError} when it is none. */
+export type Walk = (cursor: Cursor) => unknown
+
 /** Returns where the value that starts at `at` ends; throws {@link BoundsError} when it does not end within `bytes`. */
-export type Measure = (bytes: Uint8Array, at: number) => number
+export type Measure = (bytes: Buffer, at: number) => number
 
 /**
- * Compiles a schema into a check that walks over the bytes of a value without building anything. avsc trusts what it
- * reads: a count of 100 million in a message of ten bytes would allocate that array, a negative size walks back, an
- * index of an enum may be any. What passes here is decoded by avsc in time and memory proportional to its size: every
- * value takes at least one byte (`parseSchema` sees to that), so no count can exceed the bytes that are left.
+ * Compiles a schema into a check that walks over the bytes of a value without building anything. It rests on the
+ * functions below, as all reading does (`reading.ts`): they trust no byte. A count of 100 million in a message of ten
+ * bytes would allocate that array, a negative size would walk back, an index of an enum may be any. What passes takes
+ * time and memory in proportion to its size: every value takes at least one byte (`parseSchema` sees to that), so no
+ * count can exceed the bytes that are left.
  */
 export function measureOf(schema: Schema): Measure {
-  return build(schema, new Map())
+  const walk = walkOf(schema)
+  return (bytes, at) => {
+    const cursor = { bytes, at }
+    walk(cursor)
+    return cursor.at
+  }
 }
 
-/** `made` keeps one measure per record, however often it is used. */
-function build(schema: Schema, made: Map<Schema, Measure>): Measure {
-  const measure = made.get(schema) ?? buildNew(schema, made)
-  made.set(schema, measure)
-  return measure
+/** {@link measureOf}, as a step of reading. `made` keeps one walk per record, however often it is used. */
+export function walkOf(schema: Schema, made: Map<Schema, Walk> = new Map()): Walk {
+  const walk = made.get(schema) ?? newWalk(schema, made)
+  made.set(schema, walk)
+  return walk
 }
 
-function buildNew(schema: Schema, made: Map<Schema, Measure>): Measure {
+function newWalk(schema: Schema, made: Map<Schema, Walk>): Walk {
   switch (schema.kind) {
     case 'boolean':
       return boolean
@@ -35,162 +50,181 @@ function buildNew(schema: Schema, made: Map<Schema, Measure>): Measure {
     case 'timestamp-millis':
       return long
     case 'float':
-      return bytesOf(4)
+      return (cursor) => skip(cursor, 4)
     case 'double':
-      return bytesOf(8)
+      return (cursor) => skip(cursor, 8)
     case 'string':
-      return text
+      return (cursor) => isAscii(cursor, counted(cursor))
     case 'bytes':
     case 'uuid':
       return counted
     case 'fixed':
-      return bytesOf(schema.size)
+      return (cursor) => skip(cursor, schema.size)
     case 'decimal':
-      return upTo(decimalBytes(schema))
+      return (cursor) => digits(cursor, schema)
     case 'enum':
-      return (bytes, at) => oneOf(schema.symbols.length, bytes, at)
-    case 'nullable':
-      return nullable(build(schema.of, made))
-    case 'array':
-      return blocks(build(schema.items, made), smallest(schema.items))
-    case 'map': {
-      const value = build(schema.values, made)
-      return blocks((bytes, at) => value(bytes, key(bytes, at)), 1 + smallest(schema.values))
+      return (cursor) => choice(cursor, schema.symbols.length)
+    case 'nullable': {
+      const of = walkOf(schema.of, made)
+      return (cursor) => choice(cursor, 2) === 1 && of(cursor)
     }
-    case 'record':
-      return sequence(schema.fields.map(({ type }) => build(type, made)))
+    case 'array': {
+      const least = smallest(schema.items)
+      const item = walkOf(schema.items, made)
+      return (cursor) => blocks(cursor, least, item)
+    }
+    case 'map': {
+      const least = 1 + smallest(schema.values)
+      const value = walkOf(schema.values, made)
+      return (cursor) =>
+        blocks(cursor, least, () => {
+          key(cursor)
+          value(cursor)
+        })
+    }
+    case 'record': {
+      const parts = schema.fields.map(({ type }) => walkOf(type, made))
+      return (cursor) => {
+        for (const part of parts) part(cursor)
+      }
+    }
   }
 }
 
-function fail(at: number, problem: string): never {
+export function fail(at: number, problem: string): never {
   throw new BoundsError(`${problem} at byte ${at}`)
 }
 
-/** Where the number that {@link variable} read last ends: a second result without an allocation per number. */
-let end = 0
+/** A zigzag number of 32 bits. */
+export function int(cursor: Cursor): number {
+  const byte = cursor.bytes[cursor.at] as number
+  if (byte < 128) {
+    cursor.at++
+    return (byte >> 1) ^ -(byte & 1)
+  }
+  return variable(cursor, 5)
+}
 
 /** Reads a zigzag number of at most `most` bytes, approximately when it is beyond what a double holds exactly. */
-function variable(bytes: Uint8Array, at: number, most: 5 | 10): number {
-  let byte = bytes[at]
-  if (byte === undefined) return fail(at, 'cut off')
-  end = at + 1
-  if (byte < 128) return (byte >> 1) ^ -(byte & 1)
-  let zigzag = byte & 127
-  let scale = 128
+function variable(cursor: Cursor, most: 5 | 10): number {
+  const { bytes, at } = cursor
+  let zigzag = 0
+  let scale = 1
+  let next = at
+  let byte: number | undefined
   do {
-    byte = bytes[end]
+    byte = bytes[next++]
     if (byte === undefined) return fail(at, 'cut off')
     zigzag += (byte & 127) * scale
     scale *= 128
-    end++
-    if (end - at === most && byte > (most === 5 ? 15 : 1))
+    if (next - at === most && byte > (most === 5 ? 15 : 1))
       return fail(at, `number of more than ${most === 5 ? 32 : 64} bits`)
   } while (byte > 127)
+  cursor.at = next
   return zigzag % 2 === 0 ? zigzag / 2 : -(zigzag + 1) / 2
 }
 
-function int(bytes: Uint8Array, at: number): number {
-  variable(bytes, at, 5)
-  return end
+/** Below this, zigzag is exact in doubles. */
+const safe = 2 ** 51
+
+/** A zigzag number of 64 bits: as a number where that is exact, which saves the making of a bigint. */
+export function long(cursor: Cursor): number | bigint {
+  const start = cursor.at
+  const number = variable(cursor, 10)
+  if (number < safe && number >= -safe) return number
+  let zigzag = 0n
+  for (let at = cursor.at - 1; at >= start; at--) zigzag = (zigzag << 7n) | BigInt((cursor.bytes[at] as number) & 127)
+  return BigInt.asIntN(64, (zigzag >> 1n) ^ -(zigzag & 1n))
 }
 
-function long(bytes: Uint8Array, at: number): number {
-  variable(bytes, at, 10)
-  return end
+export function boolean(cursor: Cursor): boolean {
+  const byte = cursor.bytes[cursor.at]
+  if (byte === undefined || byte > 1) return fail(cursor.at, byte === undefined ? 'cut off' : 'neither true nor false')
+  cursor.at++
+  return byte === 1
 }
 
-function boolean(bytes: Uint8Array, at: number): number {
-  const byte = bytes[at]
-  if (byte === undefined) return fail(at, 'cut off')
-  return byte < 2 ? at + 1 : fail(at, 'neither true nor false')
+/** Moves by `size` bytes and returns where they start. */
+export function skip(cursor: Cursor, size: number): number {
+  const { at } = cursor
+  if (at + size > cursor.bytes.length) return fail(at, 'cut off')
+  cursor.at = at + size
+  return at
 }
 
-function bytesOf(size: number): Measure {
-  return (bytes, at) => (at + size <= bytes.length ? at + size : fail(at, 'cut off'))
-}
-
-/** A string or bytes: their length goes before them. */
-function counted(bytes: Uint8Array, at: number): number {
-  const length = variable(bytes, at, 10)
+/** Moves behind a string or bytes, whose length goes before them, and returns where they start. */
+export function counted(cursor: Cursor): number {
+  const { bytes, at } = cursor
+  const short = bytes[at] as number
+  const length = short < 128 ? int(cursor) : variable(cursor, 10)
+  const start = cursor.at
   if (length < 0) return fail(at, 'negative length')
-  if (length > bytes.length - end) return fail(at, `${length} bytes announced, ${bytes.length - end} left`)
-  return end + length
+  if (length > bytes.length - start) return fail(at, `${length} bytes announced, ${bytes.length - start} left`)
+  cursor.at = start + length
+  return start
 }
 
 /** The bytes of the longest decimal: a sign and `precision` digits. */
 const decimalBytes = ({ precision }: DecimalSchema): number => Math.ceil((precision * Math.log2(10) + 1) / 8)
 
-/** Bytes whose number is bounded: reading a number takes time that grows with the square of its length. */
-function upTo(most: number): Measure {
-  return (bytes, at) => {
-    const after = counted(bytes, at)
-    return after - end >= 1 && after - end <= most ? after : fail(at, `a number of ${after - end} bytes`)
-  }
+/** {@link counted}, with a bound: reading a number takes time that grows with the square of its length. */
+export function digits(cursor: Cursor, schema: DecimalSchema): number {
+  const { at } = cursor
+  const start = counted(cursor)
+  const length = cursor.at - start
+  return length >= 1 && length <= decimalBytes(schema) ? start : fail(at, `a number of ${length} bytes`)
 }
 
-/** Text is UTF-8: avsc would read anything else as U+FFFD, so that it became another text without a word. */
-function text(bytes: Uint8Array, at: number): number {
-  const after = counted(bytes, at)
-  for (let next = end; next < after; next++) {
+/**
+ * Whether the text from `start` to the cursor is ASCII, which most is. Throws when it is not even UTF-8: read as that, it
+ * would become another text, with U+FFFD in it, without a word.
+ */
+export function isAscii({ bytes, at }: Cursor, start: number): boolean {
+  for (let next = start; next < at; next++) {
     if ((bytes[next] as number) < 128) continue
-    return isUtf8(bytes.subarray(next, after)) ? after : fail(at, 'text that is not UTF-8')
+    return isUtf8(bytes.subarray(next, at)) ? false : fail(start, 'text that is not UTF-8')
   }
-  return after
+  return true
 }
 
-function oneOf(count: number, bytes: Uint8Array, at: number): number {
-  const index = variable(bytes, at, 5)
-  return index >= 0 && index < count ? end : fail(at, `no choice ${index} among ${count}`)
+/** The index of one of `count` symbols or branches. */
+export function choice(cursor: Cursor, count: number): number {
+  const { at } = cursor
+  const index = int(cursor)
+  return index >= 0 && index < count ? index : fail(at, `no choice ${index} among ${count}`)
 }
 
-function nullable(of: Measure): Measure {
-  return (bytes, at) => {
-    const branch = variable(bytes, at, 5)
-    if (branch === 0) return end
-    return branch === 1 ? of(bytes, end) : fail(at, `no choice ${branch} among 2`)
-  }
-}
-
-function sequence(parts: readonly Measure[]): Measure {
-  return (bytes, at) => {
-    let next = at
-    for (const part of parts) next = part(bytes, next)
-    return next
-  }
-}
-
-/** Arrays and maps: blocks of a count and so many items, ended by a count of 0. A negative count is followed by the block's size. */
-function blocks(item: Measure, least: number): Measure {
-  return (bytes, at) => {
-    let next = at
-    for (;;) {
-      const start = next
-      const signed = variable(bytes, start, 10)
-      next = end
-      if (signed === 0) return next
-      const size = signed < 0 ? variable(bytes, next, 10) : undefined
-      next = end
-      const count = Math.abs(signed)
-      if (count > (bytes.length - next) / least)
-        fail(start, `${count} items announced, ${bytes.length - next} bytes left`)
-      const first = next
-      for (let left = count; left > 0; left--) next = item(bytes, next)
-      if (size !== undefined && size !== next - first) fail(start, `block of ${size} bytes takes ${next - first}`)
-    }
+/**
+ * Arrays and maps: blocks of a count and so many items, ended by a count of 0. A negative count is followed by the
+ * block's size. No item takes fewer bytes than `least`.
+ */
+export function blocks(cursor: Cursor, least: number, item: Walk): void {
+  for (;;) {
+    const start = cursor.at
+    const signed = variable(cursor, 10)
+    if (signed === 0) return
+    const size = signed < 0 ? variable(cursor, 10) : undefined
+    const first = cursor.at
+    const count = Math.abs(signed)
+    const left = cursor.bytes.length - first
+    if (count > left / least) fail(start, `${count} items announced, ${left} bytes left`)
+    for (let next = 0; next < count; next++) item(cursor)
+    if (size !== undefined && size !== cursor.at - first)
+      fail(start, `block of ${size} bytes takes ${cursor.at - first}`)
   }
 }
 
 const prototype = Buffer.from('__proto__')
 
-/** A map's key. Under this name a plain object would not hold an entry but change its prototype. */
-function key(bytes: Uint8Array, at: number): number {
-  const after = text(bytes, at)
-  const start = end // counted() left it behind the length
-  return prototype.equals(bytes.subarray(start, after)) ? fail(at, `the key ${prototype}`) : after
+/** {@link counted}, for the text of a map's key. Under this name a plain object would not hold an entry but change its prototype. */
+export function key(cursor: Cursor): number {
+  const start = counted(cursor)
+  const isPrototype = isAscii(cursor, start) && prototype.equals(cursor.bytes.subarray(start, cursor.at))
+  return isPrototype ? fail(start, `the key ${prototype}`) : start
 }
 
 /** The fewest bytes that a value takes. */
-function smallest(schema: Schema): number {
+export function smallest(schema: Schema): number {
   if (schema.kind === 'fixed') return schema.size
   if (schema.kind === 'float') return 4
   if (schema.kind === 'double') return 8

@@ -1,6 +1,6 @@
-import { type AvroType, compile, type Resolver, resolverOf } from './avro.ts'
-import { BoundsError, type Measure, measureOf } from './bounds.ts'
+import { type AvroType, compile } from './avro.ts'
 import type { EventTypes } from './generated/events.ts'
+import { type Read, readingOf } from './reading.ts'
 import type { LockEntry } from './registry.ts'
 import { normalise, parseSchema, type RecordSchema, shortName } from './schema.ts'
 import { misfitOf, type Strict, strictOf } from './strict.ts'
@@ -77,10 +77,10 @@ interface Reader {
 interface Writer {
   readonly subject: string
   readonly text: string
+  readonly schema: RecordSchema
   readonly type: AvroType
-  readonly measure: Measure
-  /** Absent when the writer's schema is the reader's own. */
-  resolver?: Resolver
+  /** Reads it as the newest schema of its subject; made when it is first needed, and again until it can be made. */
+  read?: Read
 }
 
 /**
@@ -127,7 +127,7 @@ export function createCodec<E = EventTypes>(lock: readonly LockEntry[]): Codec<E
 
 function writerOf(subject: string, schema: RecordSchema): Writer {
   if (schema.name !== subject) throw new Error(`the schema of ${subject} is named ${schema.name}`)
-  return { subject, text: JSON.stringify(normalise(schema)), type: compile(schema), measure: measureOf(schema) }
+  return { subject, text: JSON.stringify(normalise(schema)), schema, type: compile(schema) }
 }
 
 /** Where messages are written before they are copied out: one allocation per message, of its exact size. */
@@ -173,23 +173,19 @@ function open(bytes: Uint8Array): { buffer: Buffer; schemaId: number } {
   return { buffer, schemaId: buffer.readUInt32BE(1) }
 }
 
-function read(buffer: Buffer, schemaId: number, writer: Writer, reader: Reader): unknown {
-  const resolver = resolverFor(schemaId, writer, reader)
+function read(bytes: Buffer, schemaId: number, writer: Writer, reader: Reader): unknown {
+  writer.read ??= readOf(schemaId, writer, reader)
   try {
-    const end = writer.measure(buffer, headerBytes)
-    if (end !== buffer.length) throw new BoundsError(`${buffer.length - end} bytes too many`)
-    return reader.type.decode(buffer, headerBytes, resolver).value
+    return writer.read(bytes, headerBytes)
   } catch (cause) {
     const problem = cause instanceof Error ? cause.message : String(cause)
     throw new DecodeError('malformed', `${reader.event} by schema ${schemaId}: ${problem}`, schemaId, cause)
   }
 }
 
-function resolverFor(schemaId: number, writer: Writer, reader: Reader): Resolver | undefined {
-  if (writer.type === reader.type) return undefined
+function readOf(schemaId: number, writer: Writer, reader: Reader): Read {
   try {
-    writer.resolver ??= resolverOf(reader.type, writer.type)
-    return writer.resolver
+    return readingOf(writer.schema, reader.schema)
   } catch (cause) {
     throw new DecodeError(
       'unknown-schema',

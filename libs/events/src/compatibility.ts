@@ -40,6 +40,8 @@ export const javaRules = [
 export const strictRules = {
   LOGICAL_TYPE_CHANGED:
     'The logical type, its precision, scale or unit differs: the bytes can be read, but mean something else.',
+  BYTES_READ_AS_STRING:
+    'Bytes need be no text, and implementations differ in what they make of those that are none: an error or another text.',
   AMBIGUOUS_FIELD:
     'A field of the reader names several fields of the writer, by its name and aliases. Java throws instead of answering.',
   WRITER_FIELD_READ_TWICE: 'Two fields of the reader read the same field of the writer: one of them has a new meaning.',
@@ -177,7 +179,7 @@ function compare(reader: AvroNode, writer: AvroNode): Comparison {
   }
   if (reader.kind === 'union') return { problems: [], parts: candidates(reader, writer), choice: true }
   if (!canPromote(reader, writer)) return { problems: [typeMismatch(reader, writer)], parts: [], choice: false }
-  const found = [...logicalProblems(reader, writer), ...nameProblems(reader, writer)]
+  const found = [...textProblems(reader, writer), ...logicalProblems(reader, writer), ...nameProblems(reader, writer)]
   const { problems, parts } = contents(reader, writer)
   return { problems: [...found, ...problems], parts, choice: false }
 }
@@ -227,8 +229,16 @@ function typeMismatch(reader: AvroNode, writer: AvroNode): Problem {
 }
 
 function promotable(kind: string): string {
-  const targets = promotions[kind]
+  const targets = kind === 'bytes' ? undefined : promotions[kind] // of bytes no conversion is advised
   return targets ? `it reads ${kind} as ${kind} or ${targets.join(', ')}` : `it reads ${kind} as ${kind} only`
+}
+
+function textProblems(reader: AvroNode, writer: AvroNode): Problem[] {
+  if (reader.kind !== 'string' || writer.kind !== 'bytes') return []
+  const text =
+    'written as bytes and read as string: bytes need be no text, and those that are none would be refused or become ' +
+    'another text. Keep bytes, or add a new field of type string with a default and stop using this one'
+  return [{ type: 'BYTES_READ_AS_STRING', reader: [], writer: [], text }]
 }
 
 function logicalProblems(reader: AvroNode, writer: AvroNode): Problem[] {
