@@ -29,6 +29,8 @@ export interface IncomingBatch {
   isStale(): boolean
   /** Everything up to this message is done; is committed to the group soon after. */
   resolve(message: IncomingMessage): void
+  /** What is not resolved when the batch is handled comes again, no sooner than in `ms` milliseconds. */
+  holdBack(ms: number): void
 }
 
 export interface OutgoingMessage {
@@ -75,6 +77,11 @@ export interface Bus {
   consume(options: { group: string; topics: string[]; handle(batch: IncomingBatch): Promise<void> }): Consumer
   /** Where `group` stands in all partitions of `topics`. Throws when the broker cannot be asked. */
   positions(group: string, topics: string[]): Promise<PartitionPosition[]>
+  /**
+   * Age in seconds, within an eighth, of the oldest message of each topic that is not done at these positions; 0 where
+   * it is younger than a second, or all is done. Throws when the broker cannot be asked.
+   */
+  agesOf(positions: readonly PartitionPosition[]): Promise<Map<string, number>>
   /** Reads topics without leaving a trace. Throws when the broker cannot be asked, or stops answering. */
   read(options: ReadOptions): Promise<void>
   /**
