@@ -9,6 +9,7 @@ import { maintainInbox } from './inbox.ts'
 import { createKafkaBus } from './kafka.ts'
 import { keepSchemas } from './learned-schemas.ts'
 import type { Producer } from './outbox.ts'
+import { type OutboxLimits, type OutboxVerdict, watchOutbox } from './outbox-limits.ts'
 import { hastenWaiting, startRetrier } from './parked.ts'
 import { type Relay, startRelay } from './relay.ts'
 
@@ -31,6 +32,8 @@ export interface MessagingOptions {
   topicPrefix: string
   consumes: readonly Consumption[]
   produces: Pick<Producer, 'service'> & { readonly events: readonly string[] }
+  /** Without them the outbox may grow as it likes. */
+  outboxLimits?: OutboxLimits
   logger: Logger
   metrics: Registry
 }
@@ -42,6 +45,8 @@ export interface Messaging {
   start(): void
   /** Finishes the chunk in hand, empties the outbox as far as the broker takes it, disconnects. */
   stop(): Promise<void>
+  /** Why no new work should be taken: events have waited for the broker for too long, or are too many. Else undefined. */
+  overloaded(): string | undefined
   /** Whether the outbox is empty: all that was emitted is published. */
   hasPublished(): Promise<boolean>
 }
@@ -63,14 +68,17 @@ export function createMessaging(options: MessagingOptions): Messaging {
   const progress = { caughtUp: consumes.length === 0 }
   let relay: Relay | undefined
   let consuming: { close(): Promise<void> }[] = []
+  let outbox = (): OutboxVerdict => ({})
 
   const checks: ReadinessCheck[] = [
     { name: 'kafka', optional: true, check: () => bus.check() },
+    { name: 'outbox', optional: true, check: () => must(outbox().late === undefined, outbox().late ?? '') },
     { name: 'replicas', check: () => must(progress.caughtUp, 'still reading the topics it keeps replicas of') },
   ]
 
   return {
     checks,
+    overloaded: () => outbox().overloaded,
     async hasPublished() {
       const { rows } = await sql`select 1 from outbox limit 1`.execute(database.query)
       return rows.length === 0
@@ -80,6 +88,7 @@ export function createMessaging(options: MessagingOptions): Messaging {
       relay = startRelay(common)
       if (consumes.length > 0) consuming = [startConsumer(common), startRetrier(common)]
       measureBacklog(database, options.metrics, logger)
+      if (options.outboxLimits) outbox = watchOutbox(database, options.outboxLimits, logger, stopping.signal)
       void every(hourMs, stopping.signal, logger, 'inbox maintenance', () => maintainInbox(database))
       if (consumes.length > 0) void watchProgress(bus, { ...options, consumes, logger }, progress, stopping.signal)
     },

@@ -34,6 +34,7 @@ export async function buildInventory(config: Readonly<Static<typeof configSchema
     topicPrefix: config.KAFKA_TOPIC_PREFIX,
     consumes,
     produces,
+    outboxLimits: config,
     logger,
     metrics,
   })

@@ -44,6 +44,7 @@ export async function buildUser(config: Config, logger: Logger) {
     topicPrefix: config.KAFKA_TOPIC_PREFIX,
     consumes,
     produces,
+    outboxLimits: config,
     logger,
     metrics,
   })
