@@ -1,7 +1,17 @@
 import { readMigrations } from '@shopstream/database'
 
 export { createAlarm, pause, withTimeLimit } from './async.ts'
-export type { Bus, IncomingBatch, IncomingMessage, OutgoingMessage, PartitionPosition, ReadOptions } from './bus.ts'
+export {
+  type Bus,
+  GroupHasMembers,
+  type IncomingBatch,
+  type IncomingMessage,
+  type OutgoingMessage,
+  type PartitionOffset,
+  type PartitionPosition,
+  type ReadOptions,
+  type WireHeaders,
+} from './bus.ts'
 export { type Consumption, type FailurePolicy, type Handler, on } from './consumption.ts'
 export { compactedTopics, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
 export { createKafkaBus } from './kafka.ts'
