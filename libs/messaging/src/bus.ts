@@ -29,6 +29,8 @@ export interface IncomingBatch {
   isStale(): boolean
   /** Everything up to this message is done; is committed to the group soon after. */
   resolve(message: IncomingMessage): void
+  /** What is not resolved when the batch is handled comes again, no sooner than in `ms` milliseconds. */
+  holdBack(ms: number): void
 }
 
 export interface OutgoingMessage {

@@ -203,6 +203,10 @@ function toBatch(payload: EachBatchPayload, ownName: (name: string) => string): 
     heartbeat: () => payload.heartbeat(),
     isStale: () => payload.isStale() || !payload.isRunning(),
     resolve: ({ offset }) => payload.resolveOffset(String(offset)),
+    // Not by waiting in the handler: KafkaJS fetches nothing from a broker until every batch of its last answer is done.
+    holdBack(ms) {
+      setTimeout(payload.pause(), ms).unref()
+    },
   }
 }
 

@@ -1,6 +1,7 @@
 import { type Database, sql } from '@shopstream/database'
 import { Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { pause } from './async.ts'
+import { createBlockedPartitions } from './blocked-partitions.ts'
 import type { Bus, PartitionPosition } from './bus.ts'
 import { startConsumer } from './consumer.ts'
 import { byEvent, type Consumption, on, topicsOf } from './consumption.ts'
@@ -9,8 +10,9 @@ import { maintainInbox } from './inbox.ts'
 import { createKafkaBus } from './kafka.ts'
 import { keepSchemas } from './learned-schemas.ts'
 import type { Producer } from './outbox.ts'
-import { hastenWaiting, startRetrier } from './parked.ts'
+import { hastenWaiting } from './parked.ts'
 import { type Relay, startRelay } from './relay.ts'
+import { startRetrier } from './retrier.ts'
 
 /** One thing that a process depends on. */
 export interface ReadinessCheck {
@@ -61,11 +63,13 @@ export function createMessaging(options: MessagingOptions): Messaging {
   const bus = createKafkaBus({ brokers, topicPrefix, clientId: service, logger })
   const stopping = new AbortController()
   const progress = { caughtUp: consumes.length === 0 }
+  const blocked = createBlockedPartitions(options.metrics)
   let relay: Relay | undefined
   let consuming: { close(): Promise<void> }[] = []
 
   const checks: ReadinessCheck[] = [
     { name: 'kafka', optional: true, check: () => bus.check() },
+    blocked.check,
     { name: 'replicas', check: () => must(progress.caughtUp, 'still reading the topics it keeps replicas of') },
   ]
 
@@ -76,7 +80,7 @@ export function createMessaging(options: MessagingOptions): Messaging {
       return rows.length === 0
     },
     start() {
-      const common = { ...options, consumes, bus, logger, group: service, consumptions }
+      const common = { ...options, consumes, bus, logger, group: service, consumptions, blocked }
       relay = startRelay(common)
       if (consumes.length > 0) consuming = [startConsumer(common), startRetrier(common)]
       measureBacklog(database, options.metrics, logger)
@@ -116,7 +120,7 @@ function measureBacklog(database: MessagingOptions['database'], registry: Regist
             (select count(*)::integer from outbox where refused is not null) as refused,
             count(*) filter (where state = 'waiting')::integer as waiting,
             count(*) filter (where state = 'dead')::integer as dead
-          from parked_message`.execute(database.query)
+          from parked_message where ended_at is null`.execute(database.query)
         const [found] = rows
         if (!found) return
         oldest.set(found.age)

@@ -86,10 +86,11 @@ export async function openTestShop({
         database,
         'select event_id, key, sequence from effect order by id',
       ),
+    /** Those that wait or are dead. */
     parked: () =>
       rowsOf<{ key: string; state: string; attempts: number; error: string | null; bytes: Buffer }>(
         database,
-        'select * from parked_message order by id',
+        'select * from parked_message where ended_at is null order by id',
       ),
     outbox: () =>
       rowsOf<{ id: bigint; refused: string | null }>(database, 'select id, refused from outbox order by id'),
