@@ -17,6 +17,7 @@ export { compactedTopics, MalformedMessage, type Message, readMessage, typeOf } 
 export { createKafkaBus } from './kafka.ts'
 export { createMessaging, type Messaging, type MessagingOptions, type ReadinessCheck } from './messaging.ts'
 export { type AnyNewEvent, type NewEvent, outgoing, type Producer, producer } from './outbox.ts'
+export type { CatchUp, KeyRange, Ownership } from './ownership.ts'
 export { ensureTopics } from './topics.ts'
 
 /** Tables of the event core: outbox, inbox, parked messages. */

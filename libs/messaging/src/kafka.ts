@@ -121,7 +121,8 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger }: Kafka
         const starts = to instanceof Date ? await offsetsAt(client, wireName(topic), to) : undefined
         const partitions = ofTopic.map(({ partition, start, done }) => {
           const wanted = starts?.get(partition) ?? given?.get(placeOf({ topic, partition })) ?? start
-          return { partition, offset: String(wanted < start ? start : wanted < done ? wanted : done) }
+          const fitting = [start, wanted, done].toSorted((a, b) => Number(a - b))[1] // no further back than what is kept
+          return { partition, offset: String(fitting) }
         })
         await client.setOffsets({ groupId: wireName(group), topic: wireName(topic), partitions })
       }

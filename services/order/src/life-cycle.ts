@@ -133,7 +133,8 @@ function eventOf({ id: orderId, userId, lines, total }: Order, command: OrderCom
   }
 }
 
-const describeShortages = (shortages: Shortage[]) =>
+/** The reason of a rejected order, in words. */
+export const describeShortages = (shortages: Shortage[]) =>
   `out of stock: ${shortages.map(({ sku, requested, available }) => `${sku} (${requested} wanted, ${available} left)`).join(', ')}`.slice(
     0,
     2_000,

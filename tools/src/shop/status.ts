@@ -192,7 +192,11 @@ export function problemsOf({ services, groups, databases, orders, mails }: ShopS
       tell(`${service} is ${state} (${reasons.join('; ')})`, `mend what it names; then: ${shop('status')}`)
   }
   for (const { service, reason, answer } of databases) {
-    if (reason) tell(`the ${service} database ${reason}`, 'start Postgres, or mend the URL of the database')
+    if (reason)
+      tell(
+        `the ${service} database ${reason}`,
+        `start Postgres, or mend its URL; the ${service} service makes its tables when it starts`,
+      )
     if (!answer) continue
     const { outbox, outboxSeconds, refused, refusedEvent, waiting, waitingSeconds, dead, deadSeconds } = answer
     if (refused > 0)
@@ -280,5 +284,5 @@ function screenOf({ services, groups, databases, orders, mails }: ShopState, pro
   ]
   if (problems.length === 0) return [...lines, good('All is well.')].join('\n')
   const told = problems.flatMap(({ what, run }) => [`${bad('✗')} ${what}`, `  ${faint('→')} ${run}`])
-  return [...lines, bad(plural(problems.length, 'thing needs', 'things need') + ' a person'), ...told].join('\n')
+  return [...lines, bad(`${plural(problems.length, 'thing needs', 'things need')} a person`), ...told].join('\n')
 }

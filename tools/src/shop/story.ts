@@ -251,11 +251,18 @@ async function knowledgeOf({ query }: Database<unknown>, events: readonly ReadEv
     where topic = any(${events.map(({ topic }) => topic)}::text[])
       and (key = any(${events.flatMap(({ key }) => (key === null ? [] : [key]))}::text[]) or event_id = any(${ids}::uuid[]))
     order by id`.execute(query)
+  const parkedIds = parked.rows.map(({ id }) => id)
+  const history = await sql<Knowledge['history'][number]>`
+    select parked_id "parkedId", number, at, error from parked_attempt
+    where parked_id = any(${parkedIds}::bigint[]) order by parked_id, number`.execute(query)
+  const actions = await sql<Knowledge['actions'][number]>`
+    select parked_id "parkedId", action, actor, reason, at from parked_action
+    where parked_id = any(${parkedIds}::bigint[]) order by id`.execute(query)
   return {
     handled: new Map(inbox.rows.map((row) => [row.event_id, row.received_at])),
     parked: parked.rows,
-    history: [],
-    actions: [],
+    history: history.rows,
+    actions: actions.rows,
   }
 }
 
