@@ -17,6 +17,7 @@ import { pause, withTimeLimit } from './async.ts'
 import {
   type Bus,
   type Consumer,
+  GroupHasMembers,
   type IncomingBatch,
   type IncomingMessage,
   MessageRefused,
@@ -122,16 +123,24 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger, metrics
       await read({ kafka, admin: await admin.get(), wireName, toMessages }, options)
     },
     async rewind(group, topics, to) {
+      const members = await this.members(group)
+      if (members > 0) throw new GroupHasMembers(`group ${group} has ${members} member${members === 1 ? '' : 's'}`)
       const client = await admin.get()
-      for (const topic of topics.map(wireName)) {
-        const starts = to && (await offsetsAt(client, topic, to))
-        const ends = await client.fetchTopicOffsets(topic)
-        const partitions = ends.map(({ partition, low }) => ({
-          partition,
-          offset: String(starts?.get(partition) ?? low),
-        }))
-        await client.setOffsets({ groupId: wireName(group), topic, partitions })
+      const given = to instanceof Date ? undefined : to && new Map(to.map((place) => [placeOf(place), place.offset]))
+      const positions = Map.groupBy(await this.positions(group, topics), ({ topic }) => topic)
+      for (const [topic, ofTopic] of positions) {
+        const starts = to instanceof Date ? await offsetsAt(client, wireName(topic), to) : undefined
+        const partitions = ofTopic.map(({ partition, start, done }) => {
+          const wanted = starts?.get(partition) ?? given?.get(placeOf({ topic, partition })) ?? start
+          const fitting = [start, wanted, done].toSorted((a, b) => Number(a - b))[1] // no further back than what is kept
+          return { partition, offset: String(fitting) }
+        })
+        await client.setOffsets({ groupId: wireName(group), topic: wireName(topic), partitions })
       }
+    },
+    async members(group) {
+      const { groups } = await (await admin.get()).describeGroups([wireName(group)])
+      return groups.reduce((sum, { members }) => sum + members.length, 0)
     },
     async ensureTopics(topics) {
       return ensureTopics(
@@ -146,6 +155,8 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger, metrics
     },
   }
 }
+
+const placeOf = ({ topic, partition }: { topic: string; partition: number }) => `${topic}/${partition}`
 
 function positionOf(
   topic: string,

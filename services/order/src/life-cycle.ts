@@ -236,7 +236,8 @@ function payloadOf({ status, reason, shipment, ...order }: Order, input: OrderIn
   }
 }
 
-const describeShortages = (shortages: Shortage[]) =>
+/** The reason of a rejected order, in words. */
+export const describeShortages = (shortages: Shortage[]) =>
   `out of stock: ${shortages.map(({ sku, requested, available }) => `${sku} (${requested} wanted, ${available} left)`).join(', ')}`.slice(
     0,
     2_000,
