@@ -27,4 +27,5 @@ export {
   stopLeftover,
   writeIdentity,
 } from './process.ts'
+export { createSteppedClock, type SteppedClock } from './stepped-clock.ts'
 export { startTcpProxy, type TcpProxy, type TcpProxyOptions } from './tcp-proxy.ts'
