@@ -5,11 +5,26 @@ import { classArchive, fetchKafkaJars, findJava, kafkaFolder } from './java.ts'
 import { freePort } from './ports.ts'
 import { type LocalProcess, runCommand, startProcess, stopLeftover } from './process.ts'
 
+/**
+ * A port of its own for some clients. Kafka tells each client where to connect to, so a client stays behind a proxy only
+ * if it comes in by a listener that advertises the proxy.
+ */
+export interface KafkaListener {
+  /** Capital letters; tells it from the others. */
+  name: string
+  /** Where Kafka listens, on 127.0.0.1. */
+  port: number
+  /** The port that clients are told, on 127.0.0.1. */
+  advertisedPort: number
+}
+
 export interface KafkaOptions {
   /** Holds data, log and the record of the process; made when missing. Its data outlive the process. */
   dir: string
   /** On 127.0.0.1; a free one by default. */
   port?: number
+  /** More ways in, each with the address that it tells clients. */
+  listeners?: readonly KafkaListener[]
   /** Told what takes long: fetching jars, formatting. */
   progress?: (line: string) => void
   onUnexpectedEnd?: (how: string) => void
@@ -36,7 +51,7 @@ export function kafkaSettings(): Record<string, string> {
  * What a killed run left behind in `dir` is stopped first. Throws when Java is missing or Kafka does not come up.
  */
 export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
-  const { dir, signal, progress = () => {} } = options
+  const { dir, signal, listeners = [], progress = () => {} } = options
   mkdirSync(dir, { recursive: true })
   await stopLeftoverKafka(dir)
   const java = await findJava()
@@ -50,7 +65,11 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
   // Formatted beside its place and moved there, so that an interrupted start leaves nothing half done.
   const data = join(dir, 'data')
   const propertiesOf = (file: string, logDirs: string) => {
-    const settings = { ...kafkaSettings(), ...placeSettings(port, controllerPort, logDirs), ...afterCrash(data) }
+    const settings = {
+      ...kafkaSettings(),
+      ...placeSettings(port, controllerPort, listeners, logDirs),
+      ...afterCrash(data),
+    }
     const lines = Object.entries(settings).map((pair) => `${pair.join('=')}\n`)
     writeFileSync(join(dir, file), lines.join(''))
     return join(dir, file)
@@ -113,16 +132,23 @@ function afterCrash(data: string): Record<string, string> {
   return crashed ? { 'broker.session.timeout.ms': '2000' } : {}
 }
 
-function placeSettings(port: number, controllerPort: number, logDirs: string): Record<string, string> {
+function placeSettings(
+  port: number,
+  controllerPort: number,
+  more: readonly KafkaListener[],
+  logDirs: string,
+): Record<string, string> {
+  const clients = [{ name: 'PLAINTEXT', port, advertisedPort: port }, ...more]
+  const all = [...clients, { name: 'CONTROLLER', port: controllerPort }]
   return {
     'process.roles': 'broker,controller',
     'node.id': '1',
     'controller.quorum.voters': `1@127.0.0.1:${controllerPort}`,
-    listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}`,
-    'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}`,
+    listeners: all.map((one) => `${one.name}://127.0.0.1:${one.port}`).join(),
+    'advertised.listeners': clients.map((one) => `${one.name}://127.0.0.1:${one.advertisedPort}`).join(),
     'controller.listener.names': 'CONTROLLER',
     'inter.broker.listener.name': 'PLAINTEXT',
-    'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
+    'listener.security.protocol.map': all.map(({ name }) => `${name}:PLAINTEXT`).join(),
     'log.dirs': logDirs.replaceAll('\\', '/'),
   }
 }
