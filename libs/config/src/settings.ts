@@ -82,6 +82,9 @@ export const dataSettings = {
     pattern: '^[^\\s:]+:\\d{1,5}$|^\\[[0-9a-fA-F:]+\\]:\\d{1,5}$',
     example: '127.0.0.1:9092',
   }),
+  /** More parked messages than this, or an older one, degrade readiness and raise an alert; none is ever dropped. */
+  PARKED_LIMIT_COUNT: integer(1_000, { min: 1, max: 1_000_000_000 }),
+  PARKED_LIMIT_AGE_SECONDS: integer(3_600, { min: 1, max: 31_536_000 }),
   /** Put before every topic and group, so that several shops or tests share one Kafka. */
   KAFKA_TOPIC_PREFIX: settings.text('a prefix for topic and group names, of letters, digits, dot, _ and -', {
     defaultValue: '',

@@ -89,6 +89,11 @@ export interface Bus {
   consume(options: { group: string; topics: string[]; handle(batch: IncomingBatch): Promise<void> }): Consumer
   /** Where `group` stands in all partitions of `topics`. Throws when the broker cannot be asked. */
   positions(group: string, topics: string[]): Promise<PartitionPosition[]>
+  /**
+   * Age in seconds, within an eighth, of the oldest message of each topic that is not done at these positions; 0 where
+   * it is younger than a second, or all is done. Throws when the broker cannot be asked.
+   */
+  agesOf(positions: readonly PartitionPosition[]): Promise<Map<string, number>>
   /** Reads topics without leaving a trace. Throws when the broker cannot be asked, or stops answering. */
   read(options: ReadOptions): Promise<void>
   /**

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Admin, Consumer, EachBatchPayload, Kafka } from 'kafkajs'
 import { withTimeLimit } from './async.ts'
-import type { IncomingMessage, ReadOptions } from './bus.ts'
+import type { IncomingMessage, PartitionPosition, ReadOptions } from './bus.ts'
 
 interface Range {
   topic: string
@@ -111,6 +111,36 @@ async function rangesOf(admin: Admin, topics: string[], from: ReadOptions['from'
   })
   return (await Promise.all(perTopic)).flat()
 }
+
+/** See `Bus.agesOf`, of one topic; the broker finds offsets by time, so the time is found by halving. */
+export async function ageOfBacklog(
+  admin: Admin,
+  topic: string,
+  positions: readonly PartitionPosition[],
+): Promise<number> {
+  const behind = positions.filter(({ done, end }) => done < end)
+  if (behind.length === 0) return 0
+  const now = Date.now()
+  const hasOlder = async (seconds: number) => {
+    const firstYounger = await offsetsAt(admin, topic, new Date(now - seconds * 1_000))
+    return behind.some(({ partition, done }) => done < (firstYounger.get(partition) ?? 0n))
+  }
+  let older = 0
+  let limit = 1
+  while (limit < oldestSeconds && (await hasOlder(limit))) {
+    older = limit
+    limit *= 2
+  }
+  while (limit - older > Math.max(1, older / 8)) {
+    const middle = (older + limit) / 2
+    if (await hasOlder(middle)) older = middle
+    else limit = middle
+  }
+  return older
+}
+
+/** A year; no topic that deletes keeps messages for so long. */
+const oldestSeconds = 31_536_000
 
 /** By partition, the offset of the first message written at `time` or later; the end where there is none. */
 export async function offsetsAt(admin: Admin, topic: string, time: Date): Promise<Map<number, bigint>> {

@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import type { Topic } from '@shopstream/events'
-import type { Logger } from '@shopstream/observability'
+import { Counter, Gauge, type Logger, type Registry } from '@shopstream/observability'
 import kafkajs, {
   type Admin,
   type EachBatchPayload,
@@ -25,7 +25,7 @@ import {
   oddKey,
   type PartitionPosition,
 } from './bus.ts'
-import { offsetsAt, read } from './kafka-read.ts'
+import { ageOfBacklog, offsetsAt, read } from './kafka-read.ts'
 import { commitOffsets } from './kafka-rewind.ts'
 
 export interface KafkaOptions {
@@ -34,6 +34,8 @@ export interface KafkaOptions {
   topicPrefix: string
   clientId: string
   logger: Logger
+  /** Where its consumers tell how they are; commands have none. */
+  metrics?: Registry
 }
 
 // KafkaJS 2.2.4 rearms this timer without end, also when nothing waits, with a negative delay that Node 24 makes 1 ms:
@@ -58,7 +60,7 @@ const checkEvery = 2_000
 const checkLimit = 7_000
 
 /** The Kafka adapter of {@link Bus}. Connects in the background and stays with it; never throws for an absent broker. */
-export function createKafkaBus({ brokers, topicPrefix, clientId, logger }: KafkaOptions): Bus {
+export function createKafkaBus({ brokers, topicPrefix, clientId, logger, metrics }: KafkaOptions): Bus {
   const kafka = new kafkajs.Kafka({
     clientId,
     brokers,
@@ -80,6 +82,7 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger }: Kafka
       allowAutoTopicCreation: false,
     }),
   )
+  const meters = metrics && createMeters(metrics)
   const pulse = watchBroker(admin, logger, closing.signal)
 
   return {
@@ -94,6 +97,7 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger }: Kafka
         group: wireName(group),
         topics: topics.map(wireName),
         logger,
+        ...(meters && { meters }),
         handle: (payload) => handle(toBatch(payload, ownName)),
       }),
     async positions(group, topics) {
@@ -107,6 +111,13 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger }: Kafka
         )
       })
       return (await Promise.all(perTopic)).flat()
+    },
+    async agesOf(positions) {
+      const client = await admin.get()
+      const perTopic = [...Map.groupBy(positions, ({ topic }) => topic)].map(
+        async ([topic, ofTopic]) => [topic, await ageOfBacklog(client, wireName(topic), ofTopic)] as const,
+      )
+      return new Map(await Promise.all(perTopic))
     },
     async read(options) {
       const toMessages = (payload: EachBatchPayload) => toBatch(payload, ownName).messages
@@ -245,17 +256,38 @@ interface ConsumeOptions {
   group: string
   topics: string[]
   logger: Logger
+  meters?: Meters
   handle(payload: EachBatchPayload): Promise<void>
 }
 
-function keepConsuming({ kafka, group, topics, logger, handle }: ConsumeOptions): Consumer {
+interface Meters {
+  fetched(): void
+  rebuilt(): void
+}
+
+function createMeters(registry: Registry): Meters {
+  const lastFetch = new Gauge({
+    name: 'shopstream_consumer_last_fetch_timestamp_seconds',
+    help: 'When the consumer last got an answer from the broker, in seconds since 1970; 0 before the first.',
+    registers: [registry],
+  })
+  const rebuilt = new Counter({
+    name: 'shopstream_consumer_rebuilt_total',
+    help: 'Times a consumer that hung or crashed was replaced by a new one.',
+    registers: [registry],
+  })
+  return { fetched: () => lastFetch.setToCurrentTime(), rebuilt: () => rebuilt.inc() }
+}
+
+function keepConsuming({ kafka, group, topics, logger, meters, handle }: ConsumeOptions): Consumer {
   const stopping = new AbortController()
   const running = (async () => {
     while (!stopping.signal.aborted) {
       const consumer = newConsumer(kafka, group)
       try {
-        await consumeUntilBroken(consumer, topics, handle, stopping.signal)
+        await consumeUntilBroken(consumer, { topics, meters, handle }, stopping.signal)
       } catch (error) {
+        meters?.rebuilt()
         // What a broker says while it starts is no fault of ours, and needs no stack.
         if (isPassing(error)) logger.info({ group, reason: (error as Error).message }, 'the consumer is built anew')
         else logger.warn({ err: error, group }, 'the consumer is built anew')
@@ -295,8 +327,7 @@ function newConsumer(kafka: Kafka, groupId: string): KafkaConsumer {
 /** Returns when told to stop; throws when the consumer crashed for good or hangs. */
 async function consumeUntilBroken(
   consumer: KafkaConsumer,
-  topics: string[],
-  handle: ConsumeOptions['handle'],
+  { topics, meters, handle }: Pick<ConsumeOptions, 'topics' | 'handle'> & { meters: Meters | undefined },
   stop: AbortSignal,
 ): Promise<void> {
   let lastSign = Date.now()
@@ -307,6 +338,7 @@ async function consumeUntilBroken(
   stop.addEventListener('abort', stopped, { once: true })
   consumer.on(consumer.events.FETCH, () => {
     lastSign = Date.now()
+    meters?.fetched()
   })
   consumer.on(consumer.events.CRASH, ({ payload }) => broken.reject(payload.error))
   const watchdog = setInterval(() => {

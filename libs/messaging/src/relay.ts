@@ -62,11 +62,13 @@ export function startRelay(options: RelayOptions): Relay {
     while (!stopping.signal.aborted && !(await takeLock(session))) await pause(pollMs, stopping.signal)
     if (stopping.signal.aborted) return
     logger.debug('this instance publishes the outbox')
+    meters.leads(true)
     const ping = setInterval(() => session.query('select 1').catch(() => undefined), pingMs) // a loss shows in the next statement
     try {
       await drainUntilStopped(session)
     } finally {
       clearInterval(ping)
+      meters.leads(false)
     }
   }
 
@@ -152,6 +154,7 @@ async function publishOrSetAside(
 
 interface Meters {
   observe(rows: PendingRow[], stored: PendingRow[]): void
+  leads(isLeader: boolean): void
 }
 
 function createMeters(registry: Registry): Meters {
@@ -166,7 +169,13 @@ function createMeters(registry: Registry): Meters {
     help: 'Rows found at the last look into the outbox.',
     registers: [registry],
   })
+  const leader = new Gauge({
+    name: 'shopstream_relay_leader',
+    help: 'Whether this instance publishes the outbox; exactly one of a service does.',
+    registers: [registry],
+  })
   return {
+    leads: (isLeader) => leader.set(isLeader ? 1 : 0),
     observe(rows, stored) {
       pending.set(rows.length)
       for (const { topic } of stored) published.inc({ topic })

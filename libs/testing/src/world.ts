@@ -53,6 +53,8 @@ export async function createWorld(...groups: string[]) {
       DATABASE_POOL_SIZE: 10,
       KAFKA_BROKERS: broker.brokers,
       KAFKA_TOPIC_PREFIX: broker.topicPrefix,
+      PARKED_LIMIT_COUNT: 1_000,
+      PARKED_LIMIT_AGE_SECONDS: 3_600,
     },
     /** Publishes events as other services would; returns the messages, to be published again by `bus.publish`. */
     async publish(...events: NewEvent[]) {
