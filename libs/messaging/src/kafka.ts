@@ -26,6 +26,7 @@ import {
   type PartitionPosition,
 } from './bus.ts'
 import { ageOfBacklog, offsetsAt, read } from './kafka-read.ts'
+import { commitOffsets } from './kafka-rewind.ts'
 
 export interface KafkaOptions {
   brokers: string[]
@@ -128,15 +129,15 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger, metrics
       const client = await admin.get()
       const given = to instanceof Date ? undefined : to && new Map(to.map((place) => [placeOf(place), place.offset]))
       const positions = Map.groupBy(await this.positions(group, topics), ({ topic }) => topic)
-      for (const [topic, ofTopic] of positions) {
+      const wanted = [...positions].map(async ([topic, ofTopic]) => {
         const starts = to instanceof Date ? await offsetsAt(client, wireName(topic), to) : undefined
-        const partitions = ofTopic.map(({ partition, start, done }) => {
-          const wanted = starts?.get(partition) ?? given?.get(placeOf({ topic, partition })) ?? start
-          const fitting = [start, wanted, done].toSorted((a, b) => Number(a - b))[1] // no further back than what is kept
-          return { partition, offset: String(fitting) }
+        return ofTopic.map(({ partition, start, done }) => {
+          const from = starts?.get(partition) ?? given?.get(placeOf({ topic, partition })) ?? start
+          const kept = from < start ? start : from
+          return { topic: wireName(topic), partition, offset: kept > done ? done : kept }
         })
-        await client.setOffsets({ groupId: wireName(group), topic: wireName(topic), partitions })
-      }
+      })
+      await commitOffsets(kafka, wireName(group), (await Promise.all(wanted)).flat())
     },
     async members(group) {
       const { groups } = await (await admin.get()).describeGroups([wireName(group)])

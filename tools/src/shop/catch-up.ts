@@ -97,14 +97,15 @@ async function adoptTopics(bus: Reach['bus'], tx: Transaction, ownership: Owners
   const byEvent = new Map(waiting.rows.map(({ id, event }) => [event, id]))
   const published: bigint[] = []
   const adopted: [string, number][] = []
-  const own = new Set<string>(ownership.produces.events)
+  const { service, events: declared } = ownership.produces
+  const own = new Set<string>(declared)
   for (const { topic, adopt } of run.topics) {
     let count = 0
     await bus.read({
       topics: [topic],
       toEnd: true,
       async handle(messages) {
-        const events = messages.filter((message) => isOwn(message, own)).map(readMessage)
+        const events = messages.filter((message) => isOwn(message, service, own)).map(readMessage)
         published.push(...events.flatMap(({ id }) => byEvent.get(id) ?? []))
         for (let start = 0; start < events.length; start += chunk)
           count += await adopt(tx, events.slice(start, start + chunk))
@@ -119,5 +120,6 @@ async function adoptTopics(bus: Reach['bus'], tx: Transaction, ownership: Owners
 /** Messages of one statement. */
 const chunk = 1_000
 
-const isOwn = ({ value, headers }: IncomingMessage, own: ReadonlySet<string>) =>
-  value !== null && own.has(String(headers.ce_type))
+/** What somebody else has written into the topic is no fact about this service's tables. */
+const isOwn = ({ value, headers }: IncomingMessage, service: string, own: ReadonlySet<string>) =>
+  value !== null && String(headers.ce_source) === `/shopstream/${service}` && own.has(String(headers.ce_type))

@@ -1,10 +1,14 @@
 import { pause } from '@shopstream/messaging'
 
+let interrupted: AbortController | undefined
+
 /** Aborted by Ctrl-C or SIGTERM, so that a command that goes on until then can let go of what it holds. */
 export function untilInterrupted(): AbortSignal {
-  const interrupted = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort())
-  return interrupted.signal
+  if (interrupted) return interrupted.signal
+  const first = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => first.abort())
+  interrupted = first
+  return first.signal
 }
 
 const everyMs = 2_000
@@ -20,14 +24,14 @@ export async function repeatedly(
   isOver: () => boolean = () => false,
 ): Promise<void> {
   if (!again) return console.log(await look())
-  const interrupted = untilInterrupted()
+  const stop = untilInterrupted()
   let last: string | undefined
-  while (!interrupted.aborted) {
+  while (!stop.aborted) {
     const text = await look()
     if (process.stdout.isTTY) process.stdout.write(`${clearScreen}${text}\n`)
     else if (text !== last) console.log(text)
     last = text
     if (isOver()) return
-    await pause(everyMs, interrupted)
+    await pause(everyMs, stop)
   }
 }
