@@ -11,7 +11,7 @@ export interface IncomingMessage {
   key: string | null
   value: Buffer | null
   headers: WireHeaders
-  /** When it was written, by the clock of who sent it. */
+  /** When it was written, by the clock of the broker. */
   timestamp?: Date
 }
 

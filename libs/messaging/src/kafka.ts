@@ -45,17 +45,17 @@ RequestQueue.prototype.scheduleCheckPendingRequests = function (this: { pending:
   if (this.pending.length > 0) checkWhilePending.call(this)
 }
 
-/** Errors by which a broker says that it will never take a record as it is. */
-const refusals = new Set([
-  'MESSAGE_TOO_LARGE',
-  'RECORD_LIST_TOO_LARGE',
-  'INVALID_RECORD',
-  'INVALID_TIMESTAMP',
-  'POLICY_VIOLATION',
-])
+/** Errors by which a broker says that it will never take a record as it is. A wrong clock (INVALID_TIMESTAMP) is put right some day. */
+const refusals = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD', 'POLICY_VIOLATION'])
 
 /** A consumer that has fetched nothing for so long, while handling nothing, hangs and is built anew; in ms. */
 const stallLimit = 30_000
+/**
+ * How old a client's idea of who leads which partition may be when it is used, in ms. KafkaJS asks anew when a connection
+ * breaks, but not when a broker falls silent (frozen, cut off): with its default of 5 min a frozen broker of three stopped
+ * every relay for so long, though its partitions had new leaders after 4 s.
+ */
+const metadataMaxAge = 5_000
 const checkEvery = 2_000
 const checkLimit = 7_000
 
@@ -80,6 +80,7 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger, metrics
       createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
       idempotent: false,
       allowAutoTopicCreation: false,
+      metadataMaxAge,
     }),
   )
   const meters = metrics && createMeters(metrics)
@@ -317,32 +318,40 @@ function newConsumer(kafka: Kafka, groupId: string): KafkaConsumer {
     maxBytesPerPartition: 1_048_576,
     maxBytes: 8_388_608,
     allowAutoTopicCreation: false,
-    metadataMaxAge: 60_000,
+    metadataMaxAge,
     // We build a new one instead: KafkaJS restarts a consumer even after it was told to disconnect, and such a one takes
     // part in the group without handling anything.
     retry: { initialRetryTime: 200, maxRetryTime: 3_000, retries: 5, restartOnFailure: async () => false },
   })
 }
 
-/** Returns when told to stop; throws when the consumer crashed for good or hangs. */
+/**
+ * Returns when told to stop; throws when the consumer crashed for good, hangs, or the clock was set back: KafkaJS sends a
+ * heartbeat when Date.now() has passed the last one, so it would send none until the clock is where it was.
+ */
 async function consumeUntilBroken(
   consumer: KafkaConsumer,
   { topics, meters, handle }: Pick<ConsumeOptions, 'topics' | 'handle'> & { meters: Meters | undefined },
   stop: AbortSignal,
 ): Promise<void> {
-  let lastSign = Date.now()
+  let lastSign = performance.now()
   let handling = 0
   const broken = Promise.withResolvers<void>()
   broken.promise.catch(() => {}) // it may break before anybody waits for it
   const stopped = () => broken.resolve()
   stop.addEventListener('abort', stopped, { once: true })
   consumer.on(consumer.events.FETCH, () => {
-    lastSign = Date.now()
+    lastSign = performance.now()
     meters?.fetched()
   })
   consumer.on(consumer.events.CRASH, ({ payload }) => broken.reject(payload.error))
+  let lastTime = Date.now()
   const watchdog = setInterval(() => {
-    if (handling === 0 && Date.now() - lastSign > stallLimit) broken.reject(new Error(`no fetch for ${stallLimit} ms`))
+    const time = Date.now()
+    if (time < lastTime) broken.reject(new Error(`the clock was set back by ${lastTime - time} ms or more`))
+    lastTime = time
+    if (handling === 0 && performance.now() - lastSign > stallLimit)
+      broken.reject(new Error(`no fetch for ${stallLimit} ms`))
   }, 1_000)
   const run = async () => {
     await consumer.connect()
@@ -357,7 +366,7 @@ async function consumeUntilBroken(
           await handle(payload)
         } finally {
           handling--
-          lastSign = Date.now()
+          lastSign = performance.now()
         }
       },
     })
@@ -396,14 +405,14 @@ function connectedOnce<Client extends { connect(): Promise<void>; disconnect(): 
 
 /** Asks the broker for a sign of life every {@link checkEvery} ms, and tells when it goes and comes. */
 function watchBroker(admin: { get(): Promise<Admin> }, logger: Logger, stop: AbortSignal): { check(): void } {
-  let answered = 0
+  let answered = Number.NEGATIVE_INFINITY
   let problem: string | undefined = 'not connected yet'
   void (async () => {
     while (!stop.aborted) {
       try {
         await (await admin.get()).describeCluster()
         if (problem !== undefined) logger.info('Kafka answers')
-        answered = Date.now()
+        answered = performance.now()
         problem = undefined
       } catch (error) {
         if (problem === undefined) logger.warn({ err: error }, 'Kafka does not answer; events wait in the outbox')
@@ -414,7 +423,8 @@ function watchBroker(admin: { get(): Promise<Admin> }, logger: Logger, stop: Abo
   })()
   return {
     check() {
-      if (Date.now() - answered > checkLimit) throw new Error(`Kafka does not answer: ${problem ?? 'no answer lately'}`)
+      if (performance.now() - answered > checkLimit)
+        throw new Error(`Kafka does not answer: ${problem ?? 'no answer lately'}`)
     },
   }
 }
@@ -456,15 +466,15 @@ async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
 /** Waits until each partition of new topics has a leader. Throws after 20 s with what the broker said last. */
 async function leadersOf(admin: Admin, topics: string[]): Promise<void> {
   if (topics.length === 0) return
-  const deadline = Date.now() + 20_000
+  const deadline = performance.now() + 20_000
   for (;;) {
     try {
       const { topics: found } = await admin.fetchTopicMetadata({ topics })
       if (found.every(({ partitions }) => partitions.length > 0 && partitions.every(({ leader }) => leader >= 0)))
         return
-      if (Date.now() > deadline) throw new Error('new topics have no leaders yet')
+      if (performance.now() > deadline) throw new Error('new topics have no leaders yet')
     } catch (error) {
-      if (Date.now() > deadline) throw error
+      if (performance.now() > deadline) throw error
     }
     await pause(50)
   }
