@@ -2,7 +2,9 @@
 import { type Command, listed, runCommands } from './options.ts'
 import { reachHelp } from './shop/reach.ts'
 
-const commands: Command[] = []
+const commands: Command[] = [
+  { name: 'verify', about: 'proves that nothing is lost, nothing is twice', load: () => import('./shop/verify.ts') },
+]
 
 const usage = `Usage: npm run shop -- COMMAND [arguments]
 

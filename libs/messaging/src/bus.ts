@@ -53,6 +53,8 @@ export interface ReadOptions {
   topics: string[]
   /** Default: from the first message that is kept. A time: from the first one written then or later. */
   from?: Date | 'end'
+  /** Only these partitions of the topics; each from an offset, where one is given, else as `from` says. */
+  partitions?: readonly { topic: string; partition: number; from?: bigint }[]
   /** Ends once everything that was there when reading began has been handled; else it goes on until `signal`. */
   toEnd?: boolean
   signal?: AbortSignal
