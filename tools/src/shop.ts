@@ -38,6 +38,7 @@ const commands: Command[] = [
     about: 'lets a consumer group read again from a time',
     load: () => import('./shop/rewind.ts').then(({ usage, rewind }) => ({ usage, run: rewind })),
   },
+  { name: 'verify', about: 'proves that nothing is lost, nothing is twice', load: () => import('./shop/verify.ts') },
 ]
 
 const usage = `Usage: npm run shop -- COMMAND [arguments]

@@ -13,7 +13,7 @@ export {
   type WireHeaders,
 } from './bus.ts'
 export { type Consumption, type FailurePolicy, type Handler, on } from './consumption.ts'
-export { compactedTopics, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
+export { compactedTopics, eventIdOf, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
 export { createKafkaBus } from './kafka.ts'
 export { createMessaging, type Messaging, type MessagingOptions, type ReadinessCheck } from './messaging.ts'
 export { type AnyNewEvent, type NewEvent, outgoing, type Producer, producer } from './outbox.ts'

@@ -134,7 +134,9 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger, metrics
         const starts = to instanceof Date ? await offsetsAt(client, wireName(topic), to) : undefined
         return ofTopic.map(({ partition, start, done }) => {
           const from = starts?.get(partition) ?? given?.get(placeOf({ topic, partition })) ?? start
+          // biome-ignore lint/complexity/useMathMinMax: Math takes no bigint
           const kept = from < start ? start : from
+          // biome-ignore lint/complexity/useMathMinMax: Math takes no bigint
           return { topic: wireName(topic), partition, offset: kept > done ? done : kept }
         })
       })
