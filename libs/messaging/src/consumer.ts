@@ -4,6 +4,7 @@ import { pause } from './async.ts'
 import type { BlockedPartitions } from './blocked-partitions.ts'
 import type { Bus, Consumer, IncomingBatch, IncomingMessage } from './bus.ts'
 import { type Consumption, defaultPolicy, type FailurePolicy, topicsOf } from './consumption.ts'
+import { crashPoint } from './crash-points.ts'
 import { compactedTopics, eventIdOf, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
 import { outsideWindow, recordInInbox } from './inbox.ts'
 import { learnMissing } from './learned-schemas.ts'
@@ -53,6 +54,7 @@ export function startConsumer(options: ConsumerOptions): Consumer {
       const membership = keepMembership(batch)
       try {
         if (membership.isLost()) return
+        crashPoint('chunk-received')
         await handleChunk(chunk, membership)
       } catch (error) {
         if (error instanceof PartitionLost) return
@@ -61,7 +63,9 @@ export function startConsumer(options: ConsumerOptions): Consumer {
       } finally {
         membership.release()
       }
+      crashPoint('chunk-committed')
       batch.resolve(chunk.at(-1) as IncomingMessage)
+      crashPoint('offset-resolved')
       blocked.free(batch)
       await batch.heartbeat()
     }
@@ -166,6 +170,7 @@ export function startConsumer(options: ConsumerOptions): Consumer {
   /** What is new takes effect or is parked, in order. */
   async function handleTogether(tx: Transaction, items: readonly Item[]): Promise<{ handled: Item[]; parked: Item[] }> {
     const fresh = await withoutRepeats(tx, items)
+    crashPoint('inbox-written')
     const held = await blockedKeys(
       tx,
       fresh.map(({ message }) => message),
@@ -188,6 +193,7 @@ export function startConsumer(options: ConsumerOptions): Consumer {
     }
     // Parked and handled messages have no key in common that matters: an earlier one of a parked key was handled before it.
     await handleRuns(tx, handled)
+    if (handled.length > 0) crashPoint('effects-written')
     await park(tx, group, parkings)
     return { handled, parked }
   }

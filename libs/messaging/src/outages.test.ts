@@ -165,7 +165,7 @@ describe('instances', () => {
     async () => {
       shop = await open()
       const clock = createSteppedClock(join(dir, 'clock'))
-      const child = shop.startProcess('child', clock)
+      const child = shop.startProcess('child', { clock })
       const emitting = keepEmitting()
       await handledRound(10)
       for (const offset of [hour + minute, -hour - minute, 0]) {

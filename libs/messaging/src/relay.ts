@@ -2,6 +2,7 @@ import { type Database, openSession, type Session } from '@shopstream/database'
 import { Counter, Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { createAlarm, pause, withTimeLimit } from './async.ts'
 import { type Bus, MessageRefused, type OutgoingMessage } from './bus.ts'
+import { crashPoint } from './crash-points.ts'
 import { fromStored, type StoredHeaders } from './envelope.ts'
 import { outboxSignal } from './outbox.ts'
 
@@ -39,7 +40,10 @@ export function startRelay(options: RelayOptions): Relay {
   const { database, databaseUrl, service, logger } = options
   const stopping = new AbortController()
   const alarm = createAlarm(stopping.signal)
-  const stopListening = database.on(outboxSignal, alarm.wake)
+  const stopListening = database.on(outboxSignal, () => {
+    crashPoint('outbox-committed')
+    alarm.wake()
+  })
   const meters = createMeters(options.metrics)
 
   const running = (async () => {
@@ -104,10 +108,14 @@ async function takeLock(session: Session): Promise<boolean> {
 /** Publishes and deletes one batch; says how many rows there were, and how many of them the broker has now. */
 async function publishNext(session: Session, { bus, logger }: RelayOptions, meters: Meters) {
   const rows = await nextRows(session)
+  if (rows.length > 0) crashPoint('relay-read')
   const stored = await publishOrSetAside(session, bus, rows, logger)
   meters.observe(rows, stored)
-  if (stored.length > 0)
+  if (stored.length > 0) {
+    crashPoint('relay-acknowledged')
     await session.query('delete from outbox where id = any($1::bigint[])', [stored.map(({ id }) => id)])
+    crashPoint('relay-deleted')
+  }
   return { found: rows.length, stored: stored.length }
 }
 

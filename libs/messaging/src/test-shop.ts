@@ -1,6 +1,6 @@
-import { createDatabase, type Database, migrate, sql, type Transaction } from '@shopstream/database'
+import { createDatabase, type Database, migrate, signal, sql, type Transaction } from '@shopstream/database'
 import { createLogger, createMetrics, type Logger } from '@shopstream/observability'
-import { eventually, type SteppedClock, type TestDatabase, testBroker, testDatabase } from '@shopstream/testing'
+import { eventually, type TestDatabase, testBroker, testDatabase } from '@shopstream/testing'
 import type { Bus, OutgoingMessage } from './bus.ts'
 import { type Consumption, type FailurePolicy, on } from './consumption.ts'
 import type { Message } from './envelope.ts'
@@ -8,7 +8,7 @@ import { createMessaging, messagingMigrations } from './index.ts'
 import { createKafkaBus } from './kafka.ts'
 import type { Messaging } from './messaging.ts'
 import { producer } from './outbox.ts'
-import { type ChildShop, startChild } from './test-shop-child.ts'
+import { type ChildLife, type ChildShop, gate, startChild } from './test-shop-child.ts'
 import { ensureTopics } from './topics.ts'
 
 export const produces = producer('shop', ['StockLevelChanged', 'ProductListed'])
@@ -39,6 +39,21 @@ export const writeEffects = (trouble: Trouble, policy: Partial<FailurePolicy> = 
     },
     { backoffMs: 20, maxBackoffMs: 50, ...policy },
   )
+
+const troubleByKey: Trouble = async ({ id, key, sequence }, tx) => {
+  if (key.startsWith('gated')) await sql`select pg_advisory_xact_lock_shared(${gate})`.execute(tx)
+  if (key.startsWith('computing')) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 7_000) // no event is served meanwhile
+  if (key.startsWith('stopping')) signal(tx, 'stop')
+  if (key.startsWith('echoed')) await produces.emit(tx, [stockEvent(`echo of ${key}`, sequence)])
+  if (key.startsWith('dying') && sequence === 2n) throw new Error('never')
+  if (key.startsWith('failing') && sequence === 2n) {
+    const tried = await sql`select 1 from parked_message where event_id = ${id} and attempts >= 2`.execute(tx)
+    if (tried.rows.length === 0) throw new Error('not before the third attempt')
+  }
+}
+
+/** The row of `consumes.ts` of instances in a process of their own. */
+export const toldByKeys = writeEffects(troubleByKey, { attempts: 3 })
 
 export interface TestShopOptions {
   trouble?: Trouble
@@ -104,8 +119,8 @@ export async function openTestShop({
       return messaging
     },
     /** Starts an instance in a process of its own, which writes effects under its name; see test-shop-main.ts. */
-    startProcess(name: string, clock?: SteppedClock): ChildShop {
-      const child = startChild({ ...broker, name, url }, clock)
+    startProcess(name: string, life?: ChildLife): ChildShop {
+      const child = startChild({ ...broker, name, url }, life)
       children.push(child)
       return child
     },
@@ -154,7 +169,7 @@ const stockTopic = 'shop.stock.v1'
 
 /**
  * Waits until everything emitted has been published and handled, and everything delivered has been looked at. Returns
- * what took effect and what stands in the topic, by key; a message that stands there again is left out.
+ * what took effect and what stands in the topic, by key; a message that stands there again, or is none, is left out.
  */
 export async function atRest(shop: TestShop, timeoutMs = 60_000) {
   await eventually('an empty outbox', async () => (await shop.outbox()).length === 0, { timeoutMs, everyMs: 100 })
@@ -173,7 +188,8 @@ export async function atRest(shop: TestShop, timeoutMs = 60_000) {
     handle(messages) {
       for (const { key, headers } of messages) {
         const id = String(headers.ce_id)
-        if (!stored.has(id)) stored.set(id, { key: String(key), sequence: BigInt(String(headers.ce_sequence)) })
+        if (headers.ce_sequence && !stored.has(id))
+          stored.set(id, { key: String(key), sequence: BigInt(String(headers.ce_sequence)) })
       }
     },
   })
