@@ -2,7 +2,13 @@
 import { type Command, listed, runCommands } from './options.ts'
 import { reachHelp } from './shop/reach.ts'
 
-const commands: Command[] = []
+const commands: Command[] = [
+  {
+    name: 'dead-letters',
+    about: 'messages that failed: list, show, retry, redrive, discard',
+    load: () => import('./shop/dead-letters.ts'),
+  },
+]
 
 const usage = `Usage: npm run shop -- COMMAND [arguments]
 
