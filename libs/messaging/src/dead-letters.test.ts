@@ -30,7 +30,7 @@ describe('decisions', () => {
     await shop.emit(stockEvent('a', 1n), stockEvent('a', 2n), stockEvent('b', 1n), stockEvent('a', 3n))
     const [letter] = await eventually('a dead one with two behind it', async () => {
       const found = await dead()
-      return found[0]?.followers === 2 && found
+      return found[0]?.followers === 2 ? found : undefined
     })
     if (!letter) throw new Error('there is none')
     expect(letter).toMatchObject({ key: 'a', attempts: 3, type: 'StockLevelChanged', error: 'Error: no shelf' })
@@ -69,9 +69,8 @@ describe('decisions', () => {
     await shop.emit(stockEvent('kept', 1n), stockEvent('given up', 1n), stockEvent('given up', 2n))
     const letters = await eventually('all parked', async () => {
       const found = await live()
-      return found.length === 3 && found
+      return found.length === 3 ? found : undefined
     })
-    if (!letters) throw new Error('there are none')
     const idOf = (key: string) =>
       letters.filter((one) => one.key === key && one.state === 'waiting').map(({ id }) => id)
     await act('discard', idOf('given up'), 'nobody needs it')
