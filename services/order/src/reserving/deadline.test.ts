@@ -151,8 +151,6 @@ test('sweepers, buyers and reservations that come late decide each order once, w
     const said = await announced()
     lives.push(...ids.map((id) => said.get(id)?.join(', ')))
   }
-  if (process.env.SHOW)
-    console.log(Object.fromEntries([...Map.groupBy(lives, (l) => l)].map(([k, v]) => [k, v.length])))
   expect(new Set(lives)).toEqual(
     new Set([
       'OrderPlaced 1, OrderCancelled 2',
