@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { sql } from '@shopstream/database'
 import { topics } from '@shopstream/events'
 import { compactedTopics, type IncomingMessage, type OutgoingMessage } from '@shopstream/messaging'
-import { eventually } from '@shopstream/testing'
+import { eventually, type TcpProxy } from '@shopstream/testing'
 import { treeOf } from '../bench/measure.ts'
 import { type Owner, owners } from '../shop/reach.ts'
 import type { ControlledServer } from '../stack/kafka.ts'
@@ -136,12 +136,7 @@ const rows: Row[] = [
     weight: 3,
     seconds: [0.1, 12],
     targets: linkNames,
-    async inflict({ arena }, { target }, healed) {
-      const link = arena.links[target as LinkName]
-      link.cut()
-      await healed
-      link.heal()
-    },
+    inflict: ({ arena }, { target }, healed) => disturbed(arena, target, (link) => link.cut(), healed),
   },
   {
     kind: 'stall',
@@ -149,12 +144,7 @@ const rows: Row[] = [
     weight: 3,
     seconds: [1, 20],
     targets: linkNames,
-    async inflict({ arena }, { target }, healed) {
-      const link = arena.links[target as LinkName]
-      link.stall()
-      await healed
-      link.heal()
-    },
+    inflict: ({ arena }, { target }, healed) => disturbed(arena, target, (link) => link.stall(), healed),
   },
   {
     kind: 'delay',
@@ -162,12 +152,8 @@ const rows: Row[] = [
     weight: 2,
     seconds: [3, 20],
     targets: linkNames,
-    async inflict({ arena }, { target, force }, healed) {
-      const link = arena.links[target as LinkName]
-      link.delay(20 + 480 * force)
-      await healed
-      link.heal()
-    },
+    inflict: ({ arena }, { target, force }, healed) =>
+      disturbed(arena, target, (link) => link.delay(20 + 480 * force), healed),
   },
   {
     kind: 'duplicate',
@@ -184,14 +170,12 @@ const rows: Row[] = [
     kind: 'replay',
     about: 'a consumer group starts over from the beginning of all its topics, while its service is stopped',
     weight: 2,
-    seconds: [15, 25],
+    seconds: [20, 35],
     targets: owners.filter((owner) => owner !== 'user'), // which consumes nothing
     async inflict({ arena, consumed }, { target, durationMs }, healed) {
       const { pid } = processOf(arena, target)
       if (pid === undefined) throw new Error('it is not running')
-      const rewinding = delay(sessionEndMs).then(() =>
-        withinMs(durationMs - sessionEndMs, arena.reach.bus.rewind(target, [...(consumed[target as Owner] ?? [])])),
-      )
+      const rewinding = rewound(arena, target, consumed[target as Owner], durationMs)
       await paused([pid], Promise.race([healed, Promise.allSettled([rewinding]).then(() => {})]))
       await rewinding
     },
@@ -230,16 +214,19 @@ const rows: Row[] = [
 /** Every kind of fault that there is. */
 export const faultKinds: readonly FaultKind[] = rows.map((row) => ({ occupies: (target) => target, ...row }))
 
-/** Consumers that are stopped have left their group after 6 s. */
+/** A stopped consumer has left its group after 6 s, and after 15 s where the group was just being arranged. */
 const sessionEndMs = 7_000
 
-async function withinMs<T>(ms: number, work: Promise<T>): Promise<T> {
-  const late = new AbortController()
-  const limit = delay(ms, undefined, { signal: late.signal }).then(() =>
-    Promise.reject(new Error(`took over ${ms} ms`)),
-  )
-  limit.catch(() => {}) // nobody waits any more
-  return Promise.race([work, limit]).finally(() => late.abort())
+/** Lets a group start over from the beginning once it has no members, topic by topic. */
+async function rewound({ reach: { bus } }: Arena, group: string, topics: readonly string[], withinMs: number) {
+  const deadline = performance.now() + withinMs
+  await delay(sessionEndMs)
+  for (const topic of topics) {
+    await eventually(`group ${group} to start over in ${topic}`, () => bus.rewind(group, [topic]).then(() => true), {
+      timeoutMs: Math.max(0, deadline - performance.now()),
+      everyMs: 500,
+    })
+  }
 }
 
 async function paused(pids: number[], healed: Promise<void>): Promise<void> {
@@ -253,6 +240,15 @@ async function killed(server: ControlledServer, healed: Promise<void>): Promise<
   await server.kill()
   await healed
   await server.restart()
+}
+
+async function disturbed({ links }: Arena, name: string, how: (link: TcpProxy) => void, healed: Promise<void>) {
+  const link = links[name as LinkName]
+  // Else nobody would notice that services go another way.
+  if (link.connections === 0) throw new Error('nothing is connected through it')
+  how(link)
+  await healed
+  link.heal()
 }
 
 const burstMs = { stopped: 270, running: 30 }
