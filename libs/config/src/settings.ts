@@ -82,10 +82,19 @@ export const dataSettings = {
     pattern: '^[^\\s:]+:\\d{1,5}$|^\\[[0-9a-fA-F:]+\\]:\\d{1,5}$',
     example: '127.0.0.1:9092',
   }),
+  /** More parked messages than this, or an older one, degrade readiness and raise an alert; none is ever dropped. */
+  PARKED_LIMIT_COUNT: integer(1_000, { min: 1, max: 1_000_000_000 }),
+  PARKED_LIMIT_AGE_SECONDS: integer(3_600, { min: 1, max: 31_536_000 }),
   /** Put before every topic and group, so that several shops or tests share one Kafka. */
   KAFKA_TOPIC_PREFIX: settings.text('a prefix for topic and group names, of letters, digits, dot, _ and -', {
     defaultValue: '',
     pattern: '^[A-Za-z0-9._-]{0,100}$',
     example: 'test.',
   }),
+  /** Age of the oldest event that waits for Kafka from which readiness is degraded. */
+  OUTBOX_LIMIT_AGE_SECONDS: integer(300, { min: 1, max: 604_800 }),
+  /** Age from which no new work is taken. */
+  OUTBOX_SHED_AGE_SECONDS: integer(3_600, { min: 1, max: 604_800 }),
+  /** Bytes of the outbox from which no new work is taken while it is past the first age: before the disk is full. */
+  OUTBOX_SHED_BYTES: integer(1_073_741_824, { min: 1, max: 1_099_511_627_776 }),
 }

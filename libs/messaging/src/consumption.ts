@@ -19,18 +19,36 @@ export type MessageOf<U extends Uses> = {
   [N in keyof U & EventName]: Message<N, NonNullable<U[N]>[number] & FieldOf<N>>
 }[keyof U & EventName]
 
-/** What happens to a message whose handler fails for the message's sake; times in ms. */
+/** What happens to a message whose handler fails for the message's sake. */
 export interface FailurePolicy {
   /** How often it is tried in all before it is dead. */
   attempts: number
-  /** Pause before the second attempt; doubled after each, with jitter of a fifth. */
+  /** Pause before the second attempt, in ms; doubled after each. */
   backoffMs: number
   maxBackoffMs: number
+  /** How far a pause may be from the computed one, in either direction: from 0, not at all, to 1, from nothing to twice as long. */
+  jitter: number
+  /**
+   * `park`: it goes to the parking lot with what follows of its key, and the partition moves on.
+   * `block`: the partition stands still and tries it for as long as it takes, whatever `attempts` says. For handlers
+   * where skipping a message is worse than waiting. Bytes that nobody can ever read are parked dead all the same.
+   */
+  onFailure: 'park' | 'block'
   /** Whether a dead message goes on blocking later messages of its key until a person decides. */
   whenDead: 'block' | 'pass'
+  /** Age in seconds of the oldest message not handled yet, from which on readiness is degraded and the alert fires. */
+  backlogSeconds: number
 }
 
-export const defaultPolicy: FailurePolicy = { attempts: 8, backoffMs: 500, maxBackoffMs: 60_000, whenDead: 'block' }
+export const defaultPolicy: FailurePolicy = {
+  attempts: 8,
+  backoffMs: 500,
+  maxBackoffMs: 60_000,
+  jitter: 0.2,
+  onFailure: 'park',
+  whenDead: 'block',
+  backlogSeconds: 300,
+}
 
 /** A row of a service's `consumes.ts`. */
 export interface Consumption {

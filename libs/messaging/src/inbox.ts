@@ -40,7 +40,10 @@ export async function recordInInbox(tx: Transaction, events: readonly Identified
   return new Set(rows.map((row) => row.event_id))
 }
 
-/** Adds the weeks to come and drops those that have left the window; safe to run from several instances. */
+/**
+ * Adds the weeks to come and drops those that have left the window, and with them the parked messages that ended before;
+ * safe to run from several instances.
+ */
 export async function maintainInbox(database: Database<unknown>): Promise<void> {
   await database.transaction(async (tx) => {
     await sql`
@@ -52,6 +55,9 @@ export async function maintainInbox(database: Database<unknown>): Promise<void> 
       tx,
     )
     await sql`delete from inbox_other where received_at < now() - make_interval(days => ${inboxWindowDays}::integer)`.execute(
+      tx,
+    )
+    await sql`delete from parked_message where ended_at < now() - make_interval(days => ${inboxWindowDays}::integer)`.execute(
       tx,
     )
   })

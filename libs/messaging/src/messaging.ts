@@ -1,6 +1,7 @@
 import { type Database, sql } from '@shopstream/database'
 import { Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { pause } from './async.ts'
+import { createBlockedPartitions } from './blocked-partitions.ts'
 import type { Bus, PartitionPosition } from './bus.ts'
 import { startConsumer } from './consumer.ts'
 import { byEvent, type Consumption, on, topicsOf } from './consumption.ts'
@@ -8,9 +9,12 @@ import { compactedTopics } from './envelope.ts'
 import { maintainInbox } from './inbox.ts'
 import { createKafkaBus } from './kafka.ts'
 import { keepSchemas } from './learned-schemas.ts'
+import { backlogLimitsOf, checkBacklog, checkParked, type ParkedLimits } from './limits.ts'
 import type { Producer } from './outbox.ts'
-import { hastenWaiting, startRetrier } from './parked.ts'
+import { type OutboxLimits, type OutboxVerdict, watchOutbox } from './outbox-limits.ts'
+import { hastenWaiting } from './parked.ts'
 import { type Relay, startRelay } from './relay.ts'
+import { startRetrier } from './retrier.ts'
 
 /** One thing that a process depends on. */
 export interface ReadinessCheck {
@@ -29,8 +33,12 @@ export interface MessagingOptions {
   databaseUrl: string
   brokers: string[]
   topicPrefix: string
+  /** Beyond these readiness is degraded and the alert fires; nothing is dropped. */
+  parkedLimits?: ParkedLimits
   consumes: readonly Consumption[]
   produces: Pick<Producer, 'service'> & { readonly events: readonly string[] }
+  /** Without them the outbox may grow as it likes. */
+  outboxLimits?: OutboxLimits
   logger: Logger
   metrics: Registry
 }
@@ -42,11 +50,14 @@ export interface Messaging {
   start(): void
   /** Finishes the chunk in hand, empties the outbox as far as the broker takes it, disconnects. */
   stop(): Promise<void>
+  /** Why no new work should be taken: events have waited for the broker for too long, or are too many. Else undefined. */
+  overloaded(): string | undefined
   /** Whether the outbox is empty: all that was emitted is published. */
   hasPublished(): Promise<boolean>
 }
 
 const hourMs = 3_600_000
+const measureMs = 10_000
 
 /** A row that every service has which consumes anything: newer producers' schemas. */
 const schemaConsumption = on({ SchemaRegistered: ['schemaId', 'subject', 'schema'] }, async (tx, messages) =>
@@ -58,30 +69,41 @@ export function createMessaging(options: MessagingOptions): Messaging {
   const consumes = options.consumes.length === 0 ? [] : [...options.consumes, schemaConsumption]
   const logger = options.logger.child({ part: 'messaging' })
   const consumptions = byEvent(consumes)
-  const bus = createKafkaBus({ brokers, topicPrefix, clientId: service, logger })
+  const bus = createKafkaBus({ brokers, topicPrefix, clientId: service, logger, metrics: options.metrics })
   const stopping = new AbortController()
-  const progress = { caughtUp: consumes.length === 0 }
+  const progress: Progress = { caughtUp: consumes.length === 0, backlog: new Map() }
+  const parkedLimits = options.parkedLimits ?? { count: 1_000, ageSeconds: 3_600 }
+  const backlogLimits = backlogLimitsOf(consumes)
+  const blocked = createBlockedPartitions(options.metrics)
   let relay: Relay | undefined
   let consuming: { close(): Promise<void> }[] = []
+  let outbox = (): OutboxVerdict => ({})
 
   const checks: ReadinessCheck[] = [
     { name: 'kafka', optional: true, check: () => bus.check() },
+    blocked.check,
+    { name: 'parked-messages', optional: true, check: () => checkParked(database, parkedLimits) },
+    { name: 'backlog', optional: true, check: () => checkBacklog(progress.backlog, backlogLimits) },
+    { name: 'outbox', optional: true, check: () => must(outbox().late === undefined, outbox().late ?? '') },
     { name: 'replicas', check: () => must(progress.caughtUp, 'still reading the topics it keeps replicas of') },
   ]
 
   return {
     checks,
+    overloaded: () => outbox().overloaded,
     async hasPublished() {
       const { rows } = await sql`select 1 from outbox limit 1`.execute(database.query)
       return rows.length === 0
     },
     start() {
-      const common = { ...options, consumes, bus, logger, group: service, consumptions }
+      const common = { ...options, consumes, bus, logger, group: service, consumptions, blocked }
       relay = startRelay(common)
       if (consumes.length > 0) consuming = [startConsumer(common), startRetrier(common)]
-      measureBacklog(database, options.metrics, logger)
+      measureBacklog(database, options.metrics, parkedLimits, logger)
+      if (options.outboxLimits) outbox = watchOutbox(database, options.outboxLimits, logger, stopping.signal)
       void every(hourMs, stopping.signal, logger, 'inbox maintenance', () => maintainInbox(database))
-      if (consumes.length > 0) void watchProgress(bus, { ...options, consumes, logger }, progress, stopping.signal)
+      if (consumes.length > 0)
+        void watchProgress(bus, { ...options, consumes, logger }, progress, backlogLimits, stopping.signal)
     },
     async stop() {
       stopping.abort()
@@ -93,7 +115,12 @@ export function createMessaging(options: MessagingOptions): Messaging {
 }
 
 /** Measured when the metrics are read; left out while the database is away. */
-function measureBacklog(database: MessagingOptions['database'], registry: Registry, logger: Logger): void {
+function measureBacklog(
+  database: MessagingOptions['database'],
+  registry: Registry,
+  limits: ParkedLimits,
+  logger: Logger,
+): void {
   const oldest = new Gauge({
     name: 'shopstream_outbox_oldest_seconds',
     help: 'Age of the oldest event that is not published yet.',
@@ -104,6 +131,21 @@ function measureBacklog(database: MessagingOptions['database'], registry: Regist
     help: 'Events that the broker refuses for good.',
     registers: [registry],
   })
+  const oldestParked = new Gauge({
+    name: 'shopstream_parked_oldest_seconds',
+    help: 'Age of the oldest message in the parking lot.',
+    registers: [registry],
+  })
+  new Gauge({
+    name: 'shopstream_parked_limit_messages',
+    help: 'Messages in the parking lot from which on readiness is degraded (PARKED_LIMIT_COUNT).',
+    registers: [registry],
+  }).set(limits.count)
+  new Gauge({
+    name: 'shopstream_parked_limit_seconds',
+    help: 'Age of the oldest message in the parking lot from which on readiness is degraded (PARKED_LIMIT_AGE_SECONDS).',
+    registers: [registry],
+  }).set(limits.ageSeconds)
   new Gauge({
     name: 'shopstream_parked_messages',
     help: 'Messages in the parking lot, by state: waiting for another attempt, or dead.',
@@ -111,16 +153,18 @@ function measureBacklog(database: MessagingOptions['database'], registry: Regist
     registers: [registry],
     async collect() {
       try {
-        const { rows } = await sql<Record<'age' | 'refused' | 'waiting' | 'dead', number>>`
+        const { rows } = await sql<Record<'age' | 'refused' | 'waiting' | 'dead' | 'parked_age', number>>`
           select (select coalesce(extract(epoch from now() - min(created_at)), 0)::float8 from outbox) as age,
             (select count(*)::integer from outbox where refused is not null) as refused,
             count(*) filter (where state = 'waiting')::integer as waiting,
-            count(*) filter (where state = 'dead')::integer as dead
-          from parked_message`.execute(database.query)
+            count(*) filter (where state = 'dead')::integer as dead,
+            coalesce(extract(epoch from now() - min(parked_at)), 0)::float8 as parked_age
+          from parked_message where ended_at is null`.execute(database.query)
         const [found] = rows
         if (!found) return
         oldest.set(found.age)
         refused.set(found.refused)
+        oldestParked.set(found.parked_age)
         this.set({ state: 'waiting' }, found.waiting)
         this.set({ state: 'dead' }, found.dead)
       } catch (error) {
@@ -154,6 +198,13 @@ async function every(
   }
 }
 
+/** What is known of how far the group has come. */
+interface Progress {
+  caughtUp: boolean
+  /** By topic, the age in seconds of the oldest message not handled yet. */
+  backlog: Map<string, number>
+}
+
 /**
  * Measures the lag; and marks, once in the life of a database, that the replicas hold all that their topics held, so
  * that a new service does not answer from half a replica. One that was filled before serves at once, broker or not.
@@ -161,7 +212,8 @@ async function every(
 async function watchProgress(
   bus: Bus,
   { service, consumes, database, logger, metrics }: MessagingOptions,
-  progress: { caughtUp: boolean },
+  progress: Progress,
+  limits: ReadonlyMap<string, number>,
   stop: AbortSignal,
 ): Promise<void> {
   const lag = new Gauge({
@@ -170,6 +222,20 @@ async function watchProgress(
     labelNames: ['topic'],
     registers: [metrics],
   })
+  const age = new Gauge({
+    name: 'shopstream_consumer_backlog_seconds',
+    help: 'Age of the oldest message of a topic that this group has not handled yet.',
+    labelNames: ['topic'],
+    registers: [metrics],
+  })
+  const ageLimit = new Gauge({
+    name: 'shopstream_consumer_backlog_limit_seconds',
+    help: 'The age from which on readiness is degraded, as consumes.ts says.',
+    labelNames: ['topic'],
+    registers: [metrics],
+  })
+  for (const [topic, seconds] of limits) ageLimit.set({ topic }, seconds)
+  let agesDue = 0
   let target: PartitionPosition[] | undefined
   while (!stop.aborted) {
     try {
@@ -183,10 +249,15 @@ async function watchProgress(
         await sql`insert into replicas_filled default values`.execute(database.query)
         progress.caughtUp = true
       }
+      if (Date.now() >= agesDue) {
+        progress.backlog = await bus.agesOf(positions)
+        for (const [topic, seconds] of progress.backlog) age.set({ topic }, seconds)
+        agesDue = Date.now() + measureMs
+      }
     } catch (error) {
       logger.debug({ err: error }, 'the lag cannot be measured now')
     }
-    await pause(progress.caughtUp ? 10_000 : 100, stop)
+    await pause(progress.caughtUp ? measureMs : 100, stop)
   }
 }
 

@@ -1,25 +1,16 @@
 import { isNativeError } from 'node:util/types'
-import { type Database, isUnavailable, signal, sql, type Transaction } from '@shopstream/database'
+import { signal, sql, type Transaction } from '@shopstream/database'
 import { DecodeError, deadLetterTopic, partitionOf } from '@shopstream/events'
-import type { Logger } from '@shopstream/observability'
-import { createAlarm, pause } from './async.ts'
 import type { IncomingMessage } from './bus.ts'
-import { type Consumption, defaultPolicy, type FailurePolicy } from './consumption.ts'
-import {
-  eventIdOf,
-  fromStored,
-  MalformedMessage,
-  type Message,
-  readMessage,
-  type StoredHeaders,
-  toStored,
-  typeOf,
-} from './envelope.ts'
-import { learnMissing } from './learned-schemas.ts'
+import type { FailurePolicy } from './consumption.ts'
+import { eventIdOf, MalformedMessage, type StoredHeaders, toStored } from './envelope.ts'
 import { insertOutbox } from './outbox.ts'
 
 /** Name of the after-commit signal by which the retrier is woken. */
 export const parkedSignal = 'parked'
+
+/** `waiting` and `dead` rows are live; `handled` and `discarded` ones are history. */
+export type ParkedState = 'waiting' | 'dead' | 'handled' | 'discarded'
 
 /** A message that goes to the parking lot, and why. */
 export interface Parking {
@@ -29,69 +20,8 @@ export interface Parking {
   error: unknown
 }
 
-/** Identifies a key within its topic. */
-export const keyOf = ({ topic, key }: { topic: string; key: string | null }) => `${topic}\n${key}`
-
-/** Which of these messages' keys are blocked by a parked message; as {@link keyOf} gives them. */
-export async function blockedKeys(tx: Transaction, messages: readonly IncomingMessage[]): Promise<Set<string>> {
-  const { rows } = await sql<{ topic: string; key: string }>`
-    select distinct topic, key from parked_message
-    where blocks and topic = any(${[...new Set(messages.map(({ topic }) => topic))]}::text[])
-      and key = any(${messages.map(({ key }) => key).filter((key) => key !== null)}::text[])`.execute(tx)
-  return new Set(rows.map(keyOf))
-}
-
-/** Writes a message to the parking lot. One that is malformed is dead at once. */
-export async function park(tx: Transaction, group: string, { message, policy, error }: Parking): Promise<void> {
-  const attempts = error === undefined ? 0 : 1
-  const fate = fateOf(error, attempts, policy)
-  const { rows } = await sql<ParkedRow>`
-    insert into parked_message
-      (event_id, topic, partition, "offset", key, bytes, headers, state, blocks, attempts, next_attempt_at, error)
-    values (${eventIdOf(message.headers) ?? null}, ${message.topic}, ${message.partition}, ${message.offset}, ${message.key},
-      ${message.value}, ${JSON.stringify(toStored(message.headers))}, ${fate.state}, ${fate.blocks && message.key !== null},
-      ${attempts}, now() + make_interval(secs => ${fate.pauseMs / 1000}::double precision), ${describe(error)})
-    on conflict (topic, partition, "offset") do nothing
-    returning *`.execute(tx)
-  const [row] = rows
-  if (row?.state === 'dead') await copyToDeadLetters(tx, group, row)
-}
-
-/** Messages that wait for one of these schemas are due at once. */
-export async function hastenWaiting(tx: Transaction, schemaIds: readonly number[]): Promise<void> {
-  if (schemaIds.length === 0) return
-  await sql`
-    update parked_message set next_attempt_at = now()
-    where state = 'waiting' and substring(bytes from 1 for 5) in (
-      select '\\x00'::bytea || int4send(id) from unnest(${schemaIds}::integer[]) as id)`.execute(tx)
-  signal(tx, parkedSignal)
-}
-
-interface Fate {
-  state: 'waiting' | 'dead'
-  blocks: boolean
-  pauseMs: number
-}
-
-/** What becomes of a message after `attempts` failed attempts (0: it has not been tried, it waits behind another). */
-export function fateOf(error: unknown, attempts: number, policy: FailurePolicy, random = Math.random()): Fate {
-  if (attempts === 0) return { state: 'waiting', blocks: true, pauseMs: 0 }
-  // A newer producer's schema arrives with this service's next version: that takes as long as it takes.
-  const canWait = error instanceof DecodeError && error.reason === 'unknown-schema'
-  if (error instanceof MalformedMessage || (attempts >= policy.attempts && !canWait)) {
-    return { state: 'dead', blocks: policy.whenDead === 'block', pauseMs: 0 }
-  }
-  const backoff = Math.min(policy.maxBackoffMs, policy.backoffMs * 2 ** Math.min(attempts - 1, 30))
-  return { state: 'waiting', blocks: true, pauseMs: backoff * (0.8 + 0.4 * random) }
-}
-
-function describe(error: unknown): string | null {
-  if (error === undefined) return null
-  const text = isNativeError(error) ? `${error.name}: ${error.message}` : `thrown: ${String(error)}`
-  return text.slice(0, 2_000).replaceAll('\0', '\ufffd').toWellFormed() // what jsonb and text columns take
-}
-
-interface ParkedRow {
+/** A row of `parked_message`. */
+export interface ParkedRow {
   id: bigint
   topic: string
   partition: number
@@ -99,16 +29,187 @@ interface ParkedRow {
   key: string | null
   bytes: Buffer | null
   headers: StoredHeaders
-  state: 'waiting' | 'dead'
+  state: ParkedState
+  /** Since it was parked, or redriven. */
   attempts: number
   error: string | null
+  waits_for_schema: bigint | null
 }
 
-/** A copy of the original bytes goes to the group's dead-letter topic, so that other tools can see it. */
-async function copyToDeadLetters(tx: Transaction, group: string, row: ParkedRow): Promise<void> {
+/** Identifies a key within its topic. */
+export const keyOf = ({ topic, key }: { topic: string; key: string | null }) => `${topic}\n${key}`
+
+/** Which of these messages' keys are blocked by a parked message; as {@link keyOf} gives them. */
+export async function blockedKeys(tx: Transaction, messages: readonly IncomingMessage[]): Promise<Set<string>> {
+  const { rows } = await sql<{ topic: string; key: string }>`
+    select topic, key
+    from (select distinct topic, key from unnest(
+      ${messages.map(({ topic }) => topic)}::text[], ${messages.map(({ key }) => key)}::text[]) as one (topic, key)) as wanted
+    where exists (
+      select 1 from parked_message as earlier
+      where earlier.blocks and earlier.topic = wanted.topic and earlier.key = wanted.key)`.execute(tx)
+  return new Set(rows.map(keyOf))
+}
+
+/**
+ * Writes messages to the parking lot, in their order. One that is malformed is dead at once. One that is there already
+ * is left alone, unless it ended as handled: then it has come again and failed, and waits anew. Comes last in a
+ * transaction: it takes the keys, which handlers must not wait for.
+ */
+export async function park(tx: Transaction, group: string, parkings: readonly Parking[]): Promise<void> {
+  if (parkings.length === 0) return
+  const events = parkings.map(({ message, policy, error }) => {
+    const attempts = error === undefined ? 0 : 1
+    return { message, error, attempts, ...fateOf(error, attempts, policy) }
+  })
+  await lockKeys(
+    tx,
+    events.map(({ message }) => message),
+  )
+  const { rows } = await sql<ParkedRow>`
+    insert into parked_message
+      (event_id, topic, partition, "offset", key, bytes, headers, state, blocks, attempts, error, waits_for_schema, next_attempt_at)
+    select event_id, topic, partition, "offset", key, bytes, headers, state, blocks, attempts, error, waits_for_schema,
+      case when state = 'dead'
+        or bool_or(blocks) over (partition by topic, key order by place rows between unbounded preceding and 1 preceding)
+        or exists (
+          select 1 from parked_message as earlier
+          where earlier.blocks and earlier.topic = event.topic and earlier.key = event.key)
+      then null else now() + make_interval(secs => pause_ms / 1000) end
+    from unnest(
+      ${events.map(({ message }) => eventIdOf(message.headers) ?? null)}::uuid[],
+      ${events.map(({ message }) => message.topic)}::text[],
+      ${events.map(({ message }) => message.partition)}::integer[],
+      ${events.map(({ message }) => message.offset)}::bigint[],
+      ${events.map(({ message }) => message.key)}::text[],
+      ${events.map(({ message }) => message.value)}::bytea[],
+      ${events.map(({ message }) => JSON.stringify(toStored(message.headers)))}::jsonb[],
+      ${events.map(({ state }) => state)}::text[],
+      ${events.map(({ message, blocks }) => blocks && message.key !== null)}::boolean[],
+      ${events.map(({ attempts }) => attempts)}::integer[],
+      ${events.map(({ error }) => describe(error))}::text[],
+      ${events.map(({ error }) => missingSchema(error) ?? null)}::bigint[],
+      ${events.map(({ pauseMs }) => pauseMs)}::double precision[]
+    ) with ordinality as event
+      (event_id, topic, partition, "offset", key, bytes, headers, state, blocks, attempts, error, waits_for_schema, pause_ms, place)
+    where not exists ( -- a conflict would wait for the attempt that may be under way
+      select 1 from parked_message as live
+      where live.topic = event.topic and live.partition = event.partition and live."offset" = event."offset" and live.ended_at is null)
+    order by place
+    on conflict (topic, partition, "offset") do update set
+      event_id = excluded.event_id, key = excluded.key, bytes = excluded.bytes, headers = excluded.headers,
+      state = excluded.state, blocks = excluded.blocks, attempts = excluded.attempts, error = excluded.error,
+      waits_for_schema = excluded.waits_for_schema, parked_at = now(), ended_at = null, redriven_at = null,
+      next_attempt_at = case when excluded.state = 'waiting' then now() end -- its place in the key is an old one, maybe the first
+    where parked_message.state = 'handled'
+      or parked_message.state = 'discarded' and parked_message.bytes is distinct from excluded.bytes -- a topic made anew
+    returning *`.execute(tx)
+  const failures = new Map(events.map(({ message, error }) => [placeOf(message), error]))
+  await recordAttempts(
+    tx,
+    rows.filter(({ attempts }) => attempts > 0).map((row) => ({ id: row.id, error: failures.get(placeOf(row)) })),
+  )
+  await copyToDeadLetters(
+    tx,
+    group,
+    rows.filter(({ state }) => state === 'dead'),
+  )
+  signal(tx, parkedSignal)
+}
+
+const placeOf = ({ topic, partition, offset }: Pick<IncomingMessage, 'topic' | 'partition' | 'offset'>) =>
+  `${topic}/${partition}/${offset}`
+
+/** Takes these keys until the transaction ends, so that what goes behind a message does not miss that one's end. */
+export async function lockKeys(
+  tx: Transaction,
+  keys: readonly Pick<IncomingMessage, 'topic' | 'key'>[],
+): Promise<void> {
+  await sql`select parked_lock(${keys.map(({ topic }) => topic)}::text[], ${keys.map(({ key }) => key)}::text[])`.execute(
+    tx,
+  )
+}
+
+/** Keeps what attempts failed with, as the next numbers of their messages. */
+export async function recordAttempts(
+  tx: Transaction,
+  failed: readonly { id: bigint; error: unknown }[],
+): Promise<void> {
+  if (failed.length === 0) return
+  await sql`
+    insert into parked_attempt (parked_id, number, error)
+    select id, coalesce((select max(number) from parked_attempt where parked_id = id), 0) + 1, error
+    from unnest(${failed.map(({ id }) => id)}::bigint[], ${failed.map(({ error }) => describeFully(error))}::text[])
+      as failed (id, error)`.execute(tx)
+}
+
+/** Messages that wait for one of these schemas are due at once. */
+export async function hastenWaiting(tx: Transaction, schemaIds: readonly number[]): Promise<void> {
+  if (schemaIds.length === 0) return
+  await sql`
+    update parked_message set next_attempt_at = now()
+    where waits_for_schema = any(${schemaIds}::bigint[]) and state = 'waiting' and next_attempt_at is not null`.execute(
+    tx,
+  )
+  signal(tx, parkedSignal)
+}
+
+/** What becomes of a message. */
+export interface Fate {
+  state: 'waiting' | 'dead'
+  blocks: boolean
+  pauseMs: number
+}
+
+/** The id of the writer's schema, where nothing but that is missing. */
+export const missingSchema = (error: unknown): bigint | undefined =>
+  error instanceof DecodeError && error.reason === 'unknown-schema' && error.schemaId !== undefined
+    ? BigInt(error.schemaId)
+    : undefined
+
+/**
+ * What becomes of a message after `attempts` failed attempts (0: it has not been tried, it waits behind another).
+ * @param random from 0 to 1, for the jitter.
+ */
+export function fateOf(error: unknown, attempts: number, policy: FailurePolicy, random = Math.random()): Fate {
+  if (attempts === 0) return { state: 'waiting', blocks: true, pauseMs: 0 }
+  // A newer producer's schema arrives with this service's next version: that takes as long as it takes.
+  const lasts = missingSchema(error) !== undefined || policy.onFailure === 'block'
+  if (error instanceof MalformedMessage || (attempts >= policy.attempts && !lasts)) {
+    return { state: 'dead', blocks: policy.whenDead === 'block', pauseMs: 0 }
+  }
+  return { state: 'waiting', blocks: true, pauseMs: backoffOf(attempts, policy, random) }
+}
+
+/** The pause in ms after `attempts` failed attempts. */
+export function backoffOf(attempts: number, policy: FailurePolicy, random = Math.random()): number {
+  const backoff = Math.min(policy.maxBackoffMs, policy.backoffMs * 2 ** Math.min(attempts - 1, 30))
+  return backoff * (1 + policy.jitter * (2 * random - 1))
+}
+
+/** What text columns and jsonb take: bounded, without NUL and without halves of characters. */
+const storable = (text: string, length: number) => text.slice(0, length).replaceAll('\0', '\ufffd').toWellFormed()
+
+/** An error in a line. */
+export function describe(error: unknown): string | null {
+  if (error === undefined) return null
+  return storable(isNativeError(error) ? `${error.name}: ${error.message}` : `thrown: ${String(error)}`, 2_000)
+}
+
+const stackLines = 8
+
+/** An error with where it came from, but for values that it may carry along. */
+function describeFully(error: unknown): string {
+  const lines = isNativeError(error) ? (error.stack ?? '').split('\n').filter((line) => /^\s+at /.test(line)) : []
+  return storable([describe(error), ...lines.slice(0, stackLines)].join('\n'), 4_000)
+}
+
+/** Copies of the original bytes go to the group's dead-letter topic, so that other tools can see them. */
+export async function copyToDeadLetters(tx: Transaction, group: string, rows: readonly ParkedRow[]): Promise<void> {
   const topic = deadLetterTopic(group)
-  await insertOutbox(tx, [
-    {
+  await insertOutbox(
+    tx,
+    rows.map((row) => ({
       topic: topic.name,
       partition: row.key === null ? 0 : partitionOf(row.key, topic.partitions),
       key: row.key,
@@ -122,122 +223,6 @@ async function copyToDeadLetters(tx: Transaction, group: string, row: ParkedRow)
         dlq_attempts: String(row.attempts),
         dlq_error: row.error ?? '',
       },
-    },
-  ])
-}
-
-export interface RetrierOptions {
-  database: Database<unknown>
-  group: string
-  consumptions: ReadonlyMap<string, Consumption>
-  logger: Logger
-}
-
-export interface Retrier {
-  /** Finishes the message in hand. */
-  close(): Promise<void>
-}
-
-const pollMs = 500
-
-/**
- * Tries parked messages again when their time has come, the first of each key only. Several instances may run: a row
- * is locked while it is tried.
- */
-export function startRetrier({ database, group, consumptions, logger }: RetrierOptions): Retrier {
-  const stopping = new AbortController()
-  /** In a rolling deployment the other version parks events that this one does not know; they are left to it. */
-  const types = [...consumptions.keys()]
-  const alarm = createAlarm(stopping.signal)
-  const stopListening = database.on(parkedSignal, alarm.wake)
-
-  let trying: bigint | undefined
-
-  /** Lets the others go first after an attempt that ended in trouble of the database; it does not count as one. */
-  async function postpone(): Promise<void> {
-    if (trying === undefined) return
-    await sql`update parked_message set next_attempt_at = now() + interval '5 seconds' where id = ${trying}`.execute(
-      database.query,
-    )
-  }
-
-  const running = (async () => {
-    while (!stopping.signal.aborted) {
-      try {
-        const tried = await database.transaction((tx) => retryNext(tx))
-        if (!tried) await alarm.wait(pollMs)
-      } catch (error) {
-        logger.warn({ err: error }, 'parked messages are tried again later')
-        await pause(1_000, stopping.signal)
-        await postpone().catch(() => undefined) // the database is away; the next round tells
-      }
-    }
-  })()
-
-  /** Tries one due message; false when none is due. */
-  async function retryNext(tx: Transaction): Promise<boolean> {
-    trying = undefined
-    const { rows } = await sql<ParkedRow>`
-      select * from parked_message as head
-      where state = 'waiting' and next_attempt_at <= now()
-        and headers->>'ce_type' = any(${types}::text[]) and not exists (
-        select 1 from parked_message as earlier
-        where earlier.blocks and earlier.topic = head.topic and earlier.key = head.key and earlier.id < head.id)
-      order by next_attempt_at
-      limit 1
-      for update skip locked`.execute(tx)
-    const [row] = rows
-    if (!row) return false
-    trying = row.id
-    const { topic, partition, offset, key, bytes } = row
-    const message = { topic, partition, offset, key, value: bytes, headers: fromStored(row.headers) }
-    const consumption = consumptions.get(typeOf(message.headers) ?? '')
-    try {
-      await sql`savepoint attempt`.execute(tx)
-      if (!consumption) throw new MalformedMessage('this version of the service does not consume it')
-      await consumption.handle(tx, [await read(tx, message)])
-      await sql`delete from parked_message where id = ${row.id}`.execute(tx)
-    } catch (error) {
-      if (isUnavailable(error)) throw error
-      await sql`rollback to savepoint attempt`.execute(tx)
-      await recordFailure(tx, row, error, consumption?.policy ?? defaultPolicy)
-    }
-    return true
-  }
-
-  async function read(tx: Transaction, message: IncomingMessage): Promise<Message> {
-    try {
-      return readMessage(message)
-    } catch (error) {
-      if (!(await learnMissing(tx, [error], logger))) throw error
-      return readMessage(message)
-    }
-  }
-
-  async function recordFailure(tx: Transaction, row: ParkedRow, error: unknown, policy: FailurePolicy): Promise<void> {
-    // Waiting for a schema was no attempt of the handler's.
-    const waited = row.error?.startsWith('DecodeError') && !(error instanceof DecodeError)
-    const attempts = waited ? 1 : row.attempts + 1
-    const fate = fateOf(error, attempts, policy)
-    const failed = { ...row, attempts, error: describe(error), state: fate.state }
-    await sql`
-      update parked_message set attempts = ${attempts}, error = ${failed.error}, state = ${fate.state}, blocks = ${fate.blocks && row.key !== null},
-        next_attempt_at = now() + make_interval(secs => ${fate.pauseMs / 1000}::double precision)
-      where id = ${row.id}`.execute(tx)
-    const where = { topic: row.topic, partition: row.partition, offset: String(row.offset), attempts }
-    if (fate.state === 'dead') {
-      await copyToDeadLetters(tx, group, failed)
-      logger.error({ err: error, ...where }, 'a message failed for good and is dead')
-    } else {
-      logger.warn({ err: error, ...where }, 'a parked message failed again')
-    }
-  }
-
-  return {
-    async close() {
-      stopping.abort()
-      stopListening()
-      await running
-    },
-  }
+    })),
+  )
 }

@@ -62,22 +62,24 @@ export function startRelay(options: RelayOptions): Relay {
     while (!stopping.signal.aborted && !(await takeLock(session))) await pause(pollMs, stopping.signal)
     if (stopping.signal.aborted) return
     logger.debug('this instance publishes the outbox')
+    meters.leads(true)
     const ping = setInterval(() => session.query('select 1').catch(() => undefined), pingMs) // a loss shows in the next statement
     try {
       await drainUntilStopped(session)
     } finally {
       clearInterval(ping)
+      meters.leads(false)
     }
   }
 
   async function drainUntilStopped(session: Session): Promise<void> {
     let last = Number.POSITIVE_INFINITY // one more round after being told to stop
-    while (Date.now() < last) {
+    while (performance.now() < last) {
       const { found, stored } = await publishNext(session, options, meters)
       const empty = found === 0
       if (!empty && stored === 0) await pause(100) // leaders are moving
       if (stopping.signal.aborted && empty) return
-      if (stopping.signal.aborted && last === Number.POSITIVE_INFINITY) last = Date.now() + 1_000
+      if (stopping.signal.aborted && last === Number.POSITIVE_INFINITY) last = performance.now() + 1_000
       if (empty) await alarm.wait(pollMs)
     }
   }
@@ -152,6 +154,7 @@ async function publishOrSetAside(
 
 interface Meters {
   observe(rows: PendingRow[], stored: PendingRow[]): void
+  leads(isLeader: boolean): void
 }
 
 function createMeters(registry: Registry): Meters {
@@ -166,7 +169,13 @@ function createMeters(registry: Registry): Meters {
     help: 'Rows found at the last look into the outbox.',
     registers: [registry],
   })
+  const leader = new Gauge({
+    name: 'shopstream_relay_leader',
+    help: 'Whether this instance publishes the outbox; exactly one of a service does.',
+    registers: [registry],
+  })
   return {
+    leads: (isLeader) => leader.set(isLeader ? 1 : 0),
     observe(rows, stored) {
       pending.set(rows.length)
       for (const { topic } of stored) published.inc({ topic })

@@ -6,11 +6,14 @@ export { containerEngine } from './containers.ts'
 export { eventually, type Patience } from './eventually.ts'
 export { fetchKafkaJars, findJava, findMaven, type Java, kafkaVersion, knownKafkaJars } from './java.ts'
 export {
+  type KafkaClusterOptions,
   type KafkaListener,
   type KafkaOptions,
   kafkaSettings,
   type LocalKafka,
+  type LocalKafkaCluster,
   startKafka,
+  startKafkaCluster,
   stopLeftoverKafka,
 } from './kafka.ts'
 export { type Mail, type MailAddress, type MailSink, type MailSinkOptions, startMailSink } from './mail-sink.ts'

@@ -42,8 +42,10 @@ export async function buildUser(config: Config, logger: Logger) {
     databaseUrl: config.DATABASE_URL,
     brokers: config.KAFKA_BROKERS,
     topicPrefix: config.KAFKA_TOPIC_PREFIX,
+    parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
     consumes,
     produces,
+    outboxLimits: config,
     logger,
     metrics,
   })

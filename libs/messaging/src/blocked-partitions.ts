@@ -1,0 +1,87 @@
+import { Counter, Gauge, type Registry } from '@shopstream/observability'
+import type { IncomingMessage } from './bus.ts'
+import type { FailurePolicy } from './consumption.ts'
+import type { ReadinessCheck } from './messaging.ts'
+import { backoffOf, describe } from './parked.ts'
+
+/** A partition of which nobody has heard for so long after its pause has moved to another instance; in ms. */
+const forgottenAfterMs = 30_000
+
+interface Blocked {
+  topic: string
+  partition: number
+  offset: bigint
+  attempts: number
+  since: number
+  /** When the message comes again, in ms. */
+  until: number
+  error: string | null
+}
+
+/** The partitions of this instance that stand still, since a message failed whose row of `consumes.ts` says `block`. */
+export interface BlockedPartitions {
+  /** Counts an attempt; returns how many there were in a row, and how long to wait for the next one. */
+  failed(
+    item: { message: IncomingMessage; policy: FailurePolicy },
+    error: unknown,
+  ): { attempts: number; pauseMs: number }
+  /** The partition has moved on. */
+  free(place: { topic: string; partition: number }): void
+  readonly check: ReadinessCheck
+}
+
+export function createBlockedPartitions(registry: Registry): BlockedPartitions {
+  const places = new Map<string, Blocked>()
+  const placeOf = ({ topic, partition }: { topic: string; partition: number }) => `${topic}/${partition}`
+  const current = () => [...places.values()].filter(({ until }) => Date.now() < until + forgottenAfterMs)
+  const attemptsMade = new Counter({
+    name: 'shopstream_consumer_blocked_attempts_total',
+    help: 'Failed attempts at messages that their partition waits for.',
+    labelNames: ['topic'],
+    registers: [registry],
+  })
+  new Gauge({
+    name: 'shopstream_consumer_blocked_partitions',
+    help: 'Partitions that stand still until a message that must not be skipped is handled.',
+    registers: [registry],
+    collect() {
+      this.set(current().length)
+    },
+  })
+
+  return {
+    failed({ message, policy }, error) {
+      const now = Date.now()
+      const known = places.get(placeOf(message))
+      const before = known?.offset === message.offset ? known : { attempts: 0, since: now }
+      const attempts = before.attempts + 1
+      const pauseMs = backoffOf(attempts, policy)
+      const { topic, partition, offset } = message
+      attemptsMade.inc({ topic })
+      places.set(placeOf(message), {
+        topic,
+        partition,
+        offset,
+        attempts,
+        since: before.since,
+        until: now + pauseMs,
+        error: describe(error),
+      })
+      return { attempts, pauseMs }
+    },
+    free(place) {
+      places.delete(placeOf(place))
+    },
+    check: {
+      name: 'partitions',
+      optional: true,
+      check() {
+        const standing = current().map(
+          ({ topic, partition, attempts, since, error }) =>
+            `${topic}/${partition} stands still since ${new Date(since).toISOString()} after ${attempts} attempts: ${error}`,
+        )
+        if (standing.length > 0) throw new Error(standing.join('; '))
+      },
+    },
+  }
+}

@@ -1,0 +1,148 @@
+import { type Database, isUnavailable, sql, type Transaction, tookTooLong } from '@shopstream/database'
+import type { Logger } from '@shopstream/observability'
+import { createAlarm, pause } from './async.ts'
+import type { IncomingMessage } from './bus.ts'
+import { type Consumption, defaultPolicy, type FailurePolicy } from './consumption.ts'
+import { fromStored, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
+import { learnMissing } from './learned-schemas.ts'
+import {
+  copyToDeadLetters,
+  describe,
+  fateOf,
+  missingSchema,
+  type ParkedRow,
+  parkedSignal,
+  recordAttempts,
+} from './parked.ts'
+
+export interface RetrierOptions {
+  database: Database<unknown>
+  group: string
+  consumptions: ReadonlyMap<string, Consumption>
+  logger: Logger
+}
+
+export interface Retrier {
+  /** Finishes the message in hand. */
+  close(): Promise<void>
+}
+
+const pollMs = 500
+
+/**
+ * Tries parked messages again when their time has come, the first of each key only. Several instances may run: a row
+ * is locked while it is tried.
+ */
+export function startRetrier({ database, group, consumptions, logger }: RetrierOptions): Retrier {
+  const stopping = new AbortController()
+  /** In a rolling deployment the other version parks events that this one does not know; they are left to it. */
+  const types = [...consumptions.keys()]
+  const alarm = createAlarm(stopping.signal)
+  const stopListening = database.on(parkedSignal, alarm.wake)
+
+  let trying: bigint | undefined
+
+  /**
+   * Lets the others go first after an attempt that ended in trouble of the database; it does not count as one. For longer
+   * when the attempt may have brought it about by itself: a handler that computes for seconds stops the whole process.
+   */
+  async function postpone(tooLong: boolean): Promise<void> {
+    if (trying === undefined) return
+    await sql`
+      update parked_message set next_attempt_at = now() + make_interval(secs => ${tooLong ? 60 : 5})
+      where id = ${trying} and state = 'waiting' and next_attempt_at is not null`.execute(database.query)
+  }
+
+  const running = (async () => {
+    while (!stopping.signal.aborted) {
+      const begun = performance.now()
+      try {
+        const tried = await database.transaction((tx) => retryNext(tx))
+        if (!tried) await alarm.wait(pollMs)
+      } catch (error) {
+        logger.warn({ err: error }, 'parked messages are tried again later')
+        const tooLong = tookTooLong(error, performance.now() - begun)
+        await pause(1_000, stopping.signal)
+        await postpone(tooLong).catch(() => undefined) // the database is away; the next round tells
+      }
+    }
+  })()
+
+  /** Tries one due message; false when none is due. Its end makes the next of its key due. */
+  async function retryNext(tx: Transaction): Promise<boolean> {
+    trying = undefined
+    const { rows } = await sql<ParkedRow>`
+      select * from parked_message as head
+      where state = 'waiting' and next_attempt_at <= now()
+        and coalesce(headers->>'ce_type' = any(${types}::text[]), true) and not exists (
+        select 1 from parked_message as earlier
+        where earlier.blocks and earlier.topic = head.topic and earlier.key = head.key and earlier.id < head.id)
+      order by next_attempt_at
+      limit 1
+      for update skip locked`.execute(tx)
+    const [row] = rows
+    if (!row) return false
+    trying = row.id
+    const { topic, partition, offset, key, bytes } = row
+    const message = { topic, partition, offset, key, value: bytes, headers: fromStored(row.headers) }
+    const consumption = consumptions.get(typeOf(message.headers) ?? '')
+    try {
+      await sql`savepoint attempt`.execute(tx)
+      if (!consumption) throw new MalformedMessage('header ce_type is missing')
+      await consumption.handle(tx, [await read(tx, message)])
+      await sql`
+        update parked_message set state = 'handled', ended_at = now(), blocks = false, next_attempt_at = null, waits_for_schema = null
+        where id = ${row.id}`.execute(tx)
+    } catch (error) {
+      if (isUnavailable(error)) throw error
+      await sql`rollback to savepoint attempt`.execute(tx)
+      // Whatever was thrown, `undefined` included, becomes an error, so that it counts as an attempt.
+      await recordFailure(
+        tx,
+        row,
+        error ?? new Error('the handler threw nothing'),
+        consumption?.policy ?? defaultPolicy,
+      )
+    }
+    return true
+  }
+
+  async function read(tx: Transaction, message: IncomingMessage): Promise<Message> {
+    try {
+      return readMessage(message)
+    } catch (error) {
+      if (!(await learnMissing(tx, [error], logger))) throw error
+      return readMessage(message)
+    }
+  }
+
+  async function recordFailure(tx: Transaction, row: ParkedRow, error: unknown, policy: FailurePolicy): Promise<void> {
+    const missing = missingSchema(error)
+    const hasWaited = row.waits_for_schema !== null
+    // Waiting for a schema was no attempt of the handler's.
+    const attempts = hasWaited && missing === undefined ? 1 : row.attempts + 1
+    const fate = fateOf(error, attempts, policy)
+    const failed = { ...row, attempts, error: describe(error), state: fate.state }
+    await sql`
+      update parked_message set attempts = ${attempts}, error = ${failed.error}, state = ${fate.state},
+        blocks = ${fate.blocks && row.key !== null}, waits_for_schema = ${fate.state === 'waiting' ? (missing ?? null) : null},
+        next_attempt_at = case when ${fate.state} = 'waiting' then now() + make_interval(secs => ${fate.pauseMs / 1000}::double precision) end
+      where id = ${row.id}`.execute(tx)
+    if (!hasWaited || row.waits_for_schema !== missing) await recordAttempts(tx, [{ id: row.id, error }])
+    const where = { topic: row.topic, partition: row.partition, offset: String(row.offset), attempts }
+    if (fate.state === 'dead') {
+      await copyToDeadLetters(tx, group, [failed])
+      logger.error({ err: error, ...where }, 'a message failed for good and is dead')
+    } else {
+      logger.warn({ err: error, ...where }, 'a parked message failed again')
+    }
+  }
+
+  return {
+    async close() {
+      stopping.abort()
+      stopListening()
+      await running
+    },
+  }
+}
