@@ -20,7 +20,10 @@ export interface FaultSurroundings {
   consumed: Readonly<Record<Owner, readonly string[]>>
 }
 
-/** A fault of one kind, for as long as it lasts. Resolves when it is healed. Throws when it could not be brought about. */
+/**
+ * A fault of one kind, for as long as it lasts. Resolves when it is healed. Throws when it could not be brought about, and
+ * is then tried again.
+ */
 type Inflict = (around: FaultSurroundings, fault: PlannedFault, healed: Promise<void>) => Promise<void>
 
 export interface FaultKind extends Schedulable {
@@ -28,33 +31,49 @@ export interface FaultKind extends Schedulable {
   inflict: Inflict
 }
 
-const processes = [...serviceNames, 'smtp']
 const processOf = ({ shop, smtp }: Arena, name: string): SupervisedService =>
   name === 'smtp' ? smtp : (shop.services[name as Owner] as SupervisedService)
 
 type Row = Omit<FaultKind, 'occupies'> & Partial<Pick<FaultKind, 'occupies'>>
 
+const kill: Inflict = async ({ arena }, { target }) => {
+  pidOf(arena, target)
+  processOf(arena, target).kill('SIGKILL')
+}
+const stop: Inflict = ({ arena }, { target }, healed) => paused([pidOf(arena, target)], healed)
+
 const rows: Row[] = [
   {
-    kind: 'kill-process',
-    about: 'kill -9 of a service (its relay with it), the gateway or the SMTP server',
+    kind: 'kill-service',
+    about: 'kill -9 of a service (its relay with it) or of the gateway',
     weight: 4,
     seconds: [0, 0],
-    targets: processes,
-    async inflict({ arena }, { target }) {
-      processOf(arena, target).kill('SIGKILL')
-    },
+    targets: serviceNames,
+    inflict: kill,
   },
   {
-    kind: 'stop-process',
+    kind: 'stop-service',
     about: 'SIGSTOP of one of them, SIGCONT up to 20 s later: sessions end at 5 s and 6 s',
     weight: 4,
     seconds: [1, 20],
-    targets: processes,
-    async inflict({ arena }, { target }, healed) {
-      const { pid } = processOf(arena, target)
-      await paused(pid === undefined ? [] : [pid], healed)
-    },
+    targets: serviceNames,
+    inflict: stop,
+  },
+  {
+    kind: 'kill-mail',
+    about: 'kill -9 of the SMTP server',
+    weight: 1,
+    seconds: [0, 0],
+    targets: ['smtp'],
+    inflict: kill,
+  },
+  {
+    kind: 'stop-mail',
+    about: 'SIGSTOP of the SMTP server',
+    weight: 1,
+    seconds: [1, 20],
+    targets: ['smtp'],
+    inflict: stop,
   },
   {
     kind: 'end-relay',
@@ -161,7 +180,7 @@ const rows: Row[] = [
     weight: 3,
     seconds: [0, 0],
     targets: topics.map(({ name }) => name).filter((name) => name !== 'shop.schema.v1'),
-    occupies: (topic) => `topic ${topic}`,
+    occupies: (topic) => [`topic ${topic}`],
     async inflict({ arena }, { target, force }) {
       await eventually('Kafka to take them', () => publishAgain(arena, target, force), { timeoutMs: 20_000 })
     },
@@ -172,9 +191,9 @@ const rows: Row[] = [
     weight: 2,
     seconds: [20, 35],
     targets: owners.filter((owner) => owner !== 'user'), // which consumes nothing
+    occupies: (service) => [service, `beside ${service}`], // a group starts over when it has no members
     async inflict({ arena, consumed }, { target, durationMs }, healed) {
-      const { pid } = processOf(arena, target)
-      if (pid === undefined) throw new Error('it is not running')
+      const pid = pidOf(arena, target)
       const rewinding = rewound(arena, target, consumed[target as Owner], durationMs)
       await paused([pid], Promise.race([healed, Promise.allSettled([rewinding]).then(() => {})]))
       await rewinding
@@ -186,7 +205,7 @@ const rows: Row[] = [
     weight: 2,
     seconds: [2, 15],
     targets: serviceNames,
-    occupies: (service) => `clock of ${service}`,
+    occupies: (service) => [`clock of ${service}`],
     async inflict({ arena }, { target, force }, healed) {
       const clock = arena.clocks[target as Owner]
       clock.step(Math.round((2 * force - 1) * 3_600_000))
@@ -200,19 +219,23 @@ const rows: Row[] = [
     weight: 2,
     seconds: [10, 30],
     targets: owners,
-    occupies: (service) => `beside ${service}`,
+    occupies: (service) => [`beside ${service}`],
     async inflict({ arena, previous }, { target, force }, healed) {
       const second = await arena.startBeside(target as Owner, previous)
-      await healed
-      // Half of them end by themselves, the others as when a machine goes.
-      if (force < 0.5) second.kill('SIGKILL')
-      await second.stop(5_000)
+      try {
+        await eventually('the other instance to be ready', () => second.ready, { timeoutMs: 40_000 })
+        await healed
+        // Half of them end by themselves, the others as when a machine goes.
+        if (force < 0.5) second.kill('SIGKILL')
+      } finally {
+        await second.stop(5_000)
+      }
     },
   },
 ]
 
 /** Every kind of fault that there is. */
-export const faultKinds: readonly FaultKind[] = rows.map((row) => ({ occupies: (target) => target, ...row }))
+export const faultKinds: readonly FaultKind[] = rows.map((row) => ({ occupies: (target) => [target], ...row }))
 
 /** A stopped consumer has left its group after 6 s, and after 15 s where the group was just being arranged. */
 const sessionEndMs = 7_000
@@ -227,6 +250,12 @@ async function rewound({ reach: { bus } }: Arena, group: string, topics: readonl
       everyMs: 500,
     })
   }
+}
+
+function pidOf(arena: Arena, name: string): number {
+  const { pid } = processOf(arena, name)
+  if (pid === undefined) throw new Error('it is not running')
+  return pid
 }
 
 async function paused(pids: number[], healed: Promise<void>): Promise<void> {
