@@ -5,8 +5,7 @@ import { topicOf } from '@shopstream/events'
 import { repository } from '@shopstream/testing'
 import { readWiring, withSchemas } from '../schemas/wiring.ts'
 import type { Owner } from '../shop/reach.ts'
-import { checksFor } from '../shop/verify/checks.ts'
-import { judge } from '../shop/verify/judge.ts'
+import { verify } from '../shop/verify.ts'
 import { checkAnswers, emailOf } from './answers.ts'
 import { type Arena, openArena } from './arena.ts'
 import { type Credentials, createClient } from './client.ts'
@@ -217,17 +216,13 @@ async function assess({ options, arena, ledger, people, faults, problem }: Playe
   const done = faults.filter(({ healed }) => healed !== undefined)
   const byKind = countBy(done, ({ kind }) => kind)
   const missing = options.kinds.filter(({ kind }) => options.minutes >= minutesForAll && !byKind[kind])
-  const verdicts = await judge(arena.reach, {
-    checks: checksFor(withSchemas(await readWiring(repository))),
-    settleMs: 10_000,
-    progress: () => {},
-  })
+  const proof = await verify(arena.reach, { settleMs: 10_000 })
   const discrepancies = [
     ...(problem ? [problem] : []),
     ...givenUp.map(({ name }) => `${name} kept dying and was not started any more`),
     ...(await deadLetters(arena)),
     ...checkAnswers(operations, final),
-    ...verdicts.flatMap(({ findings }) => findings.map(({ check, message }) => `${check}: ${message}`)),
+    ...proof.checks.flatMap(({ name, findings }) => findings.map(({ message }) => `${name}: ${message}`)),
     ...missing.map(({ kind }) => `no ${kind} was brought about, so that nothing is known of it`),
   ]
   const statuses = [...final.orders.values()].map(({ status }) => status)
@@ -236,7 +231,7 @@ async function assess({ options, arena, ledger, people, faults, problem }: Playe
     missed: faults.flatMap(({ kind, target, healed, failed }) =>
       healed === undefined ? [`${kind} ${target}: ${failed ?? 'its turn did not come'}`] : [],
     ),
-    verified: verdicts.reduce((sum, { looked }) => sum + looked, 0),
+    verified: proof.rows,
     operations: Object.fromEntries(
       [...Map.groupBy(operations, ({ kind }) => kind)].map(([kind, ofKind]) => [kind, countBy(ofKind, outcomeOf)]),
     ),
