@@ -1,6 +1,6 @@
 /** `npm run chaos`: customers and faults in a shop of its own, and whether every answer stayed true. */
 import { randomInt } from 'node:crypto'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { type FaultKind, faultKinds } from './chaos/faults.ts'
@@ -80,6 +80,13 @@ const counted = (counts: Record<string, number>) =>
     .map(([name, count]) => `${name} ${count}`)
     .join(', ') || 'none'
 
+/** The arguments that bring the same customers and faults. */
+const again = (seed: string) =>
+  Object.entries({ ...options, seed })
+    .filter(([name]) => ['seed', 'minutes', 'faults', 'customers', 'previous'].includes(name))
+    .map(([name, value]) => `--${name} ${value}`)
+    .join(' ')
+
 function print(report: Report, folder: string | undefined): void {
   const { seed, minutes, faults, operations, answers, orders, mails, events, previous, discrepancies } = report
   const lines = [
@@ -100,7 +107,7 @@ function print(report: Report, folder: string | undefined): void {
     ...discrepancies.map((line) => `WRONG  ${line}`),
     discrepancies.length === 0
       ? 'Nothing was lost, nothing happened twice, and every answer stayed true.'
-      : `${discrepancies.length} discrepancies. Again: npm run chaos -- --seed ${seed} --minutes ${minutes}`,
+      : `${discrepancies.length} discrepancies. Again: npm run chaos -- ${again(seed)}`,
   ]
   process.stdout.write(`${lines.join('\n')}\n`)
 }
@@ -116,6 +123,7 @@ async function main(): Promise<number> {
   const seed = options.seed ?? String(randomInt(1_000_000_000))
   const folder = options.folder ? resolve(options.folder) : mkdtempSync(join(tmpdir(), 'shopstream-chaos-'))
   mkdirSync(folder, { recursive: true, mode: 0o711 })
+  if (readdirSync(folder).length > 0) refuse(`${folder} is not empty; a run needs a folder of its own`)
   const say = (line: string) => void process.stderr.write(`${line}\n`)
   say(`seed ${seed}; logs, answers and schedule: ${folder}`)
   const interrupted = new AbortController()
