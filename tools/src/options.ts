@@ -5,9 +5,25 @@ import { type ParseArgsConfig, parseArgs } from 'node:util'
  * not known ends it with 2, before anything has been done.
  */
 export function readOptions<const O extends NonNullable<ParseArgsConfig['options']>>(usage: string, options: O) {
+  return readAll(usage, options, false).values
+}
+
+/** {@link readOptions} for a command that takes other arguments as well. */
+export function readArguments<const O extends NonNullable<ParseArgsConfig['options']>>(usage: string, options: O) {
+  return readAll(usage, options, true)
+}
+
+function readAll<const O extends NonNullable<ParseArgsConfig['options']>>(
+  usage: string,
+  options: O,
+  allowPositionals: boolean,
+) {
   try {
-    const { values } = parseArgs({ options: { ...options, help: { type: 'boolean', short: 'h' } } as const })
-    if (!(values as { help?: boolean }).help) return values
+    const read = parseArgs({
+      allowPositionals,
+      options: { ...options, help: { type: 'boolean', short: 'h' } } as const,
+    })
+    if (!(read.values as { help?: boolean }).help) return { ...read, positionals: read.positionals as string[] }
     process.stdout.write(`${usage}\n`)
     process.exit(0)
   } catch (error) {

@@ -4,10 +4,46 @@ import { reachHelp } from './shop/reach.ts'
 
 const commands: Command[] = [
   {
+    name: 'status',
+    about: 'what is wrong, on one screen, and the next command to run',
+    load: () => import('./shop/status.ts').then(({ usage, status }) => ({ usage, run: status })),
+  },
+  {
+    name: 'explain',
+    about: 'the whole story of an order, user, product or event',
+    load: () => import('./shop/explain.ts').then(({ usage, explain }) => ({ usage, run: explain })),
+  },
+  {
+    name: 'lag',
+    about: 'what each consumer group has not handled yet',
+    load: () => import('./shop/lag.ts').then(({ usage, lag }) => ({ usage, run: lag })),
+  },
+  {
+    name: 'tail',
+    about: 'the decoded events of topics, as they are written',
+    load: () => import('./shop/tail.ts').then(({ usage, tail }) => ({ usage, run: tail })),
+  },
+  {
     name: 'dead-letters',
     about: 'messages that failed: list, show, retry, redrive, discard',
     load: () => import('./shop/dead-letters.ts'),
   },
+  {
+    name: 'republish',
+    about: "writes the owner's current state to a compacted topic again",
+    load: () => import('./shop/republish.ts').then(({ usage, republish }) => ({ usage, run: republish })),
+  },
+  {
+    name: 'catch-up',
+    about: "brings a restored database up to what the service's own events say",
+    load: () => import('./shop/catch-up.ts').then(({ usage, catchUp }) => ({ usage, run: catchUp })),
+  },
+  {
+    name: 'rewind',
+    about: 'lets a consumer group read again from a time',
+    load: () => import('./shop/rewind.ts').then(({ usage, rewind }) => ({ usage, run: rewind })),
+  },
+  { name: 'verify', about: 'proves that nothing is lost, nothing is twice', load: () => import('./shop/verify.ts') },
 ]
 
 const usage = `Usage: npm run shop -- COMMAND [arguments]

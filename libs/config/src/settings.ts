@@ -91,4 +91,10 @@ export const dataSettings = {
     pattern: '^[A-Za-z0-9._-]{0,100}$',
     example: 'test.',
   }),
+  /** Age of the oldest event that waits for Kafka from which readiness is degraded. */
+  OUTBOX_LIMIT_AGE_SECONDS: integer(300, { min: 1, max: 604_800 }),
+  /** Age from which no new work is taken. */
+  OUTBOX_SHED_AGE_SECONDS: integer(3_600, { min: 1, max: 604_800 }),
+  /** Bytes of the outbox from which no new work is taken while it is past the first age: before the disk is full. */
+  OUTBOX_SHED_BYTES: integer(1_073_741_824, { min: 1, max: 1_099_511_627_776 }),
 }

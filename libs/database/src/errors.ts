@@ -1,5 +1,6 @@
 import { isNativeError } from 'node:util/types'
 import pg from 'pg'
+import { sessionLimits } from './database.ts'
 
 /** SQLSTATE classes and codes that say "not now" and nothing about the statement itself. */
 const unavailableStates = [
@@ -39,6 +40,19 @@ export function isUnavailable(error: unknown): boolean {
   const { code, errors } = error as NodeJS.ErrnoException & Partial<AggregateError>
   if (Array.isArray(errors)) return errors.some(isUnavailable) // one per address that was tried
   return (code !== undefined && networkCodes.has(code)) || connectionMessages.test(error.message)
+}
+
+/** How pg tells of a session that the server has ended: the reason only arrives where nothing was being sent just then. */
+const endedSession = /^(Connection terminated|Client has encountered a connection error)/
+
+/**
+ * Whether a transaction that failed after `lastedMs` took longer than its session may, so that the work itself may be to
+ * blame. Once it tells nothing (the process or the server was stopped); again and again with the same work it is the work.
+ */
+export function tookTooLong(error: unknown, lastedMs: number): boolean {
+  if (error instanceof pg.DatabaseError) return error.code === '25P03' || error.code === '57014'
+  const lost = isNativeError(error) && (endedSession.test(error.message) || 'code' in error)
+  return lost && lastedMs > sessionLimits.idle_in_transaction_session_timeout
 }
 
 /** True when a statement broke a unique constraint (the named one, if a name is given). */

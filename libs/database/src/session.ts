@@ -13,17 +13,19 @@ export interface Session {
 /**
  * Opens a {@link Session}. Throws when the server cannot be reached.
  * @param settings session settings by name, such as `idle_session_timeout`; times in ms.
+ * @param queryTimeoutMs how long a statement may take in all, as this process sees it.
  */
 export async function openSession(
   url: string,
   applicationName: string,
   settings: Record<string, number | string>,
+  queryTimeoutMs = 15_000,
 ): Promise<Session> {
   const client = new pg.Client({
     connectionString: url,
     application_name: applicationName,
     connectionTimeoutMillis: 3_000,
-    query_timeout: 15_000,
+    query_timeout: queryTimeoutMs,
     keepAlive: true,
     types: columnTypes,
   })

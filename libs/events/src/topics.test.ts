@@ -16,7 +16,11 @@ test('settings say what the catalogue says', () => {
   const week = 7 * 24 * 60 * 60 * 1000
   for (const { cleanup, settings, partitions } of topics) {
     const own = cleanup === 'compact' ? 'min.compaction.lag.ms' : 'retention.ms'
-    expect(settings).toEqual({ 'cleanup.policy': cleanup, [own]: String(week) })
+    expect(settings).toEqual({
+      'cleanup.policy': cleanup,
+      [own]: String(week),
+      'message.timestamp.type': 'LogAppendTime',
+    })
     expect(partitions).toBe(6)
   }
 })

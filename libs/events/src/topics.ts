@@ -25,6 +25,12 @@ const deadLetterRetentionMs = 90 * day
 /** An event at the limit of 1 MiB, with the headers that tell why it was given up. */
 const deadLetterBytes = 2 * 1024 * 1024
 
+/**
+ * The broker stamps what it stores. By the writer's clock, one that is more than an hour ahead has every event refused
+ * (Kafka 4: INVALID_TIMESTAMP), and reading from a time skips or repeats what was written by clocks that disagree.
+ */
+const stamped = { 'message.timestamp.type': 'LogAppendTime' }
+
 const compacted = (name: string, key: string, events: readonly EventName[]): Topic => ({
   name,
   key,
@@ -34,7 +40,7 @@ const compacted = (name: string, key: string, events: readonly EventName[]): Top
   retentionMs: -1,
   // A message is left alone for as long as deleted ones are kept elsewhere, so that nobody misses a UserRegistered
   // because a UserProfileChanged followed.
-  settings: { 'cleanup.policy': 'compact', 'min.compaction.lag.ms': String(retentionMs) },
+  settings: { 'cleanup.policy': 'compact', 'min.compaction.lag.ms': String(retentionMs), ...stamped },
 })
 
 const kept = (name: string, key: string, events: readonly EventName[], forMs = retentionMs): Topic => ({
@@ -44,7 +50,7 @@ const kept = (name: string, key: string, events: readonly EventName[], forMs = r
   partitions,
   cleanup: 'delete',
   retentionMs: forMs,
-  settings: { 'cleanup.policy': 'delete', 'retention.ms': String(forMs) },
+  settings: { 'cleanup.policy': 'delete', 'retention.ms': String(forMs), ...stamped },
 })
 
 /** Every topic of the shop; the dead-letter topics of its consumer groups are {@link deadLetterTopic}. */

@@ -51,5 +51,6 @@ export const errors = errorsOf({
   'idempotency-key-reused': { status: 422, detail: 'This Idempotency-Key was used for another request.' },
   'headers-too-large': { status: 431, detail: 'The headers are too large.' },
   'internal-error': { status: 500, detail: 'Something went wrong here. Quote the request id when you report it.' },
+  overloaded: { status: 503, detail: 'There is more to do now than can be done. Try again later.' },
   'database-unavailable': { status: 503, detail: 'The database is not available now. Try again in a few seconds.' },
 })

@@ -74,15 +74,27 @@ async function claim(tx: Transaction, { userId, key, hash }: IdempotentRequest):
 
 const isLockTimeout = (error: unknown) => isNativeError(error) && 'code' in error && error.code === '55P03'
 
-async function replay(tx: Transaction, { userId, key, hash }: IdempotentRequest): Promise<Reply> {
+/** The answer that is kept for a request, if there is one. Throws `idempotency-key-reused` (422). */
+export async function keptAnswer(
+  // biome-ignore lint/suspicious/noExplicitAny: any service's database
+  on: Transaction | Database<any>['query'],
+  { userId, key, hash }: IdempotentRequest,
+): Promise<Reply | undefined> {
   const { rows } = await sql<KeptAnswer>`
-    select request_hash "hash", status, headers, body from idempotency_key where user_id = ${userId} and key = ${key}
-  `.execute(tx)
+    select request_hash "hash", status, headers, body from idempotency_key
+    where user_id = ${userId} and key = ${key} and status is not null and created_at >= now() - ${keptFor}
+  `.execute(on)
   const [kept] = rows
-  // Gone again between two statements: it was cleaned up, or its user was erased.
-  if (!kept) throw errors['request-in-progress']()
+  if (!kept) return undefined
   if (!kept.hash.equals(hash)) throw errors['idempotency-key-reused']()
   return { status: kept.status, headers: kept.headers, body: kept.body, replayed: true }
+}
+
+async function replay(tx: Transaction, request: IdempotentRequest): Promise<Reply> {
+  const kept = await keptAnswer(tx, request)
+  // Gone again between two statements: it was cleaned up, or its user was erased.
+  if (!kept) throw errors['request-in-progress']()
+  return kept
 }
 
 /** Keeps an answer for the request; also replaces an earlier one. `on` is a transaction or the database's `query`. */

@@ -16,8 +16,8 @@ interface Problem {
   errors?: FieldError[]
 }
 
-/** Seconds after which a client may try again when something was away. */
-const retryAfterSeconds = '2'
+/** Seconds after which a client may try again when something was away; what is behind takes longer to catch up. */
+const retryAfter = { default: '2', overloaded: '30' }
 
 /** More than this of a body that is refused is not read for the sake of a clean answer; in bytes. */
 const drainLimit = 16 * 1024 * 1024
@@ -61,7 +61,8 @@ function refusalOf(error: FastifyError, isUnavailable: (error: unknown) => boole
 export function sendProblem(reply: FastifyReply, error: ShopError): FastifyReply {
   const { status } = error
   if (status === 401) reply.header('www-authenticate', 'Bearer')
-  if (status === 503 || status === 429) reply.header('retry-after', retryAfterSeconds)
+  if (status === 503 || status === 429)
+    reply.header('retry-after', retryAfter[error.code === 'overloaded' ? 'overloaded' : 'default'])
   return reply
     .code(status)
     .type('application/problem+json')

@@ -1,8 +1,9 @@
 import type { Database, Transaction } from '@shopstream/database'
 import type { Logger } from '@shopstream/observability'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { errors } from './errors.ts'
 import { waitSecondsOf } from './headers.ts'
-import type { Reply, ShopRequest } from './routes.ts'
+import type { Reply, Route, ShopRequest } from './routes.ts'
 
 /** What all requests of an app share. */
 export interface RequestContext {
@@ -12,10 +13,24 @@ export interface RequestContext {
   closing: AbortSignal
   /** The kept answers; undefined without a database. */
   answers: typeof import('./idempotency.ts') | undefined
+  /** Why no new work is taken now; undefined when it is. */
+  overloaded: () => string | undefined
+  /** Requests that wait by `Prefer: wait`. */
+  waiting: Set<FastifyRequest>
 }
 
+/**
+ * More requests of one process do not wait; they are answered at once with what is known. Each reads its order three
+ * times a second: 200 cost 700 reads a second, which ten connections serve beside the rest.
+ */
+export const waitingAtOnce = 200
+
 /** What a route's handler gets of a request. */
-export function shopRequest(request: FastifyRequest, reply: FastifyReply, context: RequestContext): ShopRequest {
+export function shopRequest(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { route, context }: { route: Pick<Route, 'sheds'>; context: RequestContext },
+): ShopRequest {
   const { params, query, body, headers, caller, id } = request
   let signal: AbortSignal | undefined
   let isReplayed = false
@@ -38,12 +53,23 @@ export function shopRequest(request: FastifyRequest, reply: FastifyReply, contex
     },
     get waitSeconds() {
       const seconds = waitSecondsOf(headers)
-      if (seconds !== undefined) reply.header('preference-applied', `wait=${seconds}`)
+      const { waiting } = context
+      if (seconds === undefined || (waiting.size >= waitingAtOnce && !waiting.has(request))) return undefined
+      if (!waiting.has(request)) whenOver(reply, () => waiting.delete(request))
+      waiting.add(request)
+      reply.header('preference-applied', `wait=${seconds}`)
       return seconds
     },
     async effect(work: (tx: Transaction) => Promise<Reply>) {
       const { database, answers } = required(context)
       const repeatable = repeatableOf(request, answers)
+      const overload = route.sheds ? context.overloaded() : undefined
+      if (overload !== undefined) {
+        const kept = repeatable && (await answers.keptAnswer(database.query, repeatable))
+        if (!kept) throw errors.overloaded(overload)
+        isReplayed = true
+        return kept
+      }
       if (!repeatable) return database.transaction(work)
       const answer = await database.transaction((tx) => answers.answerOnce(tx, repeatable, work))
       isReplayed = answer.replayed === true
@@ -69,6 +95,11 @@ function repeatableOf(request: FastifyRequest, answers: typeof import('./idempot
   if (request.method !== 'POST' || !request.caller || typeof key !== 'string') return undefined
   const hash = answers.hashRequest(request.method, request.url, request.body)
   return { userId: request.caller.id, key, hash }
+}
+
+/** Calls `done` once the answer is out or the client has gone. */
+export function whenOver({ raw }: FastifyReply, done: () => void): void {
+  raw.once('finish', done).once('close', done)
 }
 
 /** Aborted when the connection is closed before the answer is complete. */

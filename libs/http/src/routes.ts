@@ -79,6 +79,11 @@ export interface RouteDefinition<S extends RouteSchema> {
   /** Documents that the answer may wait, see {@link ShopRequest.waitSeconds}. */
   waits?: true
   access: Access
+  /**
+   * It makes new work: `effect` refuses it with 503 `overloaded` while this service cannot get rid of the events it has,
+   * except for a repeated request, which gets its first answer.
+   */
+  sheds?: true
   schema: S
   handle(request: ShopRequest<S>): Promise<Reply<S>>
 }
@@ -101,6 +106,11 @@ export const reply = {
     body,
     headers: (location === undefined ? {} : { location }) as Record<string, string>,
   }),
-  accepted: <Body>(body: Body) => ({ status: 202 as const, body, headers: {} as Record<string, string> }),
+  /** `location` is the path by which to see what becomes of it. */
+  accepted: <Body>(body: Body, location?: string) => ({
+    status: 202 as const,
+    body,
+    headers: (location === undefined ? {} : { location }) as Record<string, string>,
+  }),
   noContent: () => ({ status: 204 as const, headers: {} as Record<string, string> }),
 }

@@ -6,13 +6,15 @@ import type { FieldError } from './errors.ts'
 
 /**
  * Formats of text. They are stricter than usual ones where that keeps bad input out of SQL and mails: `uuid` takes no
- * `urn:uuid:`, `line` takes neither line breaks nor other control characters, nor only blanks.
+ * `urn:uuid:`, `line` takes neither line breaks nor other control characters, nor only blanks,
+ * `lines` the same with line breaks.
  */
 const formats: Record<string, RegExp | ((text: string) => boolean)> = {
   uuid: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i,
   email: (text) => text.length <= 254 && email.test(text),
   'date-time': (text) => dateTime.test(text) && !Number.isNaN(Date.parse(text)),
   line: /^(?=.*\S)[^\p{Cc}\u2028\u2029]+$/u,
+  lines: (text) => text.trim() !== '' && !/[^\P{Cc}\t\r\n]/u.test(text),
 }
 const email =
   /^[^\s@"<>(),:;\\[\]\p{Cc}.]+(\.[^\s@"<>(),:;\\[\]\p{Cc}.]+)*@[\p{L}\p{N}]([\p{L}\p{N}-]*[\p{L}\p{N}])?(\.[\p{L}\p{N}]([\p{L}\p{N}-]*[\p{L}\p{N}])?)+$/u
@@ -23,6 +25,7 @@ const formatWords: Record<string, string> = {
   email: 'must be an email address',
   'date-time': 'must be a time in ISO 8601 with its offset',
   line: 'must be one line of text, neither empty nor with control characters',
+  lines: 'must be text, neither empty nor with control characters other than line breaks and tabs',
 }
 
 const strict = {

@@ -6,6 +6,7 @@ import type { Database } from '@shopstream/database'
 import type { ReadinessCheck } from '@shopstream/messaging'
 import {
   childOf,
+  Gauge,
   Histogram,
   type Logger,
   parseTraceparent,
@@ -20,7 +21,7 @@ import { errors } from './errors.ts'
 import { requestIdOf } from './headers.ts'
 import { readinessOf } from './health.ts'
 import { mapErrors, refuseConnection, sendProblem } from './problems.ts'
-import { type RequestContext, shopRequest } from './request.ts'
+import { type RequestContext, shopRequest, whenOver } from './request.ts'
 import type { Route, User } from './routes.ts'
 import { closed, compilersFactory, idempotencyKeyHeader } from './schemas.ts'
 
@@ -45,6 +46,8 @@ export interface HttpOptions {
   /** Needed unless every route is for anyone; also checked by `/readyz`. */
   keys?: KeyStore
   checks: readonly ReadinessCheck[]
+  /** Why no new work is taken now; see `sheds` of a route. */
+  overloaded?: () => string | undefined
   logger: Logger
   metrics: Registry
   /** False where the port is reachable from outside. */
@@ -55,6 +58,9 @@ export interface HttpOptions {
 
 /** Bytes. */
 const bodyLimit = 1024 * 1024
+
+/** A request in hand holds up to 1 MiB of body; beyond this a process answers 503 instead of filling its memory. */
+const requestsAtOnce = 1_000
 
 /** All in ms. A connection may be silent as long as `Prefer: wait=30` takes, and longer. */
 const timeouts = { connection: 60_000, request: 15_000, headers: 10_000, keepAlive: 15_000, checkEvery: 5_000 }
@@ -100,6 +106,7 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
   app.addHook('preClose', async () => closing.abort(new Error('the service stops')))
   closeUnusedConnections(app, closing.signal)
   observe(app, metrics)
+  boundRequests(app, metrics)
   await app.register(helmet, {
     contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
   })
@@ -108,7 +115,13 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
   // Imported only with a database, so that the gateway does without pg.
   const core = database ? await import('@shopstream/database') : undefined
   mapErrors(app, core?.isUnavailable ?? (() => false))
-  const context: RequestContext = { database, closing: closing.signal, answers: undefined }
+  const context: RequestContext = {
+    database,
+    closing: closing.signal,
+    answers: undefined,
+    overloaded: options.overloaded ?? (() => undefined),
+    waiting: new Set(),
+  }
   if (database) {
     context.answers = await import('./idempotency.ts')
     const stopCleaning = context.answers.cleanRegularly(database, logger)
@@ -165,6 +178,25 @@ function observe(app: FastifyInstance, metrics: Registry): void {
   })
 }
 
+/** Refuses what is more than a process can hold; probes are answered all the same. */
+function boundRequests(app: FastifyInstance, metrics: Registry): void {
+  const inHand = new Set<FastifyRequest>()
+  new Gauge({
+    name: 'http_requests_in_hand',
+    help: `Requests that are not answered yet; more than ${requestsAtOnce} are refused.`,
+    registers: [metrics],
+    collect() {
+      this.set(inHand.size)
+    },
+  })
+  app.addHook('onRequest', async (request, reply) => {
+    if (internalPaths.test(request.routeOptions.url ?? '')) return
+    if (inHand.size >= requestsAtOnce) throw errors.overloaded()
+    inHand.add(request)
+    whenOver(reply, () => inHand.delete(request))
+  })
+}
+
 /** JSON in UTF-8 is the only kind of body; anything else is 415, before it is read. */
 function takeOnlyJson(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('error', 'error')
@@ -203,7 +235,7 @@ function addRoute(app: FastifyInstance, route: Route, keys: KeyStore | undefined
       authorize(request.caller, access)
     },
     handler: async (request, reply) => {
-      const shop = shopRequest(request, reply, context)
+      const shop = shopRequest(request, reply, { route, context })
       const answer = await runInTrace(request.trace, () => route.handle(shop))
       reply.code(answer.status)
       if (answer.headers) reply.headers(answer.headers)

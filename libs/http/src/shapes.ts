@@ -15,6 +15,9 @@ export const Total = Type.Object({ amount: Type.Integer({ minimum: 0 }), currenc
 /** One line of text, of some script: not empty, no control characters. */
 export const line = (maxLength: number) => Type.String({ format: 'line', minLength: 1, maxLength })
 
+/** Text of several lines: not empty, no control characters but line breaks and tabs. */
+export const lines = (maxLength: number) => Type.String({ format: 'lines', minLength: 1, maxLength })
+
 /** A body that may be left out. */
 export const optionalBody = <T extends TObject>(body: T) => Type.Union([body, Type.Null()])
 

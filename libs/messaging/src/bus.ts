@@ -11,7 +11,7 @@ export interface IncomingMessage {
   key: string | null
   value: Buffer | null
   headers: WireHeaders
-  /** When it was written, by the clock of who sent it. */
+  /** When it was written, by the clock of the broker. */
   timestamp?: Date
 }
 
@@ -50,11 +50,20 @@ export interface PartitionPosition {
   done: bigint
 }
 
+/** A place in a topic: the offset of the next message. */
+export interface PartitionOffset {
+  topic: string
+  partition: number
+  offset: bigint
+}
+
 /** What of which topics to read, outside any consumer group that lasts. */
 export interface ReadOptions {
   topics: string[]
   /** Default: from the first message that is kept. A time: from the first one written then or later. */
   from?: Date | 'end'
+  /** Only these partitions of the topics; each from an offset, where one is given, else as `from` says. */
+  partitions?: readonly { topic: string; partition: number; from?: bigint }[]
   /** Ends once everything that was there when reading began has been handled; else it goes on until `signal`. */
   toEnd?: boolean
   signal?: AbortSignal
@@ -64,6 +73,9 @@ export interface ReadOptions {
 
 /** The broker refuses these messages for good; sending them again is of no use. */
 export class MessageRefused extends Error {}
+
+/** A group has members, so its offsets are theirs to set. */
+export class GroupHasMembers extends Error {}
 
 /** What messaging needs of a broker. Topic and group names are without the deployment's prefix on this side. */
 export interface Bus {
@@ -85,10 +97,12 @@ export interface Bus {
   /** Reads topics without leaving a trace. Throws when the broker cannot be asked, or stops answering. */
   read(options: ReadOptions): Promise<void>
   /**
-   * Lets `group` start over from the beginning of `topics`, or from the first message written at `to` or later.
-   * Throws while the group has members.
+   * Lets `group` start over from the beginning of `topics`, from the first message written at `to` or later, or from
+   * the offsets given. Never moves it forward. Throws {@link GroupHasMembers} while it has any.
    */
-  rewind(group: string, topics: string[], to?: Date): Promise<void>
+  rewind(group: string, topics: string[], to?: Date | readonly PartitionOffset[]): Promise<void>
+  /** How many members `group` has. Throws when the broker cannot be asked. */
+  members(group: string): Promise<number>
   /** Creates the topics that are missing, and sets the settings of those that are there. */
   ensureTopics(topics: readonly Topic[]): Promise<string[]>
   /** Throws with the reason when the broker has not answered lately. */

@@ -1,4 +1,4 @@
-import { type Database, isUnavailable, type Transaction } from '@shopstream/database'
+import { type Database, isUnavailable, type Transaction, tookTooLong } from '@shopstream/database'
 import { Counter, childOf, type Logger, parseTraceparent, type Registry, runInTrace } from '@shopstream/observability'
 import { pause } from './async.ts'
 import type { BlockedPartitions } from './blocked-partitions.ts'
@@ -24,6 +24,8 @@ export interface ConsumerOptions {
 const chunkSize = 200
 const heartbeatMs = 1_000
 const maxBackoffMs = 5_000
+/** So often may a chunk run into the database's time limits (5 s without a statement, 15 s in one) before it is to blame. */
+const slowLimit = 2
 
 /** A message that concerns this service: read, or with the reason why it could not be. */
 interface Item {
@@ -42,6 +44,8 @@ interface Item {
 export function startConsumer(options: ConsumerOptions): Consumer {
   const { database, bus, group, consumes, consumptions, logger, blocked } = options
   const count = createCounter(options.metrics)
+  /** By partition, how often the handling that began at an offset has run into a time limit of the database. */
+  const slow = new Map<string, { offset: bigint; times: number }>()
 
   async function handleBatch(batch: IncomingBatch): Promise<void> {
     for (let start = 0; start < batch.messages.length; start += chunkSize) {
@@ -126,19 +130,37 @@ export function startConsumer(options: ConsumerOptions): Consumer {
   /** One transaction, retried for as long as the database is unavailable and the partition is this member's. */
   async function handleItems(items: readonly Item[], membership: Membership): Promise<void> {
     for (let backoff = 100; ; backoff = Math.min(maxBackoffMs, backoff * 2)) {
+      let begun = Number.POSITIVE_INFINITY
       try {
-        const { handled, parked } = await database.transaction((tx) => handleTogether(tx, items))
+        const { handled, parked } = await database.transaction((tx) => {
+          begun = performance.now()
+          return handleTogether(tx, items)
+        })
         count(handled, 'handled')
         count(parked, 'parked')
         return
       } catch (error) {
-        if (!isUnavailable(error)) throw error
+        if (!isUnavailable(error) || isTooSlow(error, performance.now() - begun, items)) throw error
         logger.warn({ err: error }, 'the database is unavailable; the chunk is tried again')
         await pause(backoff)
         if (membership.isLost())
           throw new PartitionLost('the partition moved while the database was unavailable', { cause: error })
       }
     }
+  }
+
+  /**
+   * Whether the work itself is what takes too long. Counted by offset and beyond a rebalance: a handler that computes for
+   * longer than the session lasts has lost its partition each time, and would block it for ever.
+   */
+  function isTooSlow(error: unknown, lastedMs: number, items: readonly Item[]): boolean {
+    const [first] = items
+    if (!first || !tookTooLong(error, lastedMs) || items.every(({ problem }) => problem !== undefined)) return false
+    const { topic, partition, offset } = first.message
+    const before = slow.get(`${topic}/${partition}`)
+    const times = before?.offset === offset ? before.times + 1 : 1
+    slow.set(`${topic}/${partition}`, { offset, times })
+    return times >= slowLimit
   }
 
   /** What is new takes effect or is parked, in order. */

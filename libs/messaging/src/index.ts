@@ -1,7 +1,17 @@
 import { readMigrations } from '@shopstream/database'
 
 export { createAlarm, pause, withTimeLimit } from './async.ts'
-export type { Bus, IncomingBatch, IncomingMessage, OutgoingMessage, PartitionPosition, ReadOptions } from './bus.ts'
+export {
+  type Bus,
+  GroupHasMembers,
+  type IncomingBatch,
+  type IncomingMessage,
+  type OutgoingMessage,
+  type PartitionOffset,
+  type PartitionPosition,
+  type ReadOptions,
+  type WireHeaders,
+} from './bus.ts'
 export { type Consumption, type FailurePolicy, type Handler, on } from './consumption.ts'
 export {
   actOnLetters,
@@ -16,10 +26,11 @@ export {
   showLetter,
   statesFor,
 } from './dead-letters.ts'
-export { compactedTopics, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
+export { compactedTopics, eventIdOf, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
 export { createKafkaBus } from './kafka.ts'
 export { createMessaging, type Messaging, type MessagingOptions, type ReadinessCheck } from './messaging.ts'
 export { type AnyNewEvent, type NewEvent, outgoing, type Producer, producer } from './outbox.ts'
+export type { CatchUp, KeyRange, Ownership } from './ownership.ts'
 export { ensureTopics } from './topics.ts'
 
 /** Tables of the event core: outbox, inbox, parked messages. */

@@ -23,7 +23,9 @@ const keyOf = ({ topic, partition }: { topic: string; partition: number }) => `$
 /** See `Bus.read`. KafkaJS reads as a member of a group only, so this makes one of its own and removes it afterwards. */
 export async function read(place: ReadPlace, options: ReadOptions): Promise<void> {
   const { kafka, admin, wireName } = place
-  const ranges = await rangesOf(admin, options.topics.map(wireName), options.from)
+  const found = await rangesOf(admin, options.topics.map(wireName), options.from)
+  const ranges = options.partitions ? chosen(found, options.partitions, wireName) : found
+  const others = found.filter((range) => !ranges.some((one) => keyOf(one) === keyOf(range)))
   const open = new Set(options.toEnd ? ranges.filter(({ from, end }) => from < end).map(keyOf) : [])
   if (options.signal?.aborted || (options.toEnd && open.size === 0)) return
   const groupId = wireName(`reader-${randomUUID()}`)
@@ -35,17 +37,25 @@ export async function read(place: ReadPlace, options: ReadOptions): Promise<void
     retry: { initialRetryTime: 200, maxRetryTime: 3_000, retries: 5, restartOnFailure: async () => false },
   })
   try {
-    await readUntilDone(consumer, ranges, open, place, options)
+    await readUntilDone(consumer, { ranges, others, open }, place, options)
   } finally {
     await withTimeLimit(consumer.disconnect(), 3_000, 'leaving the reading group').catch(() => undefined)
     await admin.deleteGroups([groupId]).catch(() => undefined) // an empty group expires by itself
   }
 }
 
+/** Those of the ranges that were asked for, from where it was asked for. */
+function chosen(ranges: Range[], partitions: NonNullable<ReadOptions['partitions']>, wireName: ReadPlace['wireName']) {
+  const byKey = new Map(partitions.map((wanted) => [keyOf({ ...wanted, topic: wireName(wanted.topic) }), wanted]))
+  return ranges.flatMap((range) => {
+    const wanted = byKey.get(keyOf(range))
+    return wanted ? [{ ...range, from: wanted.from ?? range.from }] : []
+  })
+}
+
 async function readUntilDone(
   consumer: Consumer,
-  ranges: Range[],
-  open: Set<string>,
+  { ranges, others, open }: { ranges: Range[]; others: Range[]; open: Set<string> },
   { toMessages }: ReadPlace,
   { signal, toEnd, handle }: ReadOptions,
 ): Promise<void> {
@@ -80,6 +90,8 @@ async function readUntilDone(
       },
     })
     for (const { topic, partition, from } of ranges) consumer.seek({ topic, partition, offset: String(from) })
+    // A group's only member is given all partitions of its topics.
+    if (others.length > 0) consumer.pause(others.map(({ topic, partition }) => ({ topic, partitions: [partition] })))
     await done.promise
   } finally {
     signal?.removeEventListener('abort', stopped)

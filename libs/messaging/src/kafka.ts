@@ -17,6 +17,7 @@ import { pause, withTimeLimit } from './async.ts'
 import {
   type Bus,
   type Consumer,
+  GroupHasMembers,
   type IncomingBatch,
   type IncomingMessage,
   MessageRefused,
@@ -25,6 +26,7 @@ import {
   type PartitionPosition,
 } from './bus.ts'
 import { ageOfBacklog, offsetsAt, read } from './kafka-read.ts'
+import { commitOffsets } from './kafka-rewind.ts'
 
 export interface KafkaOptions {
   brokers: string[]
@@ -43,17 +45,17 @@ RequestQueue.prototype.scheduleCheckPendingRequests = function (this: { pending:
   if (this.pending.length > 0) checkWhilePending.call(this)
 }
 
-/** Errors by which a broker says that it will never take a record as it is. */
-const refusals = new Set([
-  'MESSAGE_TOO_LARGE',
-  'RECORD_LIST_TOO_LARGE',
-  'INVALID_RECORD',
-  'INVALID_TIMESTAMP',
-  'POLICY_VIOLATION',
-])
+/** Errors by which a broker says that it will never take a record as it is. A wrong clock (INVALID_TIMESTAMP) is put right some day. */
+const refusals = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD', 'POLICY_VIOLATION'])
 
 /** A consumer that has fetched nothing for so long, while handling nothing, hangs and is built anew; in ms. */
 const stallLimit = 30_000
+/**
+ * How old a client's idea of who leads which partition may be when it is used, in ms. KafkaJS asks anew when a connection
+ * breaks, but not when a broker falls silent (frozen, cut off): with its default of 5 min a frozen broker of three stopped
+ * every relay for so long, though its partitions had new leaders after 4 s.
+ */
+const metadataMaxAge = 5_000
 const checkEvery = 2_000
 const checkLimit = 7_000
 
@@ -78,6 +80,7 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger, metrics
       createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
       idempotent: false,
       allowAutoTopicCreation: false,
+      metadataMaxAge,
     }),
   )
   const meters = metrics && createMeters(metrics)
@@ -122,16 +125,26 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger, metrics
       await read({ kafka, admin: await admin.get(), wireName, toMessages }, options)
     },
     async rewind(group, topics, to) {
+      const members = await this.members(group)
+      if (members > 0) throw new GroupHasMembers(`group ${group} has ${members} member${members === 1 ? '' : 's'}`)
       const client = await admin.get()
-      for (const topic of topics.map(wireName)) {
-        const starts = to && (await offsetsAt(client, topic, to))
-        const ends = await client.fetchTopicOffsets(topic)
-        const partitions = ends.map(({ partition, low }) => ({
-          partition,
-          offset: String(starts?.get(partition) ?? low),
-        }))
-        await client.setOffsets({ groupId: wireName(group), topic, partitions })
-      }
+      const given = to instanceof Date ? undefined : to && new Map(to.map((place) => [placeOf(place), place.offset]))
+      const positions = Map.groupBy(await this.positions(group, topics), ({ topic }) => topic)
+      const wanted = [...positions].map(async ([topic, ofTopic]) => {
+        const starts = to instanceof Date ? await offsetsAt(client, wireName(topic), to) : undefined
+        return ofTopic.map(({ partition, start, done }) => {
+          const from = starts?.get(partition) ?? given?.get(placeOf({ topic, partition })) ?? start
+          // biome-ignore lint/complexity/useMathMinMax: Math takes no bigint
+          const kept = from < start ? start : from
+          // biome-ignore lint/complexity/useMathMinMax: Math takes no bigint
+          return { topic: wireName(topic), partition, offset: kept > done ? done : kept }
+        })
+      })
+      await commitOffsets(kafka, wireName(group), (await Promise.all(wanted)).flat())
+    },
+    async members(group) {
+      const { groups } = await (await admin.get()).describeGroups([wireName(group)])
+      return groups.reduce((sum, { members }) => sum + members.length, 0)
     },
     async ensureTopics(topics) {
       return ensureTopics(
@@ -146,6 +159,8 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger, metrics
     },
   }
 }
+
+const placeOf = ({ topic, partition }: { topic: string; partition: number }) => `${topic}/${partition}`
 
 function positionOf(
   topic: string,
@@ -305,32 +320,40 @@ function newConsumer(kafka: Kafka, groupId: string): KafkaConsumer {
     maxBytesPerPartition: 1_048_576,
     maxBytes: 8_388_608,
     allowAutoTopicCreation: false,
-    metadataMaxAge: 60_000,
+    metadataMaxAge,
     // We build a new one instead: KafkaJS restarts a consumer even after it was told to disconnect, and such a one takes
     // part in the group without handling anything.
     retry: { initialRetryTime: 200, maxRetryTime: 3_000, retries: 5, restartOnFailure: async () => false },
   })
 }
 
-/** Returns when told to stop; throws when the consumer crashed for good or hangs. */
+/**
+ * Returns when told to stop; throws when the consumer crashed for good, hangs, or the clock was set back: KafkaJS sends a
+ * heartbeat when Date.now() has passed the last one, so it would send none until the clock is where it was.
+ */
 async function consumeUntilBroken(
   consumer: KafkaConsumer,
   { topics, meters, handle }: Pick<ConsumeOptions, 'topics' | 'handle'> & { meters: Meters | undefined },
   stop: AbortSignal,
 ): Promise<void> {
-  let lastSign = Date.now()
+  let lastSign = performance.now()
   let handling = 0
   const broken = Promise.withResolvers<void>()
   broken.promise.catch(() => {}) // it may break before anybody waits for it
   const stopped = () => broken.resolve()
   stop.addEventListener('abort', stopped, { once: true })
   consumer.on(consumer.events.FETCH, () => {
-    lastSign = Date.now()
+    lastSign = performance.now()
     meters?.fetched()
   })
   consumer.on(consumer.events.CRASH, ({ payload }) => broken.reject(payload.error))
+  let lastTime = Date.now()
   const watchdog = setInterval(() => {
-    if (handling === 0 && Date.now() - lastSign > stallLimit) broken.reject(new Error(`no fetch for ${stallLimit} ms`))
+    const time = Date.now()
+    if (time < lastTime) broken.reject(new Error(`the clock was set back by ${lastTime - time} ms or more`))
+    lastTime = time
+    if (handling === 0 && performance.now() - lastSign > stallLimit)
+      broken.reject(new Error(`no fetch for ${stallLimit} ms`))
   }, 1_000)
   const run = async () => {
     await consumer.connect()
@@ -345,7 +368,7 @@ async function consumeUntilBroken(
           await handle(payload)
         } finally {
           handling--
-          lastSign = Date.now()
+          lastSign = performance.now()
         }
       },
     })
@@ -384,14 +407,14 @@ function connectedOnce<Client extends { connect(): Promise<void>; disconnect(): 
 
 /** Asks the broker for a sign of life every {@link checkEvery} ms, and tells when it goes and comes. */
 function watchBroker(admin: { get(): Promise<Admin> }, logger: Logger, stop: AbortSignal): { check(): void } {
-  let answered = 0
+  let answered = Number.NEGATIVE_INFINITY
   let problem: string | undefined = 'not connected yet'
   void (async () => {
     while (!stop.aborted) {
       try {
         await (await admin.get()).describeCluster()
         if (problem !== undefined) logger.info('Kafka answers')
-        answered = Date.now()
+        answered = performance.now()
         problem = undefined
       } catch (error) {
         if (problem === undefined) logger.warn({ err: error }, 'Kafka does not answer; events wait in the outbox')
@@ -402,7 +425,8 @@ function watchBroker(admin: { get(): Promise<Admin> }, logger: Logger, stop: Abo
   })()
   return {
     check() {
-      if (Date.now() - answered > checkLimit) throw new Error(`Kafka does not answer: ${problem ?? 'no answer lately'}`)
+      if (performance.now() - answered > checkLimit)
+        throw new Error(`Kafka does not answer: ${problem ?? 'no answer lately'}`)
     },
   }
 }
@@ -444,15 +468,15 @@ async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
 /** Waits until each partition of new topics has a leader. Throws after 20 s with what the broker said last. */
 async function leadersOf(admin: Admin, topics: string[]): Promise<void> {
   if (topics.length === 0) return
-  const deadline = Date.now() + 20_000
+  const deadline = performance.now() + 20_000
   for (;;) {
     try {
       const { topics: found } = await admin.fetchTopicMetadata({ topics })
       if (found.every(({ partitions }) => partitions.length > 0 && partitions.every(({ leader }) => leader >= 0)))
         return
-      if (Date.now() > deadline) throw new Error('new topics have no leaders yet')
+      if (performance.now() > deadline) throw new Error('new topics have no leaders yet')
     } catch (error) {
-      if (Date.now() > deadline) throw error
+      if (performance.now() > deadline) throw error
     }
     await pause(50)
   }

@@ -4,20 +4,12 @@ import { encode, type LockEntry, partitionOf, registry, topicOf } from '@shopstr
 import { createCodec } from '@shopstream/events/codec'
 import { eventually } from '@shopstream/testing'
 import { outgoing } from './outbox.ts'
-import { collect, openTestShop, produces, stockEvent, type TestShop } from './test-shop.ts'
+import { collect, openTestShop, produces, sequencesByKey, stockEvent, type TestShop, upTo } from './test-shop.ts'
 
 const topic = topicOf('StockLevelChanged')
 let shop: TestShop
 afterEach(() => shop.close())
 
-const sequencesByKey = (effects: { key: string; sequence: bigint }[]) =>
-  Object.fromEntries(
-    [...Map.groupBy(effects, ({ key }) => key)].map(([key, ofKey]) => [
-      key,
-      ofKey.map(({ sequence }) => Number(sequence)),
-    ]),
-  )
-const upTo = (last: number) => Array.from({ length: last }, (_, i) => i + 1)
 const rawMessage = (
   key: string,
   value: Buffer,

@@ -11,6 +11,7 @@ import { createKafkaBus } from './kafka.ts'
 import { keepSchemas } from './learned-schemas.ts'
 import { backlogLimitsOf, checkBacklog, checkParked, type ParkedLimits } from './limits.ts'
 import type { Producer } from './outbox.ts'
+import { type OutboxLimits, type OutboxVerdict, watchOutbox } from './outbox-limits.ts'
 import { hastenWaiting } from './parked.ts'
 import { type Relay, startRelay } from './relay.ts'
 import { startRetrier } from './retrier.ts'
@@ -36,6 +37,8 @@ export interface MessagingOptions {
   parkedLimits?: ParkedLimits
   consumes: readonly Consumption[]
   produces: Pick<Producer, 'service'> & { readonly events: readonly string[] }
+  /** Without them the outbox may grow as it likes. */
+  outboxLimits?: OutboxLimits
   logger: Logger
   metrics: Registry
 }
@@ -47,6 +50,8 @@ export interface Messaging {
   start(): void
   /** Finishes the chunk in hand, empties the outbox as far as the broker takes it, disconnects. */
   stop(): Promise<void>
+  /** Why no new work should be taken: events have waited for the broker for too long, or are too many. Else undefined. */
+  overloaded(): string | undefined
   /** Whether the outbox is empty: all that was emitted is published. */
   hasPublished(): Promise<boolean>
 }
@@ -72,17 +77,20 @@ export function createMessaging(options: MessagingOptions): Messaging {
   const blocked = createBlockedPartitions(options.metrics)
   let relay: Relay | undefined
   let consuming: { close(): Promise<void> }[] = []
+  let outbox = (): OutboxVerdict => ({})
 
   const checks: ReadinessCheck[] = [
     { name: 'kafka', optional: true, check: () => bus.check() },
     blocked.check,
     { name: 'parked-messages', optional: true, check: () => checkParked(database, parkedLimits) },
     { name: 'backlog', optional: true, check: () => checkBacklog(progress.backlog, backlogLimits) },
+    { name: 'outbox', optional: true, check: () => must(outbox().late === undefined, outbox().late ?? '') },
     { name: 'replicas', check: () => must(progress.caughtUp, 'still reading the topics it keeps replicas of') },
   ]
 
   return {
     checks,
+    overloaded: () => outbox().overloaded,
     async hasPublished() {
       const { rows } = await sql`select 1 from outbox limit 1`.execute(database.query)
       return rows.length === 0
@@ -92,6 +100,7 @@ export function createMessaging(options: MessagingOptions): Messaging {
       relay = startRelay(common)
       if (consumes.length > 0) consuming = [startConsumer(common), startRetrier(common)]
       measureBacklog(database, options.metrics, parkedLimits, logger)
+      if (options.outboxLimits) outbox = watchOutbox(database, options.outboxLimits, logger, stopping.signal)
       void every(hourMs, stopping.signal, logger, 'inbox maintenance', () => maintainInbox(database))
       if (consumes.length > 0)
         void watchProgress(bus, { ...options, consumes, logger }, progress, backlogLimits, stopping.signal)

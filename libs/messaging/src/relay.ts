@@ -74,12 +74,12 @@ export function startRelay(options: RelayOptions): Relay {
 
   async function drainUntilStopped(session: Session): Promise<void> {
     let last = Number.POSITIVE_INFINITY // one more round after being told to stop
-    while (Date.now() < last) {
+    while (performance.now() < last) {
       const { found, stored } = await publishNext(session, options, meters)
       const empty = found === 0
       if (!empty && stored === 0) await pause(100) // leaders are moving
       if (stopping.signal.aborted && empty) return
-      if (stopping.signal.aborted && last === Number.POSITIVE_INFINITY) last = Date.now() + 1_000
+      if (stopping.signal.aborted && last === Number.POSITIVE_INFINITY) last = performance.now() + 1_000
       if (empty) await alarm.wait(pollMs)
     }
   }

@@ -1,4 +1,4 @@
-import { type Database, isUnavailable, sql, type Transaction } from '@shopstream/database'
+import { type Database, isUnavailable, sql, type Transaction, tookTooLong } from '@shopstream/database'
 import type { Logger } from '@shopstream/observability'
 import { createAlarm, pause } from './async.ts'
 import type { IncomingMessage } from './bus.ts'
@@ -42,23 +42,28 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
 
   let trying: bigint | undefined
 
-  /** Lets the others go first after an attempt that ended in trouble of the database; it does not count as one. */
-  async function postpone(): Promise<void> {
+  /**
+   * Lets the others go first after an attempt that ended in trouble of the database; it does not count as one. For longer
+   * when the attempt may have brought it about by itself: a handler that computes for seconds stops the whole process.
+   */
+  async function postpone(tooLong: boolean): Promise<void> {
     if (trying === undefined) return
     await sql`
-      update parked_message set next_attempt_at = now() + interval '5 seconds'
+      update parked_message set next_attempt_at = now() + make_interval(secs => ${tooLong ? 60 : 5})
       where id = ${trying} and state = 'waiting' and next_attempt_at is not null`.execute(database.query)
   }
 
   const running = (async () => {
     while (!stopping.signal.aborted) {
+      const begun = performance.now()
       try {
         const tried = await database.transaction((tx) => retryNext(tx))
         if (!tried) await alarm.wait(pollMs)
       } catch (error) {
         logger.warn({ err: error }, 'parked messages are tried again later')
+        const tooLong = tookTooLong(error, performance.now() - begun)
         await pause(1_000, stopping.signal)
-        await postpone().catch(() => undefined) // the database is away; the next round tells
+        await postpone(tooLong).catch(() => undefined) // the database is away; the next round tells
       }
     }
   })()

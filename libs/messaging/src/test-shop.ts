@@ -1,6 +1,6 @@
 import { createDatabase, type Database, migrate, sql, type Transaction } from '@shopstream/database'
-import { createLogger, createMetrics } from '@shopstream/observability'
-import { testBroker, testDatabase } from '@shopstream/testing'
+import { createLogger, createMetrics, type Logger } from '@shopstream/observability'
+import { eventually, type SteppedClock, type TestDatabase, testBroker, testDatabase } from '@shopstream/testing'
 import type { Bus, OutgoingMessage } from './bus.ts'
 import { type Consumption, type FailurePolicy, on } from './consumption.ts'
 import type { Message } from './envelope.ts'
@@ -8,10 +8,11 @@ import { createMessaging, messagingMigrations } from './index.ts'
 import { createKafkaBus } from './kafka.ts'
 import type { Messaging } from './messaging.ts'
 import { producer } from './outbox.ts'
+import { type ChildShop, startChild } from './test-shop-child.ts'
 import { ensureTopics } from './topics.ts'
 
 export const produces = producer('shop', ['StockLevelChanged', 'ProductListed'])
-export const logger = createLogger({ service: 'test', level: process.env.LOG_LEVEL ?? 'silent', format: 'json' })
+const silent = createLogger({ service: 'test', level: process.env.LOG_LEVEL ?? 'silent', format: 'json' })
 
 /** The payload with a number by which tests tell events apart. */
 export const stockEvent = (sku: string, sequence: bigint) => ({
@@ -22,36 +23,15 @@ export const stockEvent = (sku: string, sequence: bigint) => ({
 })
 
 /** Decides on a message before its effect is written: throws to make it fail. */
-export type Trouble = (message: Message) => void
+export type Trouble = (message: Message, tx: Transaction) => void | Promise<void>
 
-/** A service of its own against real parts: emits stock events and writes each one that it consumes to `effect`. */
-export async function openTestShop({
-  trouble = () => {},
-  policy = {},
-}: {
-  trouble?: Trouble
-  policy?: Partial<FailurePolicy>
-} = {}) {
-  const { url, drop } = await testDatabase('messaging')
-  const broker = testBroker()
-  await ensureTopics({ ...broker, groups: ['shop'], logger })
-  const database = createDatabase<unknown>({ url, poolSize: 30, applicationName: 'test', logger })
-  await migrate(database, [
-    ...messagingMigrations,
-    {
-      source: 'test',
-      name: 'effect',
-      sql: 'create table effect (id bigint generated always as identity, event_id uuid, key text, sequence bigint)',
-    },
-  ])
-  const bus = createKafkaBus({ ...broker, clientId: 'observer', logger })
-  const running: Messaging[] = []
-
-  const consumption: Consumption = on(
+/** The row of `consumes.ts`: writes each stock event to `effect`, with the instance (application name) that did it. */
+export const writeEffects = (trouble: Trouble, policy: Partial<FailurePolicy> = {}): Consumption =>
+  on(
     { StockLevelChanged: ['sku', 'onHand', 'reserved', 'available'] },
     async (tx: Transaction, messages) => {
       for (const message of messages) {
-        trouble(message)
+        await trouble(message, tx)
         await sql`insert into effect (event_id, key, sequence) values (${message.id}, ${message.key}, ${message.sequence})`.execute(
           tx,
         )
@@ -60,10 +40,53 @@ export async function openTestShop({
     { backoffMs: 20, maxBackoffMs: 50, ...policy },
   )
 
+export interface TestShopOptions {
+  trouble?: Trouble
+  policy?: Partial<FailurePolicy>
+  /** Default: those of the test run. */
+  brokers?: string[]
+  database?: TestDatabase
+  poolSize?: number
+  /** False: nobody has deployed yet. */
+  deployed?: boolean
+  logger?: Logger
+}
+
+/** A service of its own against real parts: emits stock events and writes each one that it consumes to `effect`. */
+export async function openTestShop({
+  trouble = () => {},
+  policy = {},
+  poolSize = 30,
+  deployed = true,
+  logger = silent,
+  ...parts
+}: TestShopOptions = {}) {
+  const { url, drop } = parts.database ?? (await testDatabase('messaging'))
+  const broker = { ...testBroker(), ...(parts.brokers && { brokers: parts.brokers }) }
+  const deploy = () => ensureTopics({ ...broker, groups: ['shop'], logger })
+  if (deployed) await deploy()
+  const database = createDatabase<unknown>({ url, poolSize, applicationName: 'test', logger })
+  await migrate(database, [
+    ...messagingMigrations,
+    {
+      source: 'test',
+      name: 'effect',
+      sql: `create table effect (id bigint generated always as identity, event_id uuid, key text, sequence bigint,
+        instance text default current_setting('application_name'))`,
+    },
+  ])
+  const bus = createKafkaBus({ ...broker, clientId: 'observer', logger })
+  const running: Messaging[] = []
+
+  const consumption = writeEffects(trouble, policy)
+  const children: ChildShop[] = []
+
   return {
     database,
     bus,
+    broker,
     url,
+    deploy,
     /** Starts an instance; without `consumes` it only publishes. */
     start(consumes: readonly Consumption[] = [consumption]): Messaging {
       const messaging = createMessaging({
@@ -80,11 +103,17 @@ export async function openTestShop({
       running.push(messaging)
       return messaging
     },
+    /** Starts an instance in a process of its own, which writes effects under its name; see test-shop-main.ts. */
+    startProcess(name: string, clock?: SteppedClock): ChildShop {
+      const child = startChild({ ...broker, name, url }, clock)
+      children.push(child)
+      return child
+    },
     emit: (...events: ReturnType<typeof stockEvent>[]) => database.transaction((tx) => produces.emit(tx, events)),
     effects: () =>
-      rowsOf<{ event_id: string; key: string; sequence: bigint }>(
+      rowsOf<{ event_id: string; key: string; sequence: bigint; instance: string }>(
         database,
-        'select event_id, key, sequence from effect order by id',
+        'select event_id, key, sequence, instance from effect order by id',
       ),
     /** Those that wait or are dead. */
     parked: () =>
@@ -95,6 +124,7 @@ export async function openTestShop({
     outbox: () =>
       rowsOf<{ id: bigint; refused: string | null }>(database, 'select id, refused from outbox order by id'),
     async close() {
+      await Promise.all(children.map((child) => child.kill('SIGKILL')))
       for (const messaging of running) await messaging.stop()
       await bus.close()
       await database.close()
@@ -104,6 +134,51 @@ export async function openTestShop({
 }
 
 export type TestShop = Awaited<ReturnType<typeof openTestShop>>
+
+/** Events of one key, from a sequence to a sequence. */
+export const stockEvents = (key: string, from: number, to: number) =>
+  Array.from({ length: to - from + 1 }, (_, i) => stockEvent(key, BigInt(from + i)))
+
+/** `{ key: [1, 2, …] }`, in the order in which they took effect. */
+export const sequencesByKey = (effects: { key: string; sequence: bigint }[]): Record<string, number[]> =>
+  Object.fromEntries(
+    [...Map.groupBy(effects, ({ key }) => key)].map(([key, ofKey]) => [
+      key,
+      ofKey.map(({ sequence }) => Number(sequence)),
+    ]),
+  )
+
+export const upTo = (last: number) => Array.from({ length: last }, (_, i) => i + 1)
+
+const stockTopic = 'shop.stock.v1'
+
+/**
+ * Waits until everything emitted has been published and handled, and everything delivered has been looked at. Returns
+ * what took effect and what stands in the topic, by key; a message that stands there again is left out.
+ */
+export async function atRest(shop: TestShop, timeoutMs = 60_000) {
+  await eventually('an empty outbox', async () => (await shop.outbox()).length === 0, { timeoutMs, everyMs: 100 })
+  await eventually(
+    'the group to have handled everything',
+    async () => {
+      const positions = await shop.bus.positions('shop', [stockTopic])
+      return positions.length > 0 && positions.every(({ end, done }) => end === done)
+    },
+    { timeoutMs, everyMs: 100 },
+  )
+  const stored = new Map<string, { key: string; sequence: bigint }>()
+  await shop.bus.read({
+    topics: [stockTopic],
+    toEnd: true,
+    handle(messages) {
+      for (const { key, headers } of messages) {
+        const id = String(headers.ce_id)
+        if (!stored.has(id)) stored.set(id, { key: String(key), sequence: BigInt(String(headers.ce_sequence)) })
+      }
+    },
+  })
+  return { effects: sequencesByKey(await shop.effects()), stored: sequencesByKey([...stored.values()]) }
+}
 
 async function rowsOf<Row>(database: Database<unknown>, query: string): Promise<Row[]> {
   return (await sql.raw<Row>(query).execute(database.query)).rows

@@ -5,7 +5,17 @@
 export { containerEngine } from './containers.ts'
 export { eventually, type Patience } from './eventually.ts'
 export { fetchKafkaJars, findJava, findMaven, type Java, kafkaVersion, knownKafkaJars } from './java.ts'
-export { type KafkaOptions, kafkaSettings, type LocalKafka, startKafka, stopLeftoverKafka } from './kafka.ts'
+export {
+  type KafkaClusterOptions,
+  type KafkaListener,
+  type KafkaOptions,
+  kafkaSettings,
+  type LocalKafka,
+  type LocalKafkaCluster,
+  startKafka,
+  startKafkaCluster,
+  stopLeftoverKafka,
+} from './kafka.ts'
 export { type Mail, type MailAddress, type MailSink, type MailSinkOptions, startMailSink } from './mail-sink.ts'
 export { cacheFolder, repository } from './paths.ts'
 export { answers, freePort, isFree } from './ports.ts'
@@ -27,4 +37,5 @@ export {
   stopLeftover,
   writeIdentity,
 } from './process.ts'
+export { createSteppedClock, type SteppedClock } from './stepped-clock.ts'
 export { startTcpProxy, type TcpProxy, type TcpProxyOptions } from './tcp-proxy.ts'

@@ -26,7 +26,7 @@ export interface PostgresOptions {
   password: string
   /** Default `postgres`. */
   superuser?: string
-  /** Default true. False is faster and may lose data with the machine (never with the process alone): for tests. */
+  /** Default true. False is faster, for tests: a kill -9 may lose the last moments' commits, and the machine's end more. */
   durable?: boolean
   progress?: (line: string) => void
   onUnexpectedEnd?: (how: string) => void

@@ -55,6 +55,9 @@ export async function createWorld(...groups: string[]) {
       KAFKA_TOPIC_PREFIX: broker.topicPrefix,
       PARKED_LIMIT_COUNT: 1_000,
       PARKED_LIMIT_AGE_SECONDS: 3_600,
+      OUTBOX_LIMIT_AGE_SECONDS: 300,
+      OUTBOX_SHED_AGE_SECONDS: 3_600,
+      OUTBOX_SHED_BYTES: 1_073_741_824,
     },
     /** Publishes events as other services would; returns the messages, to be published again by `bus.publish`. */
     async publish(...events: NewEvent[]) {

@@ -8,6 +8,7 @@ export const routes: readonly { prefix: string; service: ServiceName }[] = [
   { prefix: '/v1/orders', service: 'order' },
   { prefix: '/v1/products', service: 'inventory' },
   { prefix: '/v1/notifications', service: 'notification' },
+  { prefix: '/v1/mailings', service: 'notification' },
 ]
 
 /** The service that a path belongs to. */

@@ -35,6 +35,7 @@ export async function buildInventory(config: Readonly<Static<typeof configSchema
     parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
     consumes,
     produces,
+    outboxLimits: config,
     logger,
     metrics,
   })

@@ -4,13 +4,14 @@ import { createMessaging, messagingMigrations } from '@shopstream/messaging'
 import { createMetrics, type Logger } from '@shopstream/observability'
 import { type Config, senderOf } from './config.ts'
 import { consumes } from './consumes.ts'
+import { startFiller } from './mailings/fill.ts'
 import { produces } from './produces.ts'
 import { routes } from './routes.ts'
 import { measureBacklog } from './sending/meters.ts'
 import { type SendingPolicy, sendingPolicy } from './sending/policy.ts'
-import { createSender } from './sending/sender.ts'
+import { createSender, outcomeCounter } from './sending/sender.ts'
 import { createMailTransport } from './sending/smtp.ts'
-import type { Tables } from './tables.ts'
+import type { Lane, Tables } from './tables.ts'
 
 /** All SQL that makes the notification database. */
 export const migrations = [
@@ -39,15 +40,18 @@ export async function buildNotification(config: Config, logger: Logger, policy: 
     parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
     consumes,
     produces,
+    outboxLimits: config,
     logger,
     metrics,
   })
-  const transport = createMailTransport({
-    url: config.SMTP_URL,
-    connections: policy.concurrency,
-    attemptMs: policy.attemptMs,
-  })
-  const sender = createSender({ database, transport, from, policy, logger, metrics })
+  const count = outcomeCounter(metrics)
+  const laneOf = (lane: Lane) => {
+    const connections = policy.lanes[lane].concurrency
+    const transport = createMailTransport({ url: config.SMTP_URL, connections, attemptMs: policy.attemptMs })
+    return { transport, sender: createSender({ database, lane, transport, from, policy, logger, count }) }
+  }
+  const urgent = laneOf('urgent')
+  const lanes = [urgent, laneOf('bulk')]
   measureBacklog(database, metrics, logger)
   const http = await createHttp({
     service: 'notification',
@@ -55,7 +59,8 @@ export async function buildNotification(config: Config, logger: Logger, policy: 
     routes: routes({ database }),
     database,
     keys: signingKeys(database),
-    checks: [...messaging.checks, sender.check],
+    checks: [...messaging.checks, urgent.sender.check],
+    overloaded: messaging.overloaded,
     logger,
     metrics,
   })
@@ -68,10 +73,12 @@ export async function buildNotification(config: Config, logger: Logger, policy: 
     messaging,
     logger,
     begin: async () => {
-      sender.start()
+      for (const { sender } of lanes) sender.start()
+      const stopFilling = startFiller(database, logger)
       return async () => {
-        await sender.stop()
-        transport.close()
+        await stopFilling()
+        await Promise.all(lanes.map(({ sender }) => sender.stop()))
+        for (const { transport } of lanes) transport.close()
       }
     },
   })

@@ -1,8 +1,11 @@
-import type { Database } from '@shopstream/database'
-import { page, type Route, reply, route } from '@shopstream/http'
+import type { Database, Transaction } from '@shopstream/database'
+import { line, lines, page, type Route, reply, route } from '@shopstream/http'
+import { childOf, currentTrace, formatTraceparent } from '@shopstream/observability'
 import { Type } from 'typebox'
 import { errors } from './errors.ts'
 import { type ListedNotification, listNotifications } from './listing/queries.ts'
+import { findMailing, insertMailing, type MailingProgress } from './mailings/queries.ts'
+import { lockNotification, resend } from './resending/queries.ts'
 import type { Tables } from './tables.ts'
 
 const uuid = Type.String({ format: 'uuid' })
@@ -11,16 +14,32 @@ const orNull = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.N
 
 const notification = Type.Object({
   id: uuid,
-  kind: Type.Enum(['welcome', 'confirmed', 'rejected', 'shipped', 'cancelled']),
+  kind: Type.Enum(['welcome', 'confirmed', 'rejected', 'shipped', 'cancelled', 'mailing']),
   to: orNull(Type.String({ description: 'Null while the address is not known, and once the user is erased.' })),
   subject: Type.String(),
-  causeId: Type.String({ description: 'The event that caused it.' }),
+  causeId: Type.String({ description: 'The event that caused it; of a mailing, an id of its own for each recipient.' }),
   orderId: Type.Optional(uuid),
+  mailingId: Type.Optional(uuid),
+  resends: Type.Optional(Type.Integer({ description: 'How often staff had it sent again.' })),
   state: Type.Enum(['awaiting-recipient', 'queued', 'sent', 'failed', 'cancelled']),
   attempts: Type.Integer(),
   createdAt: time,
   sentAt: orNull(time),
 })
+
+const mailing = Type.Object({
+  id: uuid,
+  subject: Type.String(),
+  text: Type.String(),
+  createdBy: Type.String(),
+  createdAt: time,
+  state: Type.Enum(['filling', 'sending', 'done'], { description: 'While it is filling, recipients grow.' }),
+  recipients: Type.Integer({ description: 'Users whose mail is queued or has been tried.' }),
+  sent: Type.Integer(),
+  failed: Type.Integer(),
+  cancelled: Type.Integer({ description: 'Of users who were erased meanwhile.' }),
+})
+const byId = Type.Object({ id: uuid })
 
 /** The HTTP routes of the notification service. */
 export const routes = ({ database }: { database: Database<Tables> }): Route[] => [
@@ -45,11 +64,62 @@ export const routes = ({ database }: { database: Database<Tables> }): Route[] =>
       return reply.ok(page.of(rows, limit, viewOf, ({ id }) => [id]))
     },
   }),
+  route({
+    method: 'POST',
+    url: '/v1/notifications/:id/resend',
+    summary: 'Send a mail again that was sent or has failed; who asked for it is kept',
+    access: 'staff',
+    schema: { params: byId, response: { 202: Type.Object({ id: uuid, state: notification.properties.state }) } },
+    handle: async ({ params: { id }, user, effect }) =>
+      effect(async (tx: Transaction<Tables>) => {
+        const found = await lockNotification(tx, id)
+        if (!found) throw errors['notification-not-found']()
+        if (found.state !== 'sent' && found.state !== 'failed') throw errors['not-resendable']()
+        if (found.email === null) throw errors['no-recipient']()
+        await resend(tx, found, user.id)
+        return reply.accepted({ id: found.id, state: 'queued' as const })
+      }),
+  }),
+  route({
+    method: 'POST',
+    url: '/v1/mailings',
+    summary: 'Mail a text to all users, behind every other mail',
+    access: 'staff',
+    sheds: true,
+    schema: { body: Type.Object({ subject: line(200), text: lines(20_000) }), response: { 202: mailing } },
+    handle: async ({ body: { subject, text }, user, effect }) =>
+      effect(async (tx: Transaction<Tables>) => {
+        const traceparent = formatTraceparent(childOf(currentTrace()))
+        const id = await insertMailing(tx, { subject, text, createdBy: user.id, traceparent })
+        const made = (await findMailing(tx, id)) as MailingProgress
+        return reply.accepted(mailingView(made), `/v1/mailings/${id}`)
+      }),
+  }),
+  route({
+    method: 'GET',
+    url: '/v1/mailings/:id',
+    summary: 'How far a mailing has come',
+    access: 'staff',
+    schema: { params: byId, response: { 200: mailing } },
+    handle: async ({ params: { id } }) => {
+      const found = await findMailing(database.query, id)
+      if (!found) throw errors['mailing-not-found']()
+      return reply.ok(mailingView(found))
+    },
+  }),
 ]
 
-const viewOf = ({ orderId, createdAt, sentAt, ...rest }: ListedNotification) => ({
+const viewOf = ({ orderId, mailingId, resends, createdAt, sentAt, ...rest }: ListedNotification) => ({
   ...rest,
   ...(orderId !== null && { orderId }),
+  ...(mailingId !== null && { mailingId }),
+  ...(resends > 0 && { resends }),
   createdAt: createdAt.toISOString(),
   sentAt: sentAt?.toISOString() ?? null,
 })
+
+const mailingView = ({ createdAt, filledAt, ...rest }: MailingProgress) => {
+  const isThrough = rest.sent + rest.failed + rest.cancelled >= rest.recipients
+  const state = filledAt === null ? ('filling' as const) : isThrough ? ('done' as const) : ('sending' as const)
+  return { ...rest, createdAt: createdAt.toISOString(), state }
+}

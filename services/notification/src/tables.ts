@@ -1,7 +1,11 @@
+import type { Generated } from '@shopstream/database'
+
 /** The tables of the notification database, as migrations/ makes them. */
 export interface Tables {
   recipient: Recipient
   notification: Notification
+  mailing: Mailing
+  resend: Resend
 }
 
 /** Replica of a user. Address and name are null while the user is not known yet, and again once erased. */
@@ -14,7 +18,13 @@ export interface Recipient {
   sequence: bigint
 }
 
-export type Kind = 'welcome' | 'confirmed' | 'rejected' | 'shipped' | 'cancelled'
+/** What an event asks for, by its template. */
+export type EventKind = 'welcome' | 'confirmed' | 'rejected' | 'shipped' | 'cancelled'
+
+export type Kind = EventKind | 'mailing'
+
+/** Each lane has hands and connections of its own, so that a mail to everybody delays no mail about an order. */
+export type Lane = 'urgent' | 'bulk'
 
 /** `queued` covers mails in hand too: a claim only moves `next_attempt_at` behind the end of its lease. */
 export type State = 'awaiting-recipient' | 'queued' | 'sent' | 'failed' | 'cancelled'
@@ -43,4 +53,31 @@ export interface Notification {
   sequence: bigint
   created_at: Date
   sent_at: Date | null
+  lane: Lane
+  mailing_id: string | null
+  resends: number
+  resent_at: Date | null
+}
+
+/** A text of staff to everybody. */
+export interface Mailing {
+  id: string
+  subject: string
+  text: string
+  /** Id of the user who wrote it. */
+  created_by: string
+  traceparent: string | null
+  /** The last user, in the order of ids, whose notification was made or not needed. */
+  filled_to: string | null
+  filled_at: Date | null
+  recipients: Generated<number>
+  created_at: Generated<Date>
+}
+
+export interface Resend {
+  notification_id: string
+  number: number
+  former_state: 'sent' | 'failed'
+  requested_by: string
+  requested_at: Generated<Date>
 }

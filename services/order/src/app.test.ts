@@ -218,6 +218,26 @@ describe('the life of an order', () => {
     expect((await call('GET', `/v1/orders/${id}`, buyer)).body.reason).toContain('mug (1 wanted, 0 left)')
   })
 
+  test('what is confirmed can be cancelled, what is rejected or cancelled is over', async () => {
+    const [held, short] = [await confirmed(), await place()]
+    await world.publish(rejected(short))
+    await reaches(short, 'rejected')
+    expect(await call('POST', `/v1/orders/${held}/cancel`, buyer, { reason: 'too late' })).toMatchObject({
+      status: 200,
+      body: { status: 'cancelled', reason: 'too late' },
+    })
+    for (const [id, url, code] of [
+      [short, 'cancel', 'not-cancellable'],
+      [short, 'shipment', 'not-shippable'],
+      [held, 'shipment', 'not-shippable'],
+      [held, 'delivery', 'not-deliverable'],
+    ]) {
+      const shipment = url === 'shipment' ? { carrier: 'Post', trackingNumber: 'T1' } : {}
+      const body = url === 'delivery' ? undefined : shipment
+      expect(await call('POST', `/v1/orders/${id}/${url}`, staff, body)).toMatchObject({ status: 409, body: { code } })
+    }
+  })
+
   test('a cancellation wins over a reservation that comes later, and may be repeated', async () => {
     const id = await place()
     expect(await call('POST', `/v1/orders/${id}/cancel`, buyer)).toMatchObject({

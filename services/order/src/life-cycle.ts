@@ -51,89 +51,193 @@ export interface Shortage {
   available: number
 }
 
-/** What can happen to an order after it was placed. */
+/** What of an order is known when it is placed. */
+export type PlacedOrder = Pick<Order, 'id' | 'userId' | 'lines' | 'total' | 'shippingAddress' | 'reservationDeadline'>
+
+/** What a client can ask of an order that is there. */
 export type OrderCommand =
-  | { type: 'confirm' }
-  | { type: 'reject'; shortages: Shortage[] }
+  | { type: 'cancel'; reason: string }
   | { type: 'ship'; carrier: string; trackingNumber: string }
   | { type: 'deliver' }
-  | { type: 'cancel'; reason: string }
 
-export type OrderEvent = AnyNewEvent<
-  'OrderPlaced' | 'OrderConfirmed' | 'OrderRejected' | 'OrderShipped' | 'OrderDelivered' | 'OrderCancelled'
->
-
-/** The status that follows; `already` when the command asks for what is so; `impossible` when it cannot follow. */
-type Outcome = OrderStatus | 'already' | 'impossible'
+/** Everything that can happen to an order: what clients ask, what inventory says of its reservation, and time. */
+export type OrderInput =
+  | { type: 'place'; order: PlacedOrder }
+  | { type: 'StockReserved' }
+  | { type: 'StockRejected'; data: { shortages: Shortage[] } }
+  | { type: 'deadline' }
+  | OrderCommand
 
 /**
- * The life of an order, whole: each status and each command. A reservation may come after a cancellation, because both
- * were under way; inventory then gives it back when it sees the cancellation.
+ * What follows: the next status, `already` when what the input brings is so or is decided otherwise for good reason, or
+ * `impossible`, which refuses a client and parks an event for a person to look at.
  */
-export const lifeCycle: Record<OrderStatus, Record<OrderCommand['type'], Outcome>> = {
-  pending: { confirm: 'confirmed', reject: 'rejected', ship: 'impossible', deliver: 'impossible', cancel: 'cancelled' },
-  confirmed: { confirm: 'already', reject: 'impossible', ship: 'shipped', deliver: 'impossible', cancel: 'cancelled' },
-  rejected: {
-    confirm: 'impossible',
-    reject: 'already',
+type Cell = OrderStatus | 'already' | 'impossible'
+
+/**
+ * The life of an order, whole: each state, `none` before it is placed, and each input. What is under way together comes
+ * in any order: a reservation after a cancellation is `already` decided, and inventory gives it back when it sees the
+ * cancellation. tools/src/saga walks all that can happen in both services and finds every cell that is not `impossible`
+ * reached, and no event in one that is.
+ */
+export const lifeCycle: Record<OrderStatus | 'none', Record<OrderInput['type'], Cell>> = {
+  none: {
+    place: 'pending',
+    StockReserved: 'impossible',
+    StockRejected: 'impossible',
+    deadline: 'impossible',
+    cancel: 'impossible',
     ship: 'impossible',
     deliver: 'impossible',
-    cancel: 'impossible',
   },
-  shipped: { confirm: 'already', reject: 'impossible', ship: 'already', deliver: 'delivered', cancel: 'impossible' },
-  delivered: { confirm: 'already', reject: 'impossible', ship: 'already', deliver: 'already', cancel: 'impossible' },
-  cancelled: { confirm: 'already', reject: 'already', ship: 'impossible', deliver: 'impossible', cancel: 'already' },
+  pending: {
+    place: 'impossible',
+    StockReserved: 'confirmed',
+    StockRejected: 'rejected',
+    deadline: 'cancelled',
+    cancel: 'cancelled',
+    ship: 'impossible',
+    deliver: 'impossible',
+  },
+  confirmed: {
+    place: 'impossible',
+    StockReserved: 'already',
+    StockRejected: 'impossible',
+    deadline: 'already',
+    cancel: 'cancelled',
+    ship: 'shipped',
+    deliver: 'impossible',
+  },
+  rejected: {
+    place: 'impossible',
+    StockReserved: 'impossible',
+    StockRejected: 'already',
+    deadline: 'already',
+    cancel: 'impossible',
+    ship: 'impossible',
+    deliver: 'impossible',
+  },
+  shipped: {
+    place: 'impossible',
+    StockReserved: 'already',
+    StockRejected: 'impossible',
+    deadline: 'already',
+    cancel: 'impossible',
+    ship: 'already',
+    deliver: 'delivered',
+  },
+  delivered: {
+    place: 'impossible',
+    StockReserved: 'already',
+    StockRejected: 'impossible',
+    deadline: 'already',
+    cancel: 'impossible',
+    ship: 'already',
+    deliver: 'already',
+  },
+  cancelled: {
+    place: 'impossible',
+    StockReserved: 'already',
+    StockRejected: 'already',
+    deadline: 'already',
+    cancel: 'already',
+    ship: 'impossible',
+    deliver: 'impossible',
+  },
 }
 
-/** What comes of a command. */
-export type Decision =
-  | { outcome: 'changed'; order: Order; event: OrderEvent }
-  | { outcome: 'already' | 'impossible'; order: Order }
+/** The event that says that an order has come into a status. */
+export const announces = {
+  pending: 'OrderPlaced',
+  confirmed: 'OrderConfirmed',
+  rejected: 'OrderRejected',
+  shipped: 'OrderShipped',
+  delivered: 'OrderDelivered',
+  cancelled: 'OrderCancelled',
+} as const satisfies Record<OrderStatus, string>
 
-/** Decides a command by the table {@link lifeCycle}. The given order is not changed. */
+export type OrderEvent = AnyNewEvent<(typeof announces)[OrderStatus]>
+
+export interface Changed {
+  outcome: 'changed'
+  order: Order
+  event: OrderEvent
+}
+
+/** What comes of an input; without a change the order stays as it is. */
+export type Decision = Changed | { outcome: 'already' } | { outcome: 'impossible' }
+
+/**
+ * Decides an input by the table {@link lifeCycle}; `undefined` is an order that is not there. The given order is not
+ * changed. `now` is a time of the order database, see clock.ts.
+ */
 export function decide(
-  order: Order,
-  command: OrderCommand,
+  before: Order | undefined,
+  input: OrderInput,
   now: Date,
   causedBy?: { id: string; traceparent?: string },
 ): Decision {
-  const outcome = lifeCycle[order.status][command.type]
-  if (outcome === 'already' || outcome === 'impossible') return { outcome, order }
-  const changed: Order = {
-    ...order,
-    status: outcome,
-    ...(command.type === 'reject' && { reason: describeShortages(command.shortages) }),
-    ...(command.type === 'cancel' && { reason: command.reason }),
-    ...(command.type === 'ship' && { shipment: { carrier: command.carrier, trackingNumber: command.trackingNumber } }),
-    history: [...order.history, { status: outcome, at: now }],
-    sequence: order.sequence + 1n,
+  const cell = lifeCycle[before?.status ?? 'none'][input.type]
+  if (cell === 'already' || cell === 'impossible') return { outcome: cell }
+  const known = input.type === 'place' ? begin(input.order, now) : (before as Order)
+  const order: Order = {
+    ...known,
+    ...changesOf(input),
+    status: cell,
+    history: [...known.history, { status: cell, at: now }],
+    sequence: known.sequence + 1n,
     updatedAt: now,
   }
-  const head = { key: order.id, sequence: changed.sequence, ...(causedBy && { causedBy }) }
-  return { outcome: 'changed', order: changed, event: { ...head, ...eventOf(changed, command, now) } as OrderEvent }
+  const head = { type: announces[cell], key: order.id, sequence: order.sequence, ...(causedBy && { causedBy }) }
+  return { outcome: 'changed', order, event: { ...head, data: payloadOf(order, input, now) } as OrderEvent }
 }
 
-function eventOf({ id: orderId, userId, lines, total }: Order, command: OrderCommand, now: Date) {
-  switch (command.type) {
-    case 'confirm':
-      return { type: 'OrderConfirmed' as const, data: { orderId, userId, lines, total, confirmedAt: now } }
-    case 'reject':
-      return {
-        type: 'OrderRejected' as const,
-        data: { orderId, userId, shortages: command.shortages, rejectedAt: now },
-      }
-    case 'ship': {
-      const { carrier, trackingNumber } = command
-      return { type: 'OrderShipped' as const, data: { orderId, userId, carrier, trackingNumber, shippedAt: now } }
-    }
-    case 'deliver':
-      return { type: 'OrderDelivered' as const, data: { orderId, userId, deliveredAt: now } }
+/** An order that nothing has happened to. */
+const begin = (order: PlacedOrder, now: Date) => ({
+  ...order,
+  reason: null,
+  shipment: null,
+  history: [],
+  sequence: 0n,
+  createdAt: now,
+})
+
+function changesOf(input: OrderInput): Partial<Pick<Order, 'reason' | 'shipment'>> {
+  switch (input.type) {
+    case 'StockRejected':
+      return { reason: describeShortages(input.data.shortages) }
+    case 'deadline':
+      return { reason: 'reservation-timeout' }
     case 'cancel':
-      return { type: 'OrderCancelled' as const, data: { orderId, userId, reason: command.reason, cancelledAt: now } }
+      return { reason: input.reason }
+    case 'ship':
+      return { shipment: { carrier: input.carrier, trackingNumber: input.trackingNumber } }
+    default:
+      return {}
   }
 }
 
-const describeShortages = (shortages: Shortage[]) =>
+function payloadOf({ status, reason, shipment, ...order }: Order, input: OrderInput, now: Date) {
+  const { id: orderId, userId, lines, total, reservationDeadline } = order
+  const head = { orderId, userId }
+  switch (status) {
+    case 'pending':
+      return { ...head, lines, total, placedAt: now, reservationDeadline }
+    case 'confirmed':
+      return { ...head, lines, total, confirmedAt: now }
+    case 'rejected':
+      return { ...head, shortages: input.type === 'StockRejected' ? input.data.shortages : [], rejectedAt: now }
+    case 'shipped':
+      return { ...head, ...shipment, shippedAt: now }
+    case 'delivered':
+      return { ...head, deliveredAt: now }
+    case 'cancelled':
+      return { ...head, reason, cancelledAt: now }
+  }
+}
+
+/** The reason of a rejected order, in words. */
+export const describeShortages = (shortages: Shortage[]) =>
   `out of stock: ${shortages.map(({ sku, requested, available }) => `${sku} (${requested} wanted, ${available} left)`).join(', ')}`.slice(
     0,
     2_000,

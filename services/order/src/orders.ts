@@ -63,7 +63,7 @@ export async function lockOrders(tx: Transaction<Tables>, ids: string[]): Promis
   return new Map(rows.map((row) => [row.id, toOrder(row)]))
 }
 
-/** Locks pending orders past their deadline that nobody else works on. */
+/** Locks pending orders past their deadline, by the clock that set it (clock.ts), that nobody else works on. */
 export async function lockOverdue(tx: Transaction<Tables>, limit: number): Promise<Order[]> {
   const rows = await tx
     .selectFrom('order')

@@ -83,6 +83,7 @@ export function routes({
       url: '/v1/orders',
       summary: 'Place an order',
       waits: true,
+      sheds: true,
       access: 'user',
       schema: { body: OrderBody, response: { 201: OrderView } },
       async handle({ body, user, effect, amend, waitSeconds, signal }) {

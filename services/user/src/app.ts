@@ -45,6 +45,7 @@ export async function buildUser(config: Config, logger: Logger) {
     parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
     consumes,
     produces,
+    outboxLimits: config,
     logger,
     metrics,
   })

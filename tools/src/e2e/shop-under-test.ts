@@ -1,10 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { freePort, type Mail } from '@shopstream/testing'
+import type { Mail } from '@shopstream/testing'
 import type { Customer } from '../stack/client.ts'
 import type { ServiceName } from '../stack/services.ts'
-import { defaultPorts, type Ports } from '../stack/settings.ts'
+import { ownPorts, type Ports } from '../stack/settings.ts'
 import { startShop } from '../stack/shop.ts'
 
 export interface OpenShop {
@@ -31,12 +31,6 @@ export async function openShop({
     onProgress: (line) => log.push(`shop ${line}`),
   })
   return { shop, home, log, forget: () => rmSync(home, { recursive: true, force: true }) }
-}
-
-/** Far from the defaults, so that test files running side by side do not choose the same. */
-async function ownPorts(): Promise<Ports> {
-  const pairs = Object.keys(defaultPorts).map(async (name) => [name, await freePort()])
-  return Object.fromEntries(await Promise.all(pairs))
 }
 
 const withoutTestSettings = ({ KAFKA_BROKERS: _, POSTGRES_URL: __, ...env }: NodeJS.ProcessEnv) => env

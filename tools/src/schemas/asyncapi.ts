@@ -114,7 +114,7 @@ const topicBinding = ({ name, partitions, settings }: Topic): Json => ({
   topicConfiguration: Object.fromEntries(
     Object.entries(settings).map(([setting, value]) => [
       setting,
-      setting === 'cleanup.policy' ? value.split(',') : Number(value),
+      setting === 'cleanup.policy' ? value.split(',') : /^-?\d+$/.test(value) ? Number(value) : value,
     ]),
   ),
   ...binding,

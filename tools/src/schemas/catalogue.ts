@@ -149,11 +149,13 @@ function typeText(schema: Schema): string {
   }
 }
 
-const code = (text: string) => `\`${text}\``
+/** Markdown: the text as code. */
+export const code = (text: string) => `\`${text}\``
 const linkToName = (name: string) => `[${name}](#${name.toLowerCase()})`
 const linkTo = ({ name }: RecordSchema) => linkToName(shortName(name))
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+/** A Markdown table. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.map(cell).join(' | ')} |`
   return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
 }

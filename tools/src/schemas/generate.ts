@@ -26,10 +26,12 @@ async function outputsOf(model: Model): Promise<Record<string, string>> {
   const { printAcls } = await import('./acl.ts')
   const { printAsyncApi } = await import('./asyncapi.ts')
   const { printCatalogue } = await import('./catalogue.ts')
+  const { readSaga, printSaga } = await import('../saga/picture.ts')
   return {
     [typesFile]: printTypes(model.events),
     'schemas/asyncapi.yaml': printAsyncApi(model),
     'docs/events.md': printCatalogue(model),
+    'docs/saga.md': printSaga(await readSaga()),
     'infra/kafka/acls.json': printAcls(model),
   }
 }
@@ -65,6 +67,7 @@ Writes what follows from schemas/, its lock, the topics and the services' tables
   libs/events/src/generated/events.ts   TypeScript types of the events
   schemas/asyncapi.yaml                 AsyncAPI 3.0 document of all topics
   docs/events.md                        catalogue: each event, its fields, who produces and who consumes it
+  docs/saga.md                          tables and pictures of the life of an order and of its reservation
   infra/kafka/acls.json                 what each service may do on which topic
 
   --check   writes nothing; says what is stale and exits with 1 if anything is

@@ -21,7 +21,14 @@ export interface Copy {
   drop(): void
 }
 
-const parts = ['schemas', 'libs/events/src/topics.ts', 'libs/events/src/generated', 'docs/events.md', 'infra/kafka']
+const parts = [
+  'schemas',
+  'libs/events/src/topics.ts',
+  'libs/events/src/generated',
+  'docs/events.md',
+  'docs/saga.md',
+  'infra/kafka',
+]
 
 /** Copies schemas, locks, topics and derived files of this workspace, and the services' tables. */
 export function copySchemas(layOut: (text: string) => string): Copy {

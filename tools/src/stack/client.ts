@@ -16,14 +16,16 @@ export interface Call {
   body?: unknown
   token?: string | undefined
   headers?: Record<string, string>
+  /** Gives up waiting for the answer. */
+  signal?: AbortSignal
 }
 
 /** Calls the gateway as a client would. */
 export async function call(
-  shop: Reachable,
+  shop: Pick<Reachable, 'gatewayUrl'>,
   method: string,
   path: string,
-  { body, token, headers }: Call = {},
+  { body, token, headers, signal }: Call = {},
 ): Promise<Answer> {
   const response = await fetch(`${shop.gatewayUrl}${path}`, {
     method,
@@ -32,6 +34,7 @@ export async function call(
       ...(token && { authorization: `Bearer ${token}` }),
       ...headers,
     },
+    ...(signal && { signal }),
     ...(body !== undefined && {
       body: typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body),
     }),

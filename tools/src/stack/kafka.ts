@@ -8,6 +8,7 @@ import {
   findJava,
   findMaven,
   type Java,
+  type KafkaListener,
   knownKafkaJars,
   repository,
   runCommand,
@@ -77,6 +78,8 @@ export function noKafkaMessage({ java, maven, engine }: KafkaWays): string {
 interface KafkaPlace {
   home: string
   port: number
+  /** Not in a container. */
+  listeners?: readonly KafkaListener[]
   env: NodeJS.ProcessEnv
   progress: (line: string) => void
   onUnexpectedEnd: (how: string) => void

@@ -64,6 +64,12 @@ export function readStackSettings(env: NodeJS.ProcessEnv): { settings: StackSett
   return { settings: own, explicit }
 }
 
+/** A free port for everything, far from the defaults: stacks that start side by side do not choose the same. */
+export async function ownPorts(): Promise<Ports> {
+  const pairs = portNames.map(async (name) => [name, await freePort()])
+  return Object.fromEntries(await Promise.all(pairs))
+}
+
 /** Chooses all ports; throws a ConfigError that names each busy one that was set explicitly. `unused` ones are not checked. */
 export async function choosePorts(explicit: Partial<Ports>, unused: ReadonlySet<PortName> = new Set()): Promise<Ports> {
   const problems: string[] = []

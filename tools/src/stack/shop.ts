@@ -6,7 +6,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import {
   cacheFolder,
   eventually,
+  type KafkaListener,
   type MailSink,
+  type MailSinkOptions,
   repository,
   startMailSink,
   stopLeftover,
@@ -45,6 +47,12 @@ export interface ShopOptions {
   only?: readonly ServiceName[]
   /** As if the environment had set them. */
   ports?: Partial<Ports>
+  /** Has the last word about a service's environment, such as what stands between it and the others. */
+  around?: (service: ServiceName, env: Record<string, string>) => Record<string, string>
+  /** More listeners of Kafka, for services that `around` sends there; not where Kafka is a container or given. */
+  kafkaListeners?: readonly KafkaListener[]
+  /** Starts what receives the mails; by default in this process. */
+  startMail?: (options: MailSinkOptions) => Promise<Mailbox>
   /** A line of a service's log, as the service wrote it. */
   onLine?: (service: string, line: string) => void
   /** What happens while it starts, and whenever something is started again. */
@@ -54,6 +62,9 @@ export interface ShopOptions {
   /** Ends the attempt: what was started is stopped, and the promise is rejected. */
   signal?: AbortSignal
 }
+
+/** What the stack needs of whatever receives the mails. */
+export type Mailbox = Pick<MailSink, 'smtpUrl' | 'mails' | 'close'>
 
 export interface Shop {
   readonly home: string
@@ -68,7 +79,7 @@ export interface Shop {
   readonly services: Partial<Record<ServiceName, SupervisedService>>
   readonly kafka: StackKafka
   readonly postgres: StackPostgres
-  readonly mail: MailSink
+  readonly mail: Mailbox
   /** URL of a service's database, with its role. */
   databaseUrl(service: ServiceName): string
   /** From the call to readiness. */
@@ -82,7 +93,7 @@ const stopLimitMs = 9_300
 const serviceStopLimitMs = 4_500
 
 /** Flags of each service's Node: a small young generation and heap keep five of them small. */
-const nodeFlags = [
+export const nodeFlags = [
   '--max-semi-space-size=2',
   '--max-old-space-size=192',
   '--import',
@@ -143,6 +154,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
       ? startStackKafka(way, {
           home,
           port: ports.KAFKA_PORT,
+          listeners: options.kafkaListeners ?? [],
           env,
           progress,
           signal,
@@ -161,7 +173,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
           onUnexpectedEnd: onEnd('Postgres', async () => (await postgresStarting).restart()),
         })
     undo.push(async (remainingMs) => (await postgresStarting.catch(() => undefined))?.stop(remainingMs()))
-    const mailStarting = startMailSink({
+    const mailStarting = (options.startMail ?? startMailSink)({
       smtpPort: ports.SMTP_PORT,
       uiPort: ports.MAIL_UI_PORT,
       store: join(home, 'mails.jsonl'),
@@ -233,6 +245,11 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
     return shop
   }
 
+  function environmentOf(name: ServiceName, surroundings: Surroundings): Record<string, string> {
+    const environment = serviceEnvironment(name, surroundings)
+    return options.around?.(name, environment) ?? environment
+  }
+
   function startServices(around: Surroundings) {
     const givenUp = Promise.withResolvers<never>()
     givenUp.promise.catch(() => {})
@@ -242,7 +259,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
         command: process.execPath,
         args: [...nodeFlags, `services/${name}/src/main.ts`],
         cwd: repository,
-        env: { ...inherited(env), ...serviceEnvironment(name, around), ...stackEnvironment },
+        env: processEnvironment(env, environmentOf(name, around)),
         pidFile: pidFile(home, name),
         readyUrl: `${urlOf(around.ports[services[name].port])}/readyz`,
         onLine: (line) => options.onLine?.(name, line),
@@ -319,6 +336,13 @@ const stackEnvironment = {
   NODE_COMPILE_CACHE: join(cacheFolder, 'compiled'),
   MALLOC_ARENA_MAX: '1',
 }
+
+/** The environment of a process of the stack's, from what it inherits and what is its own. */
+export const processEnvironment = (env: NodeJS.ProcessEnv, own: Record<string, string>): NodeJS.ProcessEnv => ({
+  ...inherited(env),
+  ...own,
+  ...stackEnvironment,
+})
 
 /** The environment that services inherit: not npm's own, nor flags that were meant for this process. */
 function inherited(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {

@@ -1,7 +1,8 @@
 import { type Kysely, sql, type Transaction } from '@shopstream/database'
+import type { AnyNewEvent, KeyRange } from '@shopstream/messaging'
 import { produces } from '../produces.ts'
 import type { Tables } from '../tables.ts'
-import { type Change, type Product, payloadOf } from './decide.ts'
+import { type Change, type Product, type ProductEventType, payloadOf } from './decide.ts'
 
 interface ProductRow {
   sku: string
@@ -82,4 +83,20 @@ export async function listListed(
   const all = listed(query).orderBy('product.sku').limit(limit)
   const rows = await (after === undefined ? all : all.where('product.sku', '>', after)).execute()
   return rows.map(toProduct)
+}
+
+/** The present state of products as events, for `republish`. */
+export async function currentProducts(
+  tx: Transaction<Tables>,
+  { key, after, limit }: KeyRange,
+): Promise<AnyNewEvent<ProductEventType>[]> {
+  let products = tx.selectFrom('product').selectAll().orderBy('sku').limit(limit).forUpdate()
+  if (key !== undefined) products = products.where('sku', '=', key)
+  if (after !== undefined) products = products.where('sku', '>', after)
+  return (await products.execute()).map(toProduct).map((product) => ({
+    type: product.retired ? 'ProductRetired' : product.sequence === 1n ? 'ProductListed' : 'ProductChanged',
+    key: product.sku,
+    sequence: product.sequence,
+    data: payloadOf(product),
+  }))
 }

@@ -1,6 +1,15 @@
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { decide, type Line, type OrderEvent, type Shelf } from './decide.ts'
+import {
+  decide,
+  entering,
+  ImpossibleReservation,
+  type Line,
+  lifeCycle,
+  type OrderEvent,
+  type ReservationState,
+  type Shelf,
+} from './decide.ts'
 
 const shelfOf = (levels: Record<string, number>): Shelf => ({
   stock: new Map(
@@ -23,6 +32,59 @@ const levelOf = (shelf: Shelf, sku: string) => {
 }
 
 const mug = [{ sku: 'mug', quantity: 2 }]
+const anOrder = {
+  OrderPlaced: placed('a', mug),
+  OrderShipped: shipped('a'),
+  OrderCancelled: cancelled('a'),
+} satisfies Record<OrderEvent['type'], OrderEvent>
+const states = Object.keys(lifeCycle) as (keyof typeof lifeCycle)[]
+const cells = states.flatMap((state) => Object.values(anOrder).map((event) => [state, event.type, event] as const))
+
+/** A shelf of 5 mugs with a reservation of 2 in this state, where it is one that holds any. */
+function shelfWith(state: ReservationState | 'none', onHand = 5): Shelf {
+  const shelf = shelfOf({ mug: onHand })
+  if (state !== 'none') shelf.reservations.set('a', { orderId: 'a', state, lines: mug, sequence: 7n })
+  if (state === 'reserved') Object.assign(shelf.stock.get('mug') as object, { reserved: 2 })
+  return shelf
+}
+
+describe('every cell of the life of a reservation', () => {
+  test.each(cells)('%s: %s', (state, type, event) => {
+    const cell = lifeCycle[state][type]
+    for (const [onHand, key] of [
+      [5, 'enough'],
+      [1, 'short'],
+    ] as const) {
+      const shelf = shelfWith(state, typeof cell === 'object' ? onHand : 5)
+      const before = structuredClone(shelf)
+      if (cell === 'impossible') {
+        expect(() => decide(shelf, event)).toThrow(ImpossibleReservation)
+        expect(shelf).toEqual(before)
+        continue
+      }
+      const events = decide(shelf, event)
+      if (cell === 'already') {
+        expect(events).toEqual([])
+        expect(shelf).toEqual(before)
+        continue
+      }
+      const next = typeof cell === 'object' ? cell[key] : cell
+      const sequence = state === 'none' ? 1n : 8n
+      expect(shelf.reservations.get('a')).toEqual({ orderId: 'a', state: next, lines: mug, sequence })
+      expect(events).toMatchObject([{ type: entering[next].announces, key: 'a', sequence, causedBy: { id: event.id } }])
+      const level = levelOf(before, 'mug')
+      expect(levelOf(shelf, 'mug')).toEqual({
+        onHand: level.onHand + 2 * entering[next].onHand,
+        reserved: level.reserved + 2 * entering[next].reserved,
+      })
+    }
+  })
+
+  test('there is a row for each state and each row has a column for each event', () => {
+    expect(states).toEqual(['none', ...Object.keys(entering)])
+    for (const state of states) expect(Object.keys(lifeCycle[state])).toEqual(Object.keys(anOrder))
+  })
+})
 
 describe('the story of a reservation', () => {
   test.each([

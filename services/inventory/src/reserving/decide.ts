@@ -36,85 +36,84 @@ export interface Shelf {
   reservations: Map<string, Reservation>
 }
 
-/** The state that an order event asks for where the event does not make sense: parked, for a person to look at. */
+/** An order event that cannot follow the reservation's state: it is parked, for a person to look at. */
 export class ImpossibleReservation extends Error {}
+
+/**
+ * What follows: the next state, or one of two by whether the stock is enough for all lines; `already` when what the
+ * event asks for is so; `impossible` when it cannot have happened, which parks it.
+ */
+type Cell = ReservationState | { enough: ReservationState; short: ReservationState } | 'already' | 'impossible'
+
+/**
+ * The life of a reservation, whole: each state, `none` before there is one, and each event of the order. An order's
+ * events come in their order, so nothing comes before `OrderPlaced`, and a cancellation never after a shipment.
+ */
+export const lifeCycle: Record<ReservationState | 'none', Record<OrderEvent['type'], Cell>> = {
+  none: {
+    OrderPlaced: { enough: 'reserved', short: 'rejected' },
+    OrderShipped: 'impossible',
+    OrderCancelled: 'impossible',
+  },
+  reserved: { OrderPlaced: 'already', OrderShipped: 'sold', OrderCancelled: 'released' },
+  rejected: { OrderPlaced: 'already', OrderShipped: 'impossible', OrderCancelled: 'already' },
+  released: { OrderPlaced: 'already', OrderShipped: 'impossible', OrderCancelled: 'already' },
+  sold: { OrderPlaced: 'already', OrderShipped: 'already', OrderCancelled: 'impossible' },
+}
+
+/** What it means to come into a state: the event that says so, and by how often a line's quantity its stock moves. */
+export const entering = {
+  reserved: { announces: 'StockReserved', onHand: 0, reserved: 1 },
+  rejected: { announces: 'StockRejected', onHand: 0, reserved: 0 },
+  released: { announces: 'StockReleased', onHand: 0, reserved: -1 },
+  sold: { announces: 'StockSold', onHand: -1, reserved: -1 },
+} as const satisfies Record<ReservationState, { announces: string; onHand: number; reserved: number }>
+
+/**
+ * Decides one order event by the table {@link lifeCycle} against the shelf, which it brings up to date; returns the
+ * events about the reservation. The same event decided again changes nothing. Throws {@link ImpossibleReservation} for
+ * an event that cannot follow the reservation's state.
+ */
+export function decide(shelf: Shelf, event: OrderEvent): ReservationEvent[] {
+  const { orderId } = event.data
+  const known = shelf.reservations.get(orderId)
+  const cell = lifeCycle[known?.state ?? 'none'][event.type]
+  if (cell === 'already') return []
+  if (cell === 'impossible')
+    throw new ImpossibleReservation(
+      `${event.type} of order ${event.key}, whose reservation is ${known?.state ?? 'missing'}`,
+    )
+  const lines = known?.lines ?? linesOf(event)
+  const shortages = typeof cell === 'object' ? shortagesOf(shelf, lines) : []
+  const state = typeof cell === 'string' ? cell : shortages.length === 0 ? cell.enough : cell.short
+  if (state !== 'rejected') move(shelf, lines, entering[state])
+  const reservation: Reservation = { orderId, state, lines, sequence: (known?.sequence ?? 0n) + 1n }
+  shelf.reservations.set(orderId, reservation)
+  const head = { type: entering[state].announces, key: orderId, sequence: reservation.sequence, causedBy: event }
+  return [{ ...head, data: payloadOf(reservation, event, shortages) } as ReservationEvent]
+}
+
+function move({ stock }: Shelf, lines: Line[], by: { onHand: number; reserved: number }): void {
+  for (const { sku, quantity } of lines) {
+    const level = stock.get(sku) as Stock // rows of stock are never removed
+    level.onHand += by.onHand * quantity
+    level.reserved += by.reserved * quantity
+  }
+}
+
+const linesOf = ({ type, data }: OrderEvent): Line[] =>
+  type === 'OrderPlaced' ? data.lines.map(({ sku, quantity }) => ({ sku, quantity })) : []
+
+/** The lines that the stock is not enough for: with one of them, none of the order is reserved. */
+const shortagesOf = ({ stock }: Shelf, lines: Line[]) =>
+  lines.flatMap(({ sku, quantity }) => {
+    const available = availableOf(stock.get(sku))
+    return available < quantity ? [{ sku, requested: quantity, available }] : []
+  })
 
 const availableOf = (stock: Stock | undefined) => (stock?.sellable ? stock.onHand - stock.reserved : 0)
 
-/**
- * Decides one order event against the shelf, which it brings up to date; returns the events about the reservation.
- * The same event decided again changes nothing. Throws {@link ImpossibleReservation} for an event that cannot follow
- * the reservation's state.
- */
-export function decide(shelf: Shelf, event: OrderEvent): ReservationEvent[] {
-  if (event.type === 'OrderPlaced') return reserve(shelf, event)
-  if (event.type === 'OrderShipped') return sell(shelf, event)
-  return release(shelf, event)
-}
-
-/** All lines or none. */
-function reserve(shelf: Shelf, event: OrderPlaced): ReservationEvent[] {
-  const { orderId } = event.data
-  if (shelf.reservations.has(orderId)) return []
-  const lines = event.data.lines.map(({ sku, quantity }) => ({ sku, quantity }))
-  const shortages = lines.flatMap(({ sku, quantity }) => {
-    const available = availableOf(shelf.stock.get(sku))
-    return available < quantity ? [{ sku, requested: quantity, available }] : []
-  })
-  const state = shortages.length === 0 ? 'reserved' : 'rejected'
-  const reservation: Reservation = { orderId, state, lines, sequence: 1n }
-  shelf.reservations.set(orderId, reservation)
-  if (state === 'rejected')
-    return [{ ...headOf(reservation, event), type: 'StockRejected', data: { orderId, shortages } }]
-  move(shelf, lines, (stock, quantity) => {
-    stock.reserved += quantity
-  })
-  return [{ ...headOf(reservation, event), type: 'StockReserved', data: { orderId, lines } }]
-}
-
-function sell(shelf: Shelf, event: OrderShipped): ReservationEvent[] {
-  const reservation = shelf.reservations.get(event.data.orderId)
-  if (reservation?.state === 'sold') return []
-  if (reservation?.state !== 'reserved') throw impossible(event, reservation)
-  move(shelf, reservation.lines, (stock, quantity) => {
-    stock.onHand -= quantity
-    stock.reserved -= quantity
-  })
-  advance(reservation, 'sold')
-  return [
-    {
-      ...headOf(reservation, event),
-      type: 'StockSold',
-      data: { orderId: reservation.orderId, lines: reservation.lines },
-    },
-  ]
-}
-
-function release(shelf: Shelf, event: OrderCancelled): ReservationEvent[] {
-  const reservation = shelf.reservations.get(event.data.orderId)
-  if (reservation?.state === 'released' || reservation?.state === 'rejected') return []
-  if (reservation?.state !== 'reserved') throw impossible(event, reservation)
-  move(shelf, reservation.lines, (stock, quantity) => {
-    stock.reserved -= quantity
-  })
-  advance(reservation, 'released')
-  const { orderId, lines } = reservation
-  return [{ ...headOf(reservation, event), type: 'StockReleased', data: { orderId, lines, reason: event.data.reason } }]
-}
-
-const headOf = ({ orderId, sequence }: Reservation, causedBy: OrderEvent) => ({ key: orderId, sequence, causedBy })
-
-function advance(reservation: Reservation, state: ReservationState): void {
-  reservation.state = state
-  reservation.sequence += 1n
-}
-
-function move(shelf: Shelf, lines: Line[], change: (stock: Stock, quantity: number) => void): void {
-  for (const { sku, quantity } of lines) change(shelf.stock.get(sku) as Stock, quantity)
-}
-
-function impossible(event: OrderEvent, reservation: Reservation | undefined): ImpossibleReservation {
-  return new ImpossibleReservation(
-    `${event.type} of order ${event.key}, whose reservation is ${reservation?.state ?? 'missing'}`,
-  )
+function payloadOf({ orderId, state, lines }: Reservation, { type, data }: OrderEvent, shortages: object[]) {
+  if (state === 'rejected') return { orderId, shortages }
+  return { orderId, lines, ...(type === 'OrderCancelled' && { reason: data.reason }) }
 }

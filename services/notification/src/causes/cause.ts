@@ -1,9 +1,9 @@
 import type { Message } from '@shopstream/messaging'
-import type { Facts, Kind, Recipient, State } from '../tables.ts'
+import type { EventKind, Facts, Recipient, State } from '../tables.ts'
 
 /** A reason to send somebody a mail. */
 export interface Cause {
-  kind: Kind
+  kind: EventKind
   userId: string
   /** Id of the event. */
   causeId: string
@@ -25,7 +25,7 @@ interface Money {
 }
 
 /** How each event of an order becomes a mail: its kind, and the facts that its template names. */
-const mailsOf: { [M in OrderMessage as M['type']]: { kind: Kind; facts(data: M['data']): Facts } } = {
+const mailsOf: { [M in OrderMessage as M['type']]: { kind: EventKind; facts(data: M['data']): Facts } } = {
   OrderConfirmed: {
     kind: 'confirmed',
     facts: ({ lines, total }) => ({
@@ -45,7 +45,7 @@ const mailsOf: { [M in OrderMessage as M['type']]: { kind: Kind; facts(data: M['
 
 /** The mail that an order's event asks for. */
 export function causeOf(message: OrderMessage): Cause {
-  const { kind, facts } = mailsOf[message.type] as { kind: Kind; facts(data: OrderMessage['data']): Facts }
+  const { kind, facts } = mailsOf[message.type] as { kind: EventKind; facts(data: OrderMessage['data']): Facts }
   const { orderId, userId } = message.data
   return {
     kind,

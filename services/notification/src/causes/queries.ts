@@ -24,7 +24,8 @@ export async function queueNotifications(
       ${causes.map((cause) => subjectOf(cause.kind, cause.facts))}::text[],
       ${causes.map((cause) => cause.traceparent)}::text[],
       ${causes.map((cause) => firstState(recipients.get(cause.userId)))}::text[])
-    on conflict (cause_id) do nothing
+    on conflict (cause_id) do update set order_id = excluded.order_id, facts = excluded.facts, subject = excluded.subject
+    where notification.order_id is null and excluded.order_id is not null -- all that restoring/catch-up.ts knew was that it was sent
   `.execute(tx)
   signal(tx, mailsDue)
 }

@@ -12,6 +12,9 @@ export interface ListedNotification {
   attempts: number
   createdAt: Date
   sentAt: Date | null
+  mailingId: string | null
+  /** How often staff had it sent again. */
+  resends: number
   /** Where it was last tried, else where it would go; null while that is not known, and once the user is erased. */
   to: string | null
 }
@@ -37,6 +40,8 @@ export function listNotifications(
       'n.attempts',
       'n.created_at as createdAt',
       'n.sent_at as sentAt',
+      'n.mailing_id as mailingId',
+      'n.resends',
     ])
     .select(({ fn }) => fn.coalesce('n.recipient_email', 'r.email').as('to'))
     .$if(userId !== undefined, (all) => all.where('n.user_id', '=', userId as string))

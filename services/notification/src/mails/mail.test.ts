@@ -1,20 +1,20 @@
 import { expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import type { Facts, Kind } from '../tables.ts'
+import type { EventKind, Facts } from '../tables.ts'
 import { composeMail, messageIdOf, subjectOf } from './mail.ts'
 import { templates } from './templates.ts'
 
 const orderId = '01900000-0000-7000-8000-000000000001'
 const causeId = '01900000-0000-7000-8000-00000000000c'
-const facts: Record<Kind, Facts> = {
+const facts: Record<EventKind, Facts> = {
   welcome: {},
   confirmed: { orderId, items: ['2 × tea at €6.25'], total: '€12.50' },
   rejected: { orderId, items: ['tea: 5 ordered, 2 in stock'] },
   shipped: { orderId, carrier: 'Post & Sons', trackingNumber: 'RR123<4>' },
   cancelled: { orderId, reason: 'changed my mind' },
 }
-const kinds = Object.keys(templates) as Kind[]
-const compose = (kind: Kind, name = 'Ana', more: Facts = {}) =>
+const kinds = Object.keys(templates) as EventKind[]
+const compose = (kind: EventKind, name = 'Ana', more: Facts = {}) =>
   composeMail('shop <shop@example.com>', {
     kind,
     causeId,
@@ -65,4 +65,29 @@ test('no fact and no name breaks out of its line or its element', () => {
 
 test('a template that names what a notification has not is an error', () => {
   expect(() => compose('shipped', 'Ana', { carrier: undefined })).toThrow('{carrier}')
+})
+
+const mailing = (subject: string, text: string, resends = 0) =>
+  composeMail('shop <shop@example.com>', {
+    kind: 'mailing',
+    causeId,
+    resends,
+    subject,
+    text,
+    createdAt: new Date('2026-01-01T00:00:00Z'),
+    recipient: { email: 'ana@example.com', name: 'Ana' },
+  })
+
+test('a mailing is what staff wrote, in paragraphs and lines, and placeholders are nothing to it', () => {
+  const { subject, text, html, headers } = mailing('News for {name}', 'Hello,\r\n<b>all</b>\n\n\n  & {email}\n')
+  expect(subject).toBe('News for {name}')
+  expect(text).toBe('Hello,\n<b>all</b>\n\n& {email}\n\n-- \nshopstream\n')
+  expect(html).toContain('<p>Hello,<br>\n&lt;b&gt;all&lt;/b&gt;</p>\n<p>&amp; {email}</p>')
+  expect(headers).toMatchObject({ Precedence: 'bulk' })
+})
+
+test('each time that staff have a mail sent again makes another Message-ID, and always the same', () => {
+  const ids = [0, 1, 2, 2].map((resends) => mailing('News', 'text', resends).messageId)
+  expect(ids).toEqual([messageIdOf(causeId), messageIdOf(causeId, 1), messageIdOf(causeId, 2), messageIdOf(causeId, 2)])
+  expect(new Set(ids).size).toBe(3)
 })

@@ -1,4 +1,4 @@
-import type { Facts, Kind } from '../tables.ts'
+import type { EventKind, Facts } from '../tables.ts'
 import { templates } from './templates.ts'
 
 /** A mail ready for the SMTP client, which encodes names and texts of any script. */
@@ -14,35 +14,54 @@ export interface Mail {
 }
 
 /** What a mail is made from. */
-export interface MailSource {
-  kind: Kind
+export type MailSource = {
   causeId: string
-  facts: Facts
-  /** When the notification was made, not when it is sent, so that a repeated mail is the same to the byte. */
+  /** How often staff had it sent again; default 0. */
+  resends?: number
+  /** When it was made, or asked for again, not when it is sent, so that a repeated mail is the same to the byte. */
   createdAt: Date
   recipient: { email: string; name: string }
-}
+} & ({ kind: EventKind; facts: Facts } | { kind: 'mailing'; subject: string; text: string })
 
-/** The `Message-ID` of the mail for a cause: the same for every attempt, so that a repeated mail is seen to be one. */
-export const messageIdOf = (causeId: string) => `<${causeId}@shopstream.local>`
+/**
+ * The `Message-ID` of the mail for a cause: the same for every attempt, so that a repeated mail is seen to be one. A mail
+ * that staff have sent again is meant to arrive again, so the number of its resending makes another id.
+ */
+export const messageIdOf = (causeId: string, resends = 0) =>
+  `<${causeId}${resends > 0 ? `.${resends}` : ''}@shopstream.local>`
 
 /** The subject of a kind of mail. */
-export const subjectOf = (kind: Kind, facts: Facts) => oneLine(fill(templates[kind].subject, facts))
+export const subjectOf = (kind: EventKind, facts: Facts) => oneLine(fill(templates[kind].subject, facts))
 
 /** Writes the mail for a notification, as text and as HTML. */
-export function composeMail(from: string, { kind, causeId, facts, createdAt, recipient }: MailSource): Mail {
-  const all: Facts = { ...facts, name: recipient.name, email: recipient.email }
-  const blocks = templates[kind].paragraphs.map((paragraph) => block(paragraph, all))
+export function composeMail(from: string, source: MailSource): Mail {
+  const { causeId, resends, createdAt, recipient } = source
+  const { subject, blocks } = source.kind === 'mailing' ? ofMailing(source) : ofTemplate(source.kind, source)
   return {
     from,
     to: { name: oneLine(recipient.name), address: oneLine(recipient.email) },
-    subject: subjectOf(kind, all),
-    messageId: messageIdOf(causeId),
+    subject,
+    messageId: messageIdOf(causeId, resends),
     date: createdAt,
     text: `${blocks.map(asText).join('\n\n')}\n\n-- \nshopstream\n`,
     html: `<!doctype html>\n<html><body>\n${blocks.map(asHtml).join('\n')}\n<p>shopstream</p>\n</body></html>\n`,
-    headers: { 'Auto-Submitted': 'auto-generated' },
+    headers: { 'Auto-Submitted': 'auto-generated', ...(source.kind === 'mailing' && { Precedence: 'bulk' }) },
   }
+}
+
+function ofTemplate(kind: EventKind, { facts, recipient }: { facts: Facts; recipient: MailSource['recipient'] }) {
+  const all: Facts = { ...facts, name: recipient.name, email: recipient.email }
+  return {
+    subject: subjectOf(kind, all),
+    blocks: templates[kind].paragraphs.map((paragraph) => block(paragraph, all)),
+  }
+}
+
+/** Staff's own words: blank lines part paragraphs, and lines stay lines. */
+function ofMailing({ subject, text }: { subject: string; text: string }) {
+  const paragraphs = text.trim().split(/\s*\n\s*\n\s*/)
+  const linesOf = (paragraph: string) => paragraph.split(/\r?\n/).map(oneLine).join('\n')
+  return { subject: oneLine(subject), blocks: paragraphs.map((paragraph) => ({ paragraph: linesOf(paragraph) })) }
 }
 
 type Block = { paragraph: string } | { items: string[] }
@@ -70,7 +89,7 @@ const asText = (each: Block) => ('items' in each ? each.items.map((item) => `  -
 const asHtml = (each: Block) =>
   'items' in each
     ? `<ul>${each.items.map((item) => `<li>${escaped(item)}</li>`).join('')}</ul>`
-    : `<p>${escaped(each.paragraph)}</p>`
+    : `<p>${escaped(each.paragraph).replaceAll('\n', '<br>\n')}</p>`
 
 const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }
 

@@ -1,4 +1,4 @@
-import type { Kind } from '../tables.ts'
+import type { EventKind } from '../tables.ts'
 
 /** A mail as data. `{word}` stands for the fact of that name; the paragraph `{items}` for the list of items. */
 export interface Template {
@@ -7,7 +7,7 @@ export interface Template {
   paragraphs: string[]
 }
 
-export const templates: Record<Kind, Template> = {
+export const templates: Record<EventKind, Template> = {
   welcome: {
     subject: 'A warm welcome to shopstream',
     paragraphs: [

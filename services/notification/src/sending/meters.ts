@@ -7,7 +7,13 @@ import { backlog } from './queries.ts'
 export function measureBacklog(database: Database<Tables>, metrics: Registry, logger: Logger): void {
   const oldest = new Gauge({
     name: 'shopstream_oldest_queued_mail_seconds',
-    help: 'Age of the oldest mail that is to be sent.',
+    help: 'Age of the oldest mail of the urgent lane that is to be sent.',
+    registers: [metrics],
+  })
+  const lanes = new Gauge({
+    name: 'shopstream_queued_mails',
+    help: 'Mails that are to be sent, by lane.',
+    labelNames: ['lane'],
     registers: [metrics],
   })
   new Gauge({
@@ -17,13 +23,16 @@ export function measureBacklog(database: Database<Tables>, metrics: Registry, lo
     registers: [metrics],
     async collect() {
       try {
-        const { queued, awaiting, oldestAge } = await backlog(database.query)
+        const { queued, bulk, awaiting, oldestAge } = await backlog(database.query)
         this.set({ state: 'queued' }, queued)
         this.set({ state: 'awaiting-recipient' }, awaiting)
+        lanes.set({ lane: 'urgent' }, queued - bulk)
+        lanes.set({ lane: 'bulk' }, bulk)
         oldest.set(oldestAge)
       } catch (error) {
         logger.debug({ err: error }, 'the mail backlog cannot be measured now')
         this.reset()
+        lanes.reset()
         oldest.remove()
       }
     },

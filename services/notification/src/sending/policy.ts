@@ -1,3 +1,5 @@
+import type { Lane } from '../tables.ts'
+
 /**
  * What a failed attempt says: `unreachable` is about the SMTP server (no mail gets through, whichever it is),
  * `deferred` a refusal for now, `refused` a refusal of this mail for good.
@@ -11,9 +13,16 @@ export interface Backoff {
   maxMs: number
 }
 
-export interface SendingPolicy {
-  /** Mails in hand at once, and connections to the SMTP server. */
+export interface LanePolicy {
+  /** Mails in hand at once, and connections to the SMTP server, which no other lane uses. */
   concurrency: number
+  /** Mails begun per second at the most; without it, as many as the server takes. */
+  perSecond?: number
+}
+
+export interface SendingPolicy {
+  /** Of each process. */
+  lanes: Record<Lane, LanePolicy>
   /** After this time an attempt is given up; it counts as one that did not reach the server. */
   attemptMs: number
   /** How long a claim keeps a mail from other instances; longer than an attempt may take. */
@@ -32,7 +41,8 @@ export interface SendingPolicy {
 }
 
 export const sendingPolicy: SendingPolicy = {
-  concurrency: 4,
+  // 50,000 mails of a mailing take 8 minutes at that rate, and leave the SMTP server its breath for the others.
+  lanes: { urgent: { concurrency: 4 }, bulk: { concurrency: 2, perSecond: 100 } },
   attemptMs: 12_000,
   leaseMs: 20_000,
   pollMs: 1_000,
@@ -103,4 +113,9 @@ export function decideRetry(trouble: Trouble, problems: number, policy: SendingP
 /** The pause after the n-th failure in a row, in ms: doubled each time up to the limit, and up to a fifth less by chance. */
 export function pauseAfter(failures: number, { baseMs, maxMs }: Backoff, random: number): number {
   return Math.min(maxMs, baseMs * 2 ** Math.min(failures - 1, 30)) * (1 - random / 5)
+}
+
+/** When the next mail may begin after `begun` of them have begun; time that was not used is not saved up. */
+export function paced({ perSecond }: LanePolicy, nextAt: number, begun: number, now: number): number {
+  return perSecond === undefined ? now : Math.max(nextAt, now) + (begun * 1_000) / perSecond
 }

@@ -19,13 +19,15 @@ test('instances that claim at once get different mails, and none waits for anoth
     from r, generate_series(1, 40)
   `.execute(database.query)
 
+  const four = { lane: 'urgent' as const, limit: 4, leaseMs: 20_000 }
+  const hundred = { ...four, limit: 100 }
   const claimed = await database.transaction(async (tx) => {
-    const held = await claimDue(tx, 4, 20_000) // not committed while the others claim
-    const others = await Promise.all(Array.from({ length: 6 }, () => claimDue(database.query, 4, 20_000)))
+    const held = await claimDue(tx, four) // not committed while the others claim
+    const others = await Promise.all(Array.from({ length: 6 }, () => claimDue(database.query, four)))
     return [held, ...others].flat()
   })
   expect(claimed).toHaveLength(28)
   expect(new Set(claimed.map(({ id }) => id)).size).toBe(28)
-  expect(await claimDue(database.query, 100, 20_000)).toHaveLength(12)
-  expect(await claimDue(database.query, 100, 20_000)).toEqual([])
+  expect(await claimDue(database.query, hundred)).toHaveLength(12)
+  expect(await claimDue(database.query, hundred)).toEqual([])
 })

@@ -1,5 +1,5 @@
 import { type Kysely, sql, type Transaction } from '@shopstream/database'
-import type { Facts, Kind, Tables } from '../tables.ts'
+import type { Facts, Kind, Lane, Tables } from '../tables.ts'
 
 /** A mail that this instance may send until its lease ends. */
 export interface ClaimedMail {
@@ -10,6 +10,10 @@ export interface ClaimedMail {
   facts: Facts
   traceparent: string | null
   createdAt: Date
+  /** How often staff had it sent again. */
+  resends: number
+  /** What staff wrote, of a mailing. */
+  mailing: { id: string; subject: string; text: string } | null
   email: string
   name: string
   /** Number of this claim; a later one has a higher number. */
@@ -19,23 +23,30 @@ export interface ClaimedMail {
 }
 
 /**
- * Claims up to `limit` due mails, the longest due first, for `leaseMs`. Committed before anything is sent: a process
+ * Claims up to `limit` due mails of a lane, the longest due first, for `leaseMs`. Committed before anything is sent: a process
  * that dies in between leaves them due again when the lease ends. Instances skip each other's rows.
  */
-export async function claimDue(query: Kysely<Tables>, limit: number, leaseMs: number): Promise<ClaimedMail[]> {
+export async function claimDue(
+  query: Kysely<Tables>,
+  { lane, limit, leaseMs }: { lane: Lane; limit: number; leaseMs: number },
+): Promise<ClaimedMail[]> {
   const { rows } = await sql<ClaimedMail>`
     with due as (
       select id from notification
-      where state = 'queued' and next_attempt_at <= now()
+      where state = 'queued' and lane = ${sql.lit(lane)} and next_attempt_at <= now()
       order by next_attempt_at, id limit ${limit}
       for update skip locked
     )
     update notification n
     set attempts = n.attempts + 1, next_attempt_at = now() + ${leaseMs} * interval '1 ms', recipient_email = r.email
-    from due, recipient r
-    where n.id = due.id and r.user_id = n.user_id
+    from due join notification d on d.id = due.id
+      join recipient r on r.user_id = d.user_id
+      left join mailing m on m.id = d.mailing_id
+    where n.id = due.id
     returning n.id, n.user_id "userId", n.kind, n.cause_id "causeId", n.facts, n.traceparent,
-              n.created_at "createdAt", r.email, r.display_name "name", n.attempts, n.problems
+              coalesce(n.resent_at, n.created_at) "createdAt", n.resends,
+              case when m.id is not null then jsonb_build_object('id', m.id, 'subject', m.subject, 'text', m.text) end "mailing",
+              r.email, r.display_name "name", n.attempts, n.problems
   `.execute(query)
   return rows
 }
@@ -44,11 +55,16 @@ export async function claimDue(query: Kysely<Tables>, limit: number, leaseMs: nu
  * Marks a mail sent, and returns the sequence of the event that says so; undefined when it is marked already. One whose
  * recipient was erased while it went out has been sent all the same.
  */
-export async function markSent(tx: Transaction<Tables>, id: string, now: Date): Promise<bigint | undefined> {
+export async function markSent(
+  tx: Transaction<Tables>,
+  { id, resends }: Pick<ClaimedMail, 'id' | 'resends'>,
+  now: Date,
+): Promise<bigint | undefined> {
   const row = await tx
     .updateTable('notification')
     .set({ state: 'sent', sent_at: now, last_error: null, sequence: sql`sequence + 1` })
     .where('id', '=', id)
+    .where('resends', '=', resends) // one that staff have asked for since is still to be sent
     .where('state', 'in', ['queued', 'cancelled'])
     .returning('sequence')
     .executeTakeFirst()
@@ -86,13 +102,24 @@ export async function putBack(
   `.execute(query)
 }
 
-/** How many notifications are on their way, by state, and the age of the oldest queued one in seconds. */
-export async function backlog(query: Kysely<Tables>): Promise<{ queued: number; awaiting: number; oldestAge: number }> {
-  const { rows } = await sql<{ queued: number; awaiting: number; oldestAge: number }>`
+export interface Backlog {
+  queued: number
+  /** Of the queued, those in the bulk lane. */
+  bulk: number
+  awaiting: number
+  /** Age of the oldest urgent one that is queued, in seconds. */
+  oldestAge: number
+}
+
+/** How many notifications are on their way. */
+export async function backlog(query: Kysely<Tables>): Promise<Backlog> {
+  const { rows } = await sql<Backlog>`
     select count(*) filter (where state = 'queued')::int "queued",
+           count(*) filter (where state = 'queued' and lane = 'bulk')::int "bulk",
            count(*) filter (where state = 'awaiting-recipient')::int "awaiting",
-           coalesce(extract(epoch from now() - min(created_at) filter (where state = 'queued')), 0)::float8 "oldestAge"
+           coalesce(extract(epoch from now() - min(coalesce(resent_at, created_at))
+             filter (where state = 'queued' and lane = 'urgent')), 0)::float8 "oldestAge"
     from notification where state in ('queued', 'awaiting-recipient')
   `.execute(query)
-  return rows[0] ?? { queued: 0, awaiting: 0, oldestAge: 0 }
+  return rows[0] ?? { queued: 0, bulk: 0, awaiting: 0, oldestAge: 0 }
 }

@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
 import { createWorld, eventually, freePort, startMailSink, type World } from '@shopstream/testing'
 import { buildNotification } from '../app.ts'
 import { orderOf, person, startNotification } from '../testing.ts'
+import { sendingPolicy } from './policy.ts'
 import { startSmtpStub } from './smtp-stub.ts'
 
 let world: World
@@ -114,7 +115,12 @@ test('a mail whose sender died is sent by another when its lease has ended, and 
   const stuck = await startSmtpStub({ mail: () => new Promise(() => {}) })
   undo.push(stuck.close)
   const ana = person()
-  const stuckFor = { concurrency: 1, attemptMs: 60_000, leaseMs: 3_000, finishMs: 50 }
+  const stuckFor = {
+    lanes: { ...sendingPolicy.lanes, urgent: { concurrency: 1 } },
+    attemptMs: 60_000,
+    leaseMs: 3_000,
+    finishMs: 50,
+  }
   const first = await startNotification(world, stuck.url, stuckFor)
   await world.publish(ana.registered())
   await eventually('the claim', async () => (await first.notificationsOf(ana.userId))[0]?.attempts === 1)

@@ -2,14 +2,14 @@ import { type Database, isUnavailable, type Transaction } from '@shopstream/data
 import { createAlarm, pause, type ReadinessCheck } from '@shopstream/messaging'
 import { Counter, childOf, type Logger, parseTraceparent, type Registry, runInTrace } from '@shopstream/observability'
 import { mailsDue } from '../causes/queries.ts'
-import { composeMail, messageIdOf } from '../mails/mail.ts'
+import { composeMail, type MailSource, messageIdOf } from '../mails/mail.ts'
 import { produces } from '../produces.ts'
-import type { Tables } from '../tables.ts'
-import { decideRetry, pauseAfter, reasonOf, type SendingPolicy, type SmtpError, troubleOf } from './policy.ts'
+import type { Lane, Tables } from '../tables.ts'
+import { decideRetry, paced, pauseAfter, reasonOf, type SendingPolicy, type SmtpError, troubleOf } from './policy.ts'
 import { type ClaimedMail, claimDue, markFailed, markSent, putBack } from './queries.ts'
 import type { MailTransport } from './smtp.ts'
 
-/** Sends what is due. Any number of instances may run on one database. */
+/** Sends what is due in one lane. Any number of instances may run on one database. */
 export interface Sender {
   start(): void
   /** Begins no further mail and finishes those in hand; gives them back when the SMTP server takes too long. */
@@ -20,26 +20,30 @@ export interface Sender {
 
 export interface SenderOptions {
   database: Database<Tables>
+  lane: Lane
+  /** Of this lane alone. */
   transport: MailTransport
   /** The sender of all mails. */
   from: string
   policy: SendingPolicy
   logger: Logger
-  metrics: Registry
+  /** Counts what became of an attempt; see {@link outcomeCounter}. */
+  count: (outcome: Outcome) => void
 }
 
-type Outcome = 'sent' | 'failed' | 'deferred' | 'refused' | 'unreachable'
+export type Outcome = 'sent' | 'failed' | 'deferred' | 'refused' | 'unreachable'
 
 /**
  * Claims as many mails as it has free hands, sends each outside of any transaction, and writes down what became of it.
  * While the server is unreachable it stops claiming, and then tries with one mail at a time until one goes through.
  */
-export function createSender({ database, transport, from, policy, logger, metrics }: SenderOptions): Sender {
+export function createSender({ database, lane, transport, from, policy, logger, count }: SenderOptions): Sender {
+  const lanePolicy = policy.lanes[lane]
   const stopping = new AbortController()
   const givingUp = new AbortController()
   const alarm = createAlarm(stopping.signal)
   const inHand = new Set<Promise<void>>()
-  const count = outcomeCounter(metrics)
+  let nextAt = 0
   let unreachable = { times: 0, until: 0, reason: '' }
   let reachedAt = Number.NEGATIVE_INFINITY
   let stopListening = () => {}
@@ -58,12 +62,13 @@ export function createSender({ database, transport, from, policy, logger, metric
 
   /** Begins what is due; waits when there is nothing to do or no hand is free. */
   async function claimAndBegin() {
-    const pause = unreachable.until - Date.now()
+    const pause = Math.max(unreachable.until, nextAt) - Date.now()
     if (pause > 0) return alarm.wait(pause)
-    const hands = unreachable.times > 0 ? 1 : policy.concurrency
+    const hands = unreachable.times > 0 ? 1 : lanePolicy.concurrency
     const free = hands - inHand.size
-    const claimed = free > 0 ? await claimDue(database.query, free, policy.leaseMs) : []
+    const claimed = free > 0 ? await claimDue(database.query, { lane, limit: free, leaseMs: policy.leaseMs }) : []
     for (const mail of claimed) begin(mail)
+    nextAt = paced(lanePolicy, nextAt, claimed.length, Date.now())
     if (claimed.length < free || free <= 0) await alarm.wait(policy.pollMs)
   }
 
@@ -87,15 +92,15 @@ export function createSender({ database, transport, from, policy, logger, metric
   }
 
   /** What went wrong, if anything. */
-  async function attempt({ id, kind, causeId, facts, createdAt, email, name }: ClaimedMail) {
+  async function attempt(claimed: ClaimedMail) {
     try {
-      const mail = composeMail(from, { kind, causeId, facts, createdAt, recipient: { email, name } })
-      await transport.send(mail, givingUp.signal)
+      await transport.send(composeMail(from, sourceOf(claimed)), givingUp.signal)
       return undefined
     } catch (error) {
       const failure = error as SmtpError
       // What SMTP says may hold the address, and its reason is kept without; anything else is a fault of ours.
-      if (failure.code === undefined) logger.error({ err: error, notificationId: id }, 'a mail could not be made')
+      if (failure.code === undefined)
+        logger.error({ err: error, notificationId: claimed.id }, 'a mail could not be made')
       return failure
     }
   }
@@ -104,9 +109,9 @@ export function createSender({ database, transport, from, policy, logger, metric
     reached()
     const now = new Date()
     await untilStored(async (tx) => {
-      const sequence = await markSent(tx, mail.id, now)
+      const sequence = await markSent(tx, mail, now)
       if (sequence === undefined) return
-      const data = { ...subjectOfEvent(mail), messageId: messageIdOf(mail.causeId), sentAt: now }
+      const data = { ...subjectOfEvent(mail), messageId: messageIdOf(mail.causeId, mail.resends), sentAt: now }
       await produces.emit(tx, [{ type: 'NotificationSent', key: mail.id, sequence, data, causedBy: causeOf(mail) }])
     })
     report(mail, 'sent')
@@ -198,9 +203,20 @@ const unreachableBecause = (reason: string, cause?: Error) =>
 
 const subjectOfEvent = ({ id, userId, kind, causeId }: ClaimedMail) => ({ notificationId: id, userId, kind, causeId })
 
-const causeOf = ({ causeId, traceparent }: ClaimedMail) => ({ id: causeId, ...(traceparent && { traceparent }) })
+const causeOf = ({ causeId, mailing, traceparent }: ClaimedMail) => ({
+  id: mailing?.id ?? causeId,
+  ...(traceparent && { traceparent }),
+})
 
-function outcomeCounter(metrics: Registry): (outcome: Outcome) => void {
+function sourceOf({ kind, causeId, resends, facts, createdAt, mailing, email, name }: ClaimedMail): MailSource {
+  const common = { causeId, resends, createdAt, recipient: { email, name } }
+  if (kind !== 'mailing') return { ...common, kind, facts }
+  if (!mailing) throw new Error('the mailing of a notification is missing')
+  return { ...common, kind, subject: mailing.subject, text: mailing.text }
+}
+
+/** The counter of all lanes. */
+export function outcomeCounter(metrics: Registry): (outcome: Outcome) => void {
   const counter = new Counter({
     name: 'shopstream_mail_attempts_total',
     help: 'Attempts to send a mail by what became of them.',

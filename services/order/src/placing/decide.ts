@@ -1,5 +1,5 @@
 import { errors } from '../errors.ts'
-import type { Money, Order, OrderEvent, OrderLine, ShippingAddress } from '../life-cycle.ts'
+import { type Changed, decide, type Money, type OrderLine, type ShippingAddress } from '../life-cycle.ts'
 
 /** What the order service knows of a product. */
 export interface KnownProduct {
@@ -31,10 +31,15 @@ export interface Placing {
  * A new pending order at today's prices. Throws `duplicate-line`, `unknown-product`, `price-changed` (each naming the
  * items) and `mixed-currencies`.
  */
-export function placeOrder({ orderId, userId, items, shippingAddress, products, now, deadlineSeconds }: Placing): {
-  order: Order
-  event: OrderEvent
-} {
+export function placeOrder({
+  orderId,
+  userId,
+  items,
+  shippingAddress,
+  products,
+  now,
+  deadlineSeconds,
+}: Placing): Changed {
   refuse(items, 'duplicate-line', ({ sku }, i) => items.findIndex((item) => item.sku === sku) !== i)
   refuse(items, 'unknown-product', ({ sku }) => products.get(sku)?.retired !== false)
   refuse(
@@ -47,23 +52,10 @@ export function placeOrder({ orderId, userId, items, shippingAddress, products, 
   )
   const total = totalOf(lines)
   const reservationDeadline = new Date(now.getTime() + deadlineSeconds * 1000)
-  const order: Order = {
-    id: orderId,
-    userId,
-    status: 'pending',
-    lines,
-    total,
-    shippingAddress,
-    reason: null,
-    shipment: null,
-    history: [{ status: 'pending', at: now }],
-    reservationDeadline,
-    sequence: 1n,
-    createdAt: now,
-    updatedAt: now,
-  }
-  const data = { orderId, userId, lines, total, placedAt: now, reservationDeadline }
-  return { order, event: { type: 'OrderPlaced', key: orderId, sequence: 1n, data } }
+  const order = { id: orderId, userId, lines, total, shippingAddress, reservationDeadline }
+  const placed = decide(undefined, { type: 'place', order }, now)
+  if (placed.outcome !== 'changed') throw new Error('the life cycle knows no way to place an order')
+  return placed
 }
 
 const words = {

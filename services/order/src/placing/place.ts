@@ -1,5 +1,6 @@
 import type { Transaction } from '@shopstream/database'
 import { newEventId } from '@shopstream/events'
+import { databaseTime } from '../clock.ts'
 import type { Order, ShippingAddress } from '../life-cycle.ts'
 import { insertOrder } from '../orders.ts'
 import { produces } from '../produces.ts'
@@ -29,7 +30,7 @@ export async function place(
     items,
     shippingAddress,
     products,
-    now: new Date(),
+    now: await databaseTime(tx),
     deadlineSeconds,
   })
   await insertOrder(tx, order)

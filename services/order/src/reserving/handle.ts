@@ -1,6 +1,7 @@
 import type { Transaction } from '@shopstream/database'
 import type { Message } from '@shopstream/messaging'
-import { decide, type Order, type OrderCommand } from '../life-cycle.ts'
+import { databaseTime } from '../clock.ts'
+import { decide } from '../life-cycle.ts'
 import { lockOrders, updateOrders } from '../orders.ts'
 import { produces } from '../produces.ts'
 import type { Tables } from '../tables.ts'
@@ -13,27 +14,19 @@ export async function applyReservations(tx: Transaction<Tables>, messages: Reser
     tx,
     messages.map(({ key }) => key),
   )
-  const now = new Date()
-  const events = messages.flatMap((message) => {
-    const decision = decide(mustHave(orders, message.key), commandOf(message), now, message)
+  const now = await databaseTime(tx)
+  const changes = messages.flatMap((message) => {
+    const order = orders.get(message.key)
+    const decision = decide(order, message, now, message)
     if (decision.outcome === 'impossible')
-      throw new Error(`${message.type} for order ${message.key}, which is ${decision.order.status}`)
+      throw new Error(`${message.type} for order ${message.key}, which is ${order?.status ?? 'not there'}`)
+    if (decision.outcome === 'already') return []
     orders.set(message.key, decision.order)
-    return decision.outcome === 'changed' ? [decision.event] : []
+    return [decision]
   })
-  await updateOrders(
+  await updateOrders(tx, [...new Map(changes.map(({ order }) => [order.id, order])).values()])
+  await produces.emit(
     tx,
-    events.map(({ key }) => mustHave(orders, key)),
+    changes.map(({ event }) => event),
   )
-  await produces.emit(tx, events)
-}
-
-function commandOf({ type, data }: ReservationMessage): OrderCommand {
-  return type === 'StockRejected' ? { type: 'reject', shortages: data.shortages } : { type: 'confirm' }
-}
-
-function mustHave(orders: ReadonlyMap<string, Order>, id: string): Order {
-  const order = orders.get(id)
-  if (!order) throw new Error(`there is no order ${id}`)
-  return order
 }

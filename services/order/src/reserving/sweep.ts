@@ -1,6 +1,7 @@
 import type { Database } from '@shopstream/database'
 import { pause } from '@shopstream/messaging'
 import type { Logger } from '@shopstream/observability'
+import { databaseTime } from '../clock.ts'
 import { decide } from '../life-cycle.ts'
 import { lockOverdue, updateOrders } from '../orders.ts'
 import { produces } from '../produces.ts'
@@ -13,9 +14,8 @@ const batch = 100
 export async function cancelOverdue(database: Database<Tables>): Promise<number> {
   return database.transaction(async (tx) => {
     const overdue = await lockOverdue(tx, batch)
-    const decisions = overdue.map((order) =>
-      decide(order, { type: 'cancel', reason: 'reservation-timeout' }, new Date()),
-    )
+    const now = await databaseTime(tx)
+    const decisions = overdue.map((order) => decide(order, { type: 'deadline' }, now))
     const changed = decisions.filter((decision) => decision.outcome === 'changed')
     await updateOrders(
       tx,

@@ -1,4 +1,5 @@
 import type { Kysely, Transaction } from '@shopstream/database'
+import type { AnyNewEvent, KeyRange } from '@shopstream/messaging'
 import type { Account, Tables } from '../tables.ts'
 
 export type PublicAccount = Omit<Account, 'password_hash' | 'sequence'>
@@ -35,4 +36,20 @@ export function findAccount(query: Kysely<Tables>, id: string): Promise<PublicAc
     .select(['id', 'email', 'display_name', 'roles', 'created_at'])
     .where('id', '=', id)
     .executeTakeFirst()
+}
+
+/** The present state of accounts as events, for `republish`. */
+export async function currentAccounts(
+  tx: Transaction<Tables>,
+  { key, after, limit }: KeyRange,
+): Promise<AnyNewEvent<'UserRegistered' | 'UserProfileChanged'>[]> {
+  let accounts = tx.selectFrom('account').selectAll().orderBy('id').limit(limit).forUpdate()
+  if (key !== undefined) accounts = accounts.where('id', '=', key)
+  if (after !== undefined) accounts = accounts.where('id', '>', after)
+  return (await accounts.execute()).map(({ id, email, display_name, roles, sequence, created_at }) => ({
+    type: sequence === 1n ? 'UserRegistered' : 'UserProfileChanged',
+    key: id,
+    sequence,
+    data: { userId: id, email, displayName: display_name, roles, registeredAt: created_at },
+  }))
 }

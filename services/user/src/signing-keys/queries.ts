@@ -1,4 +1,5 @@
 import { type Kysely, sql, type Transaction } from '@shopstream/database'
+import type { AnyNewEvent, KeyRange } from '@shopstream/messaging'
 import type { SigningKeyPair, Tables } from '../tables.ts'
 
 /** Waits until no other instance rotates keys; held until the transaction ends. */
@@ -24,4 +25,30 @@ export async function retireKey(tx: Transaction<Tables>, id: string, now: Date):
     .returning('sequence')
     .executeTakeFirstOrThrow()
   return sequence
+}
+
+/** The present state of keys as events, for `republish`. */
+export async function currentKeys(
+  tx: Transaction<Tables>,
+  { key, after, limit }: KeyRange,
+): Promise<AnyNewEvent<'SigningKeyPublished' | 'SigningKeyRetired'>[]> {
+  let keys = tx.selectFrom('signing_key_pair').selectAll().orderBy('id').limit(limit).forUpdate()
+  if (key !== undefined) keys = keys.where('id', '=', key)
+  if (after !== undefined) keys = keys.where('id', '>', after)
+  return (await keys.execute()).map(({ id, public_jwk, active_from, expires_at, retired_at, sequence }) =>
+    retired_at
+      ? { type: 'SigningKeyRetired', key: id, sequence, data: { keyId: id, retiredAt: retired_at } }
+      : {
+          type: 'SigningKeyPublished',
+          key: id,
+          sequence,
+          data: {
+            keyId: id,
+            algorithm: 'EdDSA',
+            publicKey: public_jwk,
+            activeFrom: active_from,
+            expiresAt: expires_at,
+          },
+        },
+  )
 }

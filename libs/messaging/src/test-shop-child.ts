@@ -1,0 +1,85 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { openSession } from '@shopstream/database'
+import { eventually, type SteppedClock } from '@shopstream/testing'
+
+/** An instance in a process of its own. */
+export interface ChildShop {
+  readonly pid: number
+  /** Its log so far, a line each. */
+  readonly log: readonly string[]
+  /** Whether the very process runs that was started. */
+  readonly isAlive: boolean
+  /** Whether it is stopped, as by SIGSTOP. */
+  readonly isStopped: boolean
+  /** Sends a signal; waits for the end where the signal ends it. */
+  kill(signal: NodeJS.Signals): Promise<void>
+}
+
+interface ChildOptions {
+  name: string
+  url: string
+  brokers: string[]
+  topicPrefix: string
+}
+
+/** Starts test-shop-main.ts. It ends with this process. */
+export function startChild({ name, url, brokers, topicPrefix }: ChildOptions, clock?: SteppedClock): ChildShop {
+  const script = join(import.meta.dirname, 'test-shop-main.ts')
+  const child: ChildProcess = spawn(process.execPath, [...(clock?.nodeArgs ?? []), script], {
+    env: {
+      PATH: process.env.PATH,
+      ...clock?.env,
+      INSTANCE: name,
+      DATABASE_URL: url,
+      KAFKA_BROKERS: brokers.join(),
+      TOPIC_PREFIX: topicPrefix,
+    },
+    stdio: ['pipe', 'pipe', 'inherit'], // it ends when its input does: whoever started it has died
+  })
+  const log: string[] = []
+  createInterface({ input: child.stdout as NodeJS.ReadableStream }).on('line', (line) => log.push(line))
+  const ended = once(child, 'exit')
+  return {
+    pid: child.pid as number,
+    log,
+    get isAlive() {
+      return child.exitCode === null && child.signalCode === null
+    },
+    get isStopped() {
+      return execFileSync('ps', ['-o', 'stat=', '-p', String(child.pid)], { encoding: 'utf8' }).startsWith('T')
+    },
+    async kill(signal) {
+      child.kill(signal)
+      if (signal !== 'SIGSTOP' && signal !== 'SIGCONT') await ended
+    },
+  }
+}
+
+/** Advisory lock that handlers of `gated…` keys take, and thereby wait for. */
+export const gate = 4_711
+
+/** Makes children wait in the middle of a transaction when they come to a `gated…` key, until opened. */
+export async function closeGate(url: string) {
+  const session = await openSession(url, 'gate', {})
+  await session.query('select pg_advisory_lock($1)', [gate])
+  return {
+    /** Waits until an instance stands at the gate. */
+    arrival: (instance: string) =>
+      eventually(
+        `${instance} at the gate`,
+        async () => {
+          const waiting = await session.query(
+            `select 1 from pg_locks join pg_stat_activity using (pid)
+             where locktype = 'advisory' and not granted and application_name = $1`,
+            [instance],
+          )
+          return waiting.length > 0
+        },
+        { timeoutMs: 30_000 },
+      ),
+    open: () => session.close(),
+  }
+}

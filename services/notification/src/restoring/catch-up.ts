@@ -1,0 +1,39 @@
+import { sql, type Transaction } from '@shopstream/database'
+import type { CatchUp, Message } from '@shopstream/messaging'
+import type { Tables } from '../tables.ts'
+
+type Outcome = Message<'NotificationSent' | 'NotificationFailed'>
+
+/**
+ * Adopts which mails have gone out, or failed, that the restored tables do not know, so that none is sent again. What it
+ * was about is filled in when the group reads the cause again, see `queueNotifications`.
+ */
+export function catchUp(): CatchUp {
+  return {
+    topics: [{ topic: 'shop.notification.v1', adopt: (tx, messages) => adoptOutcomes(tx, messages as Outcome[]) }],
+    settle: async () => [],
+  }
+}
+
+async function adoptOutcomes(tx: Transaction<Tables>, messages: Outcome[]): Promise<number> {
+  const ofCause = Map.groupBy(messages, ({ data }) => data.causeId)
+  const latest = [...ofCause.values()].map((outcomes) => outcomes.at(-1) as Outcome)
+  const { rows } = await sql`
+    insert into notification
+      (id, user_id, kind, cause_id, facts, subject, traceparent, state, attempts, last_error, sequence, created_at, sent_at)
+    select id, user_id, kind, cause_id, '{}', kind, traceparent, state, 1, error, sequence, at, case state when 'sent' then at end
+    from unnest(
+      ${latest.map(({ key }) => key)}::uuid[], ${latest.map(({ data }) => data.userId)}::uuid[],
+      ${latest.map(({ data }) => data.kind)}::text[], ${latest.map(({ data }) => data.causeId)}::uuid[],
+      ${latest.map(({ traceparent }) => traceparent ?? null)}::text[],
+      ${latest.map(({ type }) => (type === 'NotificationSent' ? 'sent' : 'failed'))}::text[],
+      ${latest.map(({ data }) => ('reason' in data ? data.reason : null))}::text[],
+      ${latest.map(({ sequence }) => sequence)}::bigint[],
+      ${latest.map(({ data }) => ('sentAt' in data ? data.sentAt : data.failedAt))}::timestamptz[]
+    ) as told (id, user_id, kind, cause_id, traceparent, state, error, sequence, at)
+    on conflict (cause_id) do update set state = excluded.state, sent_at = excluded.sent_at,
+      last_error = excluded.last_error, sequence = excluded.sequence
+    where notification.sequence < excluded.sequence
+    returning id`.execute(tx)
+  return rows.length
+}

@@ -1,0 +1,12 @@
+import type { Ownership } from '@shopstream/messaging'
+import { currentAccounts } from './accounts/queries.ts'
+import { produces } from './produces.ts'
+import { catchUp } from './restoring/catch-up.ts'
+import { currentKeys } from './signing-keys/queries.ts'
+
+/** How operators' commands bring this service's tables and its topics together again. */
+export const owns: Ownership = {
+  produces,
+  current: { 'shop.user.v1': currentAccounts, 'shop.signing-key.v1': currentKeys },
+  catchUp,
+}

@@ -1,0 +1,309 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { sql } from '@shopstream/database'
+import { topics } from '@shopstream/events'
+import { compactedTopics, type IncomingMessage, type OutgoingMessage } from '@shopstream/messaging'
+import { eventually } from '@shopstream/testing'
+import { treeOf } from '../bench/measure.ts'
+import { type Owner, owners } from '../shop/reach.ts'
+import type { ControlledServer } from '../stack/kafka.ts'
+import { serviceNames } from '../stack/services.ts'
+import type { SupervisedService } from '../stack/supervisor.ts'
+import { type Arena, type LinkName, linkNames } from './arena.ts'
+import type { Version } from './previous.ts'
+import type { PlannedFault, Schedulable } from './schedule.ts'
+
+export interface FaultSurroundings {
+  arena: Arena
+  /** What runs beside a service for a while. */
+  previous: Version
+  /** Topics by consumer group. */
+  consumed: Readonly<Record<Owner, readonly string[]>>
+}
+
+/** A fault of one kind, for as long as it lasts. Resolves when it is healed. Throws when it could not be brought about. */
+type Inflict = (around: FaultSurroundings, fault: PlannedFault, healed: Promise<void>) => Promise<void>
+
+export interface FaultKind extends Schedulable {
+  about: string
+  inflict: Inflict
+}
+
+const processes = [...serviceNames, 'smtp']
+const processOf = ({ shop, smtp }: Arena, name: string): SupervisedService =>
+  name === 'smtp' ? smtp : (shop.services[name as Owner] as SupervisedService)
+
+type Row = Omit<FaultKind, 'occupies'> & Partial<Pick<FaultKind, 'occupies'>>
+
+const rows: Row[] = [
+  {
+    kind: 'kill-process',
+    about: 'kill -9 of a service (its relay with it), the gateway or the SMTP server',
+    weight: 4,
+    seconds: [0, 0],
+    targets: processes,
+    async inflict({ arena }, { target }) {
+      processOf(arena, target).kill('SIGKILL')
+    },
+  },
+  {
+    kind: 'stop-process',
+    about: 'SIGSTOP of one of them, SIGCONT up to 20 s later: sessions end at 5 s and 6 s',
+    weight: 4,
+    seconds: [1, 20],
+    targets: processes,
+    async inflict({ arena }, { target }, healed) {
+      const { pid } = processOf(arena, target)
+      await paused(pid === undefined ? [] : [pid], healed)
+    },
+  },
+  {
+    kind: 'end-relay',
+    about: "end of the session that holds a relay's lock",
+    weight: 2,
+    seconds: [0, 0],
+    targets: owners,
+    async inflict({ arena }, { target }) {
+      const { rows } = await sql`
+        select pg_terminate_backend(pid) from pg_stat_activity where application_name = ${`${target}-relay`}
+      `.execute(arena.reach.databases[target as Owner].query)
+      if (rows.length === 0) throw new Error('it has no session')
+    },
+  },
+  {
+    kind: 'kill-broker',
+    about: 'kill -9 of Kafka, started again after a while',
+    weight: 1,
+    seconds: [0, 8],
+    targets: ['kafka'],
+    inflict: ({ arena }, _, healed) => killed(arena.shop.kafka, healed),
+  },
+  {
+    kind: 'stop-broker',
+    about: 'SIGSTOP of Kafka',
+    weight: 2,
+    seconds: [1, 15],
+    targets: ['kafka'],
+    inflict: ({ arena }, _, healed) => paused(treeOfServer(arena.shop.kafka), healed),
+  },
+  {
+    kind: 'slow-broker',
+    about: 'Kafka gets a tenth of the time, in bursts, as on a disk that stalls',
+    weight: 1,
+    seconds: [3, 12],
+    targets: ['kafka'],
+    inflict: ({ arena }, _, healed) => slowed(arena.shop.kafka, healed),
+  },
+  {
+    kind: 'kill-postgres',
+    about: 'kill -9 of Postgres, started again after a while',
+    weight: 1,
+    seconds: [0, 6],
+    targets: ['postgres'],
+    inflict: ({ arena }, _, healed) => killed(arena.shop.postgres, healed),
+  },
+  {
+    kind: 'kill-backend',
+    about: 'kill -9 of one process of Postgres, which makes it recover as after a crash',
+    weight: 1,
+    seconds: [0, 0],
+    targets: ['postgres'],
+    async inflict({ arena }, { force }) {
+      const backends = treeOfServer(arena.shop.postgres).slice(1)
+      const pid = backends[Math.floor(force * backends.length)]
+      if (pid === undefined) throw new Error('Postgres has no processes that this machine shows')
+      process.kill(pid, 'SIGKILL')
+    },
+  },
+  {
+    kind: 'stop-postgres',
+    about: 'SIGSTOP of all processes of Postgres',
+    weight: 2,
+    seconds: [1, 12],
+    targets: ['postgres'],
+    inflict: ({ arena }, _, healed) => paused(treeOfServer(arena.shop.postgres), healed),
+  },
+  {
+    kind: 'slow-postgres',
+    about: 'Postgres gets a tenth of the time, in bursts, as on a disk that stalls',
+    weight: 1,
+    seconds: [3, 12],
+    targets: ['postgres'],
+    inflict: ({ arena }, _, healed) => slowed(arena.shop.postgres, healed),
+  },
+  {
+    kind: 'cut',
+    about: 'the network between a service and Kafka or Postgres resets and refuses',
+    weight: 3,
+    seconds: [0.1, 12],
+    targets: linkNames,
+    async inflict({ arena }, { target }, healed) {
+      const link = arena.links[target as LinkName]
+      link.cut()
+      await healed
+      link.heal()
+    },
+  },
+  {
+    kind: 'stall',
+    about: 'the network between a service and Kafka or Postgres holds everything back, and tells nobody',
+    weight: 3,
+    seconds: [1, 20],
+    targets: linkNames,
+    async inflict({ arena }, { target }, healed) {
+      const link = arena.links[target as LinkName]
+      link.stall()
+      await healed
+      link.heal()
+    },
+  },
+  {
+    kind: 'delay',
+    about: 'everything on the network between a service and Kafka or Postgres takes up to 0.5 s longer',
+    weight: 2,
+    seconds: [3, 20],
+    targets: linkNames,
+    async inflict({ arena }, { target, force }, healed) {
+      const link = arena.links[target as LinkName]
+      link.delay(20 + 480 * force)
+      await healed
+      link.heal()
+    },
+  },
+  {
+    kind: 'duplicate',
+    about: 'messages of a topic are published again as they are, with their ids',
+    weight: 3,
+    seconds: [0, 0],
+    targets: topics.map(({ name }) => name).filter((name) => name !== 'shop.schema.v1'),
+    occupies: (topic) => `topic ${topic}`,
+    async inflict({ arena }, { target, force }) {
+      await eventually('Kafka to take them', () => publishAgain(arena, target, force), { timeoutMs: 20_000 })
+    },
+  },
+  {
+    kind: 'replay',
+    about: 'a consumer group starts over from the beginning of all its topics, while its service is stopped',
+    weight: 2,
+    seconds: [15, 25],
+    targets: owners.filter((owner) => owner !== 'user'), // which consumes nothing
+    async inflict({ arena, consumed }, { target, durationMs }, healed) {
+      const { pid } = processOf(arena, target)
+      if (pid === undefined) throw new Error('it is not running')
+      const rewinding = delay(sessionEndMs).then(() =>
+        withinMs(durationMs - sessionEndMs, arena.reach.bus.rewind(target, [...(consumed[target as Owner] ?? [])])),
+      )
+      await paused([pid], Promise.race([healed, Promise.allSettled([rewinding]).then(() => {})]))
+      await rewinding
+    },
+  },
+  {
+    kind: 'step-clock',
+    about: "a service's clock is up to an hour ahead or behind for a while",
+    weight: 2,
+    seconds: [2, 15],
+    targets: serviceNames,
+    occupies: (service) => `clock of ${service}`,
+    async inflict({ arena }, { target, force }, healed) {
+      const clock = arena.clocks[target as Owner]
+      clock.step(Math.round((2 * force - 1) * 3_600_000))
+      await healed
+      clock.step(0)
+    },
+  },
+  {
+    kind: 'deploy-beside',
+    about: 'an instance of the previous version runs beside a service, on the same database and in the same group',
+    weight: 2,
+    seconds: [10, 30],
+    targets: owners,
+    occupies: (service) => `beside ${service}`,
+    async inflict({ arena, previous }, { target, force }, healed) {
+      const second = await arena.startBeside(target as Owner, previous)
+      await healed
+      // Half of them end by themselves, the others as when a machine goes.
+      if (force < 0.5) second.kill('SIGKILL')
+      await second.stop(5_000)
+    },
+  },
+]
+
+/** Every kind of fault that there is. */
+export const faultKinds: readonly FaultKind[] = rows.map((row) => ({ occupies: (target) => target, ...row }))
+
+/** Consumers that are stopped have left their group after 6 s. */
+const sessionEndMs = 7_000
+
+async function withinMs<T>(ms: number, work: Promise<T>): Promise<T> {
+  const late = new AbortController()
+  const limit = delay(ms, undefined, { signal: late.signal }).then(() =>
+    Promise.reject(new Error(`took over ${ms} ms`)),
+  )
+  limit.catch(() => {}) // nobody waits any more
+  return Promise.race([work, limit]).finally(() => late.abort())
+}
+
+async function paused(pids: number[], healed: Promise<void>): Promise<void> {
+  if (pids.length === 0) throw new Error('it is not running')
+  for (const pid of pids) signal(pid, 'SIGSTOP')
+  await healed
+  for (const pid of pids) signal(pid, 'SIGCONT')
+}
+
+async function killed(server: ControlledServer, healed: Promise<void>): Promise<void> {
+  await server.kill()
+  await healed
+  await server.restart()
+}
+
+const burstMs = { stopped: 270, running: 30 }
+
+async function slowed(server: ControlledServer, healed: Promise<void>): Promise<void> {
+  let over = false
+  void healed.then(() => {
+    over = true
+  })
+  while (!over) {
+    await paused(treeOfServer(server), delay(burstMs.stopped))
+    await delay(burstMs.running)
+  }
+}
+
+/** The process of a server and all below it, itself first. */
+function treeOfServer({ pid }: ControlledServer): number[] {
+  if (pid === undefined) return []
+  return [pid, ...treeOf(pid).flatMap((one) => (one.pid === pid ? [] : [one.pid]))]
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error // another fault has ended it
+  }
+}
+
+const most = 200
+
+/**
+ * A stretch of a topic once more, in its order. Of compacted topics the last message of each key alone: an older one would
+ * stay as the key's last, which no producer does.
+ */
+async function publishAgain({ reach: { bus } }: Arena, topic: string, force: number): Promise<boolean> {
+  const all: IncomingMessage[] = []
+  await bus.read({ topics: [topic], toEnd: true, handle: (messages) => void all.push(...messages) })
+  const withValue = all.filter(({ value }) => value !== null)
+  const last = new Map(withValue.map((message) => [message.key, message]))
+  const chosen = compactedTopics.has(topic) ? [...last.values()] : withValue
+  const from = Math.floor(force * Math.max(0, chosen.length - most))
+  const again = chosen.slice(from, from + most).map(toOutgoing)
+  if (again.length === 0) throw new Error('the topic is empty')
+  return (await bus.publish(again)).length > 0
+}
+
+const toOutgoing = ({ topic, partition, key, value, headers }: IncomingMessage): OutgoingMessage => ({
+  topic,
+  partition,
+  key,
+  value,
+  headers,
+})

@@ -1,0 +1,25 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from '@jest/globals'
+import { repository } from '@shopstream/testing'
+import { applyBreak, readGuarantees } from './document.ts'
+
+const read = (file: string) => readFileSync(join(repository, file), 'utf8')
+const guarantees = readGuarantees(repository)
+
+describe('docs/guarantees.md is in step with the code', () => {
+  test.each(guarantees.map((guarantee) => [guarantee.id, guarantee] as const))(
+    '%s has its test, and its break applies',
+    (_id, { test, breaks }) => {
+      expect(read(test.file)).toContain(test.name)
+      for (const one of breaks) expect(applyBreak(read(one.file), one)).not.toBe(read(one.file))
+    },
+  )
+})
+
+test('a break that no longer fits, or fits twice, is told', () => {
+  const one = { file: 'a.ts', before: 'let a\n', after: 'let b\n' }
+  expect(applyBreak('let a\nlet c\n', one)).toBe('let b\nlet c\n')
+  expect(() => applyBreak('let c\n', one)).toThrow('is there 0 times')
+  expect(() => applyBreak('let a\nlet a\n', one)).toThrow('is there 2 times')
+})

@@ -1,0 +1,113 @@
+import { sql } from '@shopstream/database'
+import { DecodeError, decode, learnSchema, topicOf } from '@shopstream/events'
+import type { IncomingMessage } from '@shopstream/messaging'
+import { ask } from './asking.ts'
+import { owners, type Reach } from './reach.ts'
+
+/** A message of a topic as people read it. */
+export interface ReadEvent {
+  topic: string
+  partition: number
+  offset: bigint
+  /** By the clock of the relay that wrote it. */
+  writtenAt: Date | undefined
+  key: string | null
+  id: string | undefined
+  type: string | undefined
+  sequence: bigint | undefined
+  /** When it was decided. */
+  time: Date | undefined
+  /** The service that decided it. */
+  source: string | undefined
+  causationId: string | undefined
+  traceId: string | undefined
+  headers: Record<string, string>
+  schemaId: number | undefined
+  /** The payload; absent where it cannot be decoded. */
+  data?: unknown
+  /** Why it cannot be decoded; `bytes` are its payload then. */
+  problem?: string
+  bytes?: Buffer
+}
+
+const userEvents = new Set<string>(topicOf('UserRegistered').events)
+const userTopic = topicOf('UserRegistered').name
+/** What of a user's events is no personal data; whatever is added to them later is taken for personal. */
+const impersonal = new Set(['userId', 'roles', 'registeredAt', 'erasedAt'])
+export const mask = '•••'
+
+/** What `--personal` does, for usage texts. */
+export const personalHelp = `--personal      shows personal data: events of ${userTopic} hold addresses and names, masked as ${mask} otherwise`
+
+/**
+ * Makes the function that reads messages of topics for people. The schemas of newer writers are looked up in the services'
+ * databases. Personal data are masked unless `personal`.
+ */
+export function createReader(databases: Reach['databases'], personal = false) {
+  const asked = new Set<number>()
+
+  /** Looks once per schema, in each database: any service may have learned it. */
+  async function learn(schemaId: number): Promise<void> {
+    if (asked.has(schemaId)) return
+    asked.add(schemaId)
+    for (const owner of owners) {
+      const found = await ask(owner, () =>
+        sql<{ schemaId: number; subject: string; schema: string }>`
+          select schema_id "schemaId", subject, schema from learned_schema where schema_id = ${schemaId}`.execute(
+          databases[owner].query,
+        ),
+      )
+      const [row] = found.answer?.rows ?? []
+      if (row) return learnSchema(row)
+    }
+  }
+
+  async function payloadOf(value: Buffer | null): Promise<Pick<ReadEvent, 'schemaId' | 'data' | 'problem'>> {
+    if (value === null) return { schemaId: undefined, problem: 'a tombstone: no payload' }
+    try {
+      const { schemaId, data } = decode(value)
+      return { schemaId, data }
+    } catch (error) {
+      if (!(error instanceof DecodeError)) throw error
+      const { schemaId, reason, message } = error
+      if (reason !== 'unknown-schema' || schemaId === undefined || schemaId >= 2 ** 31 || asked.has(schemaId))
+        return { schemaId, problem: message }
+      await learn(schemaId)
+      return payloadOf(value)
+    }
+  }
+
+  return async function readEvent(message: IncomingMessage): Promise<ReadEvent> {
+    const headers = Object.fromEntries(
+      Object.entries(message.headers).map(([name, value]) => [name, value.toString().toWellFormed()]),
+    )
+    const payload = await payloadOf(message.value)
+    const type = headers.ce_type
+    const isPersonal =
+      !personal && (userEvents.has(type ?? '') || message.topic === userTopic || headers.dlq_topic === userTopic)
+    const time = new Date(headers.ce_time ?? '')
+    return {
+      topic: message.topic,
+      partition: message.partition,
+      offset: message.offset,
+      writtenAt: message.timestamp,
+      key: message.key,
+      id: headers.ce_id,
+      type,
+      sequence: /^\d{1,18}$/.test(headers.ce_sequence ?? '') ? BigInt(headers.ce_sequence as string) : undefined,
+      time: Number.isNaN(time.getTime()) ? undefined : time,
+      source: headers.ce_source?.split('/').at(-1),
+      causationId: headers.ce_causationid,
+      traceId: headers.traceparent?.split('-')[1],
+      headers,
+      ...payload,
+      ...('data' in payload && { data: isPersonal ? masked(payload.data) : payload.data }),
+      ...('problem' in payload && message.value && !isPersonal && { bytes: message.value }),
+    }
+  }
+}
+
+export const masked = (data: unknown): unknown =>
+  Object.fromEntries(
+    Object.entries(data as object).map(([field, value]) => [field, impersonal.has(field) ? value : mask]),
+  )

@@ -1,0 +1,288 @@
+import { parseArgs } from 'node:util'
+import { type Database, sql } from '@shopstream/database'
+import { type Asked, ask } from './asking.ts'
+import { type Group, readGroups } from './groups.ts'
+import { lagOf } from './lag.ts'
+import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
+import { age, bad, faint, good, plural, shop, strong, table, toJson } from './words.ts'
+
+/** From when on something that heals by itself as a rule is told as a problem; in seconds. */
+const patience = { lag: 60, outbox: 60, overdue: 60, parked: 600, mail: 300 }
+
+export const usage = `Usage: npm run shop -- status [--json]
+
+The state of the shop on one screen: services, lag, outboxes, parked messages, overdue orders, mails. Marks what is wrong
+and names the next command to run. Each part is asked on its own, so it works while others are away.
+
+A person is needed, and the exit code is 1, when a service is not ready or degraded, or a part cannot be asked; when a
+message waits longer than ${patience.lag} s for its group, an event longer than ${patience.outbox} s in an outbox, an order longer than
+${patience.overdue} s past its deadline, a parked message longer than ${patience.parked / 60} min, a mail longer than ${patience.mail / 60} min; when the broker refuses an event,
+a parked message is dead, or a mail of the last day has failed. Exit code 0 when all is well.
+
+  --json  {ok, problems: [{what, run}], services, groups, databases, orders, mails}; what cannot be asked has a reason
+
+${reachHelp}`
+
+/** A part that has something wrong, and the next command to run. */
+export interface Problem {
+  what: string
+  run: string
+}
+
+export interface ServiceState {
+  service: string
+  state: 'ready' | 'degraded' | 'unavailable' | 'away'
+  /** Of each check that fails. */
+  reasons: string[]
+}
+
+interface GroupState {
+  group: string
+  messages: bigint
+  seconds: number
+}
+
+interface DatabaseState {
+  outbox: number
+  outboxSeconds: number
+  refused: number
+  refusedEvent: string | null
+  waiting: number
+  waitingSeconds: number
+  dead: number
+  deadSeconds: number
+}
+
+interface OrderState {
+  pending: number
+  overdue: number
+  overdueSeconds: number
+  oldestOverdue: string | null
+}
+
+interface MailState {
+  queued: number
+  queuedSeconds: number
+  awaiting: number
+  failed: number
+  failedLastDay: number
+  failedCause: string | null
+}
+
+/** What the parts of a shop say of themselves. */
+export interface ShopState {
+  services: ServiceState[]
+  groups: ({ group: string } & Asked<GroupState>)[]
+  databases: ({ service: Owner } & Asked<DatabaseState>)[]
+  orders: Asked<OrderState>
+  mails: Asked<MailState>
+}
+
+export async function status(args: string[]): Promise<number> {
+  const { values } = parseArgs({ args, options: { json: { type: 'boolean' } } })
+  const groups = await readGroups()
+  return withReach(async (reach) => {
+    const state = await stateOf(reach, groups)
+    const problems = problemsOf(state)
+    const ok = problems.length === 0
+    console.log(values.json ? toJson({ ok, problems, ...state }, 2) : screenOf(state, problems))
+    return ok ? 0 : 1
+  })
+}
+
+async function stateOf({ serviceUrls, bus, databases }: Reach, groups: Group[]): Promise<ShopState> {
+  const [services, lags, perDatabase, orders, mails] = await Promise.all([
+    Promise.all(Object.entries(serviceUrls).map(([service, url]) => serviceState(service, url))),
+    Promise.all(
+      groups.map(async (group) => ({ group: group.group, ...(await ask('Kafka', () => lagSum(bus, group))) })),
+    ),
+    Promise.all(
+      owners.map(async (service) => ({
+        service,
+        ...(await ask(`the ${service} database`, () => databaseState(databases[service]))),
+      })),
+    ),
+    ask('the order database', () => orderState(databases.order)),
+    ask('the notification database', () => mailState(databases.notification)),
+  ])
+  return { services, groups: lags, databases: perDatabase, orders, mails }
+}
+
+interface ReadinessAnswer {
+  status?: string
+  checks?: { name: string; status: string; reason?: string }[]
+}
+
+/** What a service says of itself at `/readyz`. */
+export async function serviceState(service: string, url: string): Promise<ServiceState> {
+  const asked = await ask(service, async () => {
+    const response = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(5_000) })
+    return { status: response.status, body: (await response.json()) as ReadinessAnswer }
+  })
+  if (!asked.answer) return { service, state: 'away', reasons: [asked.reason ?? ''] }
+  const { status: code, body } = asked.answer
+  const failed = (body.checks ?? []).filter((check) => check.status !== 'ok')
+  const state = code !== 200 ? 'unavailable' : body.status === 'degraded' ? 'degraded' : 'ready'
+  return { service, state, reasons: failed.map(({ name, reason }) => `${name}: ${reason ?? 'failed'}`) }
+}
+
+async function lagSum(bus: Reach['bus'], group: Group): Promise<GroupState> {
+  const lags = await lagOf(bus, group)
+  return {
+    group: group.group,
+    messages: lags.reduce((sum, { messages }) => sum + messages, 0n),
+    seconds: Math.max(0, ...lags.map(({ seconds }) => seconds)),
+  }
+}
+
+const first = async <Row>(query: Promise<{ rows: Row[] }>): Promise<Row> => (await query).rows[0] as Row
+
+const databaseState = ({ query }: Database<unknown>) =>
+  first(
+    sql<DatabaseState>`
+      select outbox.*, parked.*
+      from (
+        select count(*)::integer "outbox",
+          coalesce(extract(epoch from now() - min(created_at)), 0)::float8 "outboxSeconds",
+          count(*) filter (where refused is not null)::integer "refused",
+          (array_agg(headers->>'ce_id' order by id) filter (where refused is not null))[1] "refusedEvent"
+        from outbox
+      ) as outbox, (
+        select count(*) filter (where state = 'waiting')::integer "waiting",
+          coalesce(extract(epoch from now() - min(parked_at) filter (where state = 'waiting')), 0)::float8 "waitingSeconds",
+          count(*) filter (where state = 'dead')::integer "dead",
+          coalesce(extract(epoch from now() - min(parked_at) filter (where state = 'dead')), 0)::float8 "deadSeconds"
+        from parked_message where state in ('waiting', 'dead')
+      ) as parked`.execute(query),
+  )
+
+const orderState = ({ query }: Database<unknown>) =>
+  first(
+    sql<OrderState>`
+      select count(*)::integer "pending",
+        count(*) filter (where reservation_deadline < now())::integer "overdue",
+        coalesce(extract(epoch from now() - min(reservation_deadline) filter (where reservation_deadline < now())), 0)::float8
+          "overdueSeconds",
+        (array_agg(id order by reservation_deadline) filter (where reservation_deadline < now()))[1] "oldestOverdue"
+      from "order" where status = 'pending'`.execute(query),
+  )
+
+const mailState = ({ query }: Database<unknown>) =>
+  first(
+    sql<MailState>`
+      select count(*) filter (where state = 'queued')::integer "queued",
+        coalesce(extract(epoch from now() - min(created_at) filter (where state = 'queued')), 0)::float8 "queuedSeconds",
+        count(*) filter (where state = 'awaiting-recipient')::integer "awaiting",
+        count(*) filter (where state = 'failed')::integer "failed",
+        count(*) filter (where state = 'failed' and created_at > now() - interval '1 day')::integer "failedLastDay",
+        (array_agg(cause_id order by created_at desc) filter (where state = 'failed'))[1] "failedCause"
+      from notification where state in ('queued', 'awaiting-recipient', 'failed')`.execute(query),
+  )
+
+/** What needs a person, the cause before what follows from it. */
+export function problemsOf({ services, groups, databases, orders, mails }: ShopState): Problem[] {
+  const problems: Problem[] = []
+  const tell = (what: string, run: string) => problems.push({ what, run })
+  const ownTrouble = services.some(({ service, state }) => service !== 'gateway' && state !== 'ready')
+  for (const { service, state, reasons } of services) {
+    if (service === 'gateway' && state === 'degraded' && ownTrouble) continue // it repeats what the others say
+    if (state === 'away')
+      tell(`${service} is away (${reasons.join('; ')})`, `start it: npm start, or as it was deployed; its log says why`)
+    else if (state !== 'ready')
+      tell(`${service} is ${state} (${reasons.join('; ')})`, `mend what it names; then: ${shop('status')}`)
+  }
+  for (const { service, reason, answer } of databases) {
+    if (reason)
+      tell(
+        `the ${service} database ${reason}`,
+        `start Postgres, or mend its URL; the ${service} service makes its tables when it starts`,
+      )
+    if (!answer) continue
+    const { outbox, outboxSeconds, refused, refusedEvent, waiting, waitingSeconds, dead, deadSeconds } = answer
+    if (refused > 0)
+      tell(
+        `${service}: the broker refuses ${plural(refused, 'event')} for good, and their keys wait`,
+        shop(`explain event ${refusedEvent}`),
+      )
+    else if (outboxSeconds > patience.outbox)
+      tell(
+        `${service}: ${plural(outbox, 'event')} wait in the outbox, the oldest for ${age(outboxSeconds)}`,
+        `see that Kafka and the ${service} service run`,
+      )
+    if (dead > 0)
+      tell(
+        `${service}: ${plural(dead, 'message is', 'messages are')} dead, the oldest parked ${age(deadSeconds)} ago`,
+        shop(`dead-letters list --group ${service}`),
+      )
+    if (waitingSeconds > patience.parked)
+      tell(
+        `${service}: ${plural(waiting, 'message')} parked, the oldest for ${age(waitingSeconds)}`,
+        shop(`dead-letters list --group ${service}`),
+      )
+  }
+  const unasked = groups.find(({ reason }) => reason)
+  if (unasked) tell(`Kafka ${unasked.reason}`, 'start Kafka, or mend KAFKA_BROKERS')
+  for (const { group, answer } of groups)
+    if (answer && answer.seconds > patience.lag)
+      tell(
+        `${group} is ${plural(answer.messages, 'message')} behind, by ${age(answer.seconds)}`,
+        shop(`lag --group ${group}`),
+      )
+  if (orders.answer && orders.answer.overdueSeconds > patience.overdue)
+    tell(
+      `${plural(orders.answer.overdue, 'order is', 'orders are')} past the deadline and still pending, by ${age(orders.answer.overdueSeconds)}`,
+      shop(`explain ${orders.answer.oldestOverdue}`),
+    )
+  if (mails.answer) {
+    const { queued, queuedSeconds, failedLastDay, failedCause } = mails.answer
+    if (queuedSeconds > patience.mail)
+      tell(
+        `${plural(queued, 'mail waits', 'mails wait')}, the oldest for ${age(queuedSeconds)}`,
+        'see that the SMTP server runs',
+      )
+    if (failedLastDay > 0)
+      tell(`${plural(failedLastDay, 'mail')} of the last day failed for good`, shop(`explain event ${failedCause}`))
+  }
+  return problems
+}
+
+/** One screen. */
+function screenOf({ services, groups, databases, orders, mails }: ShopState, problems: Problem[]): string {
+  const stateWords = (state: ServiceState['state']) => (state === 'ready' ? good(state) : bad(state))
+  const oldest = (seconds: number) => (seconds > 0 ? `, oldest ${age(seconds)}` : '')
+  const lines = [
+    strong('Services'),
+    ...services.map(({ service, state, reasons }) =>
+      `  ${service.padEnd(14)}${stateWords(state)} ${reasons.join('; ')}`.trimEnd(),
+    ),
+    strong('Not handled yet, by group'),
+    ...table(
+      groups.map(({ group, answer, reason }) => [
+        group.padEnd(12),
+        reason ?? (answer?.messages ? `${plural(answer.messages, 'message')}${oldest(answer.seconds)}` : 'nothing'),
+      ]),
+    ),
+    strong('Outbox and parked messages, by service'),
+    ...table(
+      databases.map(({ service, answer: held, reason }) =>
+        held
+          ? [
+              service.padEnd(12),
+              `outbox ${held.outbox}${oldest(held.outboxSeconds)}`,
+              `refused ${held.refused}`,
+              `parked ${held.waiting}${oldest(held.waitingSeconds)}`,
+              `dead ${held.dead}${oldest(held.deadSeconds)}`,
+            ]
+          : [service.padEnd(12), reason ?? '', '', '', ''],
+      ),
+    ),
+    strong('Orders'),
+    `  ${orders.answer ? `${orders.answer.pending} pending, ${orders.answer.overdue} of them past the deadline${oldest(orders.answer.overdueSeconds)}` : orders.reason}`,
+    strong('Mails'),
+    `  ${mails.answer ? `${mails.answer.queued} queued${oldest(mails.answer.queuedSeconds)}, ${mails.answer.awaiting} wait for their recipient, ${mails.answer.failed} failed` : mails.reason}`,
+    '',
+  ]
+  if (problems.length === 0) return [...lines, good('All is well.')].join('\n')
+  const told = problems.flatMap(({ what, run }) => [`${bad('✗')} ${what}`, `  ${faint('→')} ${run}`])
+  return [...lines, bad(`${plural(problems.length, 'thing needs', 'things need')} a person`), ...told].join('\n')
+}

@@ -1,0 +1,307 @@
+import { type Database, sql } from '@shopstream/database'
+import { topics } from '@shopstream/events'
+import type { IncomingMessage, PartitionPosition, WireHeaders } from '@shopstream/messaging'
+import { type Asked, ask } from './asking.ts'
+import { type Group, readGroups } from './groups.ts'
+import { type Owner, owners, type Reach } from './reach.ts'
+import { createReader, type ReadEvent } from './reading.ts'
+import { type ServiceState, serviceState } from './status.ts'
+
+/** What became of a message in a consumer group. */
+export interface Handling {
+  group: Owner
+  /**
+   * `lagging`: not read yet. `retried`: it failed and is tried again. `behind`: an earlier message of its key is parked.
+   * `skipped`: the group has passed it and recorded nothing. `unrecorded`: it may have been handled, but nobody keeps that
+   * (compacted topics, or longer ago than the inbox goes back). `unknown`: the group cannot be asked.
+   */
+  state: 'handled' | 'lagging' | 'retried' | 'behind' | 'dead' | 'discarded' | 'skipped' | 'unrecorded' | 'unknown'
+  /** When it was handled, or parked. */
+  at?: Date
+  /** Messages before it in the partition that the group has not handled. */
+  before?: bigint
+  parked?: Parked
+  /** Id of the parked message that it waits behind. */
+  behind?: bigint
+  reason?: string
+}
+
+/** A row of the parking lot. */
+export interface Parked {
+  id: bigint
+  state: string
+  attempts: number
+  error: string | null
+  parkedAt: Date
+  nextAttemptAt: Date | null
+  endedAt: Date | null
+  history: { number: number; at: Date; error: string }[]
+  actions: { action: string; actor: string; reason: string | null; at: Date }[]
+}
+
+/** An event with what is known of its way; `inOutbox` while it is not published. */
+export interface EventStory extends Omit<ReadEvent, 'offset'> {
+  offset: bigint | null
+  inOutbox?: { since: Date; before: number; refused: string | null }
+  handledBy: Handling[]
+}
+
+/** Where the messages of a key are, and from when on. */
+export interface Place {
+  topic: string
+  partition: number
+  key: string
+  since: Date
+  /** Sequence of the key's last event, as its owner's tables say; reading may stop there. */
+  last?: bigint | undefined
+}
+
+interface ParkedRow {
+  id: bigint
+  event_id: string | null
+  topic: string
+  partition: number
+  offset: bigint
+  key: string | null
+  state: string
+  attempts: number
+  error: string | null
+  parked_at: Date
+  next_attempt_at: Date | null
+  ended_at?: Date | null
+  blocks: boolean
+}
+
+/** What an asked group knows of some messages. */
+interface Knowledge {
+  handled: Map<string, Date>
+  parked: ParkedRow[]
+  history: (Parked['history'][number] & { parkedId: bigint })[]
+  actions: (Parked['actions'][number] & { parkedId: bigint })[]
+}
+
+export const compacted = new Set(topics.filter(({ cleanup }) => cleanup === 'compact').map(({ name }) => name))
+
+/** Clocks of the services may differ by this, in ms. */
+export const clockSlackMs = 60_000
+/** The inbox goes back this far, in days. */
+const inboxDays = 21
+
+/** Looks into topics, outboxes, inboxes and parking lots for one story. */
+export async function createTeller(reach: Reach, personal: boolean) {
+  const { bus, databases, serviceUrls } = reach
+  const groups = await readGroups()
+  const readEvent = createReader(databases, personal)
+  const states = new Map<string, Promise<ServiceState | undefined>>()
+
+  /** The published messages of these keys. Ends early once the last event of each has come. */
+  async function published(places: readonly Place[]): Promise<IncomingMessage[]> {
+    const together = Map.groupBy(places, ({ since }) => since.getTime())
+    return (await Promise.all([...together.values()].map(publishedSince))).flat()
+  }
+
+  /** Of places that begin at the same time. */
+  async function publishedSince(places: readonly Place[]): Promise<IncomingMessage[]> {
+    const found: IncomingMessage[] = []
+    const open = new Map(places.map((place) => [`${place.topic}/${place.partition}/${place.key}`, place]))
+    const enough = new AbortController()
+    await bus.read({
+      topics: [...new Set(places.map(({ topic }) => topic))],
+      ...(places[0] && { from: places[0].since }),
+      partitions: places.map(({ topic, partition }) => ({ topic, partition })),
+      toEnd: true,
+      signal: enough.signal,
+      handle(messages) {
+        for (const message of messages) {
+          const name = `${message.topic}/${message.partition}/${message.key}`
+          const place = open.get(name)
+          if (!place) continue
+          found.push(message)
+          if (place.last !== undefined && String(message.headers.ce_sequence) === String(place.last)) open.delete(name)
+        }
+        if (open.size === 0) enough.abort()
+      },
+    })
+    return found
+  }
+
+  /** The rows of all outboxes that concern a key, with how many are before each. */
+  async function unpublished(where: {
+    key?: string
+    eventId?: string
+  }): Promise<{ rows: EventStory[]; reasons: string[] }> {
+    const asked = await Promise.all(
+      owners.map((owner) => ask(`the ${owner} database`, () => outboxRows(databases[owner], where))),
+    )
+    const rows = asked.flatMap(({ answer }) => answer ?? [])
+    const stories = rows.map(async (row): Promise<EventStory> => {
+      const { id: _, created_at, refused, before, headers, ...message } = row
+      const event = await readEvent({ ...message, offset: -1n, headers: headersOf(headers) })
+      return {
+        ...event,
+        writtenAt: undefined,
+        offset: null,
+        inOutbox: { since: created_at, before, refused },
+        handledBy: [],
+      }
+    })
+    const reasons = asked.flatMap(({ reason }, n) => (reason ? [`the ${owners[n]} database ${reason}`] : []))
+    return { rows: await Promise.all(stories), reasons }
+  }
+
+  /** What became of messages in each group that consumes their type. */
+  async function handlings(messages: readonly IncomingMessage[]): Promise<{ events: EventStory[]; reasons: string[] }> {
+    const events = await Promise.all(messages.map(readEvent))
+    const consuming = groups.filter(({ types }) => events.some(({ type }) => types.has(type ?? '')))
+    const perGroup = await Promise.all(
+      consuming.map(async (group) => {
+        const [knowledge, positions] = await Promise.all([
+          ask(`the ${group.group} database`, () => knowledgeOf(databases[group.group], events)),
+          ask('Kafka', () => bus.positions(group.group, [...new Set(events.map(({ topic }) => topic))])),
+        ])
+        return { group, knowledge, positions }
+      }),
+    )
+    const reasons = perGroup.flatMap(({ group, knowledge }) =>
+      knowledge.reason ? [`the ${group.group} database ${knowledge.reason}`] : [],
+    )
+    const told = events.map(
+      (event): EventStory => ({
+        ...event,
+        handledBy: perGroup
+          .filter(({ group }) => group.types.has(event.type ?? ''))
+          .map(({ group, knowledge, positions }) => handlingOf(group, event, knowledge, positions)),
+      }),
+    )
+    return { events: told, reasons }
+  }
+
+  return {
+    databases,
+    /** Whether personal data are shown. */
+    personal,
+    published,
+    unpublished,
+    handlings,
+    bus,
+    /** What a service says of itself; undefined where nobody has told its address. */
+    async service(name: string): Promise<ServiceState | undefined> {
+      const url = serviceUrls[name]
+      if (!states.has(name)) states.set(name, url ? serviceState(name, url) : Promise.resolve(undefined))
+      return states.get(name)
+    },
+    /** Each look asks the services anew. */
+    forget: () => states.clear(),
+  }
+}
+
+export type Teller = Awaited<ReturnType<typeof createTeller>>
+
+/** Pure: what a group has done with an event, by what it knows and where it stands. */
+export function handlingOf(
+  { group }: Pick<Group, 'group'>,
+  event: ReadEvent,
+  { answer: knows, reason }: Asked<Knowledge>,
+  { answer: positions }: Asked<PartitionPosition[]>,
+): Handling {
+  if (!knows) return { group, state: 'unknown', reason: reason ?? '' }
+  const row =
+    knows.parked.find(
+      ({ topic, partition, offset }) =>
+        topic === event.topic && partition === event.partition && offset === event.offset,
+    ) ?? knows.parked.find(({ event_id }) => event_id !== null && event_id === event.id)
+  if (row) return parkedHandling(group, row, knows)
+  const at = knows.handled.get(event.id ?? '')
+  if (at) return { group, state: 'handled', at }
+  const position = positions?.find(({ topic, partition }) => topic === event.topic && partition === event.partition)
+  if (!position) return { group, state: 'unknown', reason: 'Kafka cannot be asked where the group stands' }
+  if (position.done <= event.offset) return { group, state: 'lagging', before: event.offset - position.done }
+  const isOld = (event.writtenAt?.getTime() ?? 0) < Date.now() - inboxDays * 86_400_000
+  return { group, state: compacted.has(event.topic) || isOld ? 'unrecorded' : 'skipped' }
+}
+
+function parkedHandling(group: Owner, row: ParkedRow, { parked, history, actions }: Knowledge): Handling {
+  const about: Parked = {
+    id: row.id,
+    state: row.state,
+    attempts: row.attempts,
+    error: row.error,
+    parkedAt: row.parked_at,
+    nextAttemptAt: row.next_attempt_at,
+    endedAt: row.ended_at ?? null,
+    history: history.filter(({ parkedId }) => parkedId === row.id),
+    actions: actions.filter(({ parkedId }) => parkedId === row.id),
+  }
+  if (row.state === 'handled' || row.state === 'discarded')
+    return { group, state: row.state, ...(row.ended_at && { at: row.ended_at }), parked: about }
+  if (row.state === 'dead') return { group, state: 'dead', at: row.parked_at, parked: about }
+  const head = parked.find(
+    ({ topic, key, blocks, id }) => blocks && topic === row.topic && key === row.key && id < row.id,
+  )
+  if (head) return { group, state: 'behind', at: row.parked_at, parked: about, behind: head.id }
+  return { group, state: 'retried', at: row.parked_at, parked: about }
+}
+
+async function knowledgeOf({ query }: Database<unknown>, events: readonly ReadEvent[]): Promise<Knowledge> {
+  const ids = events.flatMap(({ id }) => (id && isUuid(id) ? [id] : []))
+  const inbox = await sql<{ event_id: string; received_at: Date }>`
+    select event_id, received_at from inbox where event_id = any(${ids}::uuid[])`.execute(query)
+  const parked = await sql<ParkedRow>`
+    select * from parked_message
+    where topic = any(${events.map(({ topic }) => topic)}::text[])
+      and (key = any(${events.flatMap(({ key }) => (key === null ? [] : [key]))}::text[]) or event_id = any(${ids}::uuid[]))
+    order by id`.execute(query)
+  const parkedIds = parked.rows.map(({ id }) => id)
+  const history = await sql<Knowledge['history'][number]>`
+    select parked_id "parkedId", number, at, error from parked_attempt
+    where parked_id = any(${parkedIds}::bigint[]) order by parked_id, number`.execute(query)
+  const actions = await sql<Knowledge['actions'][number]>`
+    select parked_id "parkedId", action, actor, reason, at from parked_action
+    where parked_id = any(${parkedIds}::bigint[]) order by id`.execute(query)
+  return {
+    handled: new Map(inbox.rows.map((row) => [row.event_id, row.received_at])),
+    parked: parked.rows,
+    history: history.rows,
+    actions: actions.rows,
+  }
+}
+
+interface OutboxRow {
+  id: bigint
+  topic: string
+  partition: number
+  key: string | null
+  value: Buffer | null
+  headers: Record<string, string | { base64: string }>
+  created_at: Date
+  refused: string | null
+  before: number
+}
+
+/** The whole outbox is looked at: it is short, or that is the trouble. */
+async function outboxRows({ query }: Database<unknown>, { key, eventId }: { key?: string; eventId?: string }) {
+  const { rows } = await sql<OutboxRow>`
+    select id, topic, partition, key, value, headers, created_at, refused,
+      (select count(*) from outbox as earlier where earlier.id < own.id)::integer as before
+    from outbox as own
+    where key = ${key ?? null} or headers->>'ce_id' = ${eventId ?? null}
+    order by id`.execute(query)
+  return rows
+}
+
+const headersOf = (stored: OutboxRow['headers']): WireHeaders =>
+  Object.fromEntries(
+    Object.entries(stored).map(([name, held]) => [
+      name,
+      typeof held === 'string' ? held : Buffer.from(held.base64, 'base64'),
+    ]),
+  )
+
+const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+export const isUuid = (text: string): boolean => uuidPattern.test(text)
+
+/** When a UUIDv7 was made; undefined for other ids. */
+export function timeOfId(id: string): Date | undefined {
+  if (!isUuid(id) || id[14] !== '7') return undefined
+  return new Date(Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16))
+}

@@ -1,0 +1,123 @@
+import { parseArgs } from 'node:util'
+import { deadLetterTopic, partitionOf, type Topic, topics } from '@shopstream/events'
+import type { IncomingMessage } from '@shopstream/messaging'
+import { Refusal, UsageError } from '../options.ts'
+import { reasonOf } from './asking.ts'
+import { readGroups } from './groups.ts'
+import { reachHelp, withReach } from './reach.ts'
+import { createReader, personalHelp, type ReadEvent } from './reading.ts'
+import { untilInterrupted } from './watching.ts'
+import { clock, faint, parseTime, strong, timeHelp, toJson } from './words.ts'
+
+export const usage = `Usage: npm run shop -- tail TOPIC... [options]
+
+Prints the decoded events of topics as they are written, until Ctrl-C. Dead letters too: shop.GROUP.dlq.
+
+  --key KEY       only of this key (an order's id, a sku, ...)
+  --type TYPE     only of this type; may be given several times
+  --event-id ID   only the event of this id
+  --from TIME     also those written since then; "beginning": all that are kept. Default: only new ones
+  --to-end        ends with what is there now, instead of waiting for more
+  -n, --number N  ends after N events
+  --json          an object a line: the headers as id, type, sequence, time, source; the payload as data
+  ${personalHelp}
+
+${timeHelp} What cannot be decoded is shown as bytes, with the reason.
+Exit code 0. ${reachHelp}`
+
+interface Filters {
+  key: string | undefined
+  types: ReadonlySet<string> | undefined
+  eventId: string | undefined
+}
+
+export async function tail(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      key: { type: 'string' },
+      type: { type: 'string', multiple: true },
+      'event-id': { type: 'string' },
+      from: { type: 'string' },
+      'to-end': { type: 'boolean' },
+      number: { type: 'string', short: 'n' },
+      json: { type: 'boolean' },
+      personal: { type: 'boolean' },
+    },
+  })
+  const chosen = await chooseTopics(positionals)
+  const limit = values.number === undefined ? Number.POSITIVE_INFINITY : Number(values.number)
+  if (!(limit >= 1)) throw new UsageError(`-n takes a number of events from 1 on, not ${values.number}`)
+  const filters: Filters = {
+    key: values.key,
+    types: values.type && new Set(values.type),
+    eventId: values['event-id']?.toLowerCase(),
+  }
+  const since = values.from === undefined ? 'end' : values.from === 'beginning' ? undefined : parseTime(values.from)
+  return withReach(async ({ bus, databases }) => {
+    const readEvent = createReader(databases, values.personal)
+    const enough = new AbortController()
+    let printed = 0
+    const reading = bus.read({
+      topics: chosen.map(({ name }) => name),
+      ...(since !== undefined && { from: since }),
+      ...(filters.key !== undefined && {
+        partitions: chosen.map(({ name, partitions }) => ({
+          topic: name,
+          partition: partitionOf(filters.key as string, partitions),
+        })),
+      }),
+      toEnd: values['to-end'] === true,
+      signal: AbortSignal.any([untilInterrupted(), enough.signal]),
+      async handle(messages) {
+        for (const message of messages.filter((one) => fits(one, filters))) {
+          if (printed >= limit) return
+          const event = await readEvent(message)
+          console.log(values.json ? toJson(event) : lineOf(event))
+          printed += 1
+        }
+        if (printed >= limit) enough.abort()
+      },
+    })
+    await reading.catch((error) => {
+      throw new Refusal(`the topics cannot be read: ${reasonOf(error)}`)
+    })
+    return 0
+  })
+}
+
+/** The topics of these names. Throws a UsageError for one that is no topic of the shop. */
+async function chooseTopics(names: string[]): Promise<Topic[]> {
+  const known = [...topics, ...(await readGroups()).map(({ group }) => deadLetterTopic(group))]
+  const all = known.map(({ name }) => `  ${name}`).join('\n')
+  if (names.length === 0) throw new UsageError(`Which topics? There are:\n${all}`)
+  return names.map((wanted) => {
+    const found = known.find(({ name }) => name === wanted)
+    if (!found) throw new UsageError(`There is no topic ${wanted}. There are:\n${all}`)
+    return found
+  })
+}
+
+function fits({ key, headers }: IncomingMessage, filters: Filters): boolean {
+  return (
+    (filters.key === undefined || key === filters.key) &&
+    (filters.types === undefined || filters.types.has(String(headers.ce_type))) &&
+    (filters.eventId === undefined || String(headers.ce_id).toLowerCase() === filters.eventId)
+  )
+}
+
+const shownBytes = 200
+
+/** An event in two lines: what and where, and its payload. */
+function lineOf(event: ReadEvent): string {
+  const { topic, partition, offset, writtenAt, type, key, id, sequence, source, data, problem, bytes } = event
+  const head = [
+    writtenAt ? clock(writtenAt) : '',
+    strong(type ?? 'without a type'),
+    key ?? 'without a key',
+    faint(`#${sequence ?? '?'} by ${source ?? '?'} ${topic}/${partition}@${offset} id ${id ?? '?'}`),
+  ]
+  const hex = bytes && `${bytes.subarray(0, shownBytes).toString('hex')}${bytes.length > shownBytes ? '...' : ''}`
+  return `${head.join(' ')}\n  ${problem ? `${problem}${hex ? `\n  bytes ${hex}` : ''}` : toJson(data)}`
+}

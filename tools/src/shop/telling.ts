@@ -1,0 +1,67 @@
+import type { EventStory, Handling } from './story.ts'
+import { type MailStory, nameOf, type Verdict } from './verdict.ts'
+import { bad, clock, faint, good, plural, strong } from './words.ts'
+
+/** How stories are printed. */
+
+export function headline(what: string, state: string, { state: verdict }: Verdict): string {
+  return `${strong(what)}  ${verdict === 'stuck' ? bad(`${state}, stuck`) : good(state)}`
+}
+
+/** An event, and a line for each group that consumes it. */
+export function eventLines(event: EventStory, now: Date): string[] {
+  const { topic, partition, offset, source, time, writtenAt, inOutbox, handledBy, id, problem } = event
+  const place = offset === null ? 'in the outbox' : `${topic}/${partition}@${offset}`
+  const written = inOutbox
+    ? `${bad('not published')} since ${clock(inOutbox.since, now)}${inOutbox.refused ? `: ${inOutbox.refused}` : ''}`
+    : `written ${writtenAt ? clock(writtenAt, now) : '?'}`
+  return [
+    `${time ? clock(time, now) : '?'.padEnd(12)}  ${strong(nameOf(event))} by ${source ?? '?'}, ${place}, ${written}  ${faint(`id ${id}`)}`,
+    ...(problem ? [`              ${bad(problem)}`] : []),
+    ...handledBy.flatMap((handling) => handlingLines(handling, now)),
+  ]
+}
+
+/** What a group has done, in words. */
+function handlingLines({ group, state, at, before, parked, behind, reason }: Handling, now: Date): string[] {
+  const when = at ? clock(at, now) : '?'
+  const words: Record<Handling['state'], string> = {
+    handled: `handled ${when}${parked ? `, parked from ${clock(parked.parkedAt, now)}, ${plural(parked.attempts, 'failed attempt')}` : ''}`,
+    lagging: bad(`not handled: ${before ? `${plural(before, 'message')} before it` : 'it is the next'}`),
+    retried: bad(`parked ${when}, ${plural(parked?.attempts ?? 0, 'failed attempt')}`),
+    behind: bad(`parked ${when} behind message ${behind}`),
+    dead: bad(`dead, parked ${when}, ${plural(parked?.attempts ?? 0, 'failed attempt')}`),
+    discarded: bad(`discarded ${when}`),
+    skipped: bad('passed it and recorded nothing'),
+    unrecorded: faint('has passed it; nothing more is kept of that'),
+    unknown: bad(reason ?? 'cannot be asked'),
+  }
+  const attempts = parked?.history.length
+    ? parked.history.map(
+        ({ number, at: tried, error }) => `attempt ${number} at ${clock(tried, now)}: ${firstLine(error)}`,
+      )
+    : parked?.error
+      ? [firstLine(parked.error)]
+      : []
+  const actions = (parked?.actions ?? []).map(
+    (done) => `${done.action} by ${done.actor} at ${clock(done.at, now)}${done.reason ? `: ${done.reason}` : ''}`,
+  )
+  return [
+    `              → ${group} ${words[state]}`,
+    ...[...attempts, ...actions].map((line) => `                ${faint(line)}`),
+  ]
+}
+
+const firstLine = (text: string) => text.split('\n', 1)[0] ?? ''
+
+/** A mail as a row of a table. */
+export function mailLine({ kind, state, createdAt, sentAt, attempts, lastError }: MailStory, now: Date): string[] {
+  const when = sentAt ? `sent ${clock(sentAt, now)}` : state === 'sent' ? state : bad(state)
+  const tries = plural(attempts, 'attempt')
+  return [`${clock(createdAt, now)}  mail "${kind}"`, when, tries, lastError ? firstLine(lastError) : '']
+}
+
+export function verdictLines({ state, text, run }: Verdict): string[] {
+  const mark = state === 'stuck' ? bad('✗') : good(state === 'working' ? '…' : '✓')
+  return [`${mark} ${text}`, ...run.map((command) => `  ${faint('→')} ${command}`)]
+}

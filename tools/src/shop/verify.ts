@@ -1,0 +1,130 @@
+/** `npm run shop -- verify`: proves the invariants over a running shop; docs/verify.md says how. */
+import { parseArgs } from 'node:util'
+import { repository } from '@shopstream/testing/local'
+import { Refusal, UsageError } from '../options.ts'
+import { readWiring, withSchemas } from '../schemas/wiring.ts'
+import { reachHelp, withReach } from './reach.ts'
+import { type Check, checksFor } from './verify/checks.ts'
+import { CannotVerify } from './verify/ground.ts'
+import { judge, type Verdict } from './verify/judge.ts'
+
+const checks = checksFor(withSchemas(await readWiring(repository)))
+const width = Math.max(...checks.map(({ name }) => name.length)) + 2
+
+export const usage = `Usage: npm run shop -- verify [--only CHECK,...] [--settle SECONDS] [--limit N] [--json]
+
+Proves the invariants over the running shop, without stopping it: compares every database, every topic, and where each
+group stands. What looks wrong is looked at again after a while, so that what is under way is not reported.
+
+  --only CHECK,...   these checks alone, which also reads only what they need
+  --settle SECONDS   how long a discrepancy must stand before it is reported (default 30)
+  --limit N          discrepancies printed for each check (default 20)
+  --json             the whole result as one JSON object
+
+Exits with 0 when nothing is wrong, 1 with discrepancies, 2 when a part of the shop could not be asked.
+It writes nothing but temporary tables, which take about 3 KB per order while it runs.
+
+${checks.map(({ name, promise }) => `  ${name.padEnd(width)}${promise}`).join('\n')}
+
+${reachHelp}`
+
+export async function run(args: string[]): Promise<number> {
+  const { only, settle, limit, json } = readArguments(args)
+  const begun = performance.now()
+  const progress = sparingly((line) => process.stderr.write(`${line}\n`))
+  try {
+    const verdicts = await withReach((reach) => judge(reach, { checks: only, settleMs: settle * 1_000, progress }))
+    const summary = summarise(verdicts, (performance.now() - begun) / 1_000)
+    process.stdout.write(json ? `${JSON.stringify(summary, null, 2)}\n` : inWords(summary, limit))
+    return summary.discrepancies > 0 ? 1 : 0
+  } catch (error) {
+    if (!(error instanceof CannotVerify || error instanceof Refusal)) throw error
+    process.stderr.write(`Could not verify: this cannot be asked.\n${error.message}\n`)
+    return 2
+  }
+}
+
+function readArguments(args: string[]) {
+  const { values } = parseArgs({
+    args,
+    options: {
+      only: { type: 'string' },
+      settle: { type: 'string', default: '30' },
+      limit: { type: 'string', default: '20' },
+      json: { type: 'boolean', default: false },
+    },
+  })
+  return {
+    only: values.only === undefined ? checks : values.only.split(',').map(checkNamed),
+    settle: numberOf('--settle', values.settle, /^\d{1,6}(\.\d+)?$/),
+    limit: numberOf('--limit', values.limit, /^\d{1,6}$/),
+    json: values.json,
+  }
+}
+
+function checkNamed(name: string): Check {
+  const check = checks.find((one) => one.name === name.trim())
+  if (!check) throw new UsageError(`There is no check ${name}. There are: ${checks.map((one) => one.name).join(', ')}`)
+  return check
+}
+
+function numberOf(option: string, value: string, form: RegExp): number {
+  if (!form.test(value)) throw new UsageError(`${option} ${value} is no number`)
+  return Number(value)
+}
+
+function summarise(verdicts: readonly Verdict[], seconds: number) {
+  return {
+    discrepancies: verdicts.reduce((sum, { findings }) => sum + findings.length, 0),
+    rows: verdicts.reduce((sum, { looked }) => sum + looked, 0),
+    seconds: Math.round(seconds * 10) / 10,
+    /** The most that this process has had in memory. */
+    peakMegabytes: Math.round(process.resourceUsage().maxRSS / 1_024),
+    checks: verdicts.map(({ check: { name, promise }, looked, findings, more }) => ({
+      name,
+      promise,
+      rows: looked,
+      discrepancies: findings.length,
+      more,
+      findings,
+    })),
+  }
+}
+
+export type Summary = ReturnType<typeof summarise>
+
+function inWords({ checks, rows, seconds, discrepancies }: Summary, limit: number): string {
+  const number = (value: number) => value.toLocaleString('en')
+  const lines = checks.flatMap((check) => {
+    const found = check.discrepancies === 0 ? 'ok' : `${check.more ? 'over ' : ''}${number(check.discrepancies)} found`
+    const head = `${check.name.padEnd(width)}${found.padEnd(14)}${number(check.rows).padStart(12)} rows`
+    const details = check.findings.slice(0, limit).flatMap(({ message, commands }) => {
+      return [`  ${message}`, ...commands.map((command) => `      ${command}`)]
+    })
+    const rest = check.discrepancies - limit
+    if (check.discrepancies > 0) details.push(`  What to do: docs/runbooks/verify-${check.name}.md`)
+    return [
+      head,
+      ...details.slice(0, -1),
+      ...(rest > 0 ? [`  and ${number(rest)} more (--limit)`] : []),
+      ...details.slice(-1),
+    ]
+  })
+  const result =
+    discrepancies === 0
+      ? 'Nothing is wrong.'
+      : `${number(discrepancies)} ${discrepancies === 1 ? 'discrepancy' : 'discrepancies'}.`
+  return `${lines.join('\n')}\n\n${result} Looked at ${number(rows)} rows in ${seconds} s.\n`
+}
+
+/** Of lines that tell of the same with another number, one a second. */
+function sparingly(write: (line: string) => void): (line: string) => void {
+  const last = new Map<string, number>()
+  return (line) => {
+    const kind = line.replace(/\d+/g, '#')
+    const now = performance.now()
+    if (now - (last.get(kind) ?? Number.NEGATIVE_INFINITY) < 1_000) return
+    last.set(kind, now)
+    write(line)
+  }
+}

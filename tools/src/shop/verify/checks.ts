@@ -1,0 +1,525 @@
+import { topics } from '@shopstream/events'
+import { compactedTopics } from '@shopstream/messaging'
+import type { ServiceWiring } from '../../schemas/wiring.ts'
+import type { Owner } from '../reach.ts'
+import { aggregates, contradicts, replicas, rowsSql } from './holdings.ts'
+
+/** What a check found about one thing; `subject` is the same in every look at the same discrepancy. */
+export interface Found {
+  subject: string
+  [detail: string]: unknown
+}
+
+/** An invariant as data: where it is judged, by which SQL over a database and the {@link Ground} in it, and in which words. */
+export interface Check {
+  /** Stable: named by `--only`, and by the runbook docs/runbooks/verify-NAME.md. */
+  name: string
+  /** What it promises, in words. */
+  promise: string
+  /** The databases it is judged in, each with the topics whose messages it needs there. */
+  at: Partial<Record<Owner, readonly string[]>>
+  /** Needs the orders beside the reservations. */
+  needsOrders?: true
+  /** SQL: how many rows are looked at. */
+  looked(database: Owner): string
+  /** SQL: a row for each discrepancy, with at least `subject`, by which they are sorted. */
+  sql(database: Owner): string
+  message(found: Found): string
+  /** Commands that show it. */
+  commands(found: Found): string[]
+}
+
+/** How long after its deadline an order may still be pending: the sweeper looks every 2 s, and takes 100 at a time. */
+const overdueSeconds = 60
+/** How long after its time a parked message may still be waiting for its attempt. */
+const untriedSeconds = 300
+
+/** The mail that each event asks for. */
+const mailKinds = {
+  UserRegistered: 'welcome',
+  OrderConfirmed: 'confirmed',
+  OrderRejected: 'rejected',
+  OrderShipped: 'shipped',
+  OrderCancelled: 'cancelled',
+}
+const mailTopics = ['shop.user.v1', 'shop.order.v1']
+
+/** The states of a reservation that fit each status of its order, once inventory has handled all of the order's events. */
+const fittingStates = `case o.status
+    when 'pending' then array['reserved', 'rejected'] when 'confirmed' then array['reserved']
+    when 'rejected' then array['rejected'] when 'shipped' then array['sold'] when 'delivered' then array['sold']
+    when 'cancelled' then array['released', 'rejected'] end`
+
+const text = (value: string) => `'${value.replaceAll("'", "''")}'`
+const list = (values: readonly string[]) => `array[${values.map(text).join(', ')}]::text[]`
+const shop = (command: string) => `npm run shop -- ${command}`
+const events = (names: readonly string[]) => `f.topic = any(${list(names)})`
+
+/** The commands that show an aggregate, by the topic of its events. */
+function show(topic: unknown, key: unknown): string[] {
+  const tail = shop(`tail ${topic} --key ${key}`)
+  if (topic === 'shop.order.v1' || topic === 'shop.reservation.v1') return [shop(`explain ${key}`), tail]
+  if (topic === 'shop.user.v1') return [shop(`explain user ${key}`), tail]
+  if (topic === 'shop.product.v1' || topic === 'shop.stock.v1') return [shop(`explain product ${key}`), tail]
+  return [tail]
+}
+const showKey = ({ topic, key }: Found) => show(topic, key)
+
+/** A message that an operator or a retry still has to settle, or has settled otherwise: its effects are not due. */
+const excused = (topic: string, key: string) =>
+  `exists (select 1 from parked_message as m where m.topic = ${topic} and m.key = ${key} and m.state <> 'handled')`
+
+/** Joins a fact with where this database's group stood: what lies before `done` has been handled or parked. */
+const handled = `join position as p on p.topic = f.topic and p.partition = f.partition and f."offset" < p.done`
+
+/** When a UUIDv7 was made; for other ids a time that is always recent enough to be judged. */
+const timeOfId = (id: string) => `case when substr(${id}::text, 15, 1) = '7'
+    then to_timestamp(('x' || lpad(substr(replace(${id}::text, '-', ''), 1, 12), 16, '0'))::bit(64)::bigint / 1000.0)
+    else 'infinity' end`
+
+const union = (parts: readonly string[]) => parts.join('\n  union all\n  ')
+
+/** The checks, for services that consume what `wiring` says. */
+export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
+  const typesOf = (database: Owner): string[] =>
+    wiring.find(({ service }) => service === database)?.consumes.map(({ event }) => event) ?? []
+  const consumed = (database: Owner): string[] => {
+    const types = new Set(typesOf(database))
+    return topics.filter((topic) => topic.events.some((event) => types.has(event))).map(({ name }) => name)
+  }
+  const inboxTopics = (database: Owner) => consumed(database).filter((topic) => !compactedTopics.has(topic))
+  const ownTopics = (database: Owner) =>
+    aggregates.filter((aggregate) => aggregate.database === database).map(({ topic }) => topic)
+  const own = (database: Owner) => aggregates.filter((aggregate) => aggregate.database === database)
+
+  const owners: Owner[] = ['user', 'order', 'inventory', 'notification']
+  const consumers = owners.filter((owner) => typesOf(owner).length > 0)
+  const atOwners = Object.fromEntries(owners.map((owner) => [owner, ownTopics(owner)]))
+  const atConsumers = (topicsOf: (database: Owner) => string[]) =>
+    Object.fromEntries(consumers.map((owner) => [owner, topicsOf(owner)]))
+  const factsOf = (names: (database: Owner) => readonly string[]) => (database: Owner) =>
+    `select count(*) from fact as f where ${events(names(database))}`
+  const ofEvent = ({ topic, key, sequence }: Found) => `event ${sequence} of ${key} in ${topic}`
+
+  /** Orders of which inventory had handled every event before its moment; `o`, with the last of their events. */
+  const settledOrders = `
+    settled as (
+      select o.* from order_seen as o
+      left join (
+        select f.key, max(f.sequence) as sequence, bool_and(f."offset" < p.done) as handled
+        from fact as f join position as p on p.topic = f.topic and p.partition = f.partition
+        where f.topic = 'shop.order.v1' group by f.key) as e using (key)
+      cross join (select since from kept where topic = 'shop.order.v1') as k
+      where case when e.key is null then o.changed < k.since else e.handled and e.sequence = o.sequence end
+        and not ${excused(`'shop.order.v1'`, 'o.key')}),
+    held as (select key, state, lines from aggregate where topic = 'shop.reservation.v1')`
+  const besideOrders = { inventory: ['shop.order.v1', 'shop.reservation.v1'] }
+  const countOrders = () => 'select count(*) from order_seen'
+
+  return [
+    {
+      name: 'stock-level',
+      promise:
+        'pieces on hand are the adjustments less what was sold; reserved are those of the open reservations, never more',
+      at: { inventory: [] },
+      looked: () =>
+        'select (select count(*) from stock) + (select count(*) from stock_adjustment) + (select count(*) from reservation)',
+      sql: () => `
+        with moved as (
+          select line->>'sku' as sku,
+            sum((line->>'quantity')::bigint) filter (where state = 'sold') as sold,
+            sum((line->>'quantity')::bigint) filter (where state = 'reserved') as reserved
+          from reservation cross join jsonb_array_elements(lines) as line
+          where state in ('sold', 'reserved') group by 1),
+        adjusted as (select sku, sum(delta) as pieces from stock_adjustment group by 1),
+        due as (
+          select s.sku, s.on_hand, s.reserved, coalesce(a.pieces, 0) - coalesce(m.sold, 0) as due_on_hand,
+            coalesce(m.reserved, 0) as due_reserved
+          from (select sku from stock union select sku from moved) as all_skus
+          left join stock as s using (sku) left join adjusted as a using (sku) left join moved as m using (sku))
+        select sku as subject, * from due
+        where on_hand is distinct from due_on_hand or reserved is distinct from due_reserved or on_hand < reserved`,
+      message: ({ sku, on_hand, reserved, due_on_hand, due_reserved }) =>
+        `${sku} has ${on_hand} on hand and ${reserved} reserved; by adjustments, sales and reservations it is ${due_on_hand} and ${due_reserved}`,
+      commands: ({ sku }) => show('shop.stock.v1', sku),
+    },
+    {
+      name: 'reservation-without-order',
+      promise: 'every reservation belongs to an order',
+      at: besideOrders,
+      needsOrders: true,
+      looked: () => `select count(*) from aggregate where topic = 'shop.reservation.v1'`,
+      sql: () => `
+        select r.key as subject, r.key, r.state from aggregate as r
+        where r.topic = 'shop.reservation.v1' and not exists (select 1 from order_seen as o where o.key = r.key)`,
+      message: ({ key, state }) => `there is a reservation (${state}) for order ${key}, and no such order`,
+      commands: ({ key }) => show('shop.reservation.v1', key),
+    },
+    {
+      name: 'order-without-reservation',
+      promise: 'every order that inventory has heard of has its reservation',
+      at: besideOrders,
+      needsOrders: true,
+      looked: countOrders,
+      sql: () => `
+        with ${settledOrders}
+        select o.key as subject, o.key, o.status from settled as o
+        where not exists (select 1 from held as r where r.key = o.key)`,
+      message: ({ key, status }) =>
+        `order ${key} (${status}) has no reservation, although inventory has handled its events`,
+      commands: ({ key }) => show('shop.order.v1', key),
+    },
+    {
+      name: 'reservation-state',
+      promise: "a reservation is what its order's events make of it: reserved, rejected, released or sold",
+      at: besideOrders,
+      needsOrders: true,
+      looked: countOrders,
+      sql: () => `
+        with ${settledOrders}
+        select o.key as subject, o.key, o.status, r.state from settled as o join held as r using (key)
+        where not r.state = any(${fittingStates})`,
+      message: ({ key, status, state }) => `order ${key} is ${status}, and its reservation ${state}`,
+      commands: ({ key }) => show('shop.order.v1', key),
+    },
+    {
+      name: 'reservation-lines',
+      promise: 'a reservation holds what its order has ordered',
+      at: besideOrders,
+      needsOrders: true,
+      looked: countOrders,
+      sql: () => `
+        select o.key as subject, o.key from order_seen as o
+        join aggregate as r on r.topic = 'shop.reservation.v1' and r.key = o.key
+        where r.lines is distinct from o.lines`,
+      message: ({ key }) => `the reservation of order ${key} has other lines than the order`,
+      commands: ({ key }) => show('shop.order.v1', key),
+    },
+    {
+      name: 'order-undecided',
+      promise: 'an order is decided once its service has handled what inventory said',
+      at: { order: ['shop.reservation.v1'] },
+      looked: factsOf(() => ['shop.reservation.v1']),
+      sql: () => `
+        select f.key as subject, f.key, f.type from fact as f ${handled}
+        join "order" as o on o.id::text = f.key
+        where f.topic = 'shop.reservation.v1' and f.type in ('StockReserved', 'StockRejected') and o.status = 'pending'
+          and not ${excused('f.topic', 'f.key')}`,
+      message: ({ key, type }) => `order ${key} is still pending, although its service has handled ${type}`,
+      commands: ({ key }) => show('shop.order.v1', key),
+    },
+    {
+      name: 'order-overdue',
+      promise: `no order is pending ${overdueSeconds} s after its deadline`,
+      at: { order: [] },
+      looked: () => 'select count(*) from "order"',
+      sql: () => `
+        select id::text as subject, id::text as key, reservation_deadline as deadline,
+          round(extract(epoch from now() - reservation_deadline))::integer as seconds
+        from "order" where status = 'pending' and reservation_deadline < now() - interval '${overdueSeconds} seconds'`,
+      message: ({ key, seconds }) =>
+        `order ${key} is pending ${seconds} s after its deadline; it should have been cancelled: does the order service run, and is the row locked?`,
+      commands: ({ key }) => [...show('shop.order.v1', key), shop('status')],
+    },
+    {
+      name: 'lost-event',
+      promise: 'each event that was decided is in the outbox, or in its topic',
+      at: atOwners,
+      looked: () => 'select coalesce(sum(sequence), 0)::bigint from aggregate',
+      sql: (database) => `
+        with low as (
+          select topic, key, min(sequence) as sequence from fact as f where ${events(ownTopics(database))} group by 1, 2),
+        expected as (
+          select a.topic, a.key, s.sequence from aggregate as a join kept as k using (topic)
+          left join low using (topic, key)
+          cross join lateral generate_series(
+            case when k.since is null or a.born > k.since then 1
+              when k.compacted then a.sequence
+              else coalesce(low.sequence, case when a.changed > k.since then a.sequence else a.sequence + 1 end) end,
+            a.sequence) as s (sequence)
+          where a.sequence > 0)
+        select e.topic || ' ' || e.key || ' ' || e.sequence as subject, e.* from expected as e
+        where not exists (select 1 from fact as f where f.topic = e.topic and f.key = e.key and f.sequence = e.sequence)
+          and not exists (select 1 from pending as o where o.topic = e.topic and o.key = e.key and o.sequence = e.sequence)`,
+      message: (found) => `${ofEvent(found)} was decided, and is neither in the outbox nor in the topic`,
+      commands: showKey,
+    },
+    {
+      name: 'unknown-event',
+      promise: 'each event in a topic is known to the service that owns its key',
+      at: atOwners,
+      looked: factsOf(ownTopics),
+      sql: (database) =>
+        union(
+          own(database).map(
+            ({ topic, table, key, sequence }) => `
+        select distinct f.topic || ' ' || f.key || ' ' || f.sequence as subject, f.topic, f.key, f.sequence, f.type, t.known
+        from fact as f left join (select ${key} as key, ${sequence} as known from ${table}) as t using (key)
+        where f.topic = '${topic}' and f.sequence is not null and f.type <> 'UserErased'
+          and (t.known is null or f.sequence > t.known)`,
+          ),
+        ),
+      message: (found) =>
+        `${ofEvent(found)} (${found.type}) is unknown to its owner, which ${found.known === null ? 'has no such key' : `has come to ${found.known}`}`,
+      commands: showKey,
+    },
+    {
+      name: 'reordered-key',
+      promise: 'the events of a key stand in its partition in the order of their sequence',
+      at: atOwners,
+      looked: factsOf(ownTopics),
+      sql: (database) => `
+        with first as (
+          select topic, key, sequence, min("offset") as "offset", min(partition) as partition
+          from fact as f where ${events(ownTopics(database))} and sequence is not null group by 1, 2, 3),
+        follow as (
+          select *, lag("offset") over of_key as "offset_before", lag(partition) over of_key as partition_before,
+            lag(sequence) over of_key as sequence_before
+          from first window of_key as (partition by topic, key order by sequence))
+        select topic || ' ' || key || ' ' || sequence as subject, * from follow
+        where partition <> partition_before or "offset" < "offset_before"`,
+      message: (found) =>
+        found.partition === found.partition_before
+          ? `${ofEvent(found)} stands before event ${found.sequence_before}: offsets ${found.offset} and ${found.offset_before} of partition ${found.partition}`
+          : `${ofEvent(found)} stands in partition ${found.partition}, event ${found.sequence_before} in ${found.partition_before}`,
+      commands: showKey,
+    },
+    {
+      name: 'conflicting-events',
+      promise: 'no two events have the same sequence of the same key',
+      at: atOwners,
+      looked: factsOf(ownTopics),
+      // A compacted topic may be told the same state again, as another message.
+      sql: (database) => `
+        select topic || ' ' || key || ' ' || sequence as subject, topic, key, sequence,
+          array_agg(distinct event_id::text) as ids
+        from fact as f join kept using (topic)
+        where ${events(ownTopics(database))} and sequence is not null
+        group by topic, key, sequence, compacted
+        having min(event_id::text) <> max(event_id::text) and (not compacted or min(bytes::text) <> max(bytes::text))`,
+      message: (found) => `${ofEvent(found)} is there as different events: ${(found.ids as string[]).join(', ')}`,
+      commands: showKey,
+    },
+    {
+      name: 'changed-event',
+      promise: 'an event has the same bytes wherever it stands in its topic',
+      at: atOwners,
+      looked: factsOf(ownTopics),
+      sql: (database) => `
+        select event_id::text as subject, event_id, min(topic) as topic, min(key) as key, min(sequence) as sequence,
+          array_agg(partition || '/' || "offset" order by "offset") as places
+        from fact as f where ${events(ownTopics(database))} and event_id is not null
+        group by event_id
+        having min(bytes::text) <> max(bytes::text) or min(key) <> max(key) or min(sequence) <> max(sequence) or min(type) <> max(type)`,
+      message: (found) =>
+        `${ofEvent(found)}, id ${found.event_id}, is there with different contents, at partition/offset ${(found.places as string[]).join(' and ')}`,
+      commands: ({ topic, key, event_id }) => [shop(`explain event ${event_id}`), ...show(topic, key)],
+    },
+    {
+      name: 'event-content',
+      promise: "an event says what its owner's row says",
+      at: atOwners,
+      looked: factsOf(ownTopics),
+      sql: (database) =>
+        union(
+          own(database).map(
+            (aggregate) => `
+        select f.topic || ' ' || f.key || ' ' || f.sequence as subject, f.topic, f.key, f.sequence, f.type,
+          not ${contradicts(aggregate)} as of_state
+        from fact as f join (${rowsSql(aggregate, { last_types: aggregate.lastTypes })}) as t using (key)
+        where f.topic = '${aggregate.topic}'
+          and (${contradicts(aggregate)} or (f.sequence = t.known and not f.type = any(t.last_types)))`,
+          ),
+        ),
+      message: (found) =>
+        found.of_state
+          ? `${ofEvent(found)} is a ${found.type}, and the row of its owner is in another state`
+          : `${ofEvent(found)} (${found.type}) says something else than the row of its owner`,
+      commands: showKey,
+    },
+    {
+      name: 'outdated-record',
+      promise: 'the last record of a key in a compacted topic is its last event',
+      at: atOwners,
+      looked: (database) =>
+        `select count(*) from fact as f where ${events(ownTopics(database).filter((name) => compactedTopics.has(name)))}`,
+      sql: (database) => `
+        select topic || ' ' || key as subject, topic, key, max(sequence) as newest,
+          (array_agg(sequence order by "offset" desc))[1] as last
+        from fact as f where ${events(ownTopics(database).filter((name) => compactedTopics.has(name)))} and sequence is not null
+        group by topic, key having (array_agg(sequence order by "offset" desc))[1] < max(sequence)`,
+      message: ({ topic, key, newest, last }) =>
+        `the last record of ${key} in ${topic} is event ${last}, which event ${newest} has replaced: compaction will keep the wrong one`,
+      commands: ({ topic, key }) => [...show(topic, key), shop(`republish ${topic} ${key}`)],
+    },
+    {
+      name: 'skipped-message',
+      promise: 'each message that a group has passed is in its inbox, or parked',
+      at: atConsumers(inboxTopics),
+      looked: (database) =>
+        `select count(*) from fact as f ${handled} where ${events(inboxTopics(database))} and f.type = any(${list(typesOf(database))})`,
+      sql: (database) => `
+        select distinct on (f.topic, f.partition, f."offset")
+          ${text(database)} || ' ' || f.topic || ' ' || f.partition || ' ' || f."offset" as subject,
+          ${text(database)} as group, f.topic, f.partition, f."offset", f.key, f.type, f.event_id
+        from fact as f ${handled}
+        where ${events(inboxTopics(database))} and (f.type is null or f.type = any(${list(typesOf(database))}))
+          and (f.event_id is null or not exists (select 1 from inbox as i where i.event_id = f.event_id))
+          and not exists (
+            select 1 from parked_message as m
+            where m.topic = f.topic and m.partition = f.partition and m."offset" = f."offset")`,
+      message: ({ group, topic, partition, offset, type, key }) =>
+        `group ${group} has passed ${type ?? 'a message'} of ${key} at offset ${offset} of ${topic}, partition ${partition}, and has neither handled nor parked it`,
+      commands: ({ topic, key, event_id }) => [
+        ...(event_id ? [shop(`explain event ${event_id}`)] : []),
+        ...show(topic, key),
+      ],
+    },
+    {
+      name: 'vanished-message',
+      promise: 'each message that a group has handled is still in its topic, unless retention has deleted it',
+      at: atConsumers(inboxTopics),
+      looked: (database) => `select count(*) from inbox as f where ${events(inboxTopics(database))}`,
+      sql: (database) => `
+        select ${text(database)} || ' ' || i.event_id as subject, ${text(database)} as group, i.topic, i.partition, i."offset", i.event_id
+        from inbox as i join position as p on p.topic = i.topic and p.partition = i.partition
+          and i."offset" >= p.start and i."offset" < p.done
+        join kept as k on k.topic = i.topic
+        where i.topic = any(${list(inboxTopics(database))}) and (k.since is null or i.received_at > k.since)
+          and not exists (select 1 from fact as f where f.topic = i.topic and f.event_id = i.event_id)`,
+      message: ({ group, topic, partition, offset, event_id }) =>
+        `group ${group} has handled event ${event_id} from offset ${offset} of ${topic}, partition ${partition}, which the topic does not have any more`,
+      commands: ({ event_id }) => [shop(`explain event ${event_id}`)],
+    },
+    {
+      name: 'stale-replica',
+      promise: 'a replica knows each event of its owner that its group has passed, and says the same',
+      at: atConsumers((database) =>
+        replicas.filter((replica) => replica.database === database).map(({ topic }) => topic),
+      ),
+      looked: (database) =>
+        `select ${replicas
+          .filter((replica) => replica.database === database)
+          .map(({ table }) => `(select count(*) from ${table})`)
+          .join(' + ')}`,
+      sql: (database) =>
+        union(
+          replicas
+            .filter((replica) => replica.database === database)
+            .map(
+              (replica) => `
+        select ${text(`${database} ${replica.table}`)} || ' ' || f.key as subject, ${text(database)} as group,
+          ${text(replica.table)} as table, f.topic, f.key, max(f.sequence) as owned, max(t.known) as known
+        from fact as f ${handled} left join (${rowsSql(replica)}) as t using (key)
+        where f.topic = '${replica.topic}' and f.sequence is not null and f.type = any(${list(typesOf(database))})
+          and not ${excused('f.topic', 'f.key')}
+        group by f.topic, f.key
+        having coalesce(max(t.known), 0) < max(f.sequence) or bool_or(f.sequence = t.known and ${contradicts(replica)})`,
+            ),
+        ),
+      message: ({ group, table, key, owned, known }) =>
+        known === null
+          ? `table ${table} of ${group} does not have ${key}`
+          : BigInt(known as string) < BigInt(owned as string)
+            ? `table ${table} of ${group} knows ${key} as of event ${known}; its group has passed event ${owned}`
+            : `table ${table} of ${group} says something else of ${key} than event ${known}, which it goes by`,
+      commands: showKey,
+    },
+    {
+      name: 'orphaned-parked-message',
+      promise: 'a parked message is one of its topic, and one that waits is tried when its time has come',
+      at: atConsumers(consumed),
+      looked: () => `select count(*) from parked_message where state in ('waiting', 'dead')`,
+      sql: (database) => `
+        select ${text(database)} || ' ' || m.topic || ' ' || m.partition || ' ' || m."offset" as subject, ${text(database)} as group,
+          m.id, m.topic, m.partition, m."offset", m.key, m.state,
+          round(extract(epoch from now() - m.next_attempt_at))::integer as seconds, f."offset" is null as missing,
+          f."offset" is not null and (f.event_id is distinct from m.event_id or f.key is distinct from m.key) as other
+        from parked_message as m
+        left join position as p on p.topic = m.topic and p.partition = m.partition and m."offset" >= p.start and m."offset" < p.done
+        left join fact as f on p.topic is not null and f.topic = m.topic and f.partition = m.partition and f."offset" = m."offset"
+        where m.state in ('waiting', 'dead') and (
+          (p.topic is not null and m.bytes is not null and (
+            (f."offset" is null and m.topic <> all(${list([...compactedTopics])}))
+            or f.event_id is distinct from m.event_id or f.key is distinct from m.key))
+          or (m.state = 'waiting' and m.next_attempt_at < now() - interval '${untriedSeconds} seconds'
+            and not exists (
+              select 1 from parked_message as earlier
+              where earlier.blocks and earlier.topic = m.topic and earlier.key = m.key and earlier.id < m.id)))`,
+      message: ({ group, id, topic, partition, offset, state, seconds, missing, other }) => {
+        const which = `message ${id} parked by ${group} (${state}), from offset ${offset} of ${topic}, partition ${partition},`
+        if (other) return `${which} is not the one that the topic has there`
+        if (state === 'waiting' && Number(seconds) > untriedSeconds)
+          return `${which} was due ${seconds} s ago and is not tried: does ${group} run, and does it consume this event?`
+        return missing ? `${which} is not in the topic` : `${which} differs from the one in the topic`
+      },
+      commands: ({ group, id, topic, key }) => [
+        shop(`dead-letters show ${group} ${id}`),
+        ...(key === null ? [] : show(topic, key)),
+      ],
+    },
+    {
+      name: 'missing-mail',
+      promise: 'each event that asks for a mail has its notification',
+      at: { notification: mailTopics },
+      looked: () =>
+        `select count(*) from fact as f ${handled} where ${events(mailTopics)} and f.type = any(${list(Object.keys(mailKinds))})`,
+      sql: () => `
+        select f.topic || ' ' || f.key || ' ' || f.sequence as subject, f.topic, f.key, f.sequence, f.type
+        from fact as f ${handled} left join notification as n on n.cause_id = f.event_id
+        where ${events(mailTopics)} and f.type = any(${list(Object.keys(mailKinds))}) and f.sequence is not null
+          and not ${excused('f.topic', 'f.key')}
+        group by f.topic, f.key, f.sequence, f.type having count(n.id) = 0`,
+      message: (found) => `${ofEvent(found)} (${found.type}) has caused no notification`,
+      commands: showKey,
+    },
+    {
+      name: 'extra-mail',
+      promise: 'each notification has the one event that asks for it, and each event one notification',
+      at: { notification: mailTopics },
+      looked: () => `select count(*) from notification where kind = any(${list(Object.values(mailKinds))})`,
+      // Only what was made before the moment: its cause was in the topic before that was read.
+      sql: () => `
+        with asked as (
+          select * from (values ${Object.entries(mailKinds)
+            .map(([type, kind]) => `(${text(type)}, ${text(kind)}, ${text(topicOfMail(type))})`)
+            .join(', ')}) as k (type, kind, topic)),
+        mail as (
+          select n.*, count(*) over (partition by n.cause_id) as times, asked.type, asked.topic
+          from notification as n join asked using (kind) where n.created_at <= (select at from moment))
+        select m.id::text as subject, m.id, m.kind, m.cause_id, m.times, coalesce(m.order_id, m.user_id)::text as key, m.topic
+        from mail as m join kept as k on k.topic = m.topic
+        where m.times > 1 or ((k.since is null or ${timeOfId('m.cause_id')} > k.since) and not exists (
+          select 1 from fact as f
+          where f.event_id = m.cause_id and f.topic = m.topic and f.type = m.type and f.key = coalesce(m.order_id, m.user_id)::text))`,
+      message: ({ id, kind, cause_id, times }) =>
+        Number(times) > 1
+          ? `notification ${id} (${kind}) is one of ${times} for event ${cause_id}`
+          : `notification ${id} (${kind}) names event ${cause_id} as its cause, and there is no such event that asks for it`,
+      commands: ({ topic, key, cause_id }) => [shop(`explain event ${cause_id}`), ...show(topic, key)],
+    },
+    {
+      name: 'unannounced-mail',
+      promise:
+        'a mail that was sent, or failed, has exactly one event that says so (one more for each time it is sent again)',
+      at: { notification: ['shop.notification.v1'] },
+      looked: () => 'select count(*) from notification',
+      sql: () => `
+        with said as (
+          select f.key, count(distinct f.sequence) as times from fact as f
+          where f.topic = 'shop.notification.v1' group by 1 having count(distinct f.sequence) > 1)
+        select n.id::text as subject, n.id, n.state, 0::bigint as times from notification as n
+        where n.state in ('sent', 'failed') and n.sequence = 0
+        union all
+        select n.id::text, n.id, n.state, s.times from said as s join notification as n on n.id::text = s.key
+        where s.times > 1 + coalesce((to_jsonb(n)->>'resends')::integer, 0)`,
+      message: ({ id, state, times }) =>
+        times === 0n
+          ? `notification ${id} is ${state}, and no event has said so`
+          : `notification ${id} (${state}) has ${times} events that say what became of it`,
+      commands: ({ id }) => show('shop.notification.v1', id),
+    },
+  ]
+}
+
+const topicOfMail = (type: string) => (type === 'UserRegistered' ? 'shop.user.v1' : 'shop.order.v1')

@@ -1,0 +1,298 @@
+import { createHash } from 'node:crypto'
+import { openSession, type Session } from '@shopstream/database'
+import { decode } from '@shopstream/events'
+import { compactedTopics, eventIdOf, type IncomingMessage, typeOf } from '@shopstream/messaging'
+import type { Owner, Reach } from '../reach.ts'
+import { aggregates, type Claim, linesDigest, replicas } from './holdings.ts'
+
+/** A part of the shop that is needed cannot be asked; nothing is known of what it holds. */
+export class CannotVerify extends Error {}
+
+/** What is needed: by database, the topics whose events are compared with it; and whether orders are compared elsewhere. */
+export interface Needs {
+  topics: ReadonlyMap<Owner, readonly string[]>
+  orders: boolean
+}
+
+/** Temporary tables in every database that is needed, in which the checks find what the other parts of the shop hold. */
+export interface Ground {
+  sessions: ReadonlyMap<Owner, Session>
+  /** Brings the tables up to date: offsets first, then databases, then topics, on which the checks rely. */
+  refresh(needs: Needs): Promise<void>
+  /** Events read so far. */
+  readonly events: number
+  close(): Promise<void>
+}
+
+/**
+ * Its own connection, so that temporary tables stay; no transaction lasts longer than a statement, so that vacuum and the
+ * relay are not hindered. Memory is bounded on the server as well: what does not fit goes to temporary files.
+ */
+const sessionSettings = {
+  statement_timeout: 1_200_000,
+  lock_timeout: 5_000,
+  temp_buffers: '32MB',
+  work_mem: '48MB',
+  jit: 'off',
+  synchronous_commit: 'off',
+}
+const queryTimeoutMs = 1_230_000
+
+const tables = `
+  -- one row per message of a topic
+  create temp table fact (topic text, partition integer, "offset" bigint, event_id uuid, key text, sequence bigint, type text,
+    bytes uuid, says uuid);
+  -- what the database held at its moment: its aggregates and its outbox, of one snapshot
+  create temp table aggregate (topic text, key text, sequence bigint, born timestamptz, changed timestamptz, state text, lines uuid);
+  create temp table pending (topic text, key text, sequence bigint);
+  create temp table moment (at timestamptz);
+  -- where the group of this database stood before that moment
+  create temp table position (topic text, partition integer, start bigint, done bigint);
+  -- since when all messages of a topic are kept, null: none has ever been deleted
+  create temp table kept (topic text, compacted boolean, since timestamptz);
+  -- orders, as the order database held them after the moment of this one
+  create temp table order_seen (key text, status text, lines uuid, sequence bigint, changed timestamptz)`
+
+/** Downstream first: what one of these knows of another, the other has known before. */
+const snapshotOrder: readonly Owner[] = ['notification', 'inventory', 'order', 'user']
+
+/** How far clocks of machines may be apart where times decide at all: only beside messages that retention has deleted. */
+const clockMarginMs = 2 * 3_600_000
+/** `min.compaction.lag.ms` of compacted topics: younger messages are all kept. */
+const compactionLagMs = 7 * 86_400_000
+const orderPage = 5_000
+
+/** Throws {@link CannotVerify} with every part that cannot be reached. */
+export async function openGround(reach: Reach, needs: Needs, progress: (line: string) => void): Promise<Ground> {
+  const databases = snapshotOrder.filter((owner) => needs.topics.has(owner) || (needs.orders && owner === 'order'))
+  const sessions = new Map<Owner, Session>()
+  const close = async () => {
+    await Promise.all([...sessions.values()].map((session) => session.close().catch(() => undefined)))
+  }
+  const opening = databases.map((owner) =>
+    reaching(`the database of ${owner}`, async () => {
+      const url = reach.databaseUrls[owner]
+      sessions.set(owner, await openSession(url, 'shop-verify', sessionSettings, queryTimeoutMs))
+      await sessions.get(owner)?.query(tables)
+    }),
+  )
+  const broker = reaching(`Kafka at ${reach.brokers}`, async () => {
+    if (topicsOf(needs).length > 0) await reach.bus.positions('verify', topicsOf(needs).slice(0, 1))
+  })
+  const outcomes = await Promise.allSettled([...opening, broker])
+  const away = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason.message] : []))
+  if (away.length > 0) {
+    await close()
+    throw new CannotVerify(away.join('\n'))
+  }
+  const facts = loadFacts(reach, sessions, progress)
+  return {
+    sessions,
+    close,
+    get events() {
+      return facts.count
+    },
+    async refresh(wanted) {
+      progress('asking how far each group has come')
+      await notePositions(reach, sessions, wanted)
+      for (const [owner, session] of inOrder(sessions)) {
+        progress(`looking into the database of ${owner}`)
+        await reaching(`the database of ${owner}`, () => takeSnapshot(owner, session, wanted.topics.get(owner) ?? []))
+      }
+      if (wanted.orders) await reaching('the database of order', () => copyOrders(sessions, progress))
+      await facts.readOn(wanted)
+    },
+  }
+}
+
+const topicsOf = ({ topics }: Needs): string[] => [...new Set([...topics.values()].flat())]
+
+const inOrder = (sessions: ReadonlyMap<Owner, Session>) =>
+  snapshotOrder.flatMap((owner) => {
+    const session = sessions.get(owner)
+    return session ? [[owner, session] as const] : []
+  })
+
+/** Turns whatever goes wrong with a part into a {@link CannotVerify} that names it. */
+export async function reaching<T>(part: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (error instanceof CannotVerify) throw error
+    const { message, code } = error as { message?: string; code?: string }
+    throw new CannotVerify(`${part}: ${message || code || error}`, { cause: error })
+  }
+}
+
+async function notePositions(reach: Reach, sessions: ReadonlyMap<Owner, Session>, { topics }: Needs): Promise<void> {
+  for (const [owner, ofDatabase] of topics) {
+    const session = sessions.get(owner) as Session
+    await session.query('truncate position')
+    if (ofDatabase.length === 0) continue
+    const found = await reaching(`Kafka at ${reach.brokers}`, () => reach.bus.positions(owner, [...ofDatabase]))
+    await session.query(
+      'insert into position select * from unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[])',
+      [
+        found.map(({ topic }) => topic),
+        found.map(({ partition }) => partition),
+        found.map(({ start }) => String(start)),
+        found.map(({ done }) => String(done)),
+      ],
+    )
+  }
+}
+
+/** Aggregates and outbox of one snapshot: what is committed then is in the outbox, or has been acknowledged by Kafka. */
+async function takeSnapshot(owner: Owner, session: Session, topics: readonly string[]): Promise<void> {
+  const own = aggregates.filter(({ database, topic }) => database === owner && topics.includes(topic))
+  await session.query('begin isolation level repeatable read')
+  try {
+    await session.query('truncate aggregate, pending, moment')
+    await session.query('insert into moment values (now())')
+    for (const { topic, table, key, sequence, born, changed } of own) {
+      const [state, lines] = table === 'reservation' ? ['state', linesDigest] : ['null', 'null::uuid']
+      await session.query(
+        `insert into aggregate select '${topic}', ${key}, ${sequence}, ${born}, ${changed}, ${state}, ${lines} from ${table}`,
+      )
+    }
+    await session.query(`insert into pending select topic, key, (headers->>'ce_sequence')::bigint from outbox`)
+  } finally {
+    await session.query('commit')
+  }
+  await session.query('analyze aggregate')
+}
+
+/** Page by page, so that neither side holds more than a page in memory. */
+async function copyOrders(sessions: ReadonlyMap<Owner, Session>, progress: (line: string) => void): Promise<void> {
+  const [from, to] = [sessions.get('order') as Session, sessions.get('inventory') as Session]
+  await to.query('truncate order_seen')
+  let copied = 0
+  for (let after = '00000000-0000-0000-0000-000000000000'; ; ) {
+    const page = await from.query<{ key: string; status: string; lines: string; sequence: bigint; changed: Date }>(
+      `select id::text as key, status, ${linesDigest} as lines, sequence, updated_at as changed
+       from "order" where id > $1 order by id limit ${orderPage}`,
+      [after],
+    )
+    if (page.length === 0) break
+    after = page.at(-1)?.key as string
+    await to.query(
+      'insert into order_seen select * from unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[], $5::timestamptz[])',
+      [
+        page.map(({ key }) => key),
+        page.map(({ status }) => status),
+        page.map(({ lines }) => lines),
+        page.map(({ sequence }) => String(sequence)),
+        page.map(({ changed }) => changed),
+      ],
+    )
+    copied += page.length
+    progress(`${copied} orders copied beside their reservations`)
+  }
+  await to.query('analyze order_seen')
+}
+
+/** Reads topics on from where it stood, and writes what it finds to each database that compares with it. */
+function loadFacts(reach: Reach, sessions: ReadonlyMap<Owner, Session>, progress: (line: string) => void) {
+  const next = new Map<string, { topic: string; partition: number; from: bigint }>()
+  /** When the first message was written that a partition still has. */
+  const oldest = new Map<string, Date>()
+  let count = 0
+  return {
+    get count() {
+      return count
+    },
+    async readOn(needs: Needs): Promise<void> {
+      const topics = topicsOf(needs)
+      if (topics.length === 0) return
+      const partitions = await reaching(`Kafka at ${reach.brokers}`, async () => {
+        const found = await reach.bus.positions('verify', topics)
+        return found.map(({ topic, partition }) => next.get(placeOf({ topic, partition })) ?? { topic, partition })
+      })
+      await reaching(`Kafka at ${reach.brokers}, or a database`, () =>
+        reach.bus.read({
+          topics,
+          partitions,
+          toEnd: true,
+          async handle(messages) {
+            const [first, last] = [messages[0], messages.at(-1)] as [IncomingMessage, IncomingMessage]
+            if (!oldest.has(placeOf(first))) oldest.set(placeOf(first), first.timestamp ?? new Date())
+            const wanting = [...needs.topics].filter(([, ofDatabase]) => ofDatabase.includes(first.topic))
+            const writing = wanting.map(([owner]) => insertFacts(sessions.get(owner) as Session, owner, messages))
+            await Promise.all(writing)
+            next.set(placeOf(first), { topic: first.topic, partition: first.partition, from: last.offset + 1n })
+            count += messages.length
+            progress(`${count} messages read`)
+          },
+        }),
+      )
+      // Asked after reading: what retention has deleted meanwhile counts as deleted.
+      const starts = await reaching(`Kafka at ${reach.brokers}`, () => reach.bus.positions('verify', topics))
+      for (const [owner, ofDatabase] of needs.topics) {
+        const session = sessions.get(owner) as Session
+        await session.query('truncate kept')
+        for (const topic of ofDatabase) {
+          const cut = starts.filter((position) => position.topic === topic && position.start > 0n)
+          const sinces = cut.map((position) => (oldest.get(placeOf(position)) ?? new Date()).getTime() + clockMarginMs)
+          const compacted = compactedTopics.has(topic)
+          if (compacted) sinces.push(Date.now() - compactionLagMs + clockMarginMs)
+          const since = sinces.length === 0 ? null : new Date(Math.max(...sinces))
+          await session.query('insert into kept values ($1, $2, $3)', [topic, compacted, since])
+        }
+        await session.query('analyze fact')
+      }
+    },
+  }
+}
+
+const placeOf = ({ topic, partition }: { topic: string; partition: number }) => `${topic}/${partition}`
+
+/** What of events is compared with the holdings of each database, by database and event. */
+const claims = new Map<string, Claim>(
+  [...aggregates, ...replicas].flatMap((holding) =>
+    holding.claims.map((claim) => [`${holding.database} ${claim.event}`, claim] as const),
+  ),
+)
+
+/** Messages of one partition. */
+async function insertFacts(session: Session, owner: Owner, messages: readonly IncomingMessage[]): Promise<void> {
+  const facts = messages.filter(({ value }) => value !== null) // compaction may forget a key whose tombstone this is
+  const [first] = facts
+  if (!first) return
+  await session.query(
+    `insert into fact
+     select $1, $2, "offset", event_id, key, sequence, type, bytes, md5(said::jsonb::text)::uuid
+     from unnest($3::bigint[], $4::uuid[], $5::text[], $6::bigint[], $7::text[], $8::uuid[], $9::text[])
+       as message ("offset", event_id, key, sequence, type, bytes, said)`,
+    [
+      first.topic,
+      first.partition,
+      facts.map(({ offset }) => String(offset)),
+      facts.map(({ headers }) => eventIdOf(headers) ?? null),
+      facts.map(({ key }) => key),
+      facts.map(({ headers }) => sequenceOf(headers)),
+      facts.map(({ headers }) => typeOf(headers)?.replaceAll('\0', '\ufffd') ?? null),
+      facts.map(({ value }) =>
+        createHash('md5')
+          .update(value as Buffer)
+          .digest('hex'),
+      ),
+      facts.map((message) => said(owner, message)),
+    ],
+  )
+}
+
+const sequenceOf = (headers: IncomingMessage['headers']): string | null =>
+  /^[1-9]\d{0,17}$/.exec(headers.ce_sequence?.toString() ?? '')?.[0] ?? null
+
+/** What the event says of what `owner` holds, as JSON; null where nothing is compared, or the payload cannot be read. */
+function said(owner: Owner, { headers, value }: IncomingMessage): string | null {
+  const type = typeOf(headers)
+  const claim = claims.get(`${owner} ${type}`)
+  if (!claim || value === null) return null
+  try {
+    const { event, data } = decode(value)
+    return event === type ? JSON.stringify(claim.says(data as never)).replaceAll('\\u0000', '\\ufffd') : null // as jsonb takes it
+  } catch {
+    return null // no event of ours: whoever consumes it parks it, which is another check's matter
+  }
+}

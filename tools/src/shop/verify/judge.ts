@@ -1,0 +1,121 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Owner, Reach } from '../reach.ts'
+import type { Check, Found } from './checks.ts'
+import { type Ground, type Needs, openGround, reaching } from './ground.ts'
+
+export interface Finding {
+  /** Name of the check, and of its runbook. */
+  check: string
+  subject: string
+  message: string
+  commands: string[]
+}
+
+export interface Verdict {
+  check: Check
+  /** Rows it looked at. */
+  looked: number
+  findings: Finding[]
+  /** There are more than were kept. */
+  more: boolean
+}
+
+export interface Options {
+  checks: readonly Check[]
+  /** How long a discrepancy must stand before it is one, in ms. */
+  settleMs: number
+  progress: (line: string) => void
+}
+
+/** Discrepancies of one check and database that are kept; a shop with more has another problem than their number. */
+const kept = 1_000
+
+/**
+ * Judges a running shop. What looks like a discrepancy is looked at again after `settleMs`, with everything that has
+ * happened meanwhile; only what both looks see is reported. Throws `CannotVerify` when a part cannot be asked.
+ */
+export async function judge(reach: Reach, { checks, settleMs, progress }: Options): Promise<Verdict[]> {
+  const ground = await openGround(reach, needsOf(checks), progress)
+  try {
+    const first = await look(ground, checks, progress)
+    const suspects = first.filter(({ findings }) => findings.length > 0)
+    if (suspects.length === 0) return first
+    const count = suspects.reduce((sum, { findings }) => sum + findings.length, 0)
+    progress(`${count} things look wrong; looking again in ${settleMs / 1_000} s, as they may be under way`)
+    await delay(settleMs)
+    const second = await look(
+      ground,
+      suspects.map(({ check }) => check),
+      progress,
+    )
+    return first.map((verdict) => confirmed(verdict, second))
+  } finally {
+    await ground.close()
+  }
+}
+
+/** What both looks have found, as the second one saw it. */
+function confirmed(verdict: Verdict, second: readonly Verdict[]): Verdict {
+  const again = second.find(({ check }) => check === verdict.check)
+  const seen = new Set(verdict.findings.map(({ subject }) => subject))
+  return {
+    ...verdict,
+    findings: again?.findings.filter(({ subject }) => seen.has(subject)) ?? [],
+    more: verdict.more && again?.more === true,
+  }
+}
+
+async function look(ground: Ground, checks: readonly Check[], progress: Options['progress']): Promise<Verdict[]> {
+  await ground.refresh(needsOf(checks))
+  // Databases side by side, the checks of each one after the other: it has one session.
+  const owners = [...new Set(checks.flatMap((check) => Object.keys(check.at) as Owner[]))]
+  const perDatabase = owners.map(async (owner) => {
+    const results: Verdict[] = []
+    for (const check of checks) {
+      if (!check.at[owner]) continue
+      const begun = performance.now()
+      results.push(await reaching(`the database of ${owner}`, () => lookInto(ground, check, owner)))
+      progress(`${check.name} in ${owner}: ${((performance.now() - begun) / 1_000).toFixed(1)} s`)
+    }
+    return results
+  })
+  const all = (await Promise.all(perDatabase)).flat()
+  return checks.map((check) => {
+    const parts = all.filter((verdict) => verdict.check === check)
+    return {
+      check,
+      looked: parts.reduce((sum, { looked }) => sum + looked, 0),
+      findings: parts.flatMap(({ findings }) => findings),
+      more: parts.some(({ more }) => more),
+    }
+  })
+}
+
+async function lookInto(ground: Ground, check: Check, owner: Owner): Promise<Verdict> {
+  const session = ground.sessions.get(owner)
+  if (!session) throw new Error(`no session for ${owner}`)
+  const [counted] = await session.query<{ count: bigint }>(`select (${check.looked(owner)})::bigint as count`)
+  const rows = await session.query<Found>(
+    `select * from (${check.sql(owner)}) as found order by subject limit ${kept + 1}`,
+  )
+  const findings = rows.slice(0, kept).map((found) => ({
+    check: check.name,
+    subject: found.subject,
+    message: check.message(found),
+    commands: check.commands(found),
+  }))
+  return { check, looked: Number(counted?.count ?? 0), findings, more: rows.length > kept }
+}
+
+function needsOf(checks: readonly Check[]): Needs {
+  const topics = new Map<Owner, Set<string>>()
+  for (const { at } of checks) {
+    for (const [owner, needed] of Object.entries(at) as [Owner, string[]][]) {
+      topics.set(owner, new Set([...(topics.get(owner) ?? []), ...needed]))
+    }
+  }
+  return {
+    topics: new Map([...topics].map(([owner, names]) => [owner, [...names]])),
+    orders: checks.some(({ needsOrders }) => needsOrders),
+  }
+}
