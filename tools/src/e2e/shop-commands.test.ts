@@ -272,6 +272,8 @@ describe('tail', () => {
     const ofOrder = await lines(tail, 'shop.order.v1', 'shop.reservation.v1', '--from', '1h', '--to-end', '--key', id)
     expect(ofOrder.map(({ type }) => type).sort()).toEqual(['OrderConfirmed', 'OrderPlaced', 'StockReserved'])
     expect(ofOrder[0]).toMatchObject({ key: id, data: { orderId: id }, traceId: expect.any(String) })
+    const oneOfTwo = ['shop.order.v1', '--from', 'beginning', '--key', id, '-n', '1'] // both come in one batch
+    expect(await lines(tail, ...oneOfTwo)).toMatchObject([{ type: 'OrderPlaced' }])
     const wanted = ofOrder.find(({ type }) => type === 'OrderConfirmed')
     expect(await lines(tail, 'shop.order.v1', '--from', 'beginning', '--to-end', '--event-id', wanted.id)).toEqual([
       wanted,
