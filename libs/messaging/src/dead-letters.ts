@@ -1,10 +1,7 @@
 import { type Database, isUnavailable, type RawBuilder, signal, sql, type Transaction } from '@shopstream/database'
-import { decode } from '@shopstream/events'
-import type { Logger } from '@shopstream/observability'
 import type { WireHeaders } from './bus.ts'
 import { fromStored, type StoredHeaders } from './envelope.ts'
-import { learnMissing } from './learned-schemas.ts'
-import { describe, lockKeys, parkedSignal } from './parked.ts'
+import { lockKeys, parkedSignal } from './parked.ts'
 
 /** Where a parked message stands. `waiting`: for its next attempt; `behind`: for an earlier one of its key. */
 export const letterStates = ['dead', 'waiting', 'behind', 'handled', 'discarded'] as const
@@ -39,6 +36,8 @@ export interface Letter {
   error: string | null
   /** Messages of its key that wait for it. */
   followers: number
+  /** The dead message of its key that it waits for, until a person decides about that one. */
+  behindDead: bigint | null
   parkedAt: Date
   /** Null: not by itself. */
   nextAttemptAt: Date | null
@@ -51,9 +50,8 @@ export interface Letter {
 /** All that is known of a parked message. */
 export interface LetterDetails extends Letter {
   headers: WireHeaders
+  /** The original payload, as it came. */
   bytes: Buffer | null
-  /** What the bytes say, or why they cannot be read. */
-  payload: { event: string; schemaId: number; data: unknown } | { unreadable: string }
   /** Every attempt that failed, those before a redrive too. */
   failures: { number: number; at: Date; error: string }[]
   actions: { action: LetterAction; actor: string; reason: string | null; at: Date }[]
@@ -101,7 +99,13 @@ export async function listLetters(
       ended_at as "endedAt", waits_for_schema as "waitsForSchema",
       (select count(*)::integer from parked_message as follower
        where letter.blocks and follower.blocks and follower.topic = letter.topic and follower.key = letter.key
-         and follower.id > letter.id) as followers
+         and follower.id > letter.id) as followers,
+      (select id
+       from (
+         select id, state from parked_message as earlier
+         where earlier.blocks and earlier.topic = letter.topic and earlier.key = letter.key and earlier.id < letter.id
+         order by id limit 1) as head
+       where letter.state = 'waiting' and head.state = 'dead') as "behindDead"
     from parked_message as letter
     where ${matching(filter)}
     order by redriven_at nulls first, id
@@ -110,11 +114,7 @@ export async function listLetters(
 }
 
 /** Everything about one message; undefined when there is none of this id. */
-export async function showLetter(
-  query: Database<unknown>['query'],
-  id: bigint,
-  logger: Logger,
-): Promise<LetterDetails | undefined> {
+export async function showLetter(query: Database<unknown>['query'], id: bigint): Promise<LetterDetails | undefined> {
   const [letter] = await listLetters(query, { ids: [id] })
   if (!letter) return undefined
   const stored = await sql<{ headers: StoredHeaders; bytes: Buffer | null }>`
@@ -124,28 +124,41 @@ export async function showLetter(
   const actions = await sql<LetterDetails['actions'][number]>`
     select action, actor, reason, at from parked_action where parked_id = ${id} order by id`.execute(query)
   const { headers = {}, bytes = null } = stored.rows[0] ?? {}
-  return {
-    ...letter,
-    headers: fromStored(headers),
-    bytes,
-    payload: await payloadOf(query, bytes, logger),
-    failures: failures.rows,
-    actions: actions.rows,
-  }
+  return { ...letter, headers: fromStored(headers), bytes, failures: failures.rows, actions: actions.rows }
 }
 
-async function payloadOf(
-  query: Database<unknown>['query'],
-  bytes: Buffer | null,
-  logger: Logger,
-): Promise<LetterDetails['payload']> {
-  if (bytes === null) return { unreadable: 'it has no payload' }
-  try {
-    return decode(bytes)
-  } catch (error) {
-    if (await learnMissing(query, [error], logger)) return payloadOf(query, bytes, logger)
-    return { unreadable: describe(error) ?? 'for no known reason' }
-  }
+/** What would become of a key if its messages among the chosen ones were retried, redriven or discarded. */
+export interface KeyPlan {
+  topic: string
+  key: string | null
+  /** The chosen ones, in the order in which they would be handled. */
+  ids: bigint[]
+  /** How many others of the key would go on behind them. */
+  followers: number
+  /** The first dead message of the key that was not chosen: what comes after it goes on waiting, chosen or not. */
+  stopsAt: bigint | null
+}
+
+/** Plans for these messages, key by key as their first ones are given. Changes nothing. */
+export async function planFor(query: Database<unknown>['query'], ids: readonly bigint[]): Promise<KeyPlan[]> {
+  const { rows } = await sql<Omit<KeyPlan, 'ids'> & { ids: string[] }>`
+    with chosen as (
+      select topic, key, array_agg(id order by id) as ids, min(place) as place
+      from parked_message join unnest(${ids}::bigint[]) with ordinality as given (id, place) using (id)
+      group by topic, key
+    )
+    select topic, key, ids, stop.id as "stopsAt",
+      (select count(*)::integer from parked_message as follower
+       where follower.blocks and follower.topic = chosen.topic and follower.key = chosen.key
+         and follower.id > chosen.ids[1] and follower.id <> all(chosen.ids)
+         and (stop.id is null or follower.id < stop.id)) as followers
+    from chosen left join lateral (
+      select id from parked_message as dead
+      where dead.blocks and dead.state = 'dead' and dead.topic = chosen.topic and dead.key = chosen.key
+        and dead.id <> all(chosen.ids)
+      order by id limit 1) as stop on true
+    order by place`.execute(query)
+  return rows.map((row) => ({ ...row, ids: row.ids.map(BigInt) })) // pg leaves arrays of bigint as text
 }
 
 /** What people can do to parked messages: from which states, and what it changes. Each keeps the order of its key. */

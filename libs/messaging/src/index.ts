@@ -16,6 +16,7 @@ export { type Consumption, type FailurePolicy, type Handler, on } from './consum
 export {
   actOnLetters,
   type Decision,
+  type KeyPlan,
   type Letter,
   type LetterAction,
   type LetterDetails,
@@ -23,6 +24,7 @@ export {
   type LetterState,
   letterStates,
   listLetters,
+  planFor,
   showLetter,
   statesFor,
 } from './dead-letters.ts'

@@ -368,7 +368,7 @@ describe('an order that waits', () => {
   )
 
   test(
-    'because its OrderPlaced is dead: explain shows each attempt, and what waits behind it',
+    'because its OrderPlaced is dead: explain shows each attempt and what waits behind it; redriven after the fix it ends right',
     async () => {
       const sku = await stock(shop, staff, 10)
       const { query } = held.databases.inventory
@@ -385,9 +385,7 @@ describe('an order that waits', () => {
       const story = await eventually(
         'it to be dead',
         async () => {
-          await sql`update parked_message set next_attempt_at = now() where key = ${id} and state = 'waiting'`.execute(
-            query,
-          )
+          await run(deadLetters, 'retry', '--key', id, '--no-wait')
           const told = await json(explain, id)
           return told.verdict.state === 'stuck' && told
         },
@@ -396,7 +394,7 @@ describe('an order that waits', () => {
       const [handling] = story.events[0].handledBy
       expect(story.verdict.text).toContain('dead in inventory')
       expect(story.verdict.text).toContain('the shelf is on fire')
-      expect(story.verdict.run[0]).toBe(`npm run shop -- dead-letters show inventory/${handling.parked.id}`)
+      expect(story.verdict.run[0]).toBe(`npm run shop -- dead-letters show ${handling.parked.id} --group inventory`)
       expect(handling).toMatchObject({ state: 'dead', parked: { attempts: 8 } })
       expect(handling.parked.history).toHaveLength(8)
       const found = await run(status)
@@ -418,41 +416,59 @@ describe('an order that waits', () => {
       )
       expect(behind).toMatchObject({ group: 'inventory', behind: handling.parked.id })
 
+      const ref = `inventory/${handling.parked.id}`
+      const listed = await run(
+        deadLetters,
+        'list',
+        '--group',
+        'inventory',
+        '--type',
+        'OrderPlaced',
+        '--error',
+        'ON FIRE',
+      )
+      expect(listed.out).toMatch(new RegExp(`${ref} +dead +OrderPlaced +${id} +8 +1 +.*the shelf is on fire`))
+      expect((await run(deadLetters, 'list', '--older-than', '1d', '--key', id)).out).toBe('None.')
+      const shown = await run(deadLetters, 'show', String(handling.parked.id), '--group', 'inventory')
+      for (const words of [
+        `"orderId": "${id}"`,
+        'ce_type',
+        '8. ',
+        'the shelf is on fire',
+        'retry by',
+        `redrive ${ref}`,
+      ])
+        expect(shown.out).toContain(words)
+
+      const plan = ['redrive', '--all', '--error', 'on fire', '--dry-run', '--json']
+      expect(await json(deadLetters, ...plan)).toMatchObject({
+        keys: [{ group: 'inventory', key: id, ids: [String(handling.parked.id)], followers: 1, stopsAt: null }],
+      })
+      expect(await json(deadLetters, 'show', ref)).toMatchObject({ state: 'dead', attempts: 8 })
+      await expect(run(deadLetters, 'redrive', ref, 'inventory/999999')).rejects.toThrow('Nothing was changed')
+      await expect(run(deadLetters, 'retry', ref)).rejects.toThrow(`${ref} is dead`)
+
       await sql`drop trigger refuse on reservation`.execute(query)
       await sql`drop function refuse`.execute(query)
-      const ref = `inventory/${handling.parked.id}`
-      const mine = ['--key', id]
-      expect(await json(deadLetters, 'list', ...mine, '--error', 'ON FIRE', '--older-than', '0s')).toMatchObject([
-        { ref, state: 'dead', type: 'OrderPlaced', attempts: 8, followers: 1 },
-      ])
-      for (const other of [
-        ['--type', 'OrderShipped'],
-        ['--group', 'notification'],
-        ['--newer-than', '0s'],
-      ])
-        expect(await json(deadLetters, 'list', ...mine, ...other)).toEqual([])
-      expect(await json(deadLetters, 'show', ref)).toMatchObject({
-        payload: { event: 'OrderPlaced', data: { orderId: id } },
-        failures: Array.from({ length: 8 }, () => ({ error: expect.stringContaining('the shelf is on fire') })),
-        actions: [],
-      })
-      const planned = await run(deadLetters, 'redrive', ...mine, '--dry-run')
-      expect(planned.out).toMatch(/^1\. inventory\/\d+ {2}OrderPlaced of .*, 1 behind it/)
-      expect(planned.out).toContain(
-        '1 message of 1 key would be redriven, in this order; 1 message behind them would follow',
+      const mended = await run(
+        deadLetters,
+        'redrive',
+        '--all',
+        '--error',
+        'on fire',
+        '--actor',
+        'ada',
+        '--reason',
+        'put out',
       )
-      expect(await json(deadLetters, 'list', ...mine)).toMatchObject([{ state: 'dead' }])
-
-      const redriven = await run(deadLetters, 'redrive', ref, '--reason', 'the fire is out', '--actor', 'grace')
-      expect(redriven).toMatchObject({ code: 0, out: expect.stringContaining('handled: 1') })
-      await verdictIs(id, 'final', 'cancelled')
-      expect(await json(deadLetters, 'show', ref)).toMatchObject({
-        state: 'handled',
-        actions: [{ action: 'redrive', actor: 'grace', reason: 'the fire is out' }],
-      })
-      expect(await stockOf(shop, staff, sku)).toMatchObject({ onHand: 10, reserved: 0 })
-      await expect(run(deadLetters, 'discard', ref)).rejects.toThrow('discard needs --reason')
-      await expect(run(deadLetters, 'redrive')).rejects.toThrow('redrive which?')
+      expect(mended).toEqual({ code: 0, out: '1 message redriven: handled 1.' })
+      const { events } = await verdictIs(id, 'final', 'cancelled')
+      const audit = expect.objectContaining({ action: 'redrive', actor: 'ada', reason: 'put out' })
+      expect(events[0].handledBy[0].parked.actions.at(-1)).toEqual(audit)
+      const { state, actions } = await json(deadLetters, 'show', ref)
+      expect({ state, last: actions.at(-1) }).toEqual({ state: 'handled', last: audit })
+      expect(await stockOf(shop, staff, sku)).toEqual({ sku, onHand: 10, reserved: 0, available: 10 })
+      expect((await run(deadLetters, 'list', '--key', id)).out).toBe('None.')
     },
     3 * minutes,
   )
@@ -767,7 +783,7 @@ const restore = (service: Owner) =>
     await sql.raw(`revoke all on database ${name} from public`).execute(query)
   })
 
-test.each(['status', 'explain', 'lag', 'tail', 'republish', 'rewind', 'catch-up'])(
+test.each(['status', 'explain', 'lag', 'tail', 'dead-letters', 'republish', 'rewind', 'catch-up'])(
   '%s has help, and 2 for bad usage',
   (command) => {
     const call = (...args: string[]) =>

@@ -1,46 +1,65 @@
+/** `npm run shop -- dead-letters`: the retry queue and the garbage queue of every group, for people. */
 import { userInfo } from 'node:os'
-import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { isUnavailable } from '@shopstream/database'
 import {
   actOnLetters,
   type Decision,
-  type Letter,
   type LetterAction,
-  type LetterDetails,
   type LetterFilter,
   type LetterState,
   letterStates,
   listLetters,
+  pause,
+  planFor,
   showLetter,
   statesFor,
 } from '@shopstream/messaging'
 import { Refusal, UsageError } from '../options.ts'
+import { reasonOf } from './asking.ts'
+import {
+  detailLines,
+  type Found,
+  isSettled,
+  listLines,
+  outcomeLines,
+  outcomeOf,
+  type Planned,
+  past,
+  planLines,
+} from './dead-letters-telling.ts'
 import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
+import { createReader, personalHelp } from './reading.ts'
+import { untilInterrupted } from './watching.ts'
+import { parseTime, plural, timeHelp, toJson } from './words.ts'
 
-export const usage = `Usage: npm run shop -- dead-letters COMMAND [filters] [options]
+export const usage = `Usage: npm run shop -- dead-letters COMMAND [ID...] [filters] [options]
 
-  list       messages that failed, with their error and how many wait behind them
-  show ID    payload, headers, every attempt with its error, what was done about it; raw bytes if they cannot be read
-  retry      tries waiting ones now, ahead of their time
-  redrive    lets dead ones be tried anew, their attempts counted from the beginning
-  discard    gives up dead ones for good; what waits behind them goes on
+  list        messages that failed, with their error and how many wait behind them
+  show ID     payload, headers, every attempt with its error, what was done about it; the bytes if they cannot be read
+  retry       tries waiting ones now, ahead of their time
+  redrive     lets dead ones be tried anew, their attempts counted from the beginning
+  discard     gives up dead ones for good; what waits behind them goes on
 
-Each but list takes IDs, as list prints them, such as order/12.
+ID is as list prints it, such as order/12, or 12 with --group order.
 
 Filters, which all have to hold
+  --id ID               the same as ID; may be given several times
   --group NAME          ${owners.join(', ')}; default: all
-  --topic, --type, --key
-  --error TEXT          part of the error
-  --older-than TIME     parked longer ago, such as 90s, 15m, 2h or 3d
-  --newer-than TIME
+  --topic NAME, --type EVENT, --key KEY
+  --error TEXT          part of the error, in any case
+  --older-than TIME     parked before then
+  --newer-than TIME     parked since then
   --state STATES        ${letterStates.join(', ')}, separated by commas, or all
-                        default: dead,waiting to list, dead to redrive and to discard, waiting to retry
-  --limit N             the first N of each group
+                        default: dead,waiting to list, dead to redrive and to discard, waiting to retry; with ID any
+  --limit N             the first N of each group, those first that were never redriven
+
+${timeHelp}
 
 Options
-  --json                list and show print JSON; the others, what became of the messages
-  retry, redrive and discard need IDs, --key or --all, which is all that the other filters match, and take
+  --json                prints JSON
+  ${personalHelp}
+retry, redrive and discard need an ID, --key or --all, which is all that the other filters match. They take
   --dry-run             only print what would happen, in which order, to which keys
   --reason TEXT         kept with each message; discard needs one
   --actor NAME          who decides; default: SHOP_ACTOR, else the user of this system
@@ -48,12 +67,14 @@ Options
   --no-wait             do not wait for what becomes of them
   --timeout SECONDS     wait no longer than this; default: 300
 
-The service's own process handles them, in the order of their key. A command that was interrupted is repeated as it was:
-it goes on with those that were not redriven yet. Exit code 1: one is dead again, or still waiting.
+The service's own process handles them, in the order of their key. Who did what, when and why is kept with each message.
+A command that was interrupted is repeated as it was: it goes on with those that it has not come to.
+Exit code 1: one is dead again, or still waiting; 130: interrupted.
 
 ${reachHelp}`
 
 const options = {
+  id: { type: 'string', multiple: true },
   group: { type: 'string' },
   topic: { type: 'string' },
   type: { type: 'string' },
@@ -64,6 +85,7 @@ const options = {
   state: { type: 'string' },
   limit: { type: 'string' },
   json: { type: 'boolean' },
+  personal: { type: 'boolean' },
   all: { type: 'boolean' },
   'dry-run': { type: 'boolean' },
   reason: { type: 'string' },
@@ -73,77 +95,85 @@ const options = {
   timeout: { type: 'string' },
 } as const
 
-type Values = ReturnType<
-  typeof parseArgs<{ options: typeof options; args: string[]; allowPositionals: true }>
->['values']
+type Values = ReturnType<typeof parseArgs<{ options: typeof options; args: string[] }>>['values']
 
-const commands: Record<string, (values: Values, ids: string[]) => Promise<number>> = {
+const commands: Record<string, (values: Values) => Promise<number>> = {
   list,
   show,
-  retry: (values, ids) => act('retry', values, ids),
-  redrive: (values, ids) => act('redrive', values, ids),
-  discard: (values, ids) => act('discard', values, ids),
+  retry: (values) => act('retry', values),
+  redrive: (values) => act('redrive', values),
+  discard: (values) => act('discard', values),
 }
 
-/** `npm run shop -- dead-letters`; see {@link usage}. */
+/** See {@link usage}. */
 export async function run([name = '', ...args]: string[]): Promise<number> {
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined
   if (!command) throw new UsageError(`${name === '' ? 'Which command?' : `There is no command ${name}.`}\n\n${usage}`)
   const { values, positionals } = parseArgs({ args, options, allowPositionals: true })
-  return command(values, positionals)
+  const ids = [...positionals, ...(values.id ?? [])]
+  return command({ ...values, ...(ids.length > 0 && { id: ids }) })
 }
 
-/** A parked message of some group; `ref` is what people call it by. */
-type Found = Letter & { group: Owner; ref: string }
-
-async function list(values: Values, ids: string[]): Promise<number> {
-  if (ids.length > 0) throw new UsageError(`list takes filters alone; see one message: dead-letters show ${ids[0]}`)
-  const choice = choose(values, [], ['dead', 'waiting'])
+async function list(values: Values): Promise<number> {
+  const choice = choose(values, ['dead', 'waiting'])
   return withReach(async (reach) => {
     const found = await find(reach, choice)
-    if (values.json) printJson(found)
-    else if (found.length === 0) console.log('None.')
-    else printTable(found)
+    console.log(values.json ? toJson(found, 2) : listLines(found).join('\n'))
     return 0
   })
 }
 
-async function show(values: Values, ids: string[]): Promise<number> {
-  const [name, ...more] = ids
-  if (name === undefined || more.length > 0) throw new UsageError('show needs one ID, such as order/12')
-  const { group, id } = parseId(name, values.group)
+async function show(values: Values): Promise<number> {
+  const [wanted, ...more] = choose(values, []).ids ?? []
+  if (wanted === undefined || more.length > 0) throw new UsageError('show needs one ID, such as order/12')
+  const { group, id } = wanted
+  const ref = `${group}/${id}`
   return withReach(async (reach) => {
-    const details = await asking(group, () => showLetter(reach.databases[group].query, id, reach.logger))
-    if (!details) throw new Refusal(`${group}/${id} is not known, or ended more than 21 days ago`)
-    if (values.json) printJson({ group, ref: `${group}/${id}`, ...details })
-    else printDetails(`${group}/${id}`, details)
+    const letter = await asking(group, () => showLetter(reach.databases[group].query, id))
+    if (!letter) throw new Refusal(unknown(ref))
+    const { topic, partition, offset, key, bytes: value, headers } = letter
+    const message = { topic, partition, offset, key, value, headers }
+    const {
+      headers: texts,
+      schemaId,
+      data,
+      problem,
+      bytes,
+    } = await createReader(reach.databases, values.personal)(message)
+    const details = { ref, group, ...letter, headers: texts, schemaId, data, problem, bytes }
+    console.log(values.json ? toJson(details, 2) : detailLines(details).join('\n'))
     return 0
   })
 }
 
-async function act(action: LetterAction, values: Values, ids: string[]): Promise<number> {
-  if (ids.length === 0 && values.key === undefined && !values.all) {
+async function act(action: LetterAction, values: Values): Promise<number> {
+  if (!values.id && values.key === undefined && !values.all)
     throw new UsageError(`${action} which? Give IDs, --key or --all (all that the other filters match)`)
-  }
   if (action === 'discard' && !values.reason?.trim()) throw new UsageError('discard needs --reason')
-  const choice = choose(values, ids, action === 'retry' ? ['waiting'] : ['dead'])
-  const unfit = choice.filter.states?.find((state) => !statesFor(action).includes(state))
-  if (values.state && unfit) throw new UsageError(`${action} is for ${statesFor(action).join(', ')}, not for ${unfit}`)
+  const choice = choose(values, action === 'retry' ? ['waiting'] : ['dead'])
+  const unfit = values.state && choice.filter.states?.find((state) => !statesFor(action).includes(state))
+  if (unfit) throw new UsageError(`${action} is for ${statesFor(action).join(', ')}, not for ${unfit}`)
   const rate = positive('rate', values.rate)
   const timeoutMs = (positive('timeout', values.timeout) ?? 300) * 1_000
   const decision: Decision = { actor: actorOf(values), ...(values.reason && { reason: values.reason }) }
   return withReach(async (reach) => {
     const planned = await find(reach, choice)
-    if (values['dry-run']) return printPlan(action, planned, values)
-    const done = await actOnAll(reach, action, planned, decision, rate)
-    if (done.interrupted) return 130
-    const waits = action !== 'discard' && !values['no-wait']
-    const ended = waits ? await outcomes(reach, done.applied, timeoutMs) : done.applied
-    return printOutcome(action, planned, ended, waits, values)
+    if (choice.ids) refuseUnfit(action, choice.ids, planned)
+    if (values['dry-run']) {
+      const plans = await plan(reach, planned)
+      console.log(values.json ? toJson({ action, dryRun: true, keys: plans }, 2) : planLines(action, plans).join('\n'))
+      return 0
+    }
+    const applied = await actOnAll(reach, action, planned, decision, rate)
+    const waits = action !== 'discard' && !values['no-wait'] && applied.length > 0
+    const ended = waits ? await outcomes(reach, action, applied, timeoutMs) : applied
+    const result = outcomeOf({ action, planned, ended, waited: waits, interrupted: untilInterrupted().aborted })
+    console.log(values.json ? toJson(result, 2) : outcomeLines(result).join('\n'))
+    return result.exitCode
   })
 }
 
-/** Groups and filters that the options say. */
+/** What the arguments choose. */
 interface Choice {
   groups: readonly Owner[]
   filter: LetterFilter
@@ -151,29 +181,31 @@ interface Choice {
   limit: number | null
 }
 
-function choose(values: Values, ids: readonly string[], defaultStates: readonly LetterState[]): Choice {
-  const { topic, type, key, error } = values
-  const before = ago('older-than', values['older-than'])
-  const after = ago('newer-than', values['newer-than'])
+function choose(values: Values, defaultStates: readonly LetterState[]): Choice {
+  const { topic, type, key, error, group } = values
+  const ids = values.id?.map((id) => parseId(id, group))
+  const states = parseStates(values.state) ?? (ids ? undefined : defaultStates)
+  const before = values['older-than']
+  const after = values['newer-than']
   return {
-    groups: values.group === undefined ? owners : [parseGroup(values.group)],
-    ids: ids.length === 0 ? undefined : ids.map((id) => parseId(id, values.group)),
+    groups: group === undefined ? owners : [parseGroup(group)],
+    ids,
     limit: positive('limit', values.limit) ?? null,
     filter: {
-      states: parseStates(values.state) ?? defaultStates,
+      ...(states && { states }),
       ...(topic !== undefined && { topic }),
       ...(type !== undefined && { type }),
       ...(key !== undefined && { key }),
       ...(error !== undefined && { error }),
-      ...(before && { parkedBefore: before }),
-      ...(after && { parkedAfter: after }),
+      ...(before !== undefined && { parkedBefore: parseTime(before) }),
+      ...(after !== undefined && { parkedAfter: parseTime(after) }),
     },
   }
 }
 
 function parseGroup(text: string): Owner {
   const group = owners.find((owner) => owner === text)
-  if (!group) throw new UsageError(`--group ${text}: there are ${owners.join(', ')}`)
+  if (!group) throw new UsageError(`There is no group ${text}: there are ${owners.join(', ')}`)
   return group
 }
 
@@ -190,24 +222,14 @@ function parseStates(text: string | undefined): LetterState[] | undefined {
   if (text === 'all') return [...letterStates]
   return text.split(',').map((name) => {
     const state = letterStates.find((one) => one === name.trim())
-    if (!state) throw new UsageError(`--state ${name}: there are ${letterStates.join(', ')} and all`)
+    if (!state) throw new UsageError(`There is no state ${name}: there are ${letterStates.join(', ')} and all`)
     return state
   })
 }
 
-const unitsMs: Record<string, number> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
-
-function ago(name: string, text: string | undefined): Date | undefined {
-  if (text === undefined) return undefined
-  const [, number, unit] = /^(\d{1,9})([smhd])$/.exec(text) ?? []
-  if (number === undefined || unit === undefined)
-    throw new UsageError(`--${name} takes a time such as 90s, 15m, 2h or 3d`)
-  return new Date(Date.now() - Number(number) * (unitsMs[unit] ?? 0))
-}
-
 function positive(name: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined
-  if (!/^[1-9]\d{0,8}$/.test(text)) throw new UsageError(`--${name} takes a whole number above 0`)
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new UsageError(`--${name} takes a whole number above 0, not ${text}`)
   return Number(text)
 }
 
@@ -226,7 +248,7 @@ async function asking<R>(group: Owner, work: () => Promise<R>): Promise<R> {
     return await work()
   } catch (error) {
     if (!isUnavailable(error)) throw error
-    throw new Refusal(`the database of ${group} does not answer now, try again: ${(error as Error).message}`)
+    throw new Refusal(`the database of ${group} does not answer now, try again: ${reasonOf(error)}`)
   }
 }
 
@@ -234,240 +256,92 @@ async function find(reach: Reach, { groups, filter, ids, limit }: Choice): Promi
   const perGroup = groups.map(async (group) => {
     const own = ids?.filter((one) => one.group === group).map(({ id }) => id)
     if (own?.length === 0) return []
-    const letters = await asking(group, () =>
-      listLetters(reach.databases[group].query, { ...filter, ...(own && { ids: own }) }, limit),
-    )
-    return letters.map((letter) => ({ ...letter, group, ref: `${group}/${letter.id}` }))
+    const { query } = reach.databases[group]
+    const letters = await asking(group, () => listLetters(query, { ...filter, ...(own && { ids: own }) }, limit))
+    return letters.map((letter) => ({ ref: `${group}/${letter.id}`, group, ...letter }))
   })
   return (await Promise.all(perGroup)).flat()
 }
 
-/** Steps of a fraction of a second with a rate, else of as many as one transaction takes well. */
+const unknown = (ref: string) => `There is no ${ref}, or it ended more than 21 days ago.`
+
+/** Whoever names a message wants that one and no other. */
+function refuseUnfit(action: LetterAction, ids: NonNullable<Choice['ids']>, planned: readonly Found[]): void {
+  const known = new Map(planned.map((letter) => [letter.ref, letter]))
+  const reasons = ids.flatMap(({ group, id }) => {
+    const letter = known.get(`${group}/${id}`)
+    if (!letter) return `${unknown(`${group}/${id}`)} Or another filter leaves it out.`
+    return statesFor(action).includes(letter.state) ? [] : `${letter.ref} is ${letter.state}.`
+  })
+  if (reasons.length > 0)
+    throw new Refusal(
+      `${reasons.join('\n')}\n${action} is for messages that are ${statesFor(action).join(' or ')}. Nothing was changed.`,
+    )
+}
+
+async function plan(reach: Reach, planned: readonly Found[]): Promise<Planned[]> {
+  const perGroup = [...Map.groupBy(planned, ({ group }) => group)].map(async ([group, ofGroup]) => {
+    const ids = ofGroup.map(({ id }) => id)
+    const plans = await asking(group, () => planFor(reach.databases[group].query, ids))
+    return plans.map((one) => ({ group, ...one }))
+  })
+  return (await Promise.all(perGroup)).flat()
+}
+
+/** Steps of a tenth of a second with a rate, else of as many as one transaction takes well. */
 export function stepOf(rate: number | undefined): { size: number; pauseMs: number } {
   if (rate === undefined) return { size: 500, pauseMs: 0 }
-  const size = Math.max(1, Math.round(rate / 10))
+  const size = Math.max(1, Math.floor(rate / 10))
   return { size, pauseMs: (size / rate) * 1_000 }
 }
 
-/** Does it step by step, telling how far it is; stops between two steps on Ctrl-C. */
+/** Does it step by step, telling how far it is; stops between two steps when interrupted. Returns what it applied to. */
 async function actOnAll(
   reach: Reach,
   action: LetterAction,
   planned: readonly Found[],
   decision: Decision,
   rate: number | undefined,
-): Promise<{ applied: Found[]; interrupted: boolean }> {
-  const interrupt = new AbortController()
-  const onInterrupt = () => interrupt.abort()
-  process.once('SIGINT', onInterrupt)
+): Promise<Found[]> {
+  const stop = untilInterrupted()
   const { size, pauseMs } = stepOf(rate)
   const applied: Found[] = []
-  try {
-    for (const [group, ofGroup] of Map.groupBy(planned, (letter) => letter.group)) {
-      for (let start = 0; start < ofGroup.length; start += size) {
-        const step = ofGroup.slice(start, start + size)
-        const ids = new Set(
-          await asking(group, () =>
-            actOnLetters(
-              reach.databases[group],
-              action,
-              step.map(({ id }) => id),
-              decision,
-            ),
-          ),
-        )
-        applied.push(...step.filter(({ id }) => ids.has(id)))
-        tell(`${past[action]}: ${applied.length} of ${planned.length}`)
-        if (pauseMs > 0) await delay(pauseMs, undefined, { signal: interrupt.signal }).catch(() => undefined)
-        if (interrupt.signal.aborted) {
-          tell(`Interrupted after ${applied.length} of ${planned.length}. The same command goes on with the others.`)
-          return { applied, interrupted: true }
-        }
-      }
+  for (const [group, ofGroup] of Map.groupBy(planned, (letter) => letter.group)) {
+    for (let start = 0; start < ofGroup.length && !stop.aborted; start += size) {
+      const step = ofGroup.slice(start, start + size)
+      const ids = step.map(({ id }) => id)
+      const done = new Set(await asking(group, () => actOnLetters(reach.databases[group], action, ids, decision)))
+      applied.push(...step.filter(({ id }) => done.has(id)))
+      tell(`${past[action]}: ${applied.length} of ${planned.length}`)
+      if (pauseMs > 0) await pause(pauseMs, stop)
     }
-  } finally {
-    process.off('SIGINT', onInterrupt)
   }
-  return { applied, interrupted: false }
+  if (stop.aborted)
+    tell(`Interrupted after ${plural(applied.length, 'message')}: the same command goes on with the others.`)
+  return applied
 }
 
-const past: Record<LetterAction, string> = { retry: 'made due', redrive: 'redriven', discard: 'discarded' }
-
-/** What became of messages, as soon as each is handled, dead or discarded, or when the time is over. */
-async function outcomes(reach: Reach, letters: readonly Found[], timeoutMs: number): Promise<Found[]> {
-  const deadline = Date.now() + timeoutMs
-  const ended = new Map<string, Found>()
-  let told = -1
-  for (;;) {
-    const open = letters.filter(({ ref }) => !ended.has(ref))
-    const now: Found[] = []
-    for (const [group, ofGroup] of Map.groupBy(open, (letter) => letter.group)) {
-      const ids = ofGroup.map(({ id }) => ({ group, id }))
-      now.push(...(await find(reach, { groups: [group], ids, filter: {}, limit: null })))
-    }
-    const isOpen = ({ state }: Found) => state === 'waiting' || state === 'behind'
-    for (const letter of now) if (!isOpen(letter)) ended.set(letter.ref, letter)
-    if (ended.size !== told) tell(`ended: ${ended.size} of ${letters.length}`)
-    told = ended.size
-    if (ended.size === letters.length || Date.now() > deadline) return [...ended.values(), ...now.filter(isOpen)]
-    await delay(250)
+/** What became of messages, as soon as that is known of each, or when the time is over or somebody interrupts. */
+async function outcomes(
+  reach: Reach,
+  action: LetterAction,
+  applied: readonly Found[],
+  timeoutMs: number,
+): Promise<Found[]> {
+  const stop = AbortSignal.any([untilInterrupted(), AbortSignal.timeout(timeoutMs)])
+  const before = new Map(applied.map((letter) => [letter.ref, letter]))
+  const settled = new Map<string, Found>()
+  let open = applied
+  for (let told = -1; ; told = settled.size) {
+    const begun = performance.now()
+    const now = await find(reach, { groups: owners, filter: {}, ids: open, limit: null })
+    open = now.filter((letter) => !isSettled(action, before.get(letter.ref) as Found, letter))
+    const unsettled = new Set(open)
+    for (const letter of now) if (!unsettled.has(letter)) settled.set(letter.ref, letter)
+    if (settled.size !== told) tell(`known of: ${settled.size} of ${applied.length}`)
+    if (open.length === 0 || stop.aborted) return [...settled.values(), ...open]
+    await pause(Math.max(250, 4 * (performance.now() - begun)), stop) // many of them are not for looking at all the time
   }
 }
 
 const tell = (line: string) => process.stderr.write(`${line}\n`)
-
-const many = (count: number, what: string) => `${count} ${what}${count === 1 ? '' : 's'}`
-
-function printJson(value: unknown): void {
-  const replaced = (_: string, held: unknown) => {
-    if (typeof held === 'bigint') return held.toString()
-    if (isStoredBuffer(held)) return { base64: Buffer.from(held.data).toString('base64') }
-    return held
-  }
-  console.log(JSON.stringify(value, replaced, 2))
-}
-
-/** Buffers have become this before a replacer sees them. */
-const isStoredBuffer = (held: unknown): held is { type: 'Buffer'; data: number[] } =>
-  typeof held === 'object' && held !== null && 'type' in held && held.type === 'Buffer' && 'data' in held
-
-function printTable(found: readonly Found[]): void {
-  const rows = found.map((letter) => [
-    letter.ref,
-    letter.state,
-    letter.type ?? '(no type)',
-    letter.key ?? '(no key)',
-    `${letter.attempts}`,
-    `${letter.followers}`,
-    letter.parkedAt.toISOString(),
-    firstLine(letter.error, 100),
-  ])
-  const table = [['ID', 'STATE', 'TYPE', 'KEY', 'TRIED', 'BEHIND', 'PARKED', 'ERROR'], ...rows]
-  const widths = (table[0] ?? []).map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0)))
-  for (const row of table)
-    console.log(
-      row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    )
-}
-
-/** For a terminal: what is no printable character is not sent to it. */
-const firstLine = (text: string | null, length: number) =>
-  printable((text ?? '').split('\n', 1)[0] ?? '').slice(0, length)
-const printable = (text: string) => text.replaceAll(/[^\P{Cc}\n\t]/gu, '\ufffd')
-
-function printDetails(ref: string, letter: LetterDetails): void {
-  const { state, topic, partition, offset, key, type, followers, payload, bytes } = letter
-  const lines = [
-    `${ref}  ${type ?? '(no type)'} of ${key ?? '(no key)'} from ${topic}/${partition} at ${offset}`,
-    `${state}${letter.endedAt ? ` since ${letter.endedAt.toISOString()}` : ''}, parked ${letter.parkedAt.toISOString()}${nextOf(letter)}`,
-    ...(followers > 0 ? [`${many(followers, 'later message')} of its key wait behind it`] : []),
-    '',
-    'Headers',
-    ...Object.entries(letter.headers).map(([name, held]) => `  ${name}: ${headerText(held)}`),
-    '',
-    ...('unreadable' in payload
-      ? [`Payload: cannot be read: ${payload.unreadable}`, ...rawBytes(bytes)]
-      : [`Payload: ${payload.event} by schema ${payload.schemaId}`, ...indented(jsonText(payload.data))]),
-    '',
-    letter.failures.length === 0 ? 'Attempts: none failed' : 'Attempts that failed',
-    ...letter.failures.flatMap(({ number, at, error }) => [
-      `  ${number}. ${at.toISOString()}`,
-      ...indented(error, '     '),
-    ]),
-    '',
-    letter.actions.length === 0 ? 'Nobody has done anything about it' : 'What was done about it',
-    ...letter.actions.map(
-      ({ action, actor, reason, at }) => `  ${at.toISOString()}  ${action} by ${actor}${reason ? `: ${reason}` : ''}`,
-    ),
-    ...hints(ref, state),
-  ]
-  console.log(printable(lines.join('\n')))
-}
-
-function nextOf({ nextAttemptAt, waitsForSchema }: LetterDetails): string {
-  const schema = waitsForSchema === null ? '' : `, waits for schema ${waitsForSchema}`
-  return nextAttemptAt === null ? schema : `${schema}, next attempt ${nextAttemptAt.toISOString()}`
-}
-
-const hints = (ref: string, state: LetterState) =>
-  state === 'dead'
-    ? [
-        '',
-        'Once its cause is mended:  npm run shop -- dead-letters redrive ' + ref,
-        `To go on without it:       npm run shop -- dead-letters discard ${ref} --reason '…'`,
-      ]
-    : []
-
-const jsonText = (value: unknown) =>
-  JSON.stringify(value, (_, held) => (typeof held === 'bigint' ? held.toString() : held), 2)
-const indented = (text: string, by = '  ') => text.split('\n').map((line) => by + line)
-const headerText = (held: string | Buffer) => (typeof held === 'string' ? held : `base64 ${held.toString('base64')}`)
-
-const hexLineBytes = 16
-const hexLimitBytes = 512
-
-/** The beginning in hexadecimal, as it is read, and all of it in base64, as it is carried elsewhere. */
-function rawBytes(bytes: Buffer | null): string[] {
-  if (bytes === null) return []
-  const shown = bytes.subarray(0, hexLimitBytes)
-  const lines = Array.from({ length: Math.ceil(shown.length / hexLineBytes) }, (_, n) => {
-    const line = shown.subarray(n * hexLineBytes, (n + 1) * hexLineBytes)
-    const text = line.toString('latin1').replaceAll(/[^\x20-\x7e]/g, '.')
-    return `  ${(n * hexLineBytes).toString(16).padStart(6, '0')}  ${(line.toString('hex').match(/../g) ?? []).join(' ').padEnd(hexLineBytes * 3)} ${text}`
-  })
-  return [`Bytes: ${bytes.length}`, ...lines, `Base64: ${bytes.toString('base64')}`]
-}
-
-function printPlan(action: LetterAction, planned: readonly Found[], { json }: Values): number {
-  const keys = Map.groupBy(planned, ({ group, topic, key }) => `${group}\n${topic}\n${key}`)
-  const released = [...keys.values()].reduce((sum, ofKey) => sum + releasedBy(ofKey), 0)
-  if (json) {
-    printJson({ action, messages: planned, keys: keys.size, followers: released })
-    return 0
-  }
-  planned.forEach(({ ref, type, key, followers, error }, n) => {
-    const behind = followers > 0 ? `, ${followers} behind it` : ''
-    console.log(
-      printable(`${n + 1}. ${ref}  ${type ?? '(no type)'} of ${key ?? '(no key)'}${behind}  ${firstLine(error, 80)}`),
-    )
-  })
-  const what = `${many(planned.length, 'message')} of ${many(keys.size, 'key')}`
-  console.log(`${what} would be ${past[action]}, in this order; ${many(released, 'message')} behind them would follow.`)
-  console.log('Nothing was changed.')
-  return 0
-}
-
-/** How many of a key follow its first planned message, without the planned ones themselves. */
-const releasedBy = (ofKey: readonly Found[]) =>
-  Math.max(
-    0,
-    Math.max(...ofKey.map(({ followers }) => followers)) - (ofKey.filter(({ state }) => state !== 'behind').length - 1),
-  )
-
-function printOutcome(
-  action: LetterAction,
-  planned: readonly Found[],
-  ended: readonly Found[],
-  waited: boolean,
-  { json }: Values,
-): number {
-  const left = planned.length - ended.length
-  const notHandled = waited ? ended.filter(({ state }) => state !== 'handled') : []
-  if (json) {
-    printJson({ action, applied: ended.length, leftOut: left, messages: ended })
-    return notHandled.length > 0 ? 1 : 0
-  }
-  console.log(`${many(ended.length, 'message')} ${past[action]}.`)
-  if (left > 0) console.log(`${left} left out: being tried at the moment, or no longer in that state.`)
-  if (!waited) return 0
-  const counts = Map.groupBy(ended, ({ state }) => (state === 'dead' ? 'dead again' : state))
-  for (const [state, ofState] of counts) console.log(`  ${state}: ${ofState.length}`)
-  for (const { ref, key, state, error, nextAttemptAt } of notHandled) {
-    const next = nextAttemptAt ? `, next attempt ${nextAttemptAt.toISOString()}` : ''
-    console.log(printable(`${ref} of ${key ?? '(no key)'} is ${state}${next}: ${firstLine(error, 200)}`))
-  }
-  return notHandled.length > 0 ? 1 : 0
-}
