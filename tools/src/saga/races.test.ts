@@ -295,7 +295,7 @@ test('clients, sweepers and reservations that race leave orders and stock in agr
     for (const each of ended) expect(possible(each)).toContain(settled.get(each.id)?.status)
   }
   // Real races do not repeat themselves, so there is nothing to shrink.
-  await fc.assert(fc.asyncProperty(races, everybody), { numRuns: 4, endOnFailure: true })
+  await fc.assert(fc.asyncProperty(races, everybody), { numRuns: 3, endOnFailure: true })
 })
 
 test('what is reserved after the deadline is given back, with every service started anew in between', async () => {
