@@ -44,12 +44,20 @@ const troubleByKey: Trouble = async ({ id, key, sequence }, tx) => {
   if (key.startsWith('gated')) await sql`select pg_advisory_xact_lock_shared(${gate})`.execute(tx)
   if (key.startsWith('computing')) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 7_000) // no event is served meanwhile
   if (key.startsWith('stopping')) signal(tx, 'stop')
+  if (key.startsWith('faulty')) await failByChance(tx, key, sequence)
   if (key.startsWith('echoed')) await produces.emit(tx, [stockEvent(`echo of ${key}`, sequence)])
   if (key.startsWith('dying') && sequence === 2n) throw new Error('never')
   if (key.startsWith('failing') && sequence === 2n) {
     const tried = await sql`select 1 from parked_message where event_id = ${id} and attempts >= 2`.execute(tx)
     if (tried.rows.length === 0) throw new Error('not before the third attempt')
   }
+}
+
+/** The test says in a table how likely each event fails, and may change its mind. */
+async function failByChance(tx: Transaction, key: string, sequence: bigint): Promise<void> {
+  const { rows } = await sql<{ chance: number }>`
+    select chance from fault where key = ${key} and sequence = ${sequence}`.execute(tx)
+  if (Math.random() < (rows[0]?.chance ?? 0)) throw new Error(`${key} fails at ${sequence}`)
 }
 
 /** The row of `consumes.ts` of instances in a process of their own. */
