@@ -111,7 +111,7 @@ export async function openTestShop({
     url,
     deploy,
     /** Starts an instance; without `consumes` it only publishes. */
-    start(consumes: readonly Consumption[] = [consumption]): Messaging {
+    start(consumes: readonly Consumption[] = [consumption], metrics = createMetrics('shop')): Messaging {
       const messaging = createMessaging({
         service: 'shop',
         database,
@@ -120,7 +120,7 @@ export async function openTestShop({
         consumes,
         produces,
         logger,
-        metrics: createMetrics('shop'),
+        metrics,
       })
       messaging.start()
       running.push(messaging)
