@@ -94,7 +94,7 @@ export async function closeGate(url: string) {
           )
           return waiting.length > 0
         },
-        { timeoutMs: 30_000 },
+        { timeoutMs: 120_000 },
       ),
     open: () => session.close(),
   }

@@ -1,6 +1,16 @@
-import { createDatabase, type Database, migrate, signal, sql, type Transaction } from '@shopstream/database'
+import { randomBytes } from 'node:crypto'
+import {
+  createDatabase,
+  createServiceDatabase,
+  type Database,
+  dropServiceDatabase,
+  migrate,
+  signal,
+  sql,
+  type Transaction,
+} from '@shopstream/database'
 import { createLogger, createMetrics, type Logger } from '@shopstream/observability'
-import { eventually, type TestDatabase, testBroker, testDatabase } from '@shopstream/testing'
+import { eventually, type TestDatabase, testBroker } from '@shopstream/testing'
 import type { Bus, OutgoingMessage } from './bus.ts'
 import { type Consumption, type FailurePolicy, on } from './consumption.ts'
 import type { Message } from './envelope.ts'
@@ -43,6 +53,7 @@ export const writeEffects = (trouble: Trouble, policy: Partial<FailurePolicy> = 
 const troubleByKey: Trouble = async ({ id, key, sequence }, tx) => {
   if (key.startsWith('gated')) await sql`select pg_advisory_xact_lock_shared(${gate})`.execute(tx)
   if (key.startsWith('computing')) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 7_000) // no event is served meanwhile
+  if (key.startsWith('slow')) await sql`select pg_sleep(7)`.execute(tx)
   if (key.startsWith('stopping')) signal(tx, 'stop')
   if (key.startsWith('faulty')) await failByChance(tx, key, sequence)
   if (key.startsWith('echoed')) await produces.emit(tx, [stockEvent(`echo of ${key}`, sequence)])
@@ -75,6 +86,16 @@ export interface TestShopOptions {
   logger?: Logger
 }
 
+/**
+ * Makes a database in a Postgres, by its superuser's URL. As `testDatabase` does, which imports what it needs when it is
+ * called: Jest refuses that to tests that run side by side.
+ */
+export async function databaseIn(adminUrl: string): Promise<TestDatabase> {
+  const name = `messaging_${randomBytes(5).toString('hex')}`
+  const url = await createServiceDatabase(adminUrl, { name, password: randomBytes(12).toString('base64url') })
+  return { url, drop: () => dropServiceDatabase(adminUrl, name) }
+}
+
 /** A service of its own against real parts: emits stock events and writes each one that it consumes to `effect`. */
 export async function openTestShop({
   trouble = () => {},
@@ -84,7 +105,7 @@ export async function openTestShop({
   logger = silent,
   ...parts
 }: TestShopOptions = {}) {
-  const { url, drop } = parts.database ?? (await testDatabase('messaging'))
+  const { url, drop } = parts.database ?? (await databaseIn(process.env.TEST_POSTGRES_URL ?? ''))
   const broker = { ...testBroker(), ...(parts.brokers && { brokers: parts.brokers }) }
   const deploy = () => ensureTopics({ ...broker, groups: ['shop'], logger })
   if (deployed) await deploy()
