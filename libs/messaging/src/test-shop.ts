@@ -12,7 +12,7 @@ import { type ChildShop, startChild } from './test-shop-child.ts'
 import { ensureTopics } from './topics.ts'
 
 export const produces = producer('shop', ['StockLevelChanged', 'ProductListed'])
-const silent = createLogger({ service: 'test', level: process.env.LOG_LEVEL ?? 'silent', format: 'json' })
+export const silent = createLogger({ service: 'test', level: process.env.LOG_LEVEL ?? 'silent', format: 'json' })
 
 /** The payload with a number by which tests tell events apart. */
 export const stockEvent = (sku: string, sequence: bigint) => ({

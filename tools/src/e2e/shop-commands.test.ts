@@ -11,6 +11,7 @@ import { createLogger } from '@shopstream/observability'
 import { eventually, repository, startMailSink } from '@shopstream/testing'
 import { Refusal, UsageError } from '../options.ts'
 import { catchUp } from '../shop/catch-up.ts'
+import { run as deadLetters } from '../shop/dead-letters.ts'
 import { explain } from '../shop/explain.ts'
 import { lag } from '../shop/lag.ts'
 import { findPlace, type Owner, type Reach, reach } from '../shop/reach.ts'
@@ -395,7 +396,7 @@ describe('an order that waits', () => {
       const [handling] = story.events[0].handledBy
       expect(story.verdict.text).toContain('dead in inventory')
       expect(story.verdict.text).toContain('the shelf is on fire')
-      expect(story.verdict.run[0]).toBe(`npm run shop -- dead-letters show ${handling.parked.id} --group inventory`)
+      expect(story.verdict.run[0]).toBe(`npm run shop -- dead-letters show inventory/${handling.parked.id}`)
       expect(handling).toMatchObject({ state: 'dead', parked: { attempts: 8 } })
       expect(handling.parked.history).toHaveLength(8)
       const found = await run(status)
@@ -419,10 +420,39 @@ describe('an order that waits', () => {
 
       await sql`drop trigger refuse on reservation`.execute(query)
       await sql`drop function refuse`.execute(query)
-      await sql`update parked_message set state = 'waiting', next_attempt_at = now() where key = ${id} and state = 'dead'`.execute(
-        query,
+      const ref = `inventory/${handling.parked.id}`
+      const mine = ['--key', id]
+      expect(await json(deadLetters, 'list', ...mine, '--error', 'ON FIRE', '--older-than', '0s')).toMatchObject([
+        { ref, state: 'dead', type: 'OrderPlaced', attempts: 8, followers: 1 },
+      ])
+      for (const other of [
+        ['--type', 'OrderShipped'],
+        ['--group', 'notification'],
+        ['--newer-than', '0s'],
+      ])
+        expect(await json(deadLetters, 'list', ...mine, ...other)).toEqual([])
+      expect(await json(deadLetters, 'show', ref)).toMatchObject({
+        payload: { event: 'OrderPlaced', data: { orderId: id } },
+        failures: Array.from({ length: 8 }, () => ({ error: expect.stringContaining('the shelf is on fire') })),
+        actions: [],
+      })
+      const planned = await run(deadLetters, 'redrive', ...mine, '--dry-run')
+      expect(planned.out).toMatch(/^1\. inventory\/\d+ {2}OrderPlaced of .*, 1 behind it/)
+      expect(planned.out).toContain(
+        '1 message of 1 key would be redriven, in this order; 1 message behind them would follow',
       )
+      expect(await json(deadLetters, 'list', ...mine)).toMatchObject([{ state: 'dead' }])
+
+      const redriven = await run(deadLetters, 'redrive', ref, '--reason', 'the fire is out', '--actor', 'grace')
+      expect(redriven).toMatchObject({ code: 0, out: expect.stringContaining('handled: 1') })
       await verdictIs(id, 'final', 'cancelled')
+      expect(await json(deadLetters, 'show', ref)).toMatchObject({
+        state: 'handled',
+        actions: [{ action: 'redrive', actor: 'grace', reason: 'the fire is out' }],
+      })
+      expect(await stockOf(shop, staff, sku)).toMatchObject({ onHand: 10, reserved: 0 })
+      await expect(run(deadLetters, 'discard', ref)).rejects.toThrow('discard needs --reason')
+      await expect(run(deadLetters, 'redrive')).rejects.toThrow('redrive which?')
     },
     3 * minutes,
   )

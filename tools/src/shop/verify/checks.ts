@@ -482,7 +482,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         return missing ? `${which} is not in the topic` : `${which} differs from the one in the topic`
       },
       commands: ({ group, id, topic, key }) => [
-        shop(`dead-letters show ${group} ${id}`),
+        shop(`dead-letters show ${group}/${id}`),
         ...(key === null ? [] : show(topic, key)),
       ],
     },
