@@ -60,6 +60,9 @@ async function readAsMember(reading: Reading, place: ReadPlace, options: ReadOpt
     groupId,
     sessionTimeout: 30_000, // `handle` may be slow, and nobody waits for this member's partitions
     maxWaitTimeInMs: 100,
+    // Everything fetched is decoded before the first of it is handled: by KafkaJS's defaults 10 MiB, some 30,000 messages.
+    maxBytesPerPartition: 524_288,
+    maxBytes: 1_048_576,
     allowAutoTopicCreation: false,
     retry: { initialRetryTime: 200, maxRetryTime: 3_000, retries: 5, restartOnFailure: async () => false },
   })

@@ -19,6 +19,7 @@ import { republish } from '../shop/republish.ts'
 import { rewind } from '../shop/rewind.ts'
 import { status } from '../shop/status.ts'
 import { tail } from '../shop/tail.ts'
+import { verify } from '../shop/verify.ts'
 import {
   type Customer,
   call,
@@ -654,6 +655,8 @@ describe('a database that was restored from a backup', () => {
       )
       expect(await imbalances()).toEqual([])
       expect(await parkedAnywhere()).toEqual([])
+      const { checks } = await verify(held, { settleMs: 2_000 })
+      expect(checks.flatMap(({ findings }) => findings)).toEqual([])
       const sent = mailsNow()
       for (const id of [...early, ...contested, ...late])
         expect([id, sent.filter(({ text }) => text.includes(id)).length]).toEqual([id, mailsAbout(sent, id).length])
