@@ -230,24 +230,27 @@ describe('what people do', () => {
     expect(await effects()).toEqual({ x: upTo(5), y: upTo(2) })
   })
 
-  test('redriving what passed while it was dead blocks its key until it is handled', async () => {
+  test('what passed while it was dead blocks its key once it is redriven, and keeps its order', async () => {
     let isBroken = true
+    let failsOnce = true
     shop = await openTestShop({
-      policy: { attempts: 1, whenDead: 'pass', backoffMs: 3_600_000, maxBackoffMs: 3_600_000 },
+      policy: { attempts: 2, whenDead: 'pass' },
       trouble: ({ sequence }) => {
-        if (isBroken && sequence === 1n) throw new Error('bug')
+        if (isBroken && sequence < 3n) throw new Error('bug')
+        if (sequence !== 1n || !failsOnce) return
+        failsOnce = false
+        throw new Error('once more')
       },
     })
     shop.start()
-    await shop.emit(...stockEvents('sku', 1, 2))
-    await eventually('the one after', async () => (await shop.effects()).length === 1)
-    const [dead] = await statesAre('dead')
-    expect(dead).toMatchObject({ followers: 0 })
+    await shop.emit(...stockEvents('sku', 1, 3))
+    const [first, second] = await statesAre('dead', 'dead', 'handled')
+    expect([await effects(), first.followers]).toEqual([{ sku: [3] }, 0])
     isBroken = false
-    await act('redrive', [dead.id])
-    await shop.emit(stockEvent('sku', 3n))
-    await eventually('all effects', async () => (await shop.effects()).length === 3)
-    expect(await effects()).toEqual({ sku: [2, 1, 3] })
+    await act('redrive', [first.id, second.id])
+    await shop.emit(stockEvent('sku', 4n))
+    await eventually('all effects', async () => (await shop.effects()).length === 4)
+    expect(await effects()).toEqual({ sku: [3, 1, 2, 4] })
   })
 
   test('an interrupted redrive that is repeated comes to those first that it had not come to', async () => {
