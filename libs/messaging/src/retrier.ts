@@ -76,7 +76,9 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
     const { rows } = await sql<ParkedRow>`
       select * from parked_message as head
       where state = 'waiting' and next_attempt_at <= now()
-        and coalesce(headers->>'ce_type' = any(${types}::text[]), true) 
+        and coalesce(headers->>'ce_type' = any(${types}::text[]), true) and not exists (
+        select 1 from parked_message as earlier
+        where earlier.blocks and earlier.topic = head.topic and earlier.key = head.key and earlier.id < head.id)
       order by next_attempt_at
       limit 1
       for update skip locked`.execute(tx)

@@ -395,7 +395,7 @@ describe('an order that waits', () => {
       const [handling] = story.events[0].handledBy
       expect(story.verdict.text).toContain('dead in inventory')
       expect(story.verdict.text).toContain('the shelf is on fire')
-      expect(story.verdict.run[0]).toBe(`npm run shop -- dead-letters show ${handling.parked.id} --group inventory`)
+      expect(story.verdict.run[0]).toBe(`npm run shop -- dead-letters show inventory/${handling.parked.id}`)
       expect(handling).toMatchObject({ state: 'dead', parked: { attempts: 8 } })
       expect(handling.parked.history).toHaveLength(8)
       const found = await run(status)
