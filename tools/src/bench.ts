@@ -5,25 +5,35 @@ import { parseArgs } from 'node:util'
 import { codec } from './bench/codec.ts'
 import { rest } from './bench/rest.ts'
 import { start } from './bench/start.ts'
+import { verify } from './bench/verify.ts'
 
 /** Every benchmark by its name; each prints what it does and returns its figures. */
-const benches = { start, rest, codec }
+const benches = { start, rest, codec, verify }
 
-const usage = `Usage: npm run bench -- [--json FILE] NAME...
+const usage = `Usage: npm run bench -- [--json FILE] [--orders N] NAME...
 
   start   time from npm start to ready, memory of everything together, time until all is stopped
   rest    latency of an order at rest, beside that of a read; CPU of the idle shop
   codec   encoding and decoding our events, beside plain avsc, Confluent's client for Node, and JSON with ajv; bytes
+  verify  seconds and memory of npm run shop -- verify over a shop of --orders orders (default 100,000)
 
-The first two each start a shop of its own with its state in a temporary folder, and remove it afterwards.`
+All but codec start a shop of their own with its state in a temporary folder, and remove it afterwards.`
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { help: { type: 'boolean', default: false }, json: { type: 'string' } },
+  options: {
+    help: { type: 'boolean', default: false },
+    json: { type: 'string' },
+    orders: { type: 'string', default: '100000' },
+  },
 })
+const orders = Number(values.orders)
 const unknown = positionals.filter((name) => !(name in benches))
 if (values.help) process.stdout.write(`${usage}\n`)
-else if (unknown.length > 0 || positionals.length === 0) {
+else if (!/^[1-9]\d{0,8}$/.test(values.orders)) {
+  process.stderr.write(`--orders ${values.orders} is no number of orders.\n\n${usage}\n`)
+  process.exitCode = 2
+} else if (unknown.length > 0 || positionals.length === 0) {
   process.stderr.write(`${unknown.length > 0 ? `There is no benchmark ${unknown.join(', ')}.\n\n` : ''}${usage}\n`)
   process.exitCode = 2
 } else {
@@ -39,7 +49,7 @@ else if (unknown.length > 0 || positionals.length === 0) {
   const figures: Record<string, unknown> = { machine }
   for (const name of positionals as (keyof typeof benches)[]) {
     process.stdout.write(`\n${name}\n`)
-    figures[name] = await benches[name]((line) => process.stdout.write(`  ${line}\n`))
+    figures[name] = await benches[name]((line) => process.stdout.write(`  ${line}\n`), { orders })
   }
   if (values.json) writeFileSync(values.json, `${JSON.stringify(figures, null, 2)}\n`)
 }

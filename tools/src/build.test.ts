@@ -50,6 +50,12 @@ test('kafkajs is within, with the deep import that messaging needs', () => {
   expect(sources.some((source) => source.includes('libs/testing/'))).toBe(false)
 })
 
+test('it has no crash points, whatever its environment says', () => {
+  const bundle = readFileSync(join(out, 'main.js'), 'utf8')
+  expect(bundle).toMatch(/^var crashAt = (void 0|.*\? void 0 : void 0);$/m)
+  expect(bundle).not.toContain('SHOPSTREAM_CRASH_AT')
+})
+
 test('nothing is built from a folder without a service', async () => {
   const nowhere = join(out, '../nothing')
   await expect(buildService(join(repository, 'libs/config'), nowhere)).rejects.toThrow('main.ts')

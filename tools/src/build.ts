@@ -48,6 +48,7 @@ export async function buildService(folder: string, out: string): Promise<number>
     sourcemap: true,
     sourcesContent: false,
     external: Object.keys(external),
+    define: { 'process.env.SHOPSTREAM_CRASH_AT': 'undefined' }, // see libs/messaging/src/crash-points.ts
     banner: { js: banner },
     metafile: true,
     logLevel: 'warning',

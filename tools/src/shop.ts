@@ -24,6 +24,11 @@ const commands: Command[] = [
     load: () => import('./shop/tail.ts').then(({ usage, tail }) => ({ usage, run: tail })),
   },
   {
+    name: 'dead-letters',
+    about: 'messages that failed: list, show, retry, redrive, discard',
+    load: () => import('./shop/dead-letters.ts'),
+  },
+  {
     name: 'republish',
     about: "writes the owner's current state to a compacted topic again",
     load: () => import('./shop/republish.ts').then(({ usage, republish }) => ({ usage, run: republish })),

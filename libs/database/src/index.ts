@@ -1,4 +1,4 @@
-export type { ColumnType, Generated, Insertable, Kysely, Selectable, Updateable } from 'kysely'
+export type { ColumnType, Generated, Insertable, Kysely, RawBuilder, Selectable, Updateable } from 'kysely'
 export { sql } from 'kysely'
 export { createDatabase, type Database, signal, type Transaction } from './database.ts'
 export { isUnavailable, isUniqueViolation, tookTooLong } from './errors.ts'

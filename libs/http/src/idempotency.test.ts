@@ -25,12 +25,14 @@ let privateKey: CryptoKey
 /** What the handler waits for before it commits. */
 let gate: Promise<void> = Promise.resolve()
 let arrived = Promise.withResolvers<void>()
+let overload: string | undefined
 
 const things = route({
   method: 'POST',
   url: '/v1/things',
   summary: 'Makes a thing',
   access: 'user',
+  sheds: true,
   schema: {
     body: Type.Object({ name: Type.String(), note: Type.Optional(Type.String()) }),
     response: { 201: Type.Object({ name: Type.String(), at: Type.String() }) },
@@ -64,6 +66,7 @@ beforeAll(async () => {
     database,
     keys,
     checks: [],
+    overloaded: () => overload,
     logger,
     metrics,
   })
@@ -78,6 +81,7 @@ afterAll(async () => {
 beforeEach(async () => {
   gate = Promise.resolve()
   arrived = Promise.withResolvers<void>()
+  overload = undefined
   await sql`truncate thing, idempotency_key`.execute(database.query)
 })
 
@@ -125,6 +129,22 @@ test('20 requests at once with one key have one effect and one answer', async ()
   expect(new Set(answers.map(({ body }) => body)).size).toBe(1)
   expect(answers.filter(({ headers }) => headers['idempotency-replayed'] === undefined)).toHaveLength(1)
   expect(await made()).toEqual(['a'])
+})
+
+test('while new work is refused, a repeated request gets its answer, and others 503 with the reason', async () => {
+  const first = await post({ name: 'a' }, 'key-1')
+  overload = 'Nothing new is taken now.'
+  const again = await post({ name: 'a' }, 'key-1')
+  expect([again.statusCode, again.headers['idempotency-replayed'], again.body]).toEqual([201, 'true', first.body])
+  expect((await post({ name: 'b' }, 'key-1')).json()).toMatchObject({ code: 'idempotency-key-reused' })
+  for (const key of ['key-2', undefined]) {
+    const refused = await post({ name: 'c' }, key)
+    expect(refused.json()).toMatchObject({ status: 503, code: 'overloaded', detail: overload })
+    expect(refused.headers['retry-after']).toBe('30')
+  }
+  expect(await made()).toEqual(['a'])
+  overload = undefined
+  expect((await post({ name: 'c' }, 'key-2')).statusCode).toBe(201)
 })
 
 test('a request that waits too long for the first one is 409, and the first one goes on', async () => {

@@ -8,6 +8,8 @@ import type { FastifyInstance } from 'fastify'
 import { type CryptoKey, exportJWK, generateKeyPair, SignJWT, UnsecuredJWT } from 'jose'
 import { Type } from 'typebox'
 import { createHttp, errorsOf, type HttpOptions, type KeyStore, page, type Route, reply, route } from './edge.ts'
+import { waitingAtOnce } from './request.ts'
+import { requestsAtOnce } from './server.ts'
 
 const errors = errorsOf({ 'sold-out': { status: 409, detail: 'Nothing is left.' } })
 const userId = '0190c0de-0000-7000-8000-000000000001'
@@ -556,4 +558,61 @@ test.each([
   const response = await http.inject({ url: '/v1/wait', headers: { prefer } })
   expect(response.json()).toEqual({ waitSeconds: expected })
   expect('preference-applied' in response.headers).toBe(expected > 0)
+})
+
+test('more requests than a process lets wait are answered at once, and wait again once others are through', async () => {
+  const over = Promise.withResolvers<void>()
+  let waiting = 0
+  const http = await start([
+    route({
+      method: 'GET',
+      url: '/v1/wait',
+      summary: 'Waits',
+      access: 'anyone',
+      schema: { response: { 200: Type.Object({ waitSeconds: Type.Integer() }) } },
+      handle: async ({ waitSeconds }) => {
+        if (waitSeconds !== undefined) {
+          waiting += 1
+          await over.promise
+        }
+        return reply.ok({ waitSeconds: waitSeconds ?? 0 })
+      },
+    }),
+  ])
+  const ask = () => http.inject({ url: '/v1/wait', headers: { prefer: 'wait=30' } })
+  const held = Array.from({ length: waitingAtOnce }, ask)
+  while (waiting < waitingAtOnce) await new Promise(setImmediate)
+  const answer = await ask()
+  expect([answer.json(), 'preference-applied' in answer.headers]).toEqual([{ waitSeconds: 0 }, false])
+  over.resolve()
+  await Promise.all(held)
+  expect((await ask()).json()).toEqual({ waitSeconds: 30 })
+})
+
+test('more requests than a process can hold are 503 with Retry-After; probes are answered', async () => {
+  const over = Promise.withResolvers<void>()
+  let inHand = 0
+  const http = await start([
+    route({
+      method: 'GET',
+      url: '/v1/slow',
+      summary: 'Takes long',
+      access: 'anyone',
+      schema: { response: { 204: Type.Null() } },
+      handle: async () => {
+        inHand += 1
+        await over.promise
+        return reply.noContent()
+      },
+    }),
+  ])
+  const held = Array.from({ length: requestsAtOnce }, () => http.inject('/v1/slow'))
+  while (inHand < requestsAtOnce) await new Promise(setImmediate)
+  const refused = await http.inject('/v1/slow')
+  expect(refused.json()).toMatchObject({ status: 503, code: 'overloaded' })
+  expect(refused.headers['retry-after']).toBe('30')
+  expect((await http.inject('/livez')).statusCode).toBe(200)
+  over.resolve()
+  await Promise.all(held)
+  expect((await http.inject('/v1/slow')).statusCode).toBe(204)
 })

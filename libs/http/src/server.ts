@@ -60,7 +60,7 @@ export interface HttpOptions {
 const bodyLimit = 1024 * 1024
 
 /** A request in hand holds up to 1 MiB of body; beyond this a process answers 503 instead of filling its memory. */
-const requestsAtOnce = 1_000
+export const requestsAtOnce = 1_000
 
 /** All in ms. A connection may be silent as long as `Prefer: wait=30` takes, and longer. */
 const timeouts = { connection: 60_000, request: 15_000, headers: 10_000, keepAlive: 15_000, checkEvery: 5_000 }

@@ -71,6 +71,7 @@ test('a retired key is refused from then on, whatever the order and number of de
   await deliver(retired('k1'))
   expect(await keys.find('k1')).toBeUndefined()
   await deliver(published('k1'))
+  expect(await keys.find('k1')).toBeUndefined()
   await deliver(published('k1'), retired('k1'))
   await deliver(retired('k3'), published('k3', 1n))
   expect(await keys.find('k1')).toBeUndefined()

@@ -33,7 +33,7 @@ export interface BlockedPartitions {
 export function createBlockedPartitions(registry: Registry): BlockedPartitions {
   const places = new Map<string, Blocked>()
   const placeOf = ({ topic, partition }: { topic: string; partition: number }) => `${topic}/${partition}`
-  const current = () => [...places.values()].filter(({ until }) => Date.now() < until + forgottenAfterMs)
+  const current = () => [...places.values()].filter(({ until }) => performance.now() < until + forgottenAfterMs)
   const attemptsMade = new Counter({
     name: 'shopstream_consumer_blocked_attempts_total',
     help: 'Failed attempts at messages that their partition waits for.',
@@ -51,9 +51,9 @@ export function createBlockedPartitions(registry: Registry): BlockedPartitions {
 
   return {
     failed({ message, policy }, error) {
-      const now = Date.now()
+      const now = performance.now()
       const known = places.get(placeOf(message))
-      const before = known?.offset === message.offset ? known : { attempts: 0, since: now }
+      const before = known?.offset === message.offset ? known : { attempts: 0, since: Date.now() }
       const attempts = before.attempts + 1
       const pauseMs = backoffOf(attempts, policy)
       const { topic, partition, offset } = message

@@ -1,6 +1,7 @@
 import type { Transaction } from '@shopstream/database'
 import { type EventName, topicOf } from '@shopstream/events'
 import type { FieldOf, Message } from './envelope.ts'
+import type { Lane } from './lanes.ts'
 
 /**
  * Handles a chunk of messages of one partition, in their order, inside the transaction that also records that they
@@ -36,6 +37,8 @@ export interface FailurePolicy {
   onFailure: 'park' | 'block'
   /** Whether a dead message goes on blocking later messages of its key until a person decides. */
   whenDead: 'block' | 'pass'
+  /** `bulk`: what can wait while urgent messages are there for the same process, such as an import of the catalogue. */
+  lane: Lane
   /** Age in seconds of the oldest message not handled yet, from which on readiness is degraded and the alert fires. */
   backlogSeconds: number
 }
@@ -47,6 +50,7 @@ export const defaultPolicy: FailurePolicy = {
   jitter: 0.2,
   onFailure: 'park',
   whenDead: 'block',
+  lane: 'urgent',
   backlogSeconds: 300,
 }
 

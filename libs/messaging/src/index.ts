@@ -13,6 +13,21 @@ export {
   type WireHeaders,
 } from './bus.ts'
 export { type Consumption, type FailurePolicy, type Handler, on } from './consumption.ts'
+export {
+  actOnLetters,
+  type Decision,
+  type KeyPlan,
+  type Letter,
+  type LetterAction,
+  type LetterDetails,
+  type LetterFilter,
+  type LetterState,
+  letterStates,
+  listLetters,
+  planFor,
+  showLetter,
+  statesFor,
+} from './dead-letters.ts'
 export { compactedTopics, eventIdOf, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
 export { createKafkaBus } from './kafka.ts'
 export { createMessaging, type Messaging, type MessagingOptions, type ReadinessCheck } from './messaging.ts'

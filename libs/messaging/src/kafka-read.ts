@@ -1,7 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import type { Admin, Consumer, EachBatchPayload, Kafka } from 'kafkajs'
-import { withTimeLimit } from './async.ts'
+import kafkajs, { type Admin, type Consumer, type EachBatchPayload, type Kafka } from 'kafkajs'
+import { pause, withTimeLimit } from './async.ts'
 import type { IncomingMessage, PartitionPosition, ReadOptions } from './bus.ts'
+
+/** How often, and with which pause in ms, a broker is asked that has just started and still loads its groups. */
+const loading = { attempts: 50, pauseMs: 200 }
 
 interface Range {
   topic: string
@@ -22,22 +25,49 @@ const keyOf = ({ topic, partition }: { topic: string; partition: number }) => `$
 
 /** See `Bus.read`. KafkaJS reads as a member of a group only, so this makes one of its own and removes it afterwards. */
 export async function read(place: ReadPlace, options: ReadOptions): Promise<void> {
-  const { kafka, admin, wireName } = place
+  const { admin, wireName } = place
   const found = await rangesOf(admin, options.topics.map(wireName), options.from)
   const ranges = options.partitions ? chosen(found, options.partitions, wireName) : found
   const others = found.filter((range) => !ranges.some((one) => keyOf(one) === keyOf(range)))
   const open = new Set(options.toEnd ? ranges.filter(({ from, end }) => from < end).map(keyOf) : [])
   if (options.signal?.aborted || (options.toEnd && open.size === 0)) return
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await readAsMember({ ranges, others, open }, place, options)
+    } catch (error) {
+      if (!isLoading(error) || attempt === loading.attempts) throw error
+      await pause(loading.pauseMs, options.signal)
+      if (options.signal?.aborted) return
+    }
+  }
+}
+
+/** Told when a member joins: it has read nothing then. */
+const isLoading = (error: unknown) =>
+  error instanceof kafkajs.KafkaJSProtocolError && error.type === 'GROUP_LOAD_IN_PROGRESS'
+
+/** What is read, what else the group is given, and which of the first has not been read to its end. */
+interface Reading {
+  ranges: Range[]
+  others: Range[]
+  open: Set<string>
+}
+
+async function readAsMember(reading: Reading, place: ReadPlace, options: ReadOptions): Promise<void> {
+  const { kafka, admin, wireName } = place
   const groupId = wireName(`reader-${randomUUID()}`)
   const consumer = kafka.consumer({
     groupId,
     sessionTimeout: 30_000, // `handle` may be slow, and nobody waits for this member's partitions
     maxWaitTimeInMs: 100,
+    // Everything fetched is decoded before the first of it is handled: by KafkaJS's defaults 10 MiB, some 30,000 messages.
+    maxBytesPerPartition: 524_288,
+    maxBytes: 1_048_576,
     allowAutoTopicCreation: false,
     retry: { initialRetryTime: 200, maxRetryTime: 3_000, retries: 5, restartOnFailure: async () => false },
   })
   try {
-    await readUntilDone(consumer, { ranges, others, open }, place, options)
+    await readUntilDone(consumer, reading, place, options)
   } finally {
     await withTimeLimit(consumer.disconnect(), 3_000, 'leaving the reading group').catch(() => undefined)
     await admin.deleteGroups([groupId]).catch(() => undefined) // an empty group expires by itself
@@ -55,7 +85,7 @@ function chosen(ranges: Range[], partitions: NonNullable<ReadOptions['partitions
 
 async function readUntilDone(
   consumer: Consumer,
-  { ranges, others, open }: { ranges: Range[]; others: Range[]; open: Set<string> },
+  { ranges, others, open }: Reading,
   { toMessages }: ReadPlace,
   { signal, toEnd, handle }: ReadOptions,
 ): Promise<void> {
@@ -89,6 +119,7 @@ async function readUntilDone(
         }
       },
     })
+    await Promise.race([done.promise, undefined]) // throws what it crashed with while joining, which `run` does not
     for (const { topic, partition, from } of ranges) consumer.seek({ topic, partition, offset: String(from) })
     // A group's only member is given all partitions of its topics.
     if (others.length > 0) consumer.pause(others.map(({ topic, partition }) => ({ topic, partitions: [partition] })))

@@ -48,6 +48,15 @@ RequestQueue.prototype.scheduleCheckPendingRequests = function (this: { pending:
 /** Errors by which a broker says that it will never take a record as it is. A wrong clock (INVALID_TIMESTAMP) is put right some day. */
 const refusals = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD', 'POLICY_VIOLATION'])
 
+/**
+ * What a consumer holds of each broker's messages at the most, in bytes (and one batch of records, if that is larger).
+ * KafkaJS 2.2.4 asks a broker for more only once everything of its last answer has been handled, so a consumer whose
+ * database is away stops here: nothing else has to be paused.
+ */
+export const maxBytesInFlight = 8_388_608
+/** Partitions handled side by side: all that an answer can hold. How many work at once is for whoever handles them. */
+const partitionsAtOnce = 100
+
 /** A consumer that has fetched nothing for so long, while handling nothing, hangs and is built anew; in ms. */
 const stallLimit = 30_000
 /**
@@ -89,7 +98,11 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger, metrics
   return {
     async publish(messages) {
       if (messages.length === 0) return []
-      const sent = await sendBatch(await producer.get(), messages, wireName)
+      const sent = await sendBatch(await producer.get(), messages, wireName).catch((error) => {
+        // It would ask for a topic that is gone in all its requests for metadata, and these would fail for every topic.
+        if (isUnknownTopic(error)) producer.renew()
+        throw error
+      })
       return messages.filter((message) => sent.has(`${wireName(message.topic)}/${message.partition}`))
     },
     consume: ({ group, topics, handle }) =>
@@ -198,6 +211,11 @@ async function sendBatch(
       throw new MessageRefused(root.message, { cause: error })
     throw error
   }
+}
+
+function isUnknownTopic(error: unknown): boolean {
+  const root = rootCause(error)
+  return root instanceof kafkajs.KafkaJSProtocolError && root.type === 'UNKNOWN_TOPIC_OR_PARTITION'
 }
 
 function isPassing(error: unknown): boolean {
@@ -318,7 +336,7 @@ function newConsumer(kafka: Kafka, groupId: string): KafkaConsumer {
     rebalanceTimeout: 15_000,
     maxWaitTimeInMs: 250, // a longer one delays stopping and rebalancing
     maxBytesPerPartition: 1_048_576,
-    maxBytes: 8_388_608,
+    maxBytes: maxBytesInFlight,
     allowAutoTopicCreation: false,
     metadataMaxAge,
     // We build a new one instead: KafkaJS restarts a consumer even after it was told to disconnect, and such a one takes
@@ -361,7 +379,7 @@ async function consumeUntilBroken(
     if (stop.aborted) return
     await consumer.run({
       eachBatchAutoResolve: false,
-      partitionsConsumedConcurrently: 4,
+      partitionsConsumedConcurrently: partitionsAtOnce,
       eachBatch: async (payload) => {
         handling++
         try {
@@ -397,6 +415,12 @@ function connectedOnce<Client extends { connect(): Promise<void>; disconnect(): 
         throw error
       })
       return connected
+    },
+    /** Another client is connected when it is needed next; this one leaves in the background. */
+    renew(): void {
+      const former = connected
+      connected = undefined
+      void former?.then((client) => client.disconnect()).catch(() => undefined) // it is gone either way
     },
     async close(): Promise<void> {
       const leave = async () => (await connected)?.disconnect()

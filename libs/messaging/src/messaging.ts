@@ -249,10 +249,10 @@ async function watchProgress(
         await sql`insert into replicas_filled default values`.execute(database.query)
         progress.caughtUp = true
       }
-      if (Date.now() >= agesDue) {
+      if (performance.now() >= agesDue) {
         progress.backlog = await bus.agesOf(positions)
         for (const [topic, seconds] of progress.backlog) age.set({ topic }, seconds)
-        agesDue = Date.now() + measureMs
+        agesDue = performance.now() + measureMs
       }
     } catch (error) {
       logger.debug({ err: error }, 'the lag cannot be measured now')

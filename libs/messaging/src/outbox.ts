@@ -2,6 +2,7 @@ import { signal, sql, type Transaction } from '@shopstream/database'
 import { type EventName, encode, type NewEventData, newEventId, partitionOf, topicOf } from '@shopstream/events'
 import { childOf, currentTrace, formatTraceparent, parseTraceparent } from '@shopstream/observability'
 import type { OutgoingMessage } from './bus.ts'
+import { crashPoint } from './crash-points.ts'
 
 /** An event that a decision has produced. */
 export interface NewEvent<N extends EventName = EventName> {
@@ -94,5 +95,6 @@ export async function insertOutbox(
       ${rows.map((row) => JSON.stringify(row.headers))}::jsonb[]
     ) with ordinality as event (topic, partition, key, value, headers, place)
     order by place`.execute(tx)
+  crashPoint('outbox-written')
   signal(tx, outboxSignal)
 }

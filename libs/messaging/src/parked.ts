@@ -3,6 +3,7 @@ import { signal, sql, type Transaction } from '@shopstream/database'
 import { DecodeError, deadLetterTopic, partitionOf } from '@shopstream/events'
 import type { IncomingMessage } from './bus.ts'
 import type { FailurePolicy } from './consumption.ts'
+import { crashPoint } from './crash-points.ts'
 import { eventIdOf, MalformedMessage, type StoredHeaders, toStored } from './envelope.ts'
 import { insertOutbox } from './outbox.ts'
 
@@ -104,6 +105,7 @@ export async function park(tx: Transaction, group: string, parkings: readonly Pa
     where parked_message.state = 'handled'
       or parked_message.state = 'discarded' and parked_message.bytes is distinct from excluded.bytes -- a topic made anew
     returning *`.execute(tx)
+  crashPoint('parked-written')
   const failures = new Map(events.map(({ message, error }) => [placeOf(message), error]))
   await recordAttempts(
     tx,
@@ -225,4 +227,5 @@ export async function copyToDeadLetters(tx: Transaction, group: string, rows: re
       },
     })),
   )
+  if (rows.length > 0) crashPoint('dead-letter-written')
 }

@@ -2,6 +2,7 @@ import { type Database, openSession, type Session } from '@shopstream/database'
 import { Counter, Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { createAlarm, pause, withTimeLimit } from './async.ts'
 import { type Bus, MessageRefused, type OutgoingMessage } from './bus.ts'
+import { crashPoint } from './crash-points.ts'
 import { fromStored, type StoredHeaders } from './envelope.ts'
 import { outboxSignal } from './outbox.ts'
 
@@ -19,6 +20,19 @@ export interface Relay {
   close(): Promise<void>
 }
 
+/** What the broker takes nothing of just now. */
+interface Resting {
+  topic: string
+  /** Undefined: of the whole topic. */
+  partition?: number
+  /** By `performance.now()`. */
+  until: number
+  pauseMs: number
+}
+
+/** Pauses of a topic or partition that the broker does not take, in ms; doubled each time. */
+const restMs = { first: 500, longest: 10_000 }
+
 interface PendingRow extends OutgoingMessage {
   id: bigint
 }
@@ -34,13 +48,19 @@ const lockSession = { idle_session_timeout: 5_000, statement_timeout: 15_000, sy
 /**
  * Publishes the outbox of one database in id order: the instance that holds the session lock sends one batch at a time
  * and deletes exactly the rows that were acknowledged. There is no cursor: `id > last` loses rows that commit late.
+ * While the broker answers but takes nothing of a topic or partition (it is missing, its leaders are away), that one is
+ * passed over for a while as a whole, so that its rows hold back no others and stay in order.
  */
 export function startRelay(options: RelayOptions): Relay {
   const { database, databaseUrl, service, logger } = options
   const stopping = new AbortController()
   const alarm = createAlarm(stopping.signal)
-  const stopListening = database.on(outboxSignal, alarm.wake)
+  const stopListening = database.on(outboxSignal, () => {
+    crashPoint('outbox-committed')
+    alarm.wake()
+  })
   const meters = createMeters(options.metrics)
+  const resting = new Map<string, Resting>()
 
   const running = (async () => {
     while (!stopping.signal.aborted) {
@@ -75,7 +95,7 @@ export function startRelay(options: RelayOptions): Relay {
   async function drainUntilStopped(session: Session): Promise<void> {
     let last = Number.POSITIVE_INFINITY // one more round after being told to stop
     while (performance.now() < last) {
-      const { found, stored } = await publishNext(session, options, meters)
+      const { found, stored } = await publishNext(session, options, resting, meters)
       const empty = found === 0
       if (!empty && stored === 0) await pause(100) // leaders are moving
       if (stopping.signal.aborted && empty) return
@@ -102,22 +122,92 @@ async function takeLock(session: Session): Promise<boolean> {
 }
 
 /** Publishes and deletes one batch; says how many rows there were, and how many of them the broker has now. */
-async function publishNext(session: Session, { bus, logger }: RelayOptions, meters: Meters) {
-  const rows = await nextRows(session)
-  const stored = await publishOrSetAside(session, bus, rows, logger)
+async function publishNext(
+  session: Session,
+  { bus, logger }: RelayOptions,
+  resting: Map<string, Resting>,
+  meters: Meters,
+) {
+  const rows = await nextRows(session, [...resting.values()])
+  if (rows.length > 0) crashPoint('relay-read')
+  const stored = await publishByTopic(session, bus, rows, resting, logger)
   meters.observe(rows, stored)
-  if (stored.length > 0)
+  if (stored.length > 0) {
+    crashPoint('relay-acknowledged')
     await session.query('delete from outbox where id = any($1::bigint[])', [stored.map(({ id }) => id)])
+    crashPoint('relay-deleted')
+  }
   return { found: rows.length, stored: stored.length }
 }
 
-async function nextRows(session: Session): Promise<PendingRow[]> {
+/**
+ * Sends rows in order, and topic by topic where that fails for all together; what was not taken rests.
+ * Throws when the broker does not answer at all.
+ */
+async function publishByTopic(
+  session: Session,
+  bus: Bus,
+  rows: PendingRow[],
+  resting: Map<string, Resting>,
+  logger: Logger,
+): Promise<PendingRow[]> {
+  const byTopic = Map.groupBy(rows, ({ topic }) => topic)
+  try {
+    const { tried, stored } = await publishOrSetAside(session, bus, rows, logger)
+    for (const { topic } of stored) resting.delete(topic)
+    restPartitions(resting, tried, stored)
+    return stored
+  } catch (error) {
+    if (!isAnswering(bus)) throw error
+    if (byTopic.size > 1) {
+      const stored: PendingRow[] = []
+      for (const ofTopic of byTopic.values())
+        stored.push(...(await publishByTopic(session, bus, ofTopic, resting, logger)))
+      return stored
+    }
+    for (const topic of byTopic.keys()) {
+      rest(resting, topic, { topic })
+      logger.error({ err: error, topic }, 'the broker does not take a topic; its events wait, the others go on')
+    }
+    return []
+  }
+}
+
+function isAnswering(bus: Bus): boolean {
+  try {
+    bus.check()
+    return true
+  } catch {
+    return false // told by the readiness check
+  }
+}
+
+/** Partitions of which nothing was stored; the others are awake again. */
+function restPartitions(resting: Map<string, Resting>, rows: PendingRow[], stored: PendingRow[]): void {
+  const keyOf = ({ topic, partition }: PendingRow) => `${topic}/${partition}`
+  const taken = new Set(stored.map(keyOf))
+  for (const [key, [row]] of Map.groupBy(rows, keyOf)) {
+    if (taken.has(key)) resting.delete(key)
+    else if (row) rest(resting, key, { topic: row.topic, partition: row.partition })
+  }
+}
+
+function rest(resting: Map<string, Resting>, key: string, what: Pick<Resting, 'topic' | 'partition'>): void {
+  const pauseMs = Math.min(restMs.longest, 2 * (resting.get(key)?.pauseMs ?? restMs.first / 2))
+  resting.set(key, { ...what, pauseMs, until: performance.now() + pauseMs })
+}
+
+async function nextRows(session: Session, resting: readonly Resting[]): Promise<PendingRow[]> {
+  const passedOver = resting.filter(({ until }) => until > performance.now())
   const rows = await session.query<PendingRow & { headers: StoredHeaders }>(
     `select id, topic, partition, key, value, headers from outbox
      where refused is null and not exists (
        select 1 from outbox held where held.refused is not null and held.topic = outbox.topic and held.key = outbox.key and held.id < outbox.id)
+       and not exists (
+         select 1 from unnest($2::text[], $3::integer[]) as resting (topic, partition)
+         where resting.topic = outbox.topic and (resting.partition is null or resting.partition = outbox.partition))
      order by id limit $1`,
-    [batchRows],
+    [batchRows, passedOver.map(({ topic }) => topic), passedOver.map(({ partition }) => partition ?? null)],
   )
   let bytes = 0
   const fitting = rows.filter((row, place) => {
@@ -127,15 +217,18 @@ async function nextRows(session: Session): Promise<PendingRow[]> {
   return fitting.map((row) => ({ ...row, headers: fromStored(row.headers) }))
 }
 
-/** Sends rows in order. A batch with a row that the broker refuses for good is halved until that row stands alone. */
+/**
+ * Sends rows in order; says which it tried, and which of those the broker has. A batch with a row that the broker refuses
+ * for good is halved until that row stands alone.
+ */
 async function publishOrSetAside(
   session: Session,
   bus: Bus,
   rows: PendingRow[],
   logger: Logger,
-): Promise<PendingRow[]> {
+): Promise<{ tried: PendingRow[]; stored: PendingRow[] }> {
   try {
-    return (await bus.publish(rows)) as PendingRow[]
+    return { tried: rows, stored: (await bus.publish(rows)) as PendingRow[] }
   } catch (error) {
     const [first] = rows
     if (!(error instanceof MessageRefused) || !first) throw error
@@ -145,7 +238,7 @@ async function publishOrSetAside(
         'the broker refuses an event for good; its key is held back',
       )
       await session.query('update outbox set refused = $2 where id = $1', [first.id, error.message])
-      return []
+      return { tried: [], stored: [] }
     }
     // Only the first half goes on now: its refused row may hold back keys of the second.
     return publishOrSetAside(session, bus, rows.slice(0, Math.ceil(rows.length / 2)), logger)

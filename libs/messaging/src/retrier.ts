@@ -3,6 +3,7 @@ import type { Logger } from '@shopstream/observability'
 import { createAlarm, pause } from './async.ts'
 import type { IncomingMessage } from './bus.ts'
 import { type Consumption, defaultPolicy, type FailurePolicy } from './consumption.ts'
+import { crashPoint } from './crash-points.ts'
 import { fromStored, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
 import { learnMissing } from './learned-schemas.ts'
 import {
@@ -58,7 +59,8 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
       const begun = performance.now()
       try {
         const tried = await database.transaction((tx) => retryNext(tx))
-        if (!tried) await alarm.wait(pollMs)
+        if (tried) crashPoint('retry-committed')
+        else await alarm.wait(pollMs)
       } catch (error) {
         logger.warn({ err: error }, 'parked messages are tried again later')
         const tooLong = tookTooLong(error, performance.now() - begun)
@@ -83,6 +85,7 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
     const [row] = rows
     if (!row) return false
     trying = row.id
+    crashPoint('retry-locked')
     const { topic, partition, offset, key, bytes } = row
     const message = { topic, partition, offset, key, value: bytes, headers: fromStored(row.headers) }
     const consumption = consumptions.get(typeOf(message.headers) ?? '')
@@ -93,6 +96,7 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
       await sql`
         update parked_message set state = 'handled', ended_at = now(), blocks = false, next_attempt_at = null, waits_for_schema = null
         where id = ${row.id}`.execute(tx)
+      crashPoint('retry-handled')
     } catch (error) {
       if (isUnavailable(error)) throw error
       await sql`rollback to savepoint attempt`.execute(tx)
@@ -129,6 +133,7 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
         next_attempt_at = case when ${fate.state} = 'waiting' then now() + make_interval(secs => ${fate.pauseMs / 1000}::double precision) end
       where id = ${row.id}`.execute(tx)
     if (!hasWaited || row.waits_for_schema !== missing) await recordAttempts(tx, [{ id: row.id, error }])
+    crashPoint('attempt-recorded')
     const where = { topic: row.topic, partition: row.partition, offset: String(row.offset), attempts }
     if (fate.state === 'dead') {
       await copyToDeadLetters(tx, group, [failed])

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { openSession } from '@shopstream/database'
 import { eventually, type SteppedClock } from '@shopstream/testing'
+import type { CrashPoint } from './crash-points.ts'
 
 /** An instance in a process of its own. */
 export interface ChildShop {
@@ -12,6 +13,8 @@ export interface ChildShop {
   readonly log: readonly string[]
   /** Whether the very process runs that was started. */
   readonly isAlive: boolean
+  /** The signal that has ended it. */
+  readonly endedBy: NodeJS.Signals | null
   /** Whether it is stopped, as by SIGSTOP. */
   readonly isStopped: boolean
   /** Sends a signal; waits for the end where the signal ends it. */
@@ -25,13 +28,23 @@ interface ChildOptions {
   topicPrefix: string
 }
 
+export interface ChildLife {
+  clock?: SteppedClock
+  /** It dies there. */
+  crashAt?: CrashPoint
+}
+
 /** Starts test-shop-main.ts. It ends with this process. */
-export function startChild({ name, url, brokers, topicPrefix }: ChildOptions, clock?: SteppedClock): ChildShop {
+export function startChild(
+  { name, url, brokers, topicPrefix }: ChildOptions,
+  { clock, crashAt }: ChildLife = {},
+): ChildShop {
   const script = join(import.meta.dirname, 'test-shop-main.ts')
   const child: ChildProcess = spawn(process.execPath, [...(clock?.nodeArgs ?? []), script], {
     env: {
       PATH: process.env.PATH,
       ...clock?.env,
+      ...(crashAt && { SHOPSTREAM_CRASH_AT: crashAt }),
       INSTANCE: name,
       DATABASE_URL: url,
       KAFKA_BROKERS: brokers.join(),
@@ -47,6 +60,9 @@ export function startChild({ name, url, brokers, topicPrefix }: ChildOptions, cl
     log,
     get isAlive() {
       return child.exitCode === null && child.signalCode === null
+    },
+    get endedBy() {
+      return child.signalCode
     },
     get isStopped() {
       return execFileSync('ps', ['-o', 'stat=', '-p', String(child.pid)], { encoding: 'utf8' }).startsWith('T')
@@ -78,7 +94,7 @@ export async function closeGate(url: string) {
           )
           return waiting.length > 0
         },
-        { timeoutMs: 30_000 },
+        { timeoutMs: 120_000 },
       ),
     open: () => session.close(),
   }

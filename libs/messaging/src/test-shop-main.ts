@@ -1,12 +1,11 @@
 /**
  * An instance of the test shop in a process of its own, so that it can be stopped, killed, and live by another clock.
- * It is told by messages what to do with them, because it cannot be handed a function.
+ * It is told by the keys of messages what to do with them, because it cannot be handed a function.
  */
-import { createDatabase, signal, sql } from '@shopstream/database'
+import { createDatabase } from '@shopstream/database'
 import { createLogger, createMetrics } from '@shopstream/observability'
 import { createMessaging } from './index.ts'
-import { produces, type Trouble, writeEffects } from './test-shop.ts'
-import { gate } from './test-shop-child.ts'
+import { produces, toldByKeys } from './test-shop.ts'
 
 const setting = (name: string) => process.env[name] ?? ''
 const logger = createLogger({ service: 'shop', level: 'info', format: 'json' })
@@ -17,12 +16,6 @@ const database = createDatabase<unknown>({
   logger,
 })
 
-/** The key says what to do. */
-const trouble: Trouble = async ({ key }, tx) => {
-  if (key.startsWith('gated')) await sql`select pg_advisory_xact_lock_shared(${gate})`.execute(tx)
-  if (key.startsWith('computing')) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 7_000) // no event is served meanwhile
-  if (key.startsWith('stopping')) signal(tx, 'stop')
-}
 database.on('stop', () => process.kill(process.pid, 'SIGSTOP')) // after the commit, before anything else
 
 createMessaging({
@@ -31,7 +24,7 @@ createMessaging({
   databaseUrl: setting('DATABASE_URL'),
   brokers: setting('KAFKA_BROKERS').split(','),
   topicPrefix: setting('TOPIC_PREFIX'),
-  consumes: [writeEffects(trouble)],
+  consumes: [toldByKeys],
   produces,
   logger,
   metrics: createMetrics('shop'),

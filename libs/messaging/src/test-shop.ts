@@ -1,6 +1,16 @@
-import { createDatabase, type Database, migrate, sql, type Transaction } from '@shopstream/database'
+import { randomBytes } from 'node:crypto'
+import {
+  createDatabase,
+  createServiceDatabase,
+  type Database,
+  dropServiceDatabase,
+  migrate,
+  signal,
+  sql,
+  type Transaction,
+} from '@shopstream/database'
 import { createLogger, createMetrics, type Logger } from '@shopstream/observability'
-import { eventually, type SteppedClock, type TestDatabase, testBroker, testDatabase } from '@shopstream/testing'
+import { eventually, type TestDatabase, testBroker } from '@shopstream/testing'
 import type { Bus, OutgoingMessage } from './bus.ts'
 import { type Consumption, type FailurePolicy, on } from './consumption.ts'
 import type { Message } from './envelope.ts'
@@ -8,11 +18,11 @@ import { createMessaging, messagingMigrations } from './index.ts'
 import { createKafkaBus } from './kafka.ts'
 import type { Messaging } from './messaging.ts'
 import { producer } from './outbox.ts'
-import { type ChildShop, startChild } from './test-shop-child.ts'
+import { type ChildLife, type ChildShop, gate, startChild } from './test-shop-child.ts'
 import { ensureTopics } from './topics.ts'
 
 export const produces = producer('shop', ['StockLevelChanged', 'ProductListed'])
-const silent = createLogger({ service: 'test', level: process.env.LOG_LEVEL ?? 'silent', format: 'json' })
+export const silent = createLogger({ service: 'test', level: process.env.LOG_LEVEL ?? 'silent', format: 'json' })
 
 /** The payload with a number by which tests tell events apart. */
 export const stockEvent = (sku: string, sequence: bigint) => ({
@@ -40,6 +50,30 @@ export const writeEffects = (trouble: Trouble, policy: Partial<FailurePolicy> = 
     { backoffMs: 20, maxBackoffMs: 50, ...policy },
   )
 
+const troubleByKey: Trouble = async ({ id, key, sequence }, tx) => {
+  if (key.startsWith('gated')) await sql`select pg_advisory_xact_lock_shared(${gate})`.execute(tx)
+  if (key.startsWith('computing')) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 7_000) // no event is served meanwhile
+  if (key.startsWith('slow')) await sql`select pg_sleep(7)`.execute(tx)
+  if (key.startsWith('stopping')) signal(tx, 'stop')
+  if (key.startsWith('faulty')) await failByChance(tx, key, sequence)
+  if (key.startsWith('echoed')) await produces.emit(tx, [stockEvent(`echo of ${key}`, sequence)])
+  if (key.startsWith('dying') && sequence === 2n) throw new Error('never')
+  if (key.startsWith('failing') && sequence === 2n) {
+    const tried = await sql`select 1 from parked_message where event_id = ${id} and attempts >= 2`.execute(tx)
+    if (tried.rows.length === 0) throw new Error('not before the third attempt')
+  }
+}
+
+/** The test says in a table how likely each event fails, and may change its mind. */
+async function failByChance(tx: Transaction, key: string, sequence: bigint): Promise<void> {
+  const { rows } = await sql<{ chance: number }>`
+    select chance from fault where key = ${key} and sequence = ${sequence}`.execute(tx)
+  if (Math.random() < (rows[0]?.chance ?? 0)) throw new Error(`${key} fails at ${sequence}`)
+}
+
+/** The row of `consumes.ts` of instances in a process of their own. */
+export const toldByKeys = writeEffects(troubleByKey, { attempts: 3 })
+
 export interface TestShopOptions {
   trouble?: Trouble
   policy?: Partial<FailurePolicy>
@@ -52,6 +86,16 @@ export interface TestShopOptions {
   logger?: Logger
 }
 
+/**
+ * Makes a database in a Postgres, by its superuser's URL. As `testDatabase` does, which imports what it needs when it is
+ * called: Jest refuses that to tests that run side by side.
+ */
+export async function databaseIn(adminUrl: string): Promise<TestDatabase> {
+  const name = `messaging_${randomBytes(5).toString('hex')}`
+  const url = await createServiceDatabase(adminUrl, { name, password: randomBytes(12).toString('base64url') })
+  return { url, drop: () => dropServiceDatabase(adminUrl, name) }
+}
+
 /** A service of its own against real parts: emits stock events and writes each one that it consumes to `effect`. */
 export async function openTestShop({
   trouble = () => {},
@@ -61,7 +105,7 @@ export async function openTestShop({
   logger = silent,
   ...parts
 }: TestShopOptions = {}) {
-  const { url, drop } = parts.database ?? (await testDatabase('messaging'))
+  const { url, drop } = parts.database ?? (await databaseIn(process.env.TEST_POSTGRES_URL ?? ''))
   const broker = { ...testBroker(), ...(parts.brokers && { brokers: parts.brokers }) }
   const deploy = () => ensureTopics({ ...broker, groups: ['shop'], logger })
   if (deployed) await deploy()
@@ -88,7 +132,7 @@ export async function openTestShop({
     url,
     deploy,
     /** Starts an instance; without `consumes` it only publishes. */
-    start(consumes: readonly Consumption[] = [consumption]): Messaging {
+    start(consumes: readonly Consumption[] = [consumption], metrics = createMetrics('shop')): Messaging {
       const messaging = createMessaging({
         service: 'shop',
         database,
@@ -97,15 +141,15 @@ export async function openTestShop({
         consumes,
         produces,
         logger,
-        metrics: createMetrics('shop'),
+        metrics,
       })
       messaging.start()
       running.push(messaging)
       return messaging
     },
     /** Starts an instance in a process of its own, which writes effects under its name; see test-shop-main.ts. */
-    startProcess(name: string, clock?: SteppedClock): ChildShop {
-      const child = startChild({ ...broker, name, url }, clock)
+    startProcess(name: string, life?: ChildLife): ChildShop {
+      const child = startChild({ ...broker, name, url }, life)
       children.push(child)
       return child
     },
@@ -154,7 +198,7 @@ const stockTopic = 'shop.stock.v1'
 
 /**
  * Waits until everything emitted has been published and handled, and everything delivered has been looked at. Returns
- * what took effect and what stands in the topic, by key; a message that stands there again is left out.
+ * what took effect and what stands in the topic, by key; a message that stands there again, or is none, is left out.
  */
 export async function atRest(shop: TestShop, timeoutMs = 60_000) {
   await eventually('an empty outbox', async () => (await shop.outbox()).length === 0, { timeoutMs, everyMs: 100 })
@@ -173,7 +217,8 @@ export async function atRest(shop: TestShop, timeoutMs = 60_000) {
     handle(messages) {
       for (const { key, headers } of messages) {
         const id = String(headers.ce_id)
-        if (!stored.has(id)) stored.set(id, { key: String(key), sequence: BigInt(String(headers.ce_sequence)) })
+        if (headers.ce_sequence && !stored.has(id))
+          stored.set(id, { key: String(key), sequence: BigInt(String(headers.ce_sequence)) })
       }
     },
   })

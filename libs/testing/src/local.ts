@@ -37,5 +37,6 @@ export {
   stopLeftover,
   writeIdentity,
 } from './process.ts'
+export { type ProxiedKafka, startProxiedKafka } from './proxied-kafka.ts'
 export { createSteppedClock, type SteppedClock } from './stepped-clock.ts'
 export { startTcpProxy, type TcpProxy, type TcpProxyOptions } from './tcp-proxy.ts'

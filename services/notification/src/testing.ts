@@ -1,4 +1,4 @@
-import { createDatabase, migrate, readMigrations } from '@shopstream/database'
+import { createDatabase, type Database, migrate, readMigrations, sql } from '@shopstream/database'
 import { type EventTypes, newEventId } from '@shopstream/events'
 import type { AnyNewEvent } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
@@ -28,6 +28,11 @@ export async function startNotification(world: World, smtpUrl: string, policy: P
       const { statusCode, payload } = await service.http.inject({ url, headers: { authorization: `Bearer ${token}` } })
       return { status: statusCode, body: payload.startsWith('{') ? JSON.parse(payload) : payload }
     },
+    async post(url: string, payload: object, token = staff) {
+      const headers = { authorization: `Bearer ${token}` }
+      const answer = await service.http.inject({ method: 'POST', url, payload, headers })
+      return { status: answer.statusCode, headers: answer.headers, body: answer.json() }
+    },
     /** What is listed of a user, oldest first. */
     async notificationsOf(userId: string) {
       const { body } = await this.get(`/v1/notifications?limit=100&userId=${userId}`)
@@ -49,6 +54,8 @@ export interface Listed {
   attempts: number
   createdAt: string
   sentAt: string | null
+  mailingId?: string
+  resends?: number
 }
 
 /** The tables of this service alone, for what can only be seen by two transactions at once. */
@@ -67,6 +74,14 @@ export async function openTestTables() {
 }
 
 export type TestTables = Awaited<ReturnType<typeof openTestTables>>
+
+/** Writes `count` users that no event told of, `known-1@example.com` and so on, as if they had been read long ago. */
+export async function insertRecipients(query: Database<Tables>['query'], count: number): Promise<void> {
+  await sql`
+    insert into recipient (user_id, email, display_name, sequence)
+    select gen_random_uuid(), 'known-' || n || '@example.com', 'Known ' || n, 1 from generate_series(1, ${count}::integer) n
+  `.execute(query)
+}
 
 let people = 0
 

@@ -9,6 +9,7 @@ export const consumes = [
   on(
     { ProductListed: ['sku', 'price'], ProductChanged: ['sku', 'price'], ProductRetired: ['sku', 'price'] },
     keepProducts,
+    { lane: 'bulk' }, // an import of the catalogue must not hold up what becomes of orders
   ),
   signingKeyConsumption,
 ]

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { sql } from '@shopstream/database'
 import { topics } from '@shopstream/events'
 import { compactedTopics, type IncomingMessage, type OutgoingMessage } from '@shopstream/messaging'
-import { eventually } from '@shopstream/testing'
+import { eventually, type TcpProxy } from '@shopstream/testing'
 import { treeOf } from '../bench/measure.ts'
 import { type Owner, owners } from '../shop/reach.ts'
 import type { ControlledServer } from '../stack/kafka.ts'
@@ -20,7 +20,10 @@ export interface FaultSurroundings {
   consumed: Readonly<Record<Owner, readonly string[]>>
 }
 
-/** A fault of one kind, for as long as it lasts. Resolves when it is healed. Throws when it could not be brought about. */
+/**
+ * A fault of one kind, for as long as it lasts. Resolves when it is healed. Throws when it could not be brought about, and
+ * is then tried again.
+ */
 type Inflict = (around: FaultSurroundings, fault: PlannedFault, healed: Promise<void>) => Promise<void>
 
 export interface FaultKind extends Schedulable {
@@ -28,33 +31,49 @@ export interface FaultKind extends Schedulable {
   inflict: Inflict
 }
 
-const processes = [...serviceNames, 'smtp']
 const processOf = ({ shop, smtp }: Arena, name: string): SupervisedService =>
   name === 'smtp' ? smtp : (shop.services[name as Owner] as SupervisedService)
 
 type Row = Omit<FaultKind, 'occupies'> & Partial<Pick<FaultKind, 'occupies'>>
 
+const kill: Inflict = async ({ arena }, { target }) => {
+  pidOf(arena, target)
+  processOf(arena, target).kill('SIGKILL')
+}
+const stop: Inflict = ({ arena }, { target }, healed) => paused([pidOf(arena, target)], healed)
+
 const rows: Row[] = [
   {
-    kind: 'kill-process',
-    about: 'kill -9 of a service (its relay with it), the gateway or the SMTP server',
+    kind: 'kill-service',
+    about: 'kill -9 of a service (its relay with it) or of the gateway',
     weight: 4,
     seconds: [0, 0],
-    targets: processes,
-    async inflict({ arena }, { target }) {
-      processOf(arena, target).kill('SIGKILL')
-    },
+    targets: serviceNames,
+    inflict: kill,
   },
   {
-    kind: 'stop-process',
+    kind: 'stop-service',
     about: 'SIGSTOP of one of them, SIGCONT up to 20 s later: sessions end at 5 s and 6 s',
     weight: 4,
     seconds: [1, 20],
-    targets: processes,
-    async inflict({ arena }, { target }, healed) {
-      const { pid } = processOf(arena, target)
-      await paused(pid === undefined ? [] : [pid], healed)
-    },
+    targets: serviceNames,
+    inflict: stop,
+  },
+  {
+    kind: 'kill-mail',
+    about: 'kill -9 of the SMTP server',
+    weight: 1,
+    seconds: [0, 0],
+    targets: ['smtp'],
+    inflict: kill,
+  },
+  {
+    kind: 'stop-mail',
+    about: 'SIGSTOP of the SMTP server',
+    weight: 1,
+    seconds: [1, 20],
+    targets: ['smtp'],
+    inflict: stop,
   },
   {
     kind: 'end-relay',
@@ -136,12 +155,7 @@ const rows: Row[] = [
     weight: 3,
     seconds: [0.1, 12],
     targets: linkNames,
-    async inflict({ arena }, { target }, healed) {
-      const link = arena.links[target as LinkName]
-      link.cut()
-      await healed
-      link.heal()
-    },
+    inflict: ({ arena }, { target }, healed) => disturbed(arena, target, (link) => link.cut(), healed),
   },
   {
     kind: 'stall',
@@ -149,12 +163,7 @@ const rows: Row[] = [
     weight: 3,
     seconds: [1, 20],
     targets: linkNames,
-    async inflict({ arena }, { target }, healed) {
-      const link = arena.links[target as LinkName]
-      link.stall()
-      await healed
-      link.heal()
-    },
+    inflict: ({ arena }, { target }, healed) => disturbed(arena, target, (link) => link.stall(), healed),
   },
   {
     kind: 'delay',
@@ -162,12 +171,8 @@ const rows: Row[] = [
     weight: 2,
     seconds: [3, 20],
     targets: linkNames,
-    async inflict({ arena }, { target, force }, healed) {
-      const link = arena.links[target as LinkName]
-      link.delay(20 + 480 * force)
-      await healed
-      link.heal()
-    },
+    inflict: ({ arena }, { target, force }, healed) =>
+      disturbed(arena, target, (link) => link.delay(20 + 480 * force), healed),
   },
   {
     kind: 'duplicate',
@@ -175,7 +180,7 @@ const rows: Row[] = [
     weight: 3,
     seconds: [0, 0],
     targets: topics.map(({ name }) => name).filter((name) => name !== 'shop.schema.v1'),
-    occupies: (topic) => `topic ${topic}`,
+    occupies: (topic) => [`topic ${topic}`],
     async inflict({ arena }, { target, force }) {
       await eventually('Kafka to take them', () => publishAgain(arena, target, force), { timeoutMs: 20_000 })
     },
@@ -184,14 +189,12 @@ const rows: Row[] = [
     kind: 'replay',
     about: 'a consumer group starts over from the beginning of all its topics, while its service is stopped',
     weight: 2,
-    seconds: [15, 25],
+    seconds: [20, 35],
     targets: owners.filter((owner) => owner !== 'user'), // which consumes nothing
+    occupies: (service) => [service, `beside ${service}`], // a group starts over when it has no members
     async inflict({ arena, consumed }, { target, durationMs }, healed) {
-      const { pid } = processOf(arena, target)
-      if (pid === undefined) throw new Error('it is not running')
-      const rewinding = delay(sessionEndMs).then(() =>
-        withinMs(durationMs - sessionEndMs, arena.reach.bus.rewind(target, [...(consumed[target as Owner] ?? [])])),
-      )
+      const pid = pidOf(arena, target)
+      const rewinding = rewound(arena, target, consumed[target as Owner], durationMs)
       await paused([pid], Promise.race([healed, Promise.allSettled([rewinding]).then(() => {})]))
       await rewinding
     },
@@ -202,7 +205,7 @@ const rows: Row[] = [
     weight: 2,
     seconds: [2, 15],
     targets: serviceNames,
-    occupies: (service) => `clock of ${service}`,
+    occupies: (service) => [`clock of ${service}`],
     async inflict({ arena }, { target, force }, healed) {
       const clock = arena.clocks[target as Owner]
       clock.step(Math.round((2 * force - 1) * 3_600_000))
@@ -216,30 +219,43 @@ const rows: Row[] = [
     weight: 2,
     seconds: [10, 30],
     targets: owners,
-    occupies: (service) => `beside ${service}`,
+    occupies: (service) => [`beside ${service}`],
     async inflict({ arena, previous }, { target, force }, healed) {
       const second = await arena.startBeside(target as Owner, previous)
-      await healed
-      // Half of them end by themselves, the others as when a machine goes.
-      if (force < 0.5) second.kill('SIGKILL')
-      await second.stop(5_000)
+      try {
+        await eventually('the other instance to be ready', () => second.ready, { timeoutMs: 40_000 })
+        await healed
+        // Half of them end by themselves, the others as when a machine goes.
+        if (force < 0.5) second.kill('SIGKILL')
+      } finally {
+        await second.stop(5_000)
+      }
     },
   },
 ]
 
 /** Every kind of fault that there is. */
-export const faultKinds: readonly FaultKind[] = rows.map((row) => ({ occupies: (target) => target, ...row }))
+export const faultKinds: readonly FaultKind[] = rows.map((row) => ({ occupies: (target) => [target], ...row }))
 
-/** Consumers that are stopped have left their group after 6 s. */
+/** A stopped consumer has left its group after 6 s, and after 15 s where the group was just being arranged. */
 const sessionEndMs = 7_000
 
-async function withinMs<T>(ms: number, work: Promise<T>): Promise<T> {
-  const late = new AbortController()
-  const limit = delay(ms, undefined, { signal: late.signal }).then(() =>
-    Promise.reject(new Error(`took over ${ms} ms`)),
-  )
-  limit.catch(() => {}) // nobody waits any more
-  return Promise.race([work, limit]).finally(() => late.abort())
+/** Lets a group start over from the beginning once it has no members, topic by topic. */
+async function rewound({ reach: { bus } }: Arena, group: string, topics: readonly string[], withinMs: number) {
+  const deadline = performance.now() + withinMs
+  await delay(sessionEndMs)
+  for (const topic of topics) {
+    await eventually(`group ${group} to start over in ${topic}`, () => bus.rewind(group, [topic]).then(() => true), {
+      timeoutMs: Math.max(0, deadline - performance.now()),
+      everyMs: 500,
+    })
+  }
+}
+
+function pidOf(arena: Arena, name: string): number {
+  const { pid } = processOf(arena, name)
+  if (pid === undefined) throw new Error('it is not running')
+  return pid
 }
 
 async function paused(pids: number[], healed: Promise<void>): Promise<void> {
@@ -253,6 +269,15 @@ async function killed(server: ControlledServer, healed: Promise<void>): Promise<
   await server.kill()
   await healed
   await server.restart()
+}
+
+async function disturbed({ links }: Arena, name: string, how: (link: TcpProxy) => void, healed: Promise<void>) {
+  const link = links[name as LinkName]
+  // Else nobody would notice that services go another way.
+  if (link.connections === 0) throw new Error('nothing is connected through it')
+  how(link)
+  await healed
+  link.heal()
 }
 
 const burstMs = { stopped: 270, running: 30 }

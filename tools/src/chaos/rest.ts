@@ -11,11 +11,13 @@ const limitMs = 180_000
  */
 export async function waitForRest(arena: Arena, consumed: Readonly<Record<Owner, readonly string[]>>): Promise<void> {
   let left: string[] = []
+  let quiet = 0
   await eventually(
     'rest',
     async () => {
       left = await onTheWay(arena, consumed)
-      return left.length === 0
+      quiet = left.length === 0 ? quiet + 1 : 0
+      return quiet >= 3 // one look may meet an event between two of the places that it looks at
     },
     { timeoutMs: limitMs, everyMs: 500 },
   ).catch((error: Error) => {

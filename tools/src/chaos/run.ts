@@ -5,13 +5,13 @@ import { topicOf } from '@shopstream/events'
 import { repository } from '@shopstream/testing'
 import { readWiring, withSchemas } from '../schemas/wiring.ts'
 import type { Owner } from '../shop/reach.ts'
+import { verify } from '../shop/verify.ts'
 import { checkAnswers, emailOf } from './answers.ts'
 import { type Arena, openArena } from './arena.ts'
 import { type Credentials, createClient } from './client.ts'
 import { liveAsCustomer, liveAsStaff, openShop, skus } from './customers.ts'
 import type { FaultKind, FaultSurroundings } from './faults.ts'
 import { deadLetters, readFinalState } from './final-state.ts'
-import { checkInvariants } from './invariants.ts'
 import { type Ledger, openLedger, outcomeOf } from './ledger.ts'
 import { previousVersion, thisVersion } from './previous.ts'
 import { createRandom } from './random.ts'
@@ -36,7 +36,7 @@ export interface Fault extends PlannedFault {
   /** ms after the beginning; undefined when it was not brought about. */
   begun?: number
   healed?: number
-  /** Why it was not brought about. */
+  /** Why it could not be brought about, the last time that it was tried. */
   failed?: string
 }
 
@@ -46,8 +46,10 @@ export interface Report {
   customers: number
   /** What ran beside the services. */
   previous: string
-  /** How often each kind was brought about. */
+  /** How often each kind was brought about; 0 where it never was. */
   faults: Record<string, number>
+  /** Planned faults that could not be brought about, and why. */
+  missed: string[]
   /** By kind and outcome. */
   operations: Record<string, Record<string, number>>
   answers: number
@@ -55,6 +57,8 @@ export interface Report {
   mails: { accepted: number; distinct: number }
   events: Record<string, number>
   secondsToRest: number | undefined
+  /** Rows that `npm run shop -- verify` looked at. */
+  verified: number
   /** What is wrong; empty when nothing was lost and nothing happened twice. */
   discrepancies: string[]
 }
@@ -62,7 +66,7 @@ export interface Report {
 /** Long enough to be no timeout by itself, short enough that outages meet it. */
 const deadlineSeconds = 25
 
-/** Runs a shop in chaos and says what came of it. Throws when the shop does not start, or never comes to rest. */
+/** Runs a shop in chaos and says what came of it. Throws when the shop does not start or cannot be asked in the end. */
 export async function runChaos(options: ChaosOptions): Promise<Report> {
   const { seed, minutes, customers, kinds, folder, say, signal } = options
   const previous =
@@ -93,7 +97,7 @@ export async function runChaos(options: ChaosOptions): Promise<Report> {
     )
     const secondsToRest = problem ? undefined : Math.round((performance.now() - healed) / 1_000)
     say(problem ?? `at rest after ${secondsToRest} s; checking`)
-    const report = await judge({ arena, ledger, people, faults, problem })
+    const report = await assess({ options, arena, ledger, people, faults, problem })
     return { seed, minutes, customers, previous: previous.name, ...report, secondsToRest }
   } finally {
     await arena.close()
@@ -134,15 +138,22 @@ async function play(
   const begun = performance.now()
   const active = new Set<Fault>()
   const faults = plan.map((planned): Fault => ({ ...planned }))
+  const turns = new Map<string, Promise<void>>()
   const happening = faults.map((fault) => {
     const kind = kinds.find((one) => one.kind === fault.kind) as FaultKind
-    return bringAbout(kind, fault, around, { begun, active, stop: over.signal })
+    const places = kind.occupies(fault.target)
+    // One after the other in the same place, also where one of them took longer than planned.
+    const before = places.flatMap((place) => turns.get(place) ?? [])
+    const turn = Promise.all(before).then(() =>
+      bringAbout(kind, fault, around, { begun, active, stop: over.signal, lastTryAt: minutes * 60_000 }),
+    )
+    for (const place of places) turns.set(place, turn)
+    return turn
   })
   const report = setInterval(() => {
     const seconds = Math.round((performance.now() - begun) / 1_000)
     const now = [...active].map(({ kind, target }) => `${kind} ${target}`).join(', ') || 'nothing'
-    const undone = faults.filter(({ failed }) => failed).length
-    const past = faults.filter((fault) => fault.begun !== undefined).length - undone
+    const past = faults.filter(({ healed }) => healed !== undefined).length
     say(`${seconds} s: ${ledger.operations.length} operations, ${past} faults; now: ${now}`)
   }, 10_000)
   try {
@@ -158,28 +169,32 @@ async function play(
   return faults
 }
 
+/** Brings it about when its time has come, or as soon after that as it can be. */
 async function bringAbout(
   kind: FaultKind,
   fault: Fault,
   around: FaultSurroundings,
-  { begun, active, stop }: { begun: number; active: Set<Fault>; stop: AbortSignal },
+  { begun, active, stop, lastTryAt }: { begun: number; active: Set<Fault>; stop: AbortSignal; lastTryAt: number },
 ): Promise<void> {
   const since = () => Math.round(performance.now() - begun)
   const wait = (ms: number) => delay(Math.max(0, ms), undefined, { signal: stop }).catch(() => {}) // interrupted
   await wait(fault.at - since())
-  if (stop.aborted) return
-  fault.begun = since()
   active.add(fault)
-  try {
-    await kind.inflict(around, fault, wait(fault.durationMs))
-  } catch (error) {
-    fault.failed = (error as Error).message
+  while (!stop.aborted && fault.healed === undefined && (fault.failed === undefined || since() < lastTryAt)) {
+    fault.begun = since()
+    try {
+      await kind.inflict(around, fault, wait(fault.durationMs))
+      fault.healed = since()
+    } catch (error) {
+      fault.failed = (error as Error).message
+      await wait(1_000)
+    }
   }
   active.delete(fault)
-  fault.healed = since()
 }
 
 interface Played {
+  options: ChaosOptions
   arena: Arena
   ledger: Ledger
   people: ReadonlyMap<string, Credentials>
@@ -188,24 +203,35 @@ interface Played {
   problem: string | undefined
 }
 
-async function judge({ arena, ledger, people, faults, problem }: Played) {
+/** Every kind comes in a run of this length; one that did not was not possible all the time. */
+const minutesForAll = 2
+
+async function assess({ options, arena, ledger, people, faults, problem }: Played) {
   const { operations } = ledger
   const listed = operations
     .filter(({ kind }) => kind === 'product')
     .map(({ path }) => path.slice('/v1/products/'.length))
   const final = await readFinalState(arena, people, [...new Set([...skus, ...listed])])
   const givenUp = Object.values(arena.shop.services).filter((service) => service.givenUp)
+  const done = faults.filter(({ healed }) => healed !== undefined)
+  const byKind = countBy(done, ({ kind }) => kind)
+  const missing = options.kinds.filter(({ kind }) => options.minutes >= minutesForAll && !byKind[kind])
+  const proof = await verify(arena.reach, { settleMs: 10_000 })
   const discrepancies = [
     ...(problem ? [problem] : []),
     ...givenUp.map(({ name }) => `${name} kept dying and was not started any more`),
     ...(await deadLetters(arena)),
     ...checkAnswers(operations, final),
-    ...(await checkInvariants(arena.reach)),
+    ...proof.checks.flatMap(({ name, findings }) => findings.map(({ message }) => `${name}: ${message}`)),
+    ...missing.map(({ kind }) => `no ${kind} was brought about, so that nothing is known of it`),
   ]
-  const done = faults.filter(({ begun, failed }) => begun !== undefined && failed === undefined)
   const statuses = [...final.orders.values()].map(({ status }) => status)
   return {
-    faults: countBy(done, ({ kind }) => kind),
+    faults: Object.fromEntries(options.kinds.map(({ kind }) => [kind, byKind[kind] ?? 0])),
+    missed: faults.flatMap(({ kind, target, healed, failed }) =>
+      healed === undefined ? [`${kind} ${target}: ${failed ?? 'its turn did not come'}`] : [],
+    ),
+    verified: proof.rows,
     operations: Object.fromEntries(
       [...Map.groupBy(operations, ({ kind }) => kind)].map(([kind, ofKind]) => [kind, countBy(ofKind, outcomeOf)]),
     ),

@@ -11,6 +11,7 @@ import { createLogger } from '@shopstream/observability'
 import { eventually, repository, startMailSink } from '@shopstream/testing'
 import { Refusal, UsageError } from '../options.ts'
 import { catchUp } from '../shop/catch-up.ts'
+import { run as deadLetters } from '../shop/dead-letters.ts'
 import { explain } from '../shop/explain.ts'
 import { lag } from '../shop/lag.ts'
 import { findPlace, type Owner, type Reach, reach } from '../shop/reach.ts'
@@ -18,6 +19,7 @@ import { republish } from '../shop/republish.ts'
 import { rewind } from '../shop/rewind.ts'
 import { status } from '../shop/status.ts'
 import { tail } from '../shop/tail.ts'
+import { verify } from '../shop/verify.ts'
 import {
   type Customer,
   call,
@@ -272,6 +274,8 @@ describe('tail', () => {
     const ofOrder = await lines(tail, 'shop.order.v1', 'shop.reservation.v1', '--from', '1h', '--to-end', '--key', id)
     expect(ofOrder.map(({ type }) => type).sort()).toEqual(['OrderConfirmed', 'OrderPlaced', 'StockReserved'])
     expect(ofOrder[0]).toMatchObject({ key: id, data: { orderId: id }, traceId: expect.any(String) })
+    const oneOfTwo = ['shop.order.v1', '--from', 'beginning', '--key', id, '-n', '1'] // both come in one batch
+    expect(await lines(tail, ...oneOfTwo)).toMatchObject([{ type: 'OrderPlaced' }])
     const wanted = ofOrder.find(({ type }) => type === 'OrderConfirmed')
     expect(await lines(tail, 'shop.order.v1', '--from', 'beginning', '--to-end', '--event-id', wanted.id)).toEqual([
       wanted,
@@ -365,7 +369,7 @@ describe('an order that waits', () => {
   )
 
   test(
-    'because its OrderPlaced is dead: explain shows each attempt, and what waits behind it',
+    'because its OrderPlaced is dead: explain shows each attempt and what waits behind it; redriven after the fix it ends right',
     async () => {
       const sku = await stock(shop, staff, 10)
       const { query } = held.databases.inventory
@@ -382,9 +386,7 @@ describe('an order that waits', () => {
       const story = await eventually(
         'it to be dead',
         async () => {
-          await sql`update parked_message set next_attempt_at = now() where key = ${id} and state = 'waiting'`.execute(
-            query,
-          )
+          await run(deadLetters, 'retry', '--key', id, '--no-wait')
           const told = await json(explain, id)
           return told.verdict.state === 'stuck' && told
         },
@@ -393,7 +395,7 @@ describe('an order that waits', () => {
       const [handling] = story.events[0].handledBy
       expect(story.verdict.text).toContain('dead in inventory')
       expect(story.verdict.text).toContain('the shelf is on fire')
-      expect(story.verdict.run[0]).toBe(`npm run shop -- dead-letters show ${handling.parked.id} --group inventory`)
+      expect(story.verdict.run[0]).toBe(`npm run shop -- dead-letters show inventory/${handling.parked.id}`)
       expect(handling).toMatchObject({ state: 'dead', parked: { attempts: 8 } })
       expect(handling.parked.history).toHaveLength(8)
       const found = await run(status)
@@ -415,12 +417,59 @@ describe('an order that waits', () => {
       )
       expect(behind).toMatchObject({ group: 'inventory', behind: handling.parked.id })
 
+      const ref = `inventory/${handling.parked.id}`
+      const listed = await run(
+        deadLetters,
+        'list',
+        '--group',
+        'inventory',
+        '--type',
+        'OrderPlaced',
+        '--error',
+        'ON FIRE',
+      )
+      expect(listed.out).toMatch(new RegExp(`${ref} +dead +OrderPlaced +${id} +8 +1 +.*the shelf is on fire`))
+      expect((await run(deadLetters, 'list', '--older-than', '1d', '--key', id)).out).toBe('None.')
+      const shown = await run(deadLetters, 'show', String(handling.parked.id), '--group', 'inventory')
+      for (const words of [
+        `"orderId": "${id}"`,
+        'ce_type',
+        '8. ',
+        'the shelf is on fire',
+        'retry by',
+        `redrive ${ref}`,
+      ])
+        expect(shown.out).toContain(words)
+
+      const plan = ['redrive', '--all', '--error', 'on fire', '--dry-run', '--json']
+      expect(await json(deadLetters, ...plan)).toMatchObject({
+        keys: [{ group: 'inventory', key: id, ids: [String(handling.parked.id)], followers: 1, stopsAt: null }],
+      })
+      expect(await json(deadLetters, 'show', ref)).toMatchObject({ state: 'dead', attempts: 8 })
+      await expect(run(deadLetters, 'redrive', ref, 'inventory/999999')).rejects.toThrow('Nothing was changed')
+      await expect(run(deadLetters, 'retry', ref)).rejects.toThrow(`${ref} is dead`)
+
       await sql`drop trigger refuse on reservation`.execute(query)
       await sql`drop function refuse`.execute(query)
-      await sql`update parked_message set state = 'waiting', next_attempt_at = now() where key = ${id} and state = 'dead'`.execute(
-        query,
+      const mended = await run(
+        deadLetters,
+        'redrive',
+        '--all',
+        '--error',
+        'on fire',
+        '--actor',
+        'ada',
+        '--reason',
+        'put out',
       )
-      await verdictIs(id, 'final', 'cancelled')
+      expect(mended).toEqual({ code: 0, out: '1 message redriven: handled 1.' })
+      const { events } = await verdictIs(id, 'final', 'cancelled')
+      const audit = expect.objectContaining({ action: 'redrive', actor: 'ada', reason: 'put out' })
+      expect(events[0].handledBy[0].parked.actions.at(-1)).toEqual(audit)
+      const { state, actions } = await json(deadLetters, 'show', ref)
+      expect({ state, last: actions.at(-1) }).toEqual({ state: 'handled', last: audit })
+      expect(await stockOf(shop, staff, sku)).toEqual({ sku, onHand: 10, reserved: 0, available: 10 })
+      expect((await run(deadLetters, 'list', '--key', id)).out).toBe('None.')
     },
     3 * minutes,
   )
@@ -606,6 +655,8 @@ describe('a database that was restored from a backup', () => {
       )
       expect(await imbalances()).toEqual([])
       expect(await parkedAnywhere()).toEqual([])
+      const { checks } = await verify(held, { settleMs: 2_000 })
+      expect(checks.flatMap(({ findings }) => findings)).toEqual([])
       const sent = mailsNow()
       for (const id of [...early, ...contested, ...late])
         expect([id, sent.filter(({ text }) => text.includes(id)).length]).toEqual([id, mailsAbout(sent, id).length])
@@ -735,7 +786,7 @@ const restore = (service: Owner) =>
     await sql.raw(`revoke all on database ${name} from public`).execute(query)
   })
 
-test.each(['status', 'explain', 'lag', 'tail', 'republish', 'rewind', 'catch-up'])(
+test.each(['status', 'explain', 'lag', 'tail', 'dead-letters', 'republish', 'rewind', 'catch-up'])(
   '%s has help, and 2 for bad usage',
   (command) => {
     const call = (...args: string[]) =>

@@ -71,8 +71,7 @@ export async function tail(args: string[]): Promise<number> {
       toEnd: values['to-end'] === true,
       signal: AbortSignal.any([untilInterrupted(), enough.signal]),
       async handle(messages) {
-        for (const message of messages.filter((one) => fits(one, filters))) {
-          if (printed >= limit) return
+        for (const message of messages.filter((one) => fits(one, filters)).slice(0, limit - printed)) {
           const event = await readEvent(message)
           console.log(values.json ? toJson(event) : lineOf(event))
           printed += 1

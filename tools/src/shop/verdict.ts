@@ -64,7 +64,7 @@ export function handlingVerdict(
 ): Verdict | undefined {
   const { group, state, parked, before = 0n } = handling
   const what = `${nameOf(event)} was written at ${event.writtenAt ? clock(event.writtenAt, now) : '?'}`
-  const show = (id: bigint | undefined) => shop(`dead-letters show ${id} --group ${group}`)
+  const show = (id: bigint | undefined) => shop(`dead-letters show ${group}/${id}`)
   switch (state) {
     case 'lagging': {
       const trouble = troubleOf(group, services)
@@ -92,7 +92,7 @@ export function handlingVerdict(
         text:
           `${what}, it is dead in ${group} since ${plural(parked?.attempts ?? 0, 'attempt')} failed, parked at ${parked && clock(parked.parkedAt, now)}: ` +
           `${oneLine(parked?.error)}. Later messages of its key wait behind it.`,
-        run: [show(parked?.id), shop(`dead-letters redrive ${parked?.id} --group ${group}`)],
+        run: [show(parked?.id), shop(`dead-letters redrive ${group}/${parked?.id}`)],
       }
     case 'behind':
       return {

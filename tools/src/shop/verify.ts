@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util'
 import { repository } from '@shopstream/testing/local'
 import { Refusal, UsageError } from '../options.ts'
 import { readWiring, withSchemas } from '../schemas/wiring.ts'
-import { reachHelp, withReach } from './reach.ts'
+import { type Reach, reachHelp, withReach } from './reach.ts'
 import { type Check, checksFor } from './verify/checks.ts'
 import { CannotVerify } from './verify/ground.ts'
 import { judge, type Verdict } from './verify/judge.ts'
@@ -21,20 +21,40 @@ group stands. What looks wrong is looked at again after a while, so that what is
   --limit N          discrepancies printed for each check (default 20)
   --json             the whole result as one JSON object
 
-Exits with 0 when nothing is wrong, 1 with discrepancies, 2 when a part of the shop could not be asked.
+Exits with 0 when nothing is wrong, 1 with discrepancies, 2 when a part of the shop could not be asked, or for options
+that make no sense. How it is proven, and what is not: docs/verify.md
 It writes nothing but temporary tables, which take about 3 KB per order while it runs.
 
 ${checks.map(({ name, promise }) => `  ${name.padEnd(width)}${promise}`).join('\n')}
 
 ${reachHelp}`
 
-export async function run(args: string[]): Promise<number> {
-  const { only, settle, limit, json } = readArguments(args)
+export interface VerifyOptions {
+  /** Names of the checks; all by default. */
+  only?: readonly string[]
+  /** How long a discrepancy must stand before it is one, in ms; default 30,000. */
+  settleMs?: number
+  /** A line on what it does at the moment. */
+  progress?: (line: string) => void
+}
+
+/**
+ * Proves the invariants over a running shop, at rest or under load, and says what it looked at and what is wrong; see
+ * docs/verify.md. It writes nothing but temporary tables. Throws `CannotVerify` with every part that cannot be asked,
+ * because then nothing is proven, and a {@link UsageError} for a check that there is not.
+ */
+export async function verify(reach: Reach, options: VerifyOptions = {}): Promise<Summary> {
+  const { only, settleMs = 30_000, progress = () => {} } = options
   const begun = performance.now()
+  const verdicts = await judge(reach, { checks: only?.map(checkNamed) ?? checks, settleMs, progress })
+  return summarise(verdicts, (performance.now() - begun) / 1_000)
+}
+
+export async function run(args: string[]): Promise<number> {
+  const { only, settleMs, limit, json } = readArguments(args)
   const progress = sparingly((line) => process.stderr.write(`${line}\n`))
   try {
-    const verdicts = await withReach((reach) => judge(reach, { checks: only, settleMs: settle * 1_000, progress }))
-    const summary = summarise(verdicts, (performance.now() - begun) / 1_000)
+    const summary = await withReach((reach) => verify(reach, { ...(only && { only }), settleMs, progress }))
     process.stdout.write(json ? `${JSON.stringify(summary, null, 2)}\n` : inWords(summary, limit))
     return summary.discrepancies > 0 ? 1 : 0
   } catch (error) {
@@ -55,15 +75,15 @@ function readArguments(args: string[]) {
     },
   })
   return {
-    only: values.only === undefined ? checks : values.only.split(',').map(checkNamed),
-    settle: numberOf('--settle', values.settle, /^\d{1,6}(\.\d+)?$/),
+    only: values.only?.split(',').map((name) => checkNamed(name.trim()).name),
+    settleMs: numberOf('--settle', values.settle, /^\d{1,6}(\.\d+)?$/) * 1_000,
     limit: numberOf('--limit', values.limit, /^\d{1,6}$/),
     json: values.json,
   }
 }
 
 function checkNamed(name: string): Check {
-  const check = checks.find((one) => one.name === name.trim())
+  const check = checks.find((one) => one.name === name)
   if (!check) throw new UsageError(`There is no check ${name}. There are: ${checks.map((one) => one.name).join(', ')}`)
   return check
 }

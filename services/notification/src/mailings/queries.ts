@@ -77,6 +77,8 @@ export async function fillNext(tx: Transaction<Tables>, limit: number): Promise<
     from unnest(
       ${known.map(() => newEventId())}::uuid[], ${known}::uuid[],
       ${known.map((userId) => causeOfMailing(mailing.id, userId))}::uuid[]) as made (id, user_id, cause_id)
+    on conflict (cause_id) do update
+      set mailing_id = excluded.mailing_id, lane = excluded.lane, subject = excluded.subject -- sent before a restore
   `.execute(tx)
   await sql`
     update mailing

@@ -6,7 +6,9 @@ type Outcome = Message<'NotificationSent' | 'NotificationFailed'>
 
 /**
  * Adopts which mails have gone out, or failed, that the restored tables do not know, so that none is sent again. What it
- * was about is filled in when the group reads the cause again, see `queueNotifications`.
+ * was about is filled in when the group reads the cause again, see `queueNotifications`; of a mailing, when it is filled
+ * again. Each outcome but the first was one of sending it again: the next resend must not take a number, and with it a
+ * `Message-ID`, that was used.
  */
 export function catchUp(): CatchUp {
   return {
@@ -20,8 +22,8 @@ async function adoptOutcomes(tx: Transaction<Tables>, messages: Outcome[]): Prom
   const latest = [...ofCause.values()].map((outcomes) => outcomes.at(-1) as Outcome)
   const { rows } = await sql`
     insert into notification
-      (id, user_id, kind, cause_id, facts, subject, traceparent, state, attempts, last_error, sequence, created_at, sent_at)
-    select id, user_id, kind, cause_id, '{}', kind, traceparent, state, 1, error, sequence, at, case state when 'sent' then at end
+      (id, user_id, kind, cause_id, facts, subject, traceparent, state, attempts, last_error, sequence, resends, created_at, sent_at)
+    select id, user_id, kind, cause_id, '{}', kind, traceparent, state, 1, error, sequence, sequence - 1, at, case state when 'sent' then at end
     from unnest(
       ${latest.map(({ key }) => key)}::uuid[], ${latest.map(({ data }) => data.userId)}::uuid[],
       ${latest.map(({ data }) => data.kind)}::text[], ${latest.map(({ data }) => data.causeId)}::uuid[],
@@ -32,7 +34,7 @@ async function adoptOutcomes(tx: Transaction<Tables>, messages: Outcome[]): Prom
       ${latest.map(({ data }) => ('sentAt' in data ? data.sentAt : data.failedAt))}::timestamptz[]
     ) as told (id, user_id, kind, cause_id, traceparent, state, error, sequence, at)
     on conflict (cause_id) do update set state = excluded.state, sent_at = excluded.sent_at,
-      last_error = excluded.last_error, sequence = excluded.sequence
+      last_error = excluded.last_error, sequence = excluded.sequence, resends = greatest(notification.resends, excluded.resends)
     where notification.sequence < excluded.sequence
     returning id`.execute(tx)
   return rows.length

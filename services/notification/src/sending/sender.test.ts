@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
+import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals'
 import { createWorld, eventually, freePort, startMailSink, type World } from '@shopstream/testing'
 import { buildNotification } from '../app.ts'
 import { orderOf, person, startNotification } from '../testing.ts'
@@ -48,6 +48,23 @@ test('SMTP away: mails wait, readiness says so, and when it is back each goes ou
   const to = sink.mails().map((mail) => mail.to[0]?.address)
   expect(to.toSorted()).toEqual(people.map(({ email }) => email).toSorted())
   expect(smtpOf(await service.get('/readyz'))).toMatchObject({ status: 'ok' })
+})
+
+test('mails go out also after the clock was set back by an hour', async () => {
+  const stub = await startSmtpStub({})
+  undo.push(stub.close)
+  const service = await start(stub.url)
+  const sent = async (someone: ReturnType<typeof person>) => {
+    await world.publish(someone.registered())
+    await eventually('the mail', async () => (await service.notificationsOf(someone.userId))[0]?.state === 'sent')
+  }
+  const systemTime = Date.now
+  const clock = jest.spyOn(Date, 'now')
+  undo.push(async () => clock.mockRestore())
+  clock.mockImplementation(() => systemTime() + 3_600_000)
+  await sent(person())
+  clock.mockRestore()
+  await sent(person())
 })
 
 test('a recipient that is refused for good has failed after some attempts, and others are not held up', async () => {

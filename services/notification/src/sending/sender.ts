@@ -43,6 +43,7 @@ export function createSender({ database, lane, transport, from, policy, logger, 
   const givingUp = new AbortController()
   const alarm = createAlarm(stopping.signal)
   const inHand = new Set<Promise<void>>()
+  // By performance.now(): by the wall clock, mails stood still for as long as it was set back (chaos, seed 8).
   let nextAt = 0
   let unreachable = { times: 0, until: 0, reason: '' }
   let reachedAt = Number.NEGATIVE_INFINITY
@@ -62,13 +63,13 @@ export function createSender({ database, lane, transport, from, policy, logger, 
 
   /** Begins what is due; waits when there is nothing to do or no hand is free. */
   async function claimAndBegin() {
-    const pause = Math.max(unreachable.until, nextAt) - Date.now()
+    const pause = Math.max(unreachable.until, nextAt) - performance.now()
     if (pause > 0) return alarm.wait(pause)
     const hands = unreachable.times > 0 ? 1 : lanePolicy.concurrency
     const free = hands - inHand.size
     const claimed = free > 0 ? await claimDue(database.query, { lane, limit: free, leaseMs: policy.leaseMs }) : []
     for (const mail of claimed) begin(mail)
-    nextAt = paced(lanePolicy, nextAt, claimed.length, Date.now())
+    nextAt = paced(lanePolicy, nextAt, claimed.length, performance.now())
     if (claimed.length < free || free <= 0) await alarm.wait(policy.pollMs)
   }
 
@@ -119,12 +120,12 @@ export function createSender({ database, lane, transport, from, policy, logger, 
 
   /** A mail that has gone out must be noted before its lease ends, or it goes out again: a database that is away is waited for. */
   async function untilStored(work: (tx: Transaction<Tables>) => Promise<void>): Promise<void> {
-    const deadline = Date.now() + policy.leaseMs - policy.attemptMs
+    const deadline = performance.now() + policy.leaseMs - policy.attemptMs
     for (;;) {
       try {
         return await database.transaction(work)
       } catch (error) {
-        if (!isUnavailable(error) || Date.now() > deadline) throw error
+        if (!isUnavailable(error) || performance.now() > deadline) throw error
         await pause(250)
       }
     }
@@ -150,16 +151,16 @@ export function createSender({ database, lane, transport, from, policy, logger, 
   }
 
   function lost(reason: string) {
-    if (unreachable.until > Date.now()) return // mails that were in hand together fail together, and count once
+    if (unreachable.until > performance.now()) return // mails that were in hand together fail together, and count once
     const times = unreachable.times + 1
     if (times === 1) logger.warn({ reason }, 'the SMTP server cannot be reached; mails wait')
-    unreachable = { times, reason, until: Date.now() + pauseAfter(times, policy.unreachable, Math.random()) }
+    unreachable = { times, reason, until: performance.now() + pauseAfter(times, policy.unreachable, Math.random()) }
   }
 
   function reached() {
     if (unreachable.times > 0) logger.info('the SMTP server can be reached again')
     unreachable = { times: 0, until: 0, reason: '' }
-    reachedAt = Date.now()
+    reachedAt = performance.now()
   }
 
   function report(mail: ClaimedMail, outcome: Outcome, reason?: string) {
@@ -186,8 +187,8 @@ export function createSender({ database, lane, transport, from, policy, logger, 
       optional: true,
       async check() {
         const { times, until, reason } = unreachable
-        if (until > Date.now()) throw unreachableBecause(reason)
-        if (times === 0 && Date.now() - reachedAt < policy.reachedForMs) return
+        if (until > performance.now()) throw unreachableBecause(reason)
+        if (times === 0 && performance.now() - reachedAt < policy.reachedForMs) return
         await transport.verify().catch((error: Error) => {
           throw unreachableBecause(error.message, error)
         })

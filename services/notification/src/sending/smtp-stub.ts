@@ -5,7 +5,8 @@ import { createInterface } from 'node:readline'
 /** What the stub says to a recipient, and to a whole mail; each an SMTP reply. */
 export interface Replies {
   recipient?(address: string): string
-  mail?(): Promise<string>
+  /** `address` is its last recipient. */
+  mail?(address: string): Promise<string>
 }
 
 /** An SMTP server for tests that refuses and delays as told, over real connections. Returns how to reach and end it. */
@@ -30,17 +31,21 @@ export async function startSmtpStub(replies: Replies): Promise<{ url: string; cl
 async function converse(socket: Socket, replies: Replies): Promise<void> {
   const say = (reply: string) => socket.write(`${reply}\r\n`)
   let isData = false
+  let recipient = ''
   say('220 stub')
   for await (const line of createInterface({ input: socket })) {
     if (isData && line !== '.') continue
-    if (isData) say((await replies.mail?.()) ?? '250 accepted')
+    recipient = addressOf(line) ?? recipient
+    if (isData) say((await replies.mail?.(recipient)) ?? '250 accepted')
     else say(answer(line, replies))
     isData = !isData && line.toUpperCase() === 'DATA'
   }
 }
 
+const addressOf = (line: string) => /^RCPT TO:<(.*?)>/i.exec(line)?.[1]
+
 function answer(line: string, replies: Replies): string {
-  const address = /^RCPT TO:<(.*?)>/i.exec(line)?.[1]
+  const address = addressOf(line)
   if (address !== undefined) return replies.recipient?.(address) ?? '250 ok'
   return line.toUpperCase() === 'DATA' ? '354 go on' : '250 ok'
 }

@@ -138,8 +138,14 @@ test('sweepers, buyers and reservations that come late decide each order once, w
     const messages = ids.map((key) => ({ type: 'StockReserved', key, id: newEventId() }) as Reserved)
     return second.transaction((tx) => applyReservations(tx, messages))
   }
-  const lives: (string | undefined)[] = []
-  for (let round = 0; round < 12; round += 1) {
+  const lives = new Set<string | undefined>()
+  const possible = [
+    'OrderPlaced 1, OrderCancelled 2',
+    'OrderPlaced 1, OrderConfirmed 2',
+    'OrderPlaced 1, OrderConfirmed 2, OrderCancelled 3',
+  ]
+  // On a busy machine one of them may be first for long: at least twelve rounds, and more until each was.
+  for (let round = 0; round < 12 || (round < 200 && lives.size < possible.length); round += 1) {
     const ids = await overdue(10)
     const contenders = [
       () => reserve(ids),
@@ -149,17 +155,9 @@ test('sweepers, buyers and reservations that come late decide each order once, w
     const turn = round % contenders.length
     await Promise.all([...contenders.slice(turn), ...contenders.slice(0, turn)].map((contend) => contend()))
     const said = await announced()
-    lives.push(...ids.map((id) => said.get(id)?.join(', ')))
+    for (const id of ids) lives.add(said.get(id)?.join(', '))
   }
-  if (process.env.SHOW)
-    console.log(Object.fromEntries([...Map.groupBy(lives, (l) => l)].map(([k, v]) => [k, v.length])))
-  expect(new Set(lives)).toEqual(
-    new Set([
-      'OrderPlaced 1, OrderCancelled 2',
-      'OrderPlaced 1, OrderConfirmed 2',
-      'OrderPlaced 1, OrderConfirmed 2, OrderCancelled 3',
-    ]),
-  )
+  expect(lives).toEqual(new Set(possible))
 })
 
 test.each([

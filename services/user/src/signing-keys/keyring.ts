@@ -40,11 +40,11 @@ const lookUpMs = 1_000
 
 export function createKeyring({ database, secret, settings, logger }: KeyringOptions): Keyring {
   let keys = new Map<string, OpenKey>()
-  let loadedAt = 0
+  let loadedAt = Number.NEGATIVE_INFINITY
   let rotation: Periodic | undefined
 
   async function load() {
-    loadedAt = Date.now()
+    loadedAt = performance.now()
     const stored = await listKeys(database.query)
     const opened = await Promise.all(
       stored.map(async (key) => ({ ...(keys.get(key.id) ?? (await openKey(secret, key))), ...scheduled(key) })),
@@ -75,7 +75,7 @@ export function createKeyring({ database, secret, settings, logger }: KeyringOpt
     },
     store: {
       async find(keyId) {
-        if (!keys.has(keyId) && Date.now() - loadedAt > lookUpMs) await load()
+        if (!keys.has(keyId) && performance.now() - loadedAt > lookUpMs) await load()
         const key = keys.get(keyId)
         return key && key.expiresAt > new Date() ? key.publicKey : undefined
       },

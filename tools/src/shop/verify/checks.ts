@@ -1,4 +1,4 @@
-import { topics } from '@shopstream/events'
+import { type EventName, topics } from '@shopstream/events'
 import { compactedTopics } from '@shopstream/messaging'
 import type { ServiceWiring } from '../../schemas/wiring.ts'
 import type { Owner } from '../reach.ts'
@@ -43,6 +43,16 @@ const mailKinds = {
   OrderCancelled: 'cancelled',
 }
 const mailTopics = ['shop.user.v1', 'shop.order.v1']
+
+/** The steps of an order and of its reservation, by the events that take them: each step is taken once, if ever. */
+const steps = [
+  ['OrderPlaced'],
+  ['OrderConfirmed', 'OrderRejected'],
+  ['OrderShipped', 'OrderCancelled'],
+  ['OrderDelivered'],
+  ['StockReserved', 'StockRejected'],
+  ['StockReleased', 'StockSold'],
+] satisfies EventName[][]
 
 /** The states of a reservation that fit each status of its order, once inventory has handled all of the order's events. */
 const fittingStates = `case o.status
@@ -184,14 +194,15 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
     },
     {
       name: 'reservation-lines',
-      promise: 'a reservation holds what its order has ordered',
+      promise: 'a reservation holds, or held, what its order has ordered',
       at: besideOrders,
       needsOrders: true,
       looked: countOrders,
+      // A rejected one holds nothing; of one that was restored from its event only the short lines are known.
       sql: () => `
         select o.key as subject, o.key from order_seen as o
         join aggregate as r on r.topic = 'shop.reservation.v1' and r.key = o.key
-        where r.lines is distinct from o.lines`,
+        where r.state <> 'rejected' and r.lines is distinct from o.lines`,
       message: ({ key }) => `the reservation of order ${key} has other lines than the order`,
       commands: ({ key }) => show('shop.order.v1', key),
     },
@@ -285,19 +296,36 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       commands: showKey,
     },
     {
+      name: 'repeated-step',
+      promise: 'each step of an order and of its reservation is taken once: placed, decided, ended, delivered',
+      at: { order: ['shop.order.v1'], inventory: ['shop.reservation.v1'] },
+      looked: factsOf(ownTopics),
+      sql: (database) => `
+        with step as (
+          select * from (values ${steps.flatMap((types, n) => types.map((type) => `(${text(type)}, ${n})`)).join(', ')})
+            as s (type, number))
+        select f.topic || ' ' || f.key || ' ' || s.number as subject, f.topic, f.key,
+          min(f.sequence) as sequence, max(f.sequence) as again
+        from fact as f join step as s using (type)
+        where ${events(ownTopics(database))} and f.sequence is not null
+        group by f.topic, f.key, s.number having min(f.sequence) <> max(f.sequence)`,
+      message: (found) => `${ofEvent(found)} takes a step that event ${found.again} takes once more`,
+      commands: showKey,
+    },
+    {
       name: 'conflicting-events',
       promise: 'no two events have the same sequence of the same key',
       at: atOwners,
       looked: factsOf(ownTopics),
-      // A compacted topic may be told the same state again, as another message.
+      // A compacted topic may be told the same state again, as another message: republished, or by another version.
       sql: (database) => `
         select topic || ' ' || key || ' ' || sequence as subject, topic, key, sequence,
-          array_agg(distinct event_id::text) as ids
+          min(event_id::text) as one, max(event_id::text) as other
         from fact as f join kept using (topic)
         where ${events(ownTopics(database))} and sequence is not null
         group by topic, key, sequence, compacted
-        having min(event_id::text) <> max(event_id::text) and (not compacted or min(bytes::text) <> max(bytes::text))`,
-      message: (found) => `${ofEvent(found)} is there as different events: ${(found.ids as string[]).join(', ')}`,
+        having min(event_id::text) <> max(event_id::text) and (not compacted or min(says::text) <> max(says::text))`,
+      message: (found) => `${ofEvent(found)} is there as two events, ${found.one} and ${found.other}`,
       commands: showKey,
     },
     {
@@ -350,7 +378,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         group by topic, key having (array_agg(sequence order by "offset" desc))[1] < max(sequence)`,
       message: ({ topic, key, newest, last }) =>
         `the last record of ${key} in ${topic} is event ${last}, which event ${newest} has replaced: compaction will keep the wrong one`,
-      commands: ({ topic, key }) => [...show(topic, key), shop(`republish ${topic} ${key}`)],
+      commands: ({ topic, key }) => [...show(topic, key), shop(`republish ${topic} --key ${key}`)],
     },
     {
       name: 'skipped-message',
@@ -454,7 +482,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         return missing ? `${which} is not in the topic` : `${which} differs from the one in the topic`
       },
       commands: ({ group, id, topic, key }) => [
-        shop(`dead-letters show ${group} ${id}`),
+        shop(`dead-letters show ${group}/${id}`),
         ...(key === null ? [] : show(topic, key)),
       ],
     },
@@ -464,12 +492,18 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       at: { notification: mailTopics },
       looked: () =>
         `select count(*) from fact as f ${handled} where ${events(mailTopics)} and f.type = any(${list(Object.keys(mailKinds))})`,
+      // A registration that was told again, as another event, has its mail from the first one.
       sql: () => `
-        select f.topic || ' ' || f.key || ' ' || f.sequence as subject, f.topic, f.key, f.sequence, f.type
-        from fact as f ${handled} left join notification as n on n.cause_id = f.event_id
-        where ${events(mailTopics)} and f.type = any(${list(Object.keys(mailKinds))}) and f.sequence is not null
-          and not ${excused('f.topic', 'f.key')}
-        group by f.topic, f.key, f.sequence, f.type having count(n.id) = 0`,
+        with unanswered as (
+          select f.topic, f.key, f.sequence, f.type
+          from fact as f ${handled} left join notification as n on n.cause_id = f.event_id
+          where ${events(mailTopics)} and f.type = any(${list(Object.keys(mailKinds))}) and f.sequence is not null
+            and not ${excused('f.topic', 'f.key')}
+          group by f.topic, f.key, f.sequence, f.type having count(n.id) = 0)
+        select u.topic || ' ' || u.key || ' ' || u.sequence as subject, u.*
+        from unanswered as u
+        left join notification as n on u.type = 'UserRegistered' and n.kind = 'welcome' and n.user_id::text = u.key
+        where n.id is null`,
       message: (found) => `${ofEvent(found)} (${found.type}) has caused no notification`,
       commands: showKey,
     },
@@ -499,6 +533,20 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       commands: ({ topic, key, cause_id }) => [shop(`explain event ${cause_id}`), ...show(topic, key)],
     },
     {
+      name: 'mailing-recipients',
+      promise: 'a mailing has made one mail for each recipient it has counted',
+      at: { notification: [] },
+      looked: () =>
+        'select (select count(*) from mailing) + (select count(*) from notification where mailing_id is not null)',
+      sql: () => `
+        select m.id::text as subject, m.id, m.recipients, count(n.id) as mails, count(distinct n.user_id) as users
+        from mailing as m left join notification as n on n.mailing_id = m.id
+        group by m.id having m.recipients <> count(n.id) or count(n.id) <> count(distinct n.user_id)`,
+      message: ({ id, recipients, mails, users }) =>
+        `mailing ${id} has counted ${recipients} recipients, and has ${mails} mails for ${users} users`,
+      commands: () => [shop('status')],
+    },
+    {
       name: 'unannounced-mail',
       promise:
         'a mail that was sent, or failed, has exactly one event that says so (one more for each time it is sent again)',
@@ -512,7 +560,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         where n.state in ('sent', 'failed') and n.sequence = 0
         union all
         select n.id::text, n.id, n.state, s.times from said as s join notification as n on n.id::text = s.key
-        where s.times > 1 + coalesce((to_jsonb(n)->>'resends')::integer, 0)`,
+        where s.times > 1 + n.resends`,
       message: ({ id, state, times }) =>
         times === 0n
           ? `notification ${id} is ${state}, and no event has said so`

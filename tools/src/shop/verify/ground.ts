@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { openSession, type Session } from '@shopstream/database'
-import { decode } from '@shopstream/events'
+import { DecodeError, decode } from '@shopstream/events'
 import { compactedTopics, eventIdOf, type IncomingMessage, typeOf } from '@shopstream/messaging'
 import type { Owner, Reach } from '../reach.ts'
 import { aggregates, type Claim, linesDigest, replicas } from './holdings.ts'
@@ -284,15 +284,18 @@ async function insertFacts(session: Session, owner: Owner, messages: readonly In
 const sequenceOf = (headers: IncomingMessage['headers']): string | null =>
   /^[1-9]\d{0,17}$/.exec(headers.ce_sequence?.toString() ?? '')?.[0] ?? null
 
-/** What the event says of what `owner` holds, as JSON; null where nothing is compared, or the payload cannot be read. */
+/** Stands for what an event says that is none of its type; no row says so. */
+const unreadable = JSON.stringify('unreadable')
+
+/** What the event says of what `owner` holds, as JSON; null where nothing is compared, or its schema is not known here. */
 function said(owner: Owner, { headers, value }: IncomingMessage): string | null {
   const type = typeOf(headers)
   const claim = claims.get(`${owner} ${type}`)
   if (!claim || value === null) return null
   try {
     const { event, data } = decode(value)
-    return event === type ? JSON.stringify(claim.says(data as never)).replaceAll('\\u0000', '\\ufffd') : null // as jsonb takes it
-  } catch {
-    return null // no event of ours: whoever consumes it parks it, which is another check's matter
+    return event === type ? JSON.stringify(claim.says(data as never)).replaceAll('\\u0000', '\\ufffd') : unreadable // as jsonb takes it
+  } catch (error) {
+    return error instanceof DecodeError && error.reason === 'unknown-schema' ? null : unreadable
   }
 }

@@ -42,6 +42,9 @@ function claim<N extends EventName>(
   return { event, says, row, holds }
 }
 
+/** Nothing is compared but that it can be read. */
+const readable = (event: EventName) => claim(event, 'always', () => ({}), `'{}'::jsonb`)
+
 const money = ({ amount, currency }: { amount: bigint; currency: string }) => ({ amount: String(amount), currency })
 const priceRow = `jsonb_build_object('amount', price_amount::text, 'currency', price_currency)`
 
@@ -106,6 +109,7 @@ export const aggregates: readonly Aggregate[] = [
         ({ publicKey }) => ({ publicKey }),
         `jsonb_build_object('publicKey', public_jwk)`,
       ),
+      readable('SigningKeyRetired'),
     ],
   },
   {
@@ -153,6 +157,7 @@ export const aggregates: readonly Aggregate[] = [
       when 'released' then array['StockReleased'] when 'sold' then array['StockSold'] end`,
     claims: [
       claim('StockReserved', 'always', stockLines, stockLinesRow),
+      readable('StockRejected'),
       claim('StockReleased', 'always', stockLines, stockLinesRow),
       claim('StockSold', 'always', stockLines, stockLinesRow),
     ],
@@ -171,12 +176,14 @@ export const aggregates: readonly Aggregate[] = [
     claims: [
       claim('OrderPlaced', 'always', terms, termsRow),
       claim('OrderConfirmed', 'always', terms, termsRow),
+      readable('OrderRejected'),
       claim(
         'OrderShipped',
         'always',
         ({ carrier, trackingNumber }) => ({ carrier, trackingNumber }),
         `jsonb_build_object('carrier', shipment->'carrier', 'trackingNumber', shipment->'trackingNumber')`,
       ),
+      readable('OrderDelivered'),
       claim('OrderCancelled', 'always', ({ reason }) => ({ reason }), `jsonb_build_object('reason', reason)`),
     ],
   },

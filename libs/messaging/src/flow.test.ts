@@ -1,0 +1,157 @@
+import { afterEach, expect, test } from '@jest/globals'
+import { sql } from '@shopstream/database'
+import { topicOf } from '@shopstream/events'
+import { createMetrics } from '@shopstream/observability'
+import { eventually, startProxiedKafka } from '@shopstream/testing'
+import kafkajs from 'kafkajs'
+import { on } from './consumption.ts'
+import { maxBytesInFlight } from './kafka.ts'
+import { type NewEvent, outgoing } from './outbox.ts'
+import { collect, openTestShop, produces, stockEvent, type TestShop } from './test-shop.ts'
+
+let shop: TestShop
+const undo: (() => Promise<void>)[] = []
+afterEach(async () => {
+  await shop?.close()
+  for (const step of undo.splice(0).reverse()) await step()
+})
+
+const patience = { timeoutMs: 60_000 }
+const listed = (sku: string, description = ''): NewEvent<'ProductListed'> => ({
+  type: 'ProductListed',
+  key: sku,
+  sequence: 1n,
+  data: { sku, name: sku, description, price: { amount: 1n, currency: 'EUR' }, version: 1 },
+})
+const stockTopic = topicOf('StockLevelChanged')
+
+test('an urgent message waits for the bulk chunks in hand, not for the backlog; and the backlog is handled', async () => {
+  shop = await openTestShop()
+  const perPartition = 1_200
+  const keys = keysOfAllPartitions()
+  const backlog = keys.flatMap((key) =>
+    Array.from({ length: perPartition }, (_, i) => outgoing('shop', stockEvent(key, BigInt(i + 1)))),
+  )
+  for (let start = 0; start < backlog.length; start += 1_200)
+    await shop.bus.publish(backlog.slice(start, start + 1_200))
+
+  const turns: { lane: 'urgent' | 'bulk'; messages: number }[] = []
+  const lastOf = new Map<string, bigint>()
+  const released = Promise.withResolvers<void>()
+  const bulk = on(
+    { StockLevelChanged: [] },
+    async (_tx, messages) => {
+      turns.push({ lane: 'bulk', messages: messages.length })
+      for (const { key, sequence } of messages) {
+        if (sequence === (lastOf.get(key) ?? 0n) + 1n) lastOf.set(key, sequence)
+      }
+      if (turns.length <= 4) await released.promise
+    },
+    { lane: 'bulk' },
+  )
+  const urgent = on({ ProductListed: [] }, async (_tx, messages) => {
+    turns.push({ lane: 'urgent', messages: messages.length })
+  })
+  shop.start([bulk, urgent])
+  await eventually('as many bulk chunks in hand as may be', () => turns.length === 4, patience)
+  await shop.bus.publish([outgoing('shop', listed('mug'))])
+  released.resolve()
+  await eventually('the urgent one', () => turns.some(({ lane }) => lane === 'urgent'), patience)
+  const before = turns.findIndex(({ lane }) => lane === 'urgent')
+  expect(before).toBeLessThanOrEqual(keys.length) // one chunk of each bulk partition
+  expect(turns.slice(0, before).reduce((sum, { messages }) => sum + messages, 0)).toBeLessThan(backlog.length / 4)
+  await eventually('the backlog', () => keys.every((key) => lastOf.get(key) === BigInt(perPartition)), patience)
+}, 120_000)
+
+test('a consumer whose database is locked holds no more than its bound of what tens of MiB wait for it', async () => {
+  const kafka = await startProxiedKafka()
+  undo.push(kafka.close)
+  shop = await openTestShop({ brokers: kafka.proxied })
+  const count = 80
+  const description = 'x'.repeat(400_000)
+  for (let n = 0; n < count; n++) await shop.bus.publish([outgoing('shop', listed(`sku-${n}`, description))])
+  const locked = Promise.withResolvers<void>()
+  const unlock = Promise.withResolvers<void>()
+  const holding = shop.database.transaction(async (tx) => {
+    await sql`set local idle_in_transaction_session_timeout = 0`.execute(tx)
+    await sql`lock table effect in access exclusive mode`.execute(tx)
+    locked.resolve()
+    await unlock.promise
+  })
+  await locked.promise
+
+  const before = kafka.proxy.received
+  const metrics = createMetrics('shop')
+  const row = on({ ProductListed: ['description'] }, async (tx, messages) => {
+    await sql`insert into effect (key) select unnest(${messages.map(({ key }) => key)}::text[])`.execute(tx)
+  })
+  shop.start([row], metrics)
+  const inFlight = async () => (await metrics.getSingleMetric(gauge)?.get())?.values[0]?.value ?? 0
+  await eventually('messages in flight', async () => (await inFlight()) > description.length, patience)
+  const quiet = { bytes: 0, since: 0 }
+  await eventually(
+    'no more bytes than heartbeats for three seconds',
+    () => {
+      const { received } = kafka.proxy
+      if (received - quiet.bytes > 65_536) Object.assign(quiet, { bytes: received, since: performance.now() })
+      return performance.now() - quiet.since > 3_000
+    },
+    patience,
+  )
+  expect(await inFlight()).toBeLessThanOrEqual(maxBytesInFlight)
+  expect(kafka.proxy.received - before).toBeLessThan(maxBytesInFlight + 1_048_576)
+  expect(count * description.length).toBeGreaterThan(3 * maxBytesInFlight)
+
+  unlock.resolve()
+  await holding
+  await eventually(
+    'all of them',
+    async () => new Set((await shop.effects()).map(({ key }) => key)).size === count,
+    patience,
+  )
+  await eventually('nothing in flight', async () => (await inFlight()) === 0, patience)
+}, 180_000)
+const gauge = 'shopstream_consumer_bytes_in_flight'
+
+test('a topic that is gone holds back its own events only, and they come in order once it is back', async () => {
+  shop = await openTestShop()
+  const { brokers, topicPrefix } = shop.broker
+  shop.start([])
+  await shop.emit(stockEvent('sku', 1n))
+  await eventually('the first event', async () => (await shop.outbox()).length === 0)
+
+  const admin = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING }).admin()
+  await admin.connect()
+  undo.push(() => admin.disconnect())
+  await admin.deleteTopics({ topics: [topicPrefix + stockTopic.name] })
+  await eventually('the deletion', async () => !(await admin.listTopics()).includes(topicPrefix + stockTopic.name))
+
+  const waiting = 600 // more than one batch of the relay
+  for (let n = 0; n < waiting; n += 100)
+    await shop.emit(...Array.from({ length: 100 }, (_, i) => stockEvent('sku', BigInt(n + i + 2))))
+  await shop.database.transaction((tx) => produces.emit(tx, [listed('mug')]))
+  const products = collect(shop.bus, topicOf('ProductListed').name)
+  undo.unshift(products.close)
+  await eventually('the event of another topic', () => products.messages.length === 1, patience)
+  expect(await shop.outbox()).toHaveLength(waiting)
+
+  await shop.deploy()
+  await eventually('an empty outbox', async () => (await shop.outbox()).length === 0, patience)
+  const stock = collect(shop.bus, stockTopic.name)
+  undo.unshift(stock.close)
+  await eventually('the events that waited', () => stock.messages.length >= waiting, patience)
+  const sequences = stock.messages.map(({ headers }) => Number(headers.ce_sequence?.toString()))
+  const firsts = sequences.filter((sequence, place) => sequences.indexOf(sequence) === place) // some may come twice
+  expect(firsts).toEqual(Array.from({ length: waiting }, (_, i) => i + 2))
+}, 180_000)
+
+/** One key per partition of the stock topic. */
+function keysOfAllPartitions(): string[] {
+  const byPartition = new Map<number, string>()
+  for (let n = 0; byPartition.size < stockTopic.partitions; n++) {
+    const key = `sku-${n}`
+    const { partition } = outgoing('shop', stockEvent(key, 1n))
+    if (!byPartition.has(partition)) byPartition.set(partition, key)
+  }
+  return [...byPartition.values()]
+}

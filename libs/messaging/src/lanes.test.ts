@@ -1,0 +1,43 @@
+import { expect, test } from '@jest/globals'
+import fc from 'fast-check'
+import { createGate, type Lane, nextTurn } from './lanes.ts'
+
+test.each<[Record<Lane, number>, number, Lane | undefined]>([
+  [{ urgent: 0, bulk: 0 }, 0, undefined],
+  [{ urgent: 1, bulk: 5 }, 0, 'urgent'],
+  [{ urgent: 0, bulk: 5 }, 0, 'bulk'],
+  [{ urgent: 9, bulk: 1 }, 7, 'urgent'],
+  [{ urgent: 9, bulk: 1 }, 8, 'bulk'],
+  [{ urgent: 9, bulk: 0 }, 8, 'urgent'],
+])('of %j after %d urgent turns: %s', (waiting, passed, lane) => {
+  expect(nextTurn(waiting, passed)).toBe(lane)
+})
+
+test('whatever comes, no more run than may, all get their turn, and bulk never lets more than eight pass', async () => {
+  const arrivals = fc.array(fc.constantFrom<Lane>('urgent', 'bulk'), { minLength: 1, maxLength: 60 })
+  await fc.assert(
+    fc.asyncProperty(arrivals, fc.integer({ min: 1, max: 5 }), async (lanes, atOnce) => {
+      const gate = createGate(atOnce)
+      const turns: Lane[] = []
+      let running = 0
+      let most = 0
+      await Promise.all(
+        lanes.map(async (lane) => {
+          const leave = await gate.enter(lane)
+          turns.push(lane)
+          most = Math.max(most, ++running)
+          await new Promise(setImmediate)
+          running -= 1
+          leave()
+        }),
+      )
+      expect(turns).toHaveLength(lanes.length)
+      expect(most).toBeLessThanOrEqual(atOnce)
+      const queued = turns.slice(Math.min(atOnce, turns.length)) // the first went in before anybody waited
+      const text = queued.map((lane) => lane[0]).join('')
+      const lastBulk = text.lastIndexOf('b')
+      expect(text.slice(0, lastBulk + 1)).not.toMatch(/u{9}/)
+    }),
+    { numRuns: 100 },
+  )
+})

@@ -1,0 +1,173 @@
+import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
+import { createDatabase } from '@shopstream/database'
+import { newEventId } from '@shopstream/events'
+import { createWorld, eventually, startMailSink, type World } from '@shopstream/testing'
+import { sendingPolicy } from '../sending/policy.ts'
+import { startSmtpStub } from '../sending/smtp-stub.ts'
+import type { Tables } from '../tables.ts'
+import { insertRecipients, orderOf, person, startNotification } from '../testing.ts'
+import { causeOfMailing } from './queries.ts'
+
+let world: World
+const undo: (() => Promise<void>)[] = []
+beforeAll(async () => {
+  world = await createWorld('notification')
+  await world.publishSigningKey()
+})
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step()
+})
+afterAll(() => world.close())
+
+const patience = { timeoutMs: 90_000 }
+const unhurried = { lanes: { ...sendingPolicy.lanes, bulk: { concurrency: 2 } } }
+
+async function start(url: string) {
+  const service = await startNotification(world, url, unhurried)
+  undo.push(service.stop)
+  await eventually('readiness', async () => (await service.get('/readyz')).status === 200)
+  return service
+}
+
+test('a mailing reaches each known user once, erased ones not, and can be followed', async () => {
+  const sink = await startMailSink()
+  undo.push(sink.close)
+  const service = await start(sink.smtpUrl)
+  const [ana, eve, gone] = [person('Ana'), person('Eve'), person('Gone')]
+  await world.publish(ana.registered(), eve.registered(), gone.registered())
+  await eventually('the welcomes', () => sink.mails().length === 3)
+  await world.publish(gone.erased())
+  const everybody = async () => (await service.get('/v1/notifications?limit=100')).body.items
+  await eventually('the erasure', async () => (await service.notificationsOf(gone.userId))[0]?.to === null)
+
+  const made = await service.post('/v1/mailings', { subject: 'Summer sale', text: 'Hello all,\n\ncome & see.' })
+  expect(made).toMatchObject({ status: 202, body: { subject: 'Summer sale', sent: 0, failed: 0 } })
+  const { location } = made.headers
+  expect(location).toBe(`/v1/mailings/${made.body.id}`)
+  const done = await eventually('the mailing to be through', async () => {
+    const { body } = await service.get(location as string)
+    return body.state === 'done' && body
+  })
+  expect(done).toMatchObject({ recipients: 2, sent: 2, failed: 0, cancelled: 0 })
+  const mails = sink.mails().filter(({ subject }) => subject === 'Summer sale')
+  expect(mails.map(({ to }) => to[0]?.address).toSorted()).toEqual([ana.email, eve.email].toSorted())
+  const toAna = mails.find(({ to }) => to[0]?.address === ana.email)
+  expect(toAna?.headers).toMatchObject({
+    'message-id': `<${causeOfMailing(made.body.id, ana.userId)}@shopstream.local>`,
+    precedence: 'bulk',
+  })
+  expect(toAna?.html).toContain('<p>come &amp; see.</p>')
+  expect((await everybody()).filter(({ kind }: { kind: string }) => kind === 'mailing')).toHaveLength(2)
+  const [, listed] = await service.notificationsOf(ana.userId)
+  expect(listed).toMatchObject({ kind: 'mailing', mailingId: made.body.id, state: 'sent', subject: 'Summer sale' })
+  await eventually(
+    'the events',
+    () => world.events('NotificationSent').filter(({ data }) => data.kind === 'mailing').length === 2,
+  )
+})
+
+test('mailings and resending are for staff; what would break a mail is refused', async () => {
+  const service = await start('smtp://127.0.0.1:1')
+  const customer = await world.token({ id: newEventId(), roles: ['customer'] })
+  const body = { subject: 'News', text: 'text' }
+  expect((await service.post('/v1/mailings', body, customer)).status).toBe(403)
+  expect((await service.get(`/v1/mailings/${newEventId()}`, customer)).status).toBe(403)
+  expect((await service.post(`/v1/notifications/${newEventId()}/resend`, {}, customer)).status).toBe(403)
+  expect((await service.get(`/v1/mailings/${newEventId()}`)).body.code).toBe('mailing-not-found')
+  expect((await service.post(`/v1/notifications/${newEventId()}/resend`, {})).body.code).toBe('notification-not-found')
+  for (const wrong of [
+    { subject: 'News\r\nBcc: eve@example.com' },
+    { subject: ' ' },
+    { subject: 'x'.repeat(201) },
+    { text: '' },
+    { text: ' \n ' },
+    { text: 'a\u0000b' },
+    { text: 'x'.repeat(20_001) },
+  ]) {
+    expect(await service.post('/v1/mailings', { ...body, ...wrong })).toMatchObject({
+      status: 400,
+      body: { errors: [{ field: Object.keys(wrong)[0] }] },
+    })
+  }
+})
+
+test('a mail that was sent goes out again on request, as another mail, and it is kept who asked', async () => {
+  const sink = await startMailSink()
+  undo.push(sink.close)
+  const service = await start(sink.smtpUrl)
+  const ana = person()
+  const mine = () => sink.mails().filter(({ to }) => to[0]?.address === ana.email)
+  await world.publish(ana.registered())
+  const sent = await eventually('the welcome', async () => {
+    const [first] = await service.notificationsOf(ana.userId)
+    return first?.state === 'sent' && first
+  })
+  const { id, causeId } = sent as { id: string; causeId: string }
+  const staffId = newEventId()
+  const staff = await world.token({ id: staffId, roles: ['staff'] })
+  const again = await service.post(`/v1/notifications/${id}/resend`, {}, staff)
+  expect(again).toMatchObject({ status: 202, body: { id, state: 'queued' } })
+  await eventually('the second mail', async () => mine().length === 2)
+  await eventually('its record', async () => (await service.notificationsOf(ana.userId))[0]?.state === 'sent')
+  expect((await service.notificationsOf(ana.userId))[0]).toMatchObject({ state: 'sent', resends: 1, attempts: 2 })
+  const ids = mine().map(({ headers }) => headers['message-id'])
+  expect(ids).toEqual([`<${causeId}@shopstream.local>`, `<${causeId}.1@shopstream.local>`])
+  await eventually('both events', () => world.events('NotificationSent').filter(({ key }) => key === id).length === 2)
+  expect(world.events('NotificationSent').filter(({ key }) => key === id)).toMatchObject([
+    { sequence: 1n, data: { messageId: ids[0] } },
+    { sequence: 2n, data: { messageId: ids[1] } },
+  ])
+
+  const database = openDatabase()
+  const kept = await database.query.selectFrom('resend').selectAll().where('notification_id', '=', id).execute()
+  expect(kept).toMatchObject([{ number: 1, former_state: 'sent', requested_by: staffId }])
+  await world.publish(ana.erased())
+  await eventually('the erasure', async () => (await service.notificationsOf(ana.userId))[0]?.to === null)
+  expect((await service.post(`/v1/notifications/${id}/resend`, {})).body.code).toBe('no-recipient')
+})
+
+test('with thousands of bulk mails queued at a slow server, an order mail goes ahead of all but those in hand', async () => {
+  const count = 2_000
+  await insertRecipients(openDatabase().query, count)
+  const accepted: string[] = []
+  const released = Promise.withResolvers<void>()
+  let inHand = 0
+  const stub = await startSmtpStub({
+    async mail(address) {
+      if (address.startsWith('known-')) {
+        inHand += 1
+        await released.promise
+      }
+      accepted.push(address)
+      return '250 accepted'
+    },
+  })
+  undo.push(stub.close)
+  const service = await start(stub.url)
+  const ana = person()
+  await world.publish(ana.registered())
+  await eventually('the welcome', () => accepted.includes(ana.email))
+  accepted.length = 0
+
+  const { body: mailing } = await service.post('/v1/mailings', { subject: 'News', text: 'text' })
+  const progress = async () => (await service.get(`/v1/mailings/${mailing.id}`)).body
+  await eventually('all to be queued', async () => (await progress()).recipients > count, patience)
+  await eventually('the bulk lane to have its hands full', () => inHand === unhurried.lanes.bulk.concurrency)
+  await world.publish(orderOf(ana.userId).confirmed())
+  await eventually('the order mail', () => accepted.includes(ana.email))
+  expect(inHand).toBe(unhurried.lanes.bulk.concurrency)
+  expect(accepted.filter((address) => address.startsWith('known-'))).toEqual([])
+
+  released.resolve()
+  const sent = () => accepted.filter((address) => address.startsWith('known-'))
+  await eventually('the mailing to go on', () => sent().length > 20, patience)
+  expect(new Set(sent()).size).toBe(sent().length)
+}, 180_000)
+
+function openDatabase() {
+  const { logger, settings } = world
+  const url = settings.DATABASE_URL
+  const database = createDatabase<Tables>({ url, poolSize: 1, applicationName: 'test', logger })
+  undo.push(() => database.close())
+  return database
+}

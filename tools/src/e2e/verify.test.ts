@@ -1,0 +1,545 @@
+/** `npm run shop -- verify` over one real shop: under load and at rest it finds nothing, then everything that is planted. */
+import { spawnSync } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { sql, type Transaction } from '@shopstream/database'
+import { decode, encode, type NewEventData, newEventId } from '@shopstream/events'
+import { type IncomingMessage, type NewEvent, outgoing } from '@shopstream/messaging'
+import { eventually, repository } from '@shopstream/testing'
+import { UsageError } from '../options.ts'
+import { findPlace, type Owner, owners, type Reach, reach } from '../shop/reach.ts'
+import { run, type Summary, verify } from '../shop/verify.ts'
+import { type Customer, order, orderOf, persistently, register, staffToken, stock } from '../stack/client.ts'
+import type { Shop } from '../stack/shop.ts'
+import { openShop } from './shop-under-test.ts'
+
+const patience = { timeoutMs: 60_000 }
+const minutes = 60_000
+
+let opened: Awaited<ReturnType<typeof openShop>>
+let shop: Shop
+let staff: string
+let customer: Customer
+let held: Reach
+
+beforeAll(async () => {
+  opened = await openShop()
+  shop = opened.shop
+  staff = await staffToken(shop)
+  customer = await register(shop)
+  held = reach(findPlace({ SHOPSTREAM_HOME: opened.home }))
+}, 3 * minutes)
+
+afterAll(async () => {
+  for (const service of Object.values(shop?.services ?? {})) service.kill('SIGCONT')
+  await held?.close()
+  await shop?.stop()
+  opened?.forget()
+}, 30_000)
+
+/** What was found, as `check subject`, sorted. */
+const found = ({ checks }: Summary) =>
+  checks.flatMap(({ findings }) => findings.map(({ check, subject }) => `${check} ${subject}`)).sort()
+
+const asStaff = (method: string, path: string, body?: object) =>
+  persistently(shop, method, path, { token: staff, ...(body && { body }) })
+
+const ship = (id: string) => asStaff('POST', `/v1/orders/${id}/shipment`, { carrier: 'Post', trackingNumber: 'T-1' })
+
+/** An order that has been confirmed. */
+async function confirmed(sku: string, buyer = customer): Promise<string> {
+  await order(shop, buyer.token, sku) // once it is known there
+  const { body } = await persistently(shop, 'POST', '/v1/orders', { token: buyer.token, body: orderOf(sku) })
+  await eventually(
+    `${body.id} to be confirmed`,
+    async () => (await asStaff('GET', `/v1/orders/${body.id}`)).body.status === 'confirmed',
+    patience,
+  )
+  return body.id
+}
+
+const changeProduct = (sku: string, amount: number) =>
+  asStaff('PUT', `/v1/products/${sku}`, {
+    name: 'A thing',
+    description: `For ${amount}.`,
+    price: { amount, currency: 'EUR' },
+  })
+
+/** Orders, cancels, ships, delivers, changes and restocks until stopped; returns how many orders there were. */
+async function live(skus: readonly string[], stop: AbortSignal): Promise<number> {
+  const buyer = await register(shop)
+  let count = 0
+  while (!stop.aborted) {
+    const sku = skus[count % skus.length] as string
+    const { body } = await order(shop, buyer.token, sku)
+    count += 1
+    if (count % 3 === 0)
+      await persistently(shop, 'POST', `/v1/orders/${body.id}/cancel`, {
+        token: buyer.token,
+        body: { reason: 'changed my mind' },
+      })
+    else if ((await ship(body.id)).status === 201 && count % 2 === 0)
+      await asStaff('POST', `/v1/orders/${body.id}/delivery`)
+    if (count % 10 === 0) await changeProduct(sku, 1_000 + count)
+    if (count % 7 === 0)
+      await asStaff('POST', `/v1/products/${sku}/stock-adjustments`, { delta: 2, reason: 'delivery' })
+  }
+  return count
+}
+
+/** Nothing is on its way: outboxes are empty, mails are out, groups have come to the ends of their topics. */
+const rest = () =>
+  eventually(
+    'rest',
+    async () => {
+      const left = await Promise.all(
+        owners.map(async (owner) => {
+          const { rows } = await sql<{ count: number }>`select count(*)::integer as count from outbox`.execute(
+            held.databases[owner].query,
+          )
+          return rows[0]?.count
+        }),
+      )
+      const mails = await sql`select from notification where state in ('queued', 'awaiting-recipient')`.execute(
+        held.databases.notification.query,
+      )
+      const positions = [
+        ...(await held.bus.positions('inventory', ['shop.order.v1'])),
+        ...(await held.bus.positions('order', ['shop.reservation.v1', 'shop.product.v1'])),
+        ...(await held.bus.positions('notification', ['shop.order.v1', 'shop.user.v1'])),
+      ]
+      return (
+        left.every((count) => count === 0) && mails.rows.length === 0 && positions.every(({ done, end }) => done >= end)
+      )
+    },
+    patience,
+  )
+
+test(
+  'finds nothing under load, again and again, nor at rest; mailings, resends and republished records are no findings',
+  async () => {
+    // Little of the first: some of its orders are rejected.
+    const skus = await Promise.all([20, 10_000, 10_000].map((pieces) => stock(shop, staff, pieces)))
+    const over = new AbortController()
+    const lives = Promise.all(Array.from({ length: 4 }, () => live(skus, over.signal)))
+    try {
+      await asStaff('POST', '/v1/mailings', { subject: 'News', text: 'There are some.' })
+      for (let look = 0; look < 6; look += 1) {
+        const summary = await verify(held, { settleMs: 3_000 })
+        expect(found(summary)).toEqual([])
+        expect(summary.rows).toBeGreaterThan(0)
+        if (look === 1) await sendAgain()
+        if (look === 2) await tellAgain()
+      }
+    } finally {
+      over.abort()
+    }
+    const counts = await lives
+    expect(Math.min(...counts)).toBeGreaterThan(1)
+    await rest()
+    const summary = await verify(held, { settleMs: 0 })
+    expect(found(summary)).toEqual([])
+    const rowsOf = Object.fromEntries(summary.checks.map(({ name, rows }) => [name, rows]))
+    expect(rowsOf['reservation-state']).toBe(counts.reduce((sum, count) => sum + count, 0))
+    expect(rowsOf['mailing-recipients']).toBeGreaterThan(1)
+  },
+  5 * minutes,
+)
+
+/** Staff have a mail sent again. */
+async function sendAgain() {
+  const { body } = await asStaff('GET', '/v1/notifications?limit=100')
+  const sent = body.items.find(({ state }: { state: string }) => state === 'sent')
+  expect(await asStaff('POST', `/v1/notifications/${sent.id}/resend`)).toMatchObject({ status: 202 })
+}
+
+/** An operator has the state of all users and products told again. */
+function tellAgain() {
+  for (const topic of ['shop.user.v1', 'shop.product.v1']) command(['republish', topic, '--all'], 0)
+}
+
+const command = (args: string[], status: number, env: NodeJS.ProcessEnv = { SHOPSTREAM_HOME: opened.home }) => {
+  const run = spawnSync(process.execPath, ['tools/src/shop.ts', ...args], {
+    cwd: repository,
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+  })
+  expect({ status: run.status, stderr: run.status === status ? '' : run.stderr }).toEqual({ status, stderr: '' })
+  return run.stdout
+}
+
+const transaction = (owner: Owner, work: (tx: Transaction) => Promise<unknown>) =>
+  held.databases[owner].transaction(work)
+
+/** Writes an event to the outbox of its service, as a decision does. */
+async function emit(tx: Transaction, service: Owner, event: NewEvent): Promise<void> {
+  const { topic, partition, key, value, headers } = outgoing(service, event)
+  await sql`insert into outbox (topic, partition, key, value, headers)
+    values (${topic}, ${partition}, ${key}, ${value}, ${JSON.stringify(headers)}::jsonb)`.execute(tx)
+}
+
+type Level = { sku: string; onHand: number; reserved: number; sequence: bigint }
+
+/** Moves a stock level as a decision would, right or wrong, and raises its sequence. */
+async function moveLevel(tx: Transaction, sku: string, by: { onHand?: number; reserved?: number; events?: number }) {
+  const { rows } = await sql<Level>`
+    update stock set on_hand = on_hand + ${by.onHand ?? 0}, reserved = reserved + ${by.reserved ?? 0},
+      sequence = sequence + ${by.events ?? 1}
+    where sku = ${sku} returning sku, on_hand as "onHand", reserved, sequence`.execute(tx)
+  return rows[0] as Level
+}
+
+const announcement = ({ sku, onHand, reserved, sequence }: Level) => ({
+  type: 'StockLevelChanged' as const,
+  key: sku,
+  sequence,
+  data: { sku, onHand, reserved, available: onHand - reserved },
+})
+
+/** The messages of a key, in their order. */
+async function messagesOf(topic: string, key: string): Promise<IncomingMessage[]> {
+  const messages: IncomingMessage[] = []
+  await held.bus.read({
+    topics: [topic],
+    toEnd: true,
+    handle: (all) => void messages.push(...all.filter((message) => message.key === key)),
+  })
+  return messages.sort((a, b) => Number(a.offset - b.offset))
+}
+
+/** Publishes past every outbox. */
+async function publish(...messages: IncomingMessage[]) {
+  expect(await held.bus.publish(messages)).toHaveLength(messages.length)
+}
+
+interface Plant {
+  what: string
+  /** Plants it; returns what verify is to find of it, as `check subject`. */
+  plant(): Promise<string[]>
+}
+
+/** With `stuck`, the twelve that verify must find at least, each as a bug or an accident would bring it about. */
+const faults: Plant[] = [
+  {
+    what: 'a lost outbox row',
+    async plant() {
+      const sku = await stock(shop, staff, 5)
+      await transaction('inventory', async (tx) => {
+        const level = await moveLevel(tx, sku, {})
+        await emit(tx, 'inventory', announcement(level))
+        await sql`delete from outbox where key = ${sku} and headers->>'ce_sequence' = ${String(level.sequence)}`.execute(
+          tx,
+        )
+      })
+      return [`lost-event shop.stock.v1 ${sku} 2`]
+    },
+  },
+  {
+    what: 'a doubled reservation',
+    async plant() {
+      const sku = await stock(shop, staff, 50)
+      const id = await confirmed(sku)
+      await transaction('inventory', async (tx) => {
+        await sql`update reservation set sequence = 2 where order_id = ${id}`.execute(tx)
+        const data = { orderId: id, lines: [{ sku, quantity: 1 }] }
+        await emit(tx, 'inventory', { type: 'StockReserved', key: id, sequence: 2n, data })
+        await emit(tx, 'inventory', announcement(await moveLevel(tx, sku, { reserved: 1 })))
+      })
+      return [`repeated-step shop.reservation.v1 ${id} 4`, `stock-level ${sku}`]
+    },
+  },
+  {
+    what: 'a stock level off by one',
+    async plant() {
+      const sku = await stock(shop, staff, 5)
+      await transaction('inventory', async (tx) => {
+        await emit(tx, 'inventory', announcement(await moveLevel(tx, sku, { onHand: 1 })))
+      })
+      return [`stock-level ${sku}`]
+    },
+  },
+  {
+    what: 'a missing mail',
+    async plant() {
+      const sku = await stock(shop, staff, 50)
+      const buyer = await register(shop)
+      await rest()
+      // As a handler would that forgets it: the message takes effect, and there is no notification.
+      await sql`create function forget() returns trigger language plpgsql as 'begin return null; end'`.execute(
+        held.databases.notification.query,
+      )
+      await sql`create trigger forget before insert on notification for each row
+        when (new.user_id = ${sql.lit(buyer.id)}) execute function forget()`.execute(held.databases.notification.query)
+      const { body } = await order(shop, buyer.token, sku)
+      await eventually(
+        'the order to be confirmed',
+        async () => (await messagesOf('shop.order.v1', body.id)).length === 2,
+      )
+      await rest()
+      await sql`drop function forget() cascade`.execute(held.databases.notification.query)
+      return [`missing-mail shop.order.v1 ${body.id} 2`]
+    },
+  },
+  {
+    what: 'an extra mail',
+    async plant() {
+      const id = await confirmed(await stock(shop, staff, 50))
+      await rest()
+      const extra = newEventId()
+      await sql`
+        insert into notification (id, user_id, kind, cause_id, order_id, facts, subject, state)
+        select ${extra}, user_id, kind, ${newEventId()}, order_id, facts, subject, 'queued'
+        from notification where order_id = ${id}`.execute(held.databases.notification.query)
+      return [`extra-mail ${extra}`]
+    },
+  },
+  {
+    what: 'a reservation without order',
+    async plant() {
+      const [id, sku] = [randomUUID(), await stock(shop, staff, 50)]
+      await transaction('inventory', async (tx) => {
+        const lines = [{ sku, quantity: 1 }]
+        await sql`insert into reservation (order_id, state, lines, sequence)
+          values (${id}, 'released', ${JSON.stringify(lines)}, 1)`.execute(tx)
+        await emit(tx, 'inventory', {
+          type: 'StockReleased',
+          key: id,
+          sequence: 1n,
+          data: { orderId: id, lines, reason: 'order-cancelled' },
+        })
+      })
+      return [`reservation-without-order ${id}`]
+    },
+  },
+  {
+    what: 'a stale replica',
+    async plant() {
+      const sku = await stock(shop, staff, 50)
+      await changeProduct(sku, 2_000)
+      const { query } = held.databases.order
+      await eventually(
+        'the replica to know it',
+        async () => (await sql`select from product where sku = ${sku} and sequence = 2`.execute(query)).rows.length,
+        patience,
+      )
+      await sql`update product set sequence = 1, price_amount = 1000 where sku = ${sku}`.execute(query)
+      return [`stale-replica order product ${sku}`]
+    },
+  },
+  {
+    what: 'a skipped message',
+    async plant() {
+      const id = await confirmed(await stock(shop, staff, 50))
+      await rest()
+      const [placed] = (await messagesOf('shop.order.v1', id)) as [IncomingMessage]
+      await sql`delete from inbox where event_id = ${String(placed.headers.ce_id)}`.execute(
+        held.databases.inventory.query,
+      )
+      return [`skipped-message inventory shop.order.v1 ${placed.partition} ${placed.offset}`]
+    },
+  },
+  {
+    what: 'a reordered key',
+    async plant() {
+      const sku = await stock(shop, staff, 50)
+      await transaction('inventory', async (tx) => {
+        const level = await moveLevel(tx, sku, { events: 2 })
+        for (const sequence of [3n, 2n]) await emit(tx, 'inventory', announcement({ ...level, sequence }))
+      })
+      return [`reordered-key shop.stock.v1 ${sku} 3`]
+    },
+  },
+  {
+    what: 'an orphaned parked message',
+    async plant() {
+      const id = await confirmed(await stock(shop, staff, 50))
+      const [{ partition, offset }] = (await messagesOf('shop.reservation.v1', id)) as [IncomingMessage]
+      await sql`
+        insert into parked_message (event_id, topic, partition, "offset", key, bytes, headers, state, blocks, next_attempt_at)
+        values (${newEventId()}, 'shop.reservation.v1', ${partition}, ${offset}, ${randomUUID()}, 'none', '{}', 'dead', false, null)
+      `.execute(held.databases.order.query)
+      return [`orphaned-parked-message order shop.reservation.v1 ${partition} ${offset}`]
+    },
+  },
+  {
+    what: 'an event that was changed when it was published again',
+    async plant() {
+      const id = await confirmed(await stock(shop, staff, 50))
+      const [placed] = (await messagesOf('shop.order.v1', id)) as [IncomingMessage]
+      const data = decode(placed.value as Buffer).data as NewEventData<'OrderPlaced'>
+      await publish({ ...placed, value: encode('OrderPlaced', { ...data, placedAt: new Date(0) }) })
+      return [`changed-event ${placed.headers.ce_id}`]
+    },
+  },
+  {
+    what: 'an event that was changed before it was published',
+    async plant() {
+      const sku = await stock(shop, staff, 50)
+      await transaction('inventory', async (tx) => {
+        const level = await moveLevel(tx, sku, {})
+        await emit(tx, 'inventory', announcement({ ...level, onHand: level.onHand + 1 }))
+      })
+      return [`event-content shop.stock.v1 ${sku} 2`]
+    },
+  },
+]
+
+/** For the checks that those do not meet. Some are several faults at once. */
+const others: Plant[] = [
+  {
+    what: 'a reservation that is gone',
+    async plant() {
+      const sku = await stock(shop, staff, 50)
+      const id = await confirmed(sku)
+      await rest()
+      await sql`delete from reservation where order_id = ${id}`.execute(held.databases.inventory.query)
+      return [`order-without-reservation ${id}`, `unknown-event shop.reservation.v1 ${id} 1`, `stock-level ${sku}`]
+    },
+  },
+  {
+    what: 'an order that has forgotten what inventory said',
+    async plant() {
+      const id = await confirmed(await stock(shop, staff, 50))
+      await rest()
+      await sql`update "order" set status = 'pending' where id = ${id}`.execute(held.databases.order.query)
+      return [`order-undecided ${id}`, `event-content shop.order.v1 ${id} 2`]
+    },
+  },
+  {
+    what: 'a reservation in the wrong state',
+    async plant() {
+      const sku = await stock(shop, staff, 50)
+      const id = await confirmed(sku)
+      await rest()
+      await sql`update reservation set state = 'sold' where order_id = ${id}`.execute(held.databases.inventory.query)
+      return [`reservation-state ${id}`, `event-content shop.reservation.v1 ${id} 1`, `stock-level ${sku}`]
+    },
+  },
+  {
+    what: 'an order of something else than what is reserved',
+    async plant() {
+      const id = await confirmed(await stock(shop, staff, 50))
+      await rest()
+      await sql`update "order" set lines = jsonb_set(lines, '{0,quantity}', '2') where id = ${id}`.execute(
+        held.databases.order.query,
+      )
+      return [`reservation-lines ${id}`, `event-content shop.order.v1 ${id} 1`, `event-content shop.order.v1 ${id} 2`]
+    },
+  },
+  {
+    what: 'events that nobody has decided, twice with the same sequence',
+    async plant() {
+      const [key, sku] = [`sku-${randomUUID()}`, await stock(shop, staff, 5)]
+      await rest()
+      const known = announcement({ sku, onHand: 5, reserved: 0, sequence: 1n })
+      const messages = [announcement({ sku: key, onHand: 5, reserved: 0, sequence: 1n }), known]
+      await publish(...messages.map((event) => ({ ...outgoing('inventory', event), offset: 0n })))
+      return [`unknown-event shop.stock.v1 ${key} 1`, `conflicting-events shop.stock.v1 ${sku} 1`]
+    },
+  },
+  {
+    what: 'an old state that was published behind the new one, and bytes that nobody can read',
+    async plant() {
+      const [sku, unread] = [await stock(shop, staff, 5), await stock(shop, staff, 5)]
+      await changeProduct(sku, 3_000)
+      await rest()
+      const [listed] = (await messagesOf('shop.product.v1', sku)) as [IncomingMessage]
+      await publish(listed)
+      await transaction('inventory', async (tx) => {
+        await emit(tx, 'inventory', announcement(await moveLevel(tx, unread, {})))
+        await sql`update outbox set value = 'none' where key = ${unread}`.execute(tx)
+      })
+      return [`outdated-record shop.product.v1 ${sku}`, `event-content shop.stock.v1 ${unread} 2`]
+    },
+  },
+  {
+    what: 'a message that has vanished from its topic',
+    async plant() {
+      const [event, id] = [newEventId(), await confirmed(await stock(shop, staff, 50))]
+      await rest()
+      const [{ partition, offset }] = (await messagesOf('shop.order.v1', id)) as [IncomingMessage]
+      await sql`insert into inbox (event_id, topic, partition, "offset")
+        values (${event}, 'shop.order.v1', ${partition}, ${offset})`.execute(held.databases.inventory.query)
+      return [`vanished-message inventory ${event}`]
+    },
+  },
+  {
+    what: 'a mailing that has missed somebody, and a mail that nobody was told of',
+    async plant() {
+      const { id: user } = await register(shop)
+      await rest()
+      const { query } = held.databases.notification
+      const { rows } = await sql<{ id: string }>`
+        update notification set sequence = 0 where user_id = ${user} returning id`.execute(query)
+      const mailing = randomUUID()
+      await sql`insert into mailing (id, subject, text, created_by, filled_at, recipients)
+        values (${mailing}, 'News', 'None', ${user}, now(), 1)`.execute(query)
+      const id = rows[0]?.id
+      return [`mailing-recipients ${mailing}`, `unannounced-mail ${id}`, `unknown-event shop.notification.v1 ${id} 1`]
+    },
+  },
+]
+
+/** Last, because inventory and the order service stand still from then on. */
+const stuck: Plant = {
+  what: 'a stuck order',
+  async plant() {
+    const sku = await stock(shop, staff, 50)
+    await confirmed(sku)
+    await rest()
+    shop.services.inventory?.kill('SIGSTOP')
+    const { body } = await order(shop, customer.token, sku)
+    await eventually('it to be published', async () => (await messagesOf('shop.order.v1', body.id)).length === 1)
+    shop.services.order?.kill('SIGSTOP')
+    const late = await eventually(
+      'the order service to hold no lock',
+      () =>
+        sql`update "order" set reservation_deadline = now() - interval '10 minutes' where id = ${body.id}`
+          .execute(held.databases.order.query)
+          .catch(() => undefined),
+      patience,
+    )
+    expect(late).toBeDefined()
+    return [`order-overdue ${body.id}`]
+  },
+}
+
+test(
+  'finds each of the planted faults and nothing else, and says so to whoever calls it',
+  async () => {
+    const expected: string[] = []
+    for (const { plant } of [...faults, ...others]) expected.push(...(await plant()))
+    await rest()
+    expected.push(...(await stuck.plant()))
+    const summary = await verify(held, { settleMs: 1_000 })
+    expect(found(summary)).toEqual(expected.toSorted())
+    expect(summary.checks.filter(({ discrepancies }) => discrepancies === 0).map(({ name }) => name)).toEqual([])
+
+    const inWords = command(['verify', '--settle', '0', '--limit', '1'], 1)
+    expect(inWords).toContain(`${expected.length} discrepancies.`)
+    expect(inWords).toContain('docs/runbooks/verify-order-overdue.md')
+    expect(found(JSON.parse(command(['verify', '--settle', '0', '--json'], 1)))).toEqual(expected.toSorted())
+    const alone = JSON.parse(command(['verify', '--settle', '0', '--json', '--only', 'order-overdue'], 1))
+    expect(alone).toMatchObject({ discrepancies: 1, checks: [{ name: 'order-overdue', rows: expect.any(Number) }] })
+  },
+  6 * minutes,
+)
+
+test('exits with 2 for what makes no sense, and when a part cannot be asked: then nothing is proven', async () => {
+  expect(command(['verify', '--help'], 0)).toMatch(/^Usage: npm run shop -- verify/)
+  command(['verify', '--bogus'], 2)
+  for (const args of [
+    ['--only', 'no-such-check'],
+    ['--settle', 'soon'],
+  ])
+    await expect(run(args)).rejects.toThrow(UsageError)
+  const { databaseUrls } = held
+  const away = reach({ ...held, databaseUrls: { ...databaseUrls, order: `${databaseUrls.order}-none` } })
+  try {
+    await expect(verify(away)).rejects.toThrow(/^the database of order: .*does not exist/)
+    await expect(verify(away, { only: ['extra-mail'], settleMs: 0 })).resolves.toMatchObject({ discrepancies: 1 })
+  } finally {
+    await away.close()
+  }
+  command(['verify'], 2, { SHOPSTREAM_HOME: `${opened.home}-none` })
+})

@@ -1,0 +1,183 @@
+import type { KeyPlan, Letter, LetterAction, LetterDetails, LetterState } from '@shopstream/messaging'
+import type { Owner } from './reach.ts'
+import type { ReadEvent } from './reading.ts'
+import { age, bad, clock, faint, good, plural, secondsSince, shop, strong, table, toJson } from './words.ts'
+
+/** How `dead-letters` puts things. */
+
+/** A parked message of some group; `ref` is what people call it by. */
+export type Found = Letter & { group: Owner; ref: string }
+
+/** All that is told of one, personal data masked. */
+export type Details = Omit<LetterDetails, 'headers' | 'bytes'> &
+  Pick<Found, 'group' | 'ref'> &
+  Pick<ReadEvent, 'headers' | 'schemaId'> & {
+    data?: unknown
+    problem?: string | undefined
+    bytes?: Buffer | undefined
+  }
+
+export type Planned = KeyPlan & { group: Owner }
+
+export const past: Record<LetterAction, string> = { retry: 'made due', redrive: 'redriven', discard: 'discarded' }
+
+/** What came with a message goes to a terminal without what that would obey. */
+const printable = (text: string) => text.replaceAll(/[^\P{Cc}\n\t]/gu, '\ufffd')
+const firstLine = (text: string | null, length = 120) =>
+  printable((text ?? '').split('\n', 1)[0] ?? '').slice(0, length)
+const nameOf = ({ type, key }: Letter) => printable(`${type ?? 'a message without a type'} of ${key ?? 'no key'}`)
+
+export function listLines(found: readonly Found[], now = new Date()): string[] {
+  if (found.length === 0) return ['None.']
+  const rows = found.map(({ ref, state, type, key, attempts, followers, parkedAt, error }) => [
+    ref,
+    state,
+    printable(type ?? '-'),
+    printable(key ?? '-'),
+    String(attempts),
+    String(followers),
+    age(secondsSince(parkedAt, now)),
+    firstLine(error),
+  ])
+  return [
+    ...table([['ID', 'STATE', 'TYPE', 'KEY', 'TRIED', 'BEHIND', 'PARKED', 'ERROR'], ...rows]),
+    faint(`  → ${shop(`dead-letters show ${found[0]?.ref}`)}`),
+  ]
+}
+
+export function detailLines(letter: Details, now = new Date()): string[] {
+  const { ref, topic, partition, offset, followers, schemaId, data, problem, bytes, failures, actions } = letter
+  return [
+    `${strong(ref)}  ${nameOf(letter)}, ${topic}/${partition}@${offset}`,
+    `  ${stateOf(letter, now)}`,
+    ...(followers > 0 ? [`  ${plural(followers, 'later message')} of its key behind it`] : []),
+    strong('Headers'),
+    ...table(Object.entries(letter.headers).map(([name, text]) => [printable(name), printable(text)])),
+    strong('Payload'),
+    ...(problem === undefined
+      ? [`  by schema ${schemaId}`, ...indented(toJson(data, 2))]
+      : [`  ${bad(`cannot be read: ${printable(problem)}`)}`, ...(bytes ? dump(bytes) : [])]),
+    strong('Attempts that failed'),
+    ...(failures.length === 0 ? ['  none'] : []),
+    ...failures.flatMap(({ number, at, error }) => [`  ${number}. ${clock(at, now)}`, ...indented(error, '     ')]),
+    strong('What people did'),
+    ...(actions.length === 0 ? ['  nothing'] : []),
+    ...actions.map(
+      ({ action, actor, reason, at }) =>
+        `  ${clock(at, now)} ${action} by ${printable(actor)}${reason ? `: ${printable(reason)}` : ''}`,
+    ),
+    ...hints(letter),
+  ]
+}
+
+function stateOf({ state, group, attempts, behindDead, ...letter }: Found | Details, now: Date): string {
+  const { parkedAt, endedAt, nextAttemptAt, waitsForSchema } = letter
+  const words: Record<LetterState, string> = {
+    dead: bad(`dead after ${plural(attempts, 'attempt')}`),
+    waiting: bad(`waiting after ${plural(attempts, 'failed attempt')}`),
+    behind:
+      behindDead === null ? 'behind an earlier one of its key' : bad(`behind ${group}/${behindDead}, which is dead`),
+    handled: good(`handled ${endedAt ? clock(endedAt, now) : ''}`),
+    discarded: `discarded ${endedAt ? clock(endedAt, now) : ''}`,
+  }
+  const next = nextAttemptAt ? `, next attempt ${clock(nextAttemptAt, now)}` : ''
+  const schema = waitsForSchema === null ? '' : `, waits for its writer's schema ${waitsForSchema}`
+  return `${words[state]}, parked ${clock(parkedAt, now)}${next}${schema}`
+}
+
+function hints({ ref, state, group, behindDead }: Details): string[] {
+  const about = state === 'dead' ? ref : behindDead === null ? undefined : `${group}/${behindDead}`
+  if (about === undefined) return []
+  return [
+    faint(`  → once its cause is mended: ${shop(`dead-letters redrive ${about}`)}`),
+    faint(`  → to go on without it: ${shop(`dead-letters discard ${about} --reason '...'`)}`),
+  ]
+}
+
+const indented = (text: string, by = '  ') =>
+  printable(text)
+    .split('\n')
+    .map((line) => by + line)
+
+const dumpedBytes = 512
+const lineBytes = 16
+
+/** The beginning in hexadecimal, as it is read; all of it in base64, as it is carried elsewhere. */
+function dump(bytes: Buffer): string[] {
+  const shown = bytes.subarray(0, dumpedBytes)
+  const lines = Array.from({ length: Math.ceil(shown.length / lineBytes) }, (_, n) => {
+    const line = shown.subarray(n * lineBytes, (n + 1) * lineBytes)
+    const hex = (line.toString('hex').match(/../g) ?? []).join(' ').padEnd(3 * lineBytes)
+    return `  ${(n * lineBytes).toString(16).padStart(6, '0')}  ${hex} ${line.toString('latin1').replaceAll(/[^\x20-\x7e]/g, '.')}`
+  })
+  return [`  ${plural(bytes.length, 'byte')}`, ...lines, `  base64 ${bytes.toString('base64')}`]
+}
+
+/** What would happen, key by key, in order. */
+export function planLines(action: LetterAction, plans: readonly Planned[]): string[] {
+  const verb = { retry: 'would be tried now', redrive: 'would be tried anew', discard: 'would be given up' }[action]
+  const lines = plans.map(({ group, topic, key, ids, followers, stopsAt }, n) => {
+    const refs = ids.map((id) => `${group}/${id}`).join(', ')
+    const then = followers > 0 ? `, then ${plural(followers, 'message')} behind` : ''
+    const stop = stopsAt === null ? '' : `; what comes after ${group}/${stopsAt} waits on, for that is dead too`
+    return printable(`${n + 1}. ${topic} ${key ?? 'no key'}: ${refs}${then}${stop}`)
+  })
+  const chosen = plans.reduce((sum, { ids }) => sum + ids.length, 0)
+  const released = plans.reduce((sum, { followers }) => sum + followers, 0)
+  return [
+    ...lines,
+    `${plural(chosen, 'message')} of ${plural(plans.length, 'key')} ${verb}, in this order; ${released} behind them would follow.`,
+    'Nothing was changed.',
+  ]
+}
+
+/** Whether it is known what became of a message since it was acted on. */
+export function isSettled(action: LetterAction, before: Letter, now: Letter): boolean {
+  if (now.state !== 'waiting' && now.state !== 'behind') return true
+  if (now.behindDead !== null) return true // of which nothing comes until somebody decides about that one
+  return action === 'retry' && (now.attempts !== before.attempts || now.error !== before.error)
+}
+
+export interface Outcome {
+  action: LetterAction
+  applied: number
+  /** Others were faster, or it was being tried at the moment, or the command was interrupted. */
+  leftOut: number
+  waited: boolean
+  exitCode: number
+  messages: readonly Found[]
+}
+
+export function outcomeOf(done: {
+  action: LetterAction
+  planned: readonly Found[]
+  ended: readonly Found[]
+  waited: boolean
+  interrupted: boolean
+}): Outcome {
+  const { action, planned, ended, waited, interrupted } = done
+  const failed = waited && ended.some(({ state }) => state !== 'handled')
+  return {
+    action,
+    applied: ended.length,
+    leftOut: planned.length - ended.length,
+    waited,
+    exitCode: interrupted ? 130 : failed ? 1 : 0,
+    messages: ended,
+  }
+}
+
+export function outcomeLines({ action, applied, leftOut, waited, messages }: Outcome, now = new Date()): string[] {
+  const counts = Map.groupBy(messages, ({ state }) => (state === 'dead' ? 'dead again' : state))
+  const summary = [...counts].map(([state, ofState]) => `${state} ${ofState.length}`).join(', ')
+  const open = waited ? messages.filter(({ state }) => state !== 'handled') : []
+  return [
+    `${plural(applied, 'message')} ${past[action]}${waited ? `: ${summary}` : ''}.`,
+    ...(leftOut > 0
+      ? [`${leftOut} left out: no longer in that state, being tried at the moment, or not come to any more.`]
+      : []),
+    ...open.map(
+      (letter) => `  ${letter.ref} ${nameOf(letter)}: ${stateOf(letter, now)}: ${firstLine(letter.error, 200)}`,
+    ),
+  ]
+}
