@@ -13,26 +13,13 @@ export interface Cursor {
 /** Moves behind a value without building it; throws {@link BoundsError} when it is none. */
 export type Walk = (cursor: Cursor) => unknown
 
-/** Returns where the value that starts at `at` ends; throws {@link BoundsError} when it does not end within `bytes`. */
-export type Measure = (bytes: Buffer, at: number) => number
-
 /**
- * Compiles a schema into a check that walks over the bytes of a value without building anything. It rests on the
- * functions below, as all reading does (`reading.ts`): they trust no byte. A count of 100 million in a message of ten
- * bytes would allocate that array, a negative size would walk back, an index of an enum may be any. What passes takes
- * time and memory in proportion to its size: every value takes at least one byte (`parseSchema` sees to that), so no
- * count can exceed the bytes that are left.
+ * Compiles a schema into a walk over the bytes of a value that builds nothing: what is written and not wanted. It rests
+ * on the functions below, as all reading does (`reading.ts`): they trust no byte. A count of 100 million in a message of
+ * ten bytes would allocate that array, a negative size would walk back, an index of an enum may be any. What passes
+ * takes time and memory in proportion to its size: every value takes at least one byte (`parseSchema` sees to that), so
+ * no count can exceed the bytes that are left. `made` keeps one walk per record, however often it is used.
  */
-export function measureOf(schema: Schema): Measure {
-  const walk = walkOf(schema)
-  return (bytes, at) => {
-    const cursor = { bytes, at }
-    walk(cursor)
-    return cursor.at
-  }
-}
-
-/** {@link measureOf}, as a step of reading. `made` keeps one walk per record, however often it is used. */
 export function walkOf(schema: Schema, made: Map<Schema, Walk> = new Map()): Walk {
   const walk = made.get(schema) ?? newWalk(schema, made)
   made.set(schema, walk)

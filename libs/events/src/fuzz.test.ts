@@ -1,9 +1,9 @@
 import { expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { arbitraryEvent } from './arbitrary.ts'
-import { measureOf } from './bounds.ts'
 import { DecodeError, decode, type EventName, encode, registry, topics } from './index.ts'
-import { parseSchema } from './schema.ts'
+import { readingOf } from './reading.ts'
+import { parseSchema, shortName } from './schema.ts'
 
 /** `FUZZ_SEED=7 FUZZ_MESSAGES=1000000 npm test -- libs/events/src/fuzz.test.ts` tries others, or more. */
 const seed = Number(process.env.FUZZ_SEED ?? 20_250_301)
@@ -13,7 +13,13 @@ const events: EventName[] = topics.flatMap(({ events }) => events)
 const samples = events.flatMap((event) =>
   fc.sample(arbitraryEvent(event), { seed, numRuns: 20 }).map((data) => encode(event, data)),
 )
-const measures = new Map(registry.map(({ id, schema }) => [id, measureOf(parseSchema(schema))]))
+const newest = new Map(registry.map(({ subject, schema }) => [shortName(subject), parseSchema(schema)]))
+const reads = new Map(
+  registry.map(({ id, subject, schema }) => {
+    const event = shortName(subject)
+    return [id, readingOf(parseSchema(schema), newest.get(event) ?? parseSchema(schema))]
+  }),
+)
 
 /** Numbers in Avro's form that a count, a length, a branch or a symbol must not be. */
 const hostileNumbers = [
@@ -79,20 +85,20 @@ function mutated(random: Random): Buffer {
   return bytes
 }
 
-/** Bytes that count how often one of them is looked at; a view of them counts as all its bytes. */
+/** Bytes that count how often one of them is looked at; a part of them that is cut out counts as all its bytes. */
 function counting(bytes: Buffer) {
   const count = { reads: 0 }
   const counted = new Proxy(bytes, {
     get(target, key) {
       if (key === 'length') return target.length
-      if (key === 'subarray') {
+      if (key === 'subarray' || key === 'latin1Slice' || key === 'utf8Slice') {
         return (from: number, to: number) => {
           count.reads += Math.max(0, to - from)
-          return target.subarray(from, to)
+          return (target as unknown as Record<typeof key, (from: number, to: number) => unknown>)[key](from, to)
         }
       }
-      count.reads++
-      return target[Number(key)]
+      if (typeof key === 'string' && /^\d+$/.test(key)) count.reads++
+      return Reflect.get(target, key)
     },
   })
   return { count, counted }
@@ -106,18 +112,18 @@ function valuesIn(value: unknown): number {
   return sum
 }
 
-/** How often a byte may be looked at: as part of a number or of text, then once more as UTF-8 and as a map's key. */
-const readsPerByte = 3
+/** How often a byte may be looked at: with the message as a whole, as part of a number or of text, as UTF-8 and as a map's key. */
+const readsPerByte = 4
 
 /** Values per byte: one, and a record around each, as deep as our schemas nest. */
 const valuesPerByte = 2
 
 function endsWell(bytes: Buffer): 'read' | DecodeError['reason'] {
-  const measure = bytes.length >= 5 ? measures.get(bytes.readUInt32BE(1)) : undefined
-  if (measure) {
+  const read = bytes.length >= 5 ? reads.get(bytes.readUInt32BE(1)) : undefined
+  if (read) {
     const { count, counted } = counting(bytes)
     try {
-      measure(counted, 5)
+      read(counted, 5)
     } catch {
       // decode says below how it ends; here only the work counts
     }

@@ -34,8 +34,8 @@ type Made = Map<RecordSchema, Map<RecordSchema, Part>>
 
 /**
  * Compiles what reads values of one schema as values of another, by Avro's rules of schema resolution, trusting no byte
- * more than `measureOf` does. A logical type is read as itself only, and bytes are not read as text. Throws when the
- * reader cannot read all that the writer may have written; it can whenever `incompatibilities` finds nothing.
+ * (`bounds.ts`). A logical type is read as itself only, and bytes are not read as text. Throws when the reader cannot
+ * read all that the writer may have written; it can whenever `incompatibilities` finds nothing.
  *
  * avsc trusts the bytes, so they had to be walked over before it read them; both in one go takes two thirds of the time.
  */
