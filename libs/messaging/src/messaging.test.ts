@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
 import { encode, type LockEntry, partitionOf, registry, topicOf } from '@shopstream/events'
 import { createCodec } from '@shopstream/events/codec'
+import { createMetrics } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
 import { outgoing } from './outbox.ts'
 import { collect, openTestShop, produces, sequencesByKey, stockEvent, type TestShop, upTo } from './test-shop.ts'
@@ -355,4 +356,22 @@ test('a topic is read to its end, from the beginning or from a time, without a g
   expect((await read()).sort()).toEqual(['early', 'early', 'early', 'late'])
   expect(await read(between)).toEqual(['late'])
   expect(await read('end')).toEqual([])
+})
+
+test('the first reading of the metrics shows the backlog as it is, and one without a database shows none', async () => {
+  shop = await openTestShop()
+  const metrics = createMetrics('shop')
+  shop.start([], metrics)
+  await sql`insert into outbox (topic, partition, key, headers, created_at, refused)
+    values ('shop.stock.v1', 0, 'cup', '{}', now() - interval '1 hour', 'too large')`.execute(shop.database.query)
+  const shown = async () => {
+    const text = await metrics.metrics()
+    const values = text.matchAll(/^(shopstream_outbox_(?:refused|oldest_seconds))\S* (\S+)$/gm)
+    return Object.fromEntries([...values].map(([, name, value]) => [name, Number(value)]))
+  }
+  const found = await shown()
+  expect(found.shopstream_outbox_refused).toBe(1)
+  expect(found.shopstream_outbox_oldest_seconds).toBeGreaterThanOrEqual(3_600)
+  await sql`alter table parked_message rename to parked_elsewhere`.execute(shop.database.query)
+  expect(await shown()).toEqual({})
 })

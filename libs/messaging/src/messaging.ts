@@ -1,6 +1,6 @@
 import { type Database, sql } from '@shopstream/database'
 import { Gauge, type Logger, type Registry } from '@shopstream/observability'
-import { pause } from './async.ts'
+import { pause, shared } from './async.ts'
 import { createBlockedPartitions } from './blocked-partitions.ts'
 import type { Bus, PartitionPosition } from './bus.ts'
 import { startConsumer } from './consumer.ts'
@@ -114,28 +114,67 @@ export function createMessaging(options: MessagingOptions): Messaging {
   }
 }
 
-/** Measured when the metrics are read; left out while the database is away. */
+type Backlog = Record<'age' | 'refused' | 'waiting' | 'dead' | 'parked_age', number>
+
+/** Measured when the metrics are read, all in one look; left out while the database is away. */
 function measureBacklog(
   database: MessagingOptions['database'],
   registry: Registry,
   limits: ParkedLimits,
   logger: Logger,
 ): void {
-  const oldest = new Gauge({
-    name: 'shopstream_outbox_oldest_seconds',
-    help: 'Age of the oldest event that is not published yet.',
-    registers: [registry],
+  const look = shared(async () => {
+    try {
+      const { rows } = await sql<Backlog>`
+        select (select coalesce(extract(epoch from now() - min(created_at)), 0)::float8 from outbox) as age,
+          (select count(*)::integer from outbox where refused is not null) as refused,
+          count(*) filter (where state = 'waiting')::integer as waiting,
+          count(*) filter (where state = 'dead')::integer as dead,
+          coalesce(extract(epoch from now() - min(parked_at)), 0)::float8 as parked_age
+        from parked_message where ended_at is null`.execute(database.query)
+      return rows[0]
+    } catch (error) {
+      logger.debug({ err: error }, 'the backlog cannot be measured now')
+      return undefined
+    }
   })
-  const refused = new Gauge({
-    name: 'shopstream_outbox_refused',
-    help: 'Events that the broker refuses for good.',
-    registers: [registry],
-  })
-  const oldestParked = new Gauge({
-    name: 'shopstream_parked_oldest_seconds',
-    help: 'Age of the oldest message in the parking lot.',
-    registers: [registry],
-  })
+  // each asks: a gauge that another one sets would be read before that has looked, and show what was found last time
+  const measured = (
+    name: string,
+    help: string,
+    show: (gauge: Gauge, found: Backlog) => void,
+    labelNames: string[] = [],
+  ) =>
+    new Gauge({
+      name,
+      help,
+      labelNames,
+      registers: [registry],
+      async collect() {
+        const found = await look()
+        this.reset()
+        this.remove({}) // without labels it would be 0 now
+        if (found) show(this, found)
+      },
+    })
+  measured('shopstream_outbox_oldest_seconds', 'Age of the oldest event that is not published yet.', (gauge, found) =>
+    gauge.set(found.age),
+  )
+  measured('shopstream_outbox_refused', 'Events that the broker refuses for good.', (gauge, found) =>
+    gauge.set(found.refused),
+  )
+  measured('shopstream_parked_oldest_seconds', 'Age of the oldest message in the parking lot.', (gauge, found) =>
+    gauge.set(found.parked_age),
+  )
+  measured(
+    'shopstream_parked_messages',
+    'Messages in the parking lot, by state: waiting for another attempt, or dead.',
+    (gauge, { waiting, dead }) => {
+      gauge.set({ state: 'waiting' }, waiting)
+      gauge.set({ state: 'dead' }, dead)
+    },
+    ['state'],
+  )
   new Gauge({
     name: 'shopstream_parked_limit_messages',
     help: 'Messages in the parking lot from which on readiness is degraded (PARKED_LIMIT_COUNT).',
@@ -146,33 +185,6 @@ function measureBacklog(
     help: 'Age of the oldest message in the parking lot from which on readiness is degraded (PARKED_LIMIT_AGE_SECONDS).',
     registers: [registry],
   }).set(limits.ageSeconds)
-  new Gauge({
-    name: 'shopstream_parked_messages',
-    help: 'Messages in the parking lot, by state: waiting for another attempt, or dead.',
-    labelNames: ['state'],
-    registers: [registry],
-    async collect() {
-      try {
-        const { rows } = await sql<Record<'age' | 'refused' | 'waiting' | 'dead' | 'parked_age', number>>`
-          select (select coalesce(extract(epoch from now() - min(created_at)), 0)::float8 from outbox) as age,
-            (select count(*)::integer from outbox where refused is not null) as refused,
-            count(*) filter (where state = 'waiting')::integer as waiting,
-            count(*) filter (where state = 'dead')::integer as dead,
-            coalesce(extract(epoch from now() - min(parked_at)), 0)::float8 as parked_age
-          from parked_message where ended_at is null`.execute(database.query)
-        const [found] = rows
-        if (!found) return
-        oldest.set(found.age)
-        refused.set(found.refused)
-        oldestParked.set(found.parked_age)
-        this.set({ state: 'waiting' }, found.waiting)
-        this.set({ state: 'dead' }, found.dead)
-      } catch (error) {
-        logger.debug({ err: error }, 'the backlog cannot be measured now')
-        this.reset()
-      }
-    },
-  })
 }
 
 function must(condition: boolean, reason: string): void {
