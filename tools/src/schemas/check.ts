@@ -16,9 +16,9 @@ import {
   workspace,
   write,
 } from './files.ts'
-import { type Finding, printFindings } from './findings.ts'
+import { type Finding, listedRules, printFindings } from './findings.ts'
 import { type Base, basesOf } from './history.ts'
-import { loadProblem, lockFile, newRows, pinned, readLock } from './lock.ts'
+import { loadProblem, lockFile, newRows, pinned, readLock, unreadable } from './lock.ts'
 import {
   readTopics,
   readTopicsLock,
@@ -52,9 +52,9 @@ export async function checkSchemas(options: CheckOptions): Promise<Finding[]> {
   const { root } = options
   const files = readSchemaFiles(root)
   const { lock, findings: lockFindings } = readLock(root)
-  const topicsLock = orFinding(() => readTopicsLock(root), topicsLockFile, 'restore it from main')
-  const topics = await orFindingAsync(async () => options.topics ?? (await readTopics(root)), topicsFile)
-  const wiring = await orFindingAsync(async () => options.wiring ?? (await wiringOf(root)), 'services')
+  const topicsLock = attemptTopicsLock(root)
+  const topics = await orFinding(async () => options.topics ?? (await readTopics(root)), topicsFile)
+  const wiring = await orFinding(async () => options.wiring ?? (await wiringOf(root)), 'services')
   const { bases, note } = basesOf(root, options.base)
   if (note) options.note?.(note)
   const services = servicesOf(wiring.value ?? [])
@@ -86,15 +86,16 @@ interface Attempt<T> {
   finding?: Finding
 }
 
-function orFinding<T>(read: () => T, path: string, mend: string): Attempt<T> {
+function attemptTopicsLock(root: string): Attempt<TopicsLock> {
   try {
-    return { value: read() }
+    return { value: readTopicsLock(root) }
   } catch (error) {
-    return { finding: { rule: 'lock', path, message: `cannot be read (${(error as Error).message}): ${mend}` } }
+    const text = readIfThere(join(root, topicsLockFile)) ?? ''
+    return { finding: unreadable(topicsLockFile, text, (error as Error).message) }
   }
 }
 
-async function orFindingAsync<T>(read: () => Promise<T>, path: string): Promise<Attempt<T>> {
+async function orFinding<T>(read: () => Promise<T>, path: string): Promise<Attempt<T>> {
   try {
     return { value: await read() }
   } catch (error) {
@@ -354,12 +355,9 @@ function placement(topics: readonly Topic[], files: readonly SchemaFile[], lock:
 
 export const usage = `Usage: npm run schemas -- check [--base REF] [--fix] [--json]
 
-Says everything that is wrong with schemas/, the locks, the topics and the services' tables:
-  - each event reads, and is read by, each of its versions in the lock (FULL_TRANSITIVE)
-  - rows of the locks and golden bytes are appended, never altered or removed
-  - names follow from paths, every field is documented, files have the one layout
-  - no event is gone that is registered or that a service declares; declared fields exist
-  - each event is in one topic, whose key, partitions and cleanup stay
+Says everything that is wrong with schemas/, the locks, the topics and the services' tables. Its rules:
+${listedRules()}
+What is marked with + is mended by \`npm run schemas -- register\`.
 
   --base REF  the commit whose locks today's must begin with; by default where this branch left main, and on main
               its last commit and the one before

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { workspace } from './files.ts'
+import { rules } from './findings.ts'
 
 let folder: string
 beforeAll(() => {
@@ -77,6 +78,13 @@ test.each(['check', 'check-pair', 'register', 'new', 'diff', 'generate', 'publis
     stdout: expect.stringMatching(`^Usage: npm run (-s )?schemas -- ${command}`),
   })
   expect(schemas('--help').stdout).toContain(`  ${command} `)
+})
+
+test('the help of check tells every rule', () => {
+  const { stdout } = schemas('check', '--help')
+  for (const [name, { asks }] of Object.entries(rules)) {
+    expect(stdout.split('\n').find((line) => line.slice(4).startsWith(`${name} `))).toContain(asks)
+  }
 })
 
 test.each([

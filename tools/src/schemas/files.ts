@@ -85,11 +85,29 @@ const undocumented = (event: RecordSchema): string[] =>
     ),
   ])
 
-/** Types of different events that would be one in TypeScript and are not the same. */
+/** Names of `generated/events.ts` that are no event's: those that it uses and those that it defines. */
+const ownNames: readonly string[] = ['Record', 'EventTypes', 'EventName', 'EventDefaults']
+
+/** Why no record or enum can have this name in TypeScript; undefined when it can. It would stand for the other thing there. */
+export function takenBy(name: string): string | undefined {
+  if (name in globalThis) return 'JavaScript'
+  if (ownNames.includes(name)) return 'the generated types'
+  return /^[A-Z]/.test(name) ? undefined : 'words of TypeScript, which begin with a small letter'
+}
+
+/** Types that TypeScript has already, and types of different events that would be one there and are not the same. */
 function clashes(files: readonly SchemaFile[]): Finding[] {
   const seen = new Map<string, { text: string; path: string }>()
   return files.flatMap(({ path, event }) =>
     (event ? namedTypes(event) : []).flatMap((schema): Finding[] => {
+      const about = { path, ...(event && { subject: event.name }) }
+      const taken = takenBy(shortName(schema.name))
+      if (taken !== undefined) {
+        const message =
+          `${schema.name} would be ${shortName(schema.name)} in TypeScript, which is taken by ${taken}: give it a name ` +
+          'of its own in PascalCase, such as that of the event followed by what it is'
+        return [{ rule: 'clash', ...about, message }]
+      }
       const text = JSON.stringify(schema)
       const before = seen.get(shortName(schema.name))
       seen.set(shortName(schema.name), before ?? { text, path })
@@ -97,7 +115,7 @@ function clashes(files: readonly SchemaFile[]): Finding[] {
       const message =
         `${schema.name} is defined in different ways here and in ${before.path}: ` +
         'make the definitions equal (also their docs), or give one of them another name'
-      return [{ rule: 'clash', path, message, ...(event && { subject: event.name }) }]
+      return [{ rule: 'clash', ...about, message }]
     }),
   )
 }

@@ -21,8 +21,8 @@ export const rules = {
   name: { asks: 'the name of a record follows from the path of its file' },
   documentation: { asks: 'each record, enum and field has a doc' },
   layout: { asks: 'files have the one layout', pending: true },
-  clash: { asks: 'what has one name in TypeScript is one type' },
-  compatibility: { asks: 'each event reads, and is read by, all its registered versions' },
+  clash: { asks: 'what has one name in TypeScript is one type, and none that is taken there, such as Date' },
+  compatibility: { asks: 'each event reads, and is read by, all its registered versions (FULL_TRANSITIVE)' },
   pinned: { asks: 'SchemaRegistered never changes: all other schemas are learned by it' },
   removed: { asks: 'a registered event, and one that a service declares, has a file' },
   unregistered: { asks: 'the newest version of each event is in the lock', pending: true },
@@ -37,6 +37,14 @@ export const rules = {
 } as const satisfies Record<string, { asks: string; pending?: true }>
 
 export type Rule = keyof typeof rules
+
+/** The rules, a line each, for a usage text. */
+export function listedRules(): string {
+  const width = Math.max(...Object.keys(rules).map((name) => name.length)) + 2
+  return Object.entries(rules)
+    .map(([name, rule]) => `  ${'pending' in rule ? '+' : ' '} ${name.padEnd(width)}${rule.asks}`)
+    .join('\n')
+}
 
 /** Whether `register` mends it, so that it is no reason to refuse. */
 export const isPending = ({ rule }: Finding): boolean => 'pending' in rules[rule]

@@ -7,6 +7,21 @@ import type { Finding } from './findings.ts'
 
 export const lockFile = 'schemas/registry.lock.json'
 
+/** How two branches that registered at the same time are brought together: main's ids have been given for good. */
+const takeMains =
+  'two branches registered at the same time. Take those of main (git checkout origin/main -- ' +
+  'schemas/registry.lock.json schemas/topics.lock.json schemas/golden), delete the golden files that `check` then ' +
+  "names, and run `npm run schemas -- register`, which gives this branch's versions the next ids"
+
+/** A lock that is no JSON; while a merge goes on, that is so because of its marks. */
+export function unreadable(path: string, text: string, problem: string): Finding {
+  const isConflict = /^(<{7}|>{7})/m.test(text)
+  const message = isConflict
+    ? `cannot be read, as it has the marks of a merge conflict: ${takeMains}`
+    : `cannot be read (${problem}): restore it from main, and run \`npm run schemas -- register\` for what this branch adds`
+  return { rule: 'lock', path, message }
+}
+
 /** Every reader has this schema built in: it is how all others are learned, so its id and text are for good. */
 export const pinned = { subject: 'shopstream.schema.SchemaRegistered', id: 100_001 }
 
@@ -19,10 +34,7 @@ export function readLock(root: string): { lock: LockEntry[]; findings: Finding[]
     if (!Array.isArray(lock)) throw new Error('it is no list')
     return { lock, findings: lock.flatMap(rowFindings) }
   } catch (error) {
-    const message =
-      `cannot be read (${(error as Error).message}): restore it from main, ` +
-      'and run `npm run schemas -- register` for what this branch adds'
-    return { lock: [], findings: [{ rule: 'lock', path: lockFile, message }] }
+    return { lock: [], findings: [unreadable(lockFile, text, (error as Error).message)] }
   }
 }
 
@@ -33,8 +45,7 @@ function rowFindings(row: LockEntry, at: number, lock: readonly LockEntry[]): Fi
   const namesake = lock.slice(0, at).find((other) => isNamesake(other, row))
   const restore = 'restore the row as it was committed'
   const problems = [
-    !(row.id > before) &&
-      `id ${row.id} is not above ${before} of the row before: of two new rows with one id, drop the one that is not on main, and run \`npm run schemas -- register\``,
+    !(row.id > before) && `id ${row.id} is not above ${before} of the row before: ${takeMains}`,
     row.version !== version && `version of ${row.id} ${row.subject} is ${row.version}, not ${version}: ${restore}`,
     row.fingerprint !== fingerprint(row.schema) &&
       `the schema of ${row.id} ${row.subject} is not the one that was registered: ${restore}`,

@@ -68,6 +68,7 @@ describe('refused, and nothing is written:', () => {
     ['Order-Rehearsed', 'shop.order.v1', {}, 'PascalCase'],
     ['../OrderRehearsed', 'shop.order.v1', {}, 'PascalCase'],
     ['AbortController', 'shop.order.v1', {}, 'taken by JavaScript'],
+    ['EventName', 'shop.order.v1', {}, 'taken by the generated types'],
     ['OrderPlaced', 'shop.order.v1', {}, 'there already, as shopstream.order.OrderPlaced'],
     ['OrderLine', 'shop.order.v1', {}, 'there already, as shopstream.order.OrderLine'],
     ['OrderRehearsed', 'shop.orders.v1', {}, 'there is no topic shop.orders.v1; there are shop.user.v1'],

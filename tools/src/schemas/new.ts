@@ -3,8 +3,7 @@ import { basename, dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { parseSchema, shortName } from '@shopstream/events/schema'
 import { UsageError } from '../options.ts'
-import { eventsOf, namedTypes, pathOf, readIfThere, readSchemaFiles, workspace, write } from './files.ts'
-
+import { eventsOf, namedTypes, pathOf, readIfThere, readSchemaFiles, takenBy, workspace, write } from './files.ts'
 import { layOut } from './layout.ts'
 import { readLock } from './lock.ts'
 import { topicsFile } from './topics-lock.ts'
@@ -49,7 +48,8 @@ function requireFree(root: string, event: string): void {
       `${event} is no name of an event: two words or more in PascalCase, the last in the past tense, such as OrderReturned`,
     )
   }
-  if (event in globalThis) throw new UsageError(`${event} is taken by JavaScript: take another name`)
+  const by = takenBy(event)
+  if (by !== undefined) throw new UsageError(`${event} is taken by ${by}: take another name`)
   const taken = [
     ...eventsOf(readSchemaFiles(root)).flatMap(namedTypes),
     ...readLock(root).lock.map(({ subject }) => ({ name: subject })),

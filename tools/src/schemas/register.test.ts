@@ -226,16 +226,17 @@ describe('is refused, and nothing is written:', () => {
     ],
     [
       'a lock with an id twice',
-      'id 100002 is not above 100002',
+      'id 100002 is not above 100002 of the row before: two branches registered at the same time. Take those of main',
       () => copy.replace(lockFile, '"id":100003', '"id":100002'),
     ],
     ['a lock with a version left out', 'is 2, not 1', () => copy.replace(lockFile, '"version":1', '"version":2')],
     [
       'a lock with conflict marks',
-      'cannot be read',
+      'cannot be read, as it has the marks of a merge conflict: two branches registered at the same time',
       () => copy.write(lockFile, `<<<<<<< HEAD\n${copy.read(lockFile)}`),
     ],
-    ['a topics lock with conflict marks', 'cannot be read', () => copy.write(topicsLockFile, '<<<<<<<')],
+    ['a lock that is cut off', 'restore it from main', () => copy.write(lockFile, copy.read(lockFile).slice(0, -3))],
+    ['a topics lock with conflict marks', 'the marks of a merge conflict', () => copy.write(topicsLockFile, '<<<<<<<')],
     [
       'two events of one short name',
       'readers find events by it',
@@ -261,6 +262,78 @@ describe('is refused, and nothing is written:', () => {
     expect(files.map(copy.read)).toEqual(before)
     expect(dirname(typesFile)).toContain('generated')
   })
+})
+
+test.each([
+  ['record', 'Date', 'taken by JavaScript'],
+  ['enum', 'Buffer', 'taken by JavaScript'],
+  ['record', 'Record', 'taken by the generated types'],
+  ['record', 'EventDefaults', 'taken by the generated types'],
+  ['enum', 'string', 'taken by words of TypeScript'],
+])('the name of a nested type that is taken in TypeScript: %s %s', async (type, name, words) => {
+  const more = type === 'enum' ? { symbols: ['A'], default: 'A' } : { fields: [{ name: 'a', doc: 'A.', type: 'int' }] }
+  const items = { type, name, doc: 'Something.', ...more }
+  const added = { name: 'added', doc: 'More.', type: { type: 'array', items }, default: [] }
+  copy.edit(orderPlaced, (schema) => schema.fields.push(added))
+  const messages = (await checkSchemas(options)).filter(({ rule }) => rule === 'clash').map(({ message }) => message)
+  expect(messages).toEqual([expect.stringContaining(`shopstream.order.${name} would be ${name} in TypeScript`)])
+  expect(messages[0]).toContain(words)
+  expect(messages[0]).toContain('give it a name of its own')
+  await expect(generate(options)).rejects.toThrow(words)
+})
+
+test('types of two events that have one name, in two namespaces', async () => {
+  const nested = (namespace: string) => {
+    const fields = [{ name: 'a', doc: 'A.', type: 'int' }]
+    const items = { type: 'record', name: 'Parcel', namespace, doc: 'A parcel.', fields }
+    return { name: 'parcels', doc: 'Them.', type: { type: 'array', items }, default: [] }
+  }
+  copy.edit(orderPlaced, (schema) => schema.fields.push(nested('shopstream.order')))
+  copy.edit('schemas/order/OrderShipped.avsc', (schema) => schema.fields.push(nested('shopstream.shipping')))
+  const messages = (await checkSchemas(options)).filter(({ rule }) => rule === 'clash').map(({ message }) => message)
+  expect(messages).toEqual([
+    `shopstream.shipping.Parcel is defined in different ways here and in ${orderPlaced}: ` +
+      'make the definitions equal (also their docs), or give one of them another name',
+  ])
+})
+
+describe('two branches that registered at the same time', () => {
+  const shipped = 'schemas/order/OrderShipped.avsc'
+  const addTo = (file: string) =>
+    copy.edit(file, (schema) => schema.fields.push({ name: 'note', doc: 'A note.', type: 'string', default: '' }))
+  const messages = async () => (await checkSchemas(options)).map(({ message }) => message)
+
+  test.each<[string, (common: string, mains: string, ours: string) => string]>([
+    ['with the marks of git', (common, mains, ours) => `${common}\n<<<<<<< HEAD\n${ours}=======\n${mains}>>>>>>> main\n`],
+    ['with the rows of both', (common, mains, ours) => `${common}${mains.replace(/\n]\n$/, '')}${ours}`],
+  ])('are told what to do, %s; and done, that is in order', async (_, merged) => {
+    const common = copy.read(lockFile).replace(/\n]\n$/, '')
+    const original = copy.read(shipped)
+    addTo(shipped)
+    await register(options)
+    const ours = copy.read(lockFile).slice(common.length)
+    copy.write(shipped, original)
+    copy.write(lockFile, `${common}\n]\n`)
+    copy.remove('schemas/golden/shopstream.order.OrderShipped.v2.json')
+    addTo(orderPlaced)
+    await register(options)
+    const main = copy.read(lockFile)
+    // the merge: both schemas, and the golden files of both
+    addTo(shipped)
+    copy.write('schemas/golden/shopstream.order.OrderShipped.v2.json', `{"schemaId":${idOf(ours)}}`)
+    copy.write(lockFile, merged(common, main.slice(common.length), ours))
+    expect(await messages()).toContainEqual(expect.stringContaining('two branches registered at the same time. Take'))
+
+    copy.write(lockFile, main)
+    const golden = (await checkSchemas(options)).find(({ rule }) => rule === 'golden')
+    expect(golden?.message).toContain('delete it')
+    copy.remove(golden?.path ?? '')
+    await register(options)
+    expect(await messages()).toEqual([])
+    expect(copy.lock().at(-1)).toMatchObject({ subject: 'shopstream.order.OrderShipped', id: idOf(ours) + 1 })
+  })
+
+  const idOf = (rows: string) => Number(/"id":(\d+)/.exec(rows)?.[1])
 })
 
 test('an event in no topic, and one that only a topic knows', async () => {
