@@ -304,7 +304,10 @@ describe('two branches that registered at the same time', () => {
   const messages = async () => (await checkSchemas(options)).map(({ message }) => message)
 
   test.each<[string, (common: string, mains: string, ours: string) => string]>([
-    ['with the marks of git', (common, mains, ours) => `${common}\n<<<<<<< HEAD\n${ours}=======\n${mains}>>>>>>> main\n`],
+    [
+      'with the marks of git',
+      (common, mains, ours) => `${common}\n<<<<<<< HEAD\n${ours}=======\n${mains}>>>>>>> main\n`,
+    ],
     ['with the rows of both', (common, mains, ours) => `${common}${mains.replace(/\n]\n$/, '')}${ours}`],
   ])('are told what to do, %s; and done, that is in order', async (_, merged) => {
     const common = copy.read(lockFile).replace(/\n]\n$/, '')
