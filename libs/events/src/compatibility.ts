@@ -22,8 +22,17 @@ export interface Incompatibility {
   readonly readerPath: string
   /** The same for the writer's schema; to the record when a field is missing in it. */
   readonly writerPath: string
-  /** What is wrong, why, and what to do. */
+  /** What is wrong, and why. */
+  readonly reason: string
+  /** What to do so that this reader reads this writer, whatever others need. */
+  readonly advice: string
+  /** Both. */
   readonly message: string
+  /**
+   * Of a field that was not written: the written fields that nothing reads and that have a default. As aliases of the
+   * field they help in both directions; others help this reader alone.
+   */
+  readonly aliases?: readonly string[]
 }
 
 /** The rules of Avro's Java implementation, by its names. */
@@ -57,7 +66,9 @@ interface Problem {
   readonly type: IncompatibilityType
   readonly reader: Path
   readonly writer: Path
-  readonly text: string
+  readonly reason: string
+  readonly advice: string
+  readonly aliases?: readonly string[]
 }
 
 /** Two types that meet, and the steps from the pair before to each of them. */
@@ -222,10 +233,9 @@ function contents(reader: AvroNode, writer: AvroNode): Contents {
 }
 
 function typeMismatch(reader: AvroNode, writer: AvroNode): Problem {
-  const text =
-    `written as ${named(writer)} and read as ${named(reader)}, which Avro does not convert ` +
-    `(${promotable(writer.kind)}). Keep the type, or add a new field of the new type with a default and stop using this one`
-  return { type: 'TYPE_MISMATCH', reader: [], writer: [], text }
+  const reason = `written as ${named(writer)} and read as ${named(reader)}, which Avro does not convert (${promotable(writer.kind)})`
+  const advice = 'Keep the type, or add a new field of the new type with a default and stop using this one'
+  return { type: 'TYPE_MISMATCH', reader: [], writer: [], reason, advice }
 }
 
 function promotable(kind: string): string {
@@ -235,46 +245,46 @@ function promotable(kind: string): string {
 
 function textProblems(reader: AvroNode, writer: AvroNode): Problem[] {
   if (reader.kind !== 'string' || writer.kind !== 'bytes') return []
-  const text =
+  const reason =
     'written as bytes and read as string: bytes need be no text, and those that are none would be refused or become ' +
-    'another text. Keep bytes, or add a new field of type string with a default and stop using this one'
-  return [{ type: 'BYTES_READ_AS_STRING', reader: [], writer: [], text }]
+    'another text'
+  const advice = 'Keep bytes, or add a new field of type string with a default and stop using this one'
+  return [{ type: 'BYTES_READ_AS_STRING', reader: [], writer: [], reason, advice }]
 }
 
 function logicalProblems(reader: AvroNode, writer: AvroNode): Problem[] {
   if (reader.kind === 'union' || writer.kind === 'union' || reader.logical === writer.logical) return []
   const [from, to] = [writer.logical ?? 'no logical type', reader.logical ?? 'no logical type']
-  const text =
+  const reason =
     `written as ${writer.kind} with ${from} and read as ${reader.kind} with ${to}: the bytes can be read, but would ` +
-    `mean something else. Keep the logical type with its parameters, or add a new field with a default`
-  return [{ type: 'LOGICAL_TYPE_CHANGED', reader: [], writer: [], text }]
+    'mean something else'
+  const advice = 'Keep the logical type with its parameters, or add a new field with a default'
+  return [{ type: 'LOGICAL_TYPE_CHANGED', reader: [], writer: [], reason, advice }]
 }
 
 function nameProblems(reader: AvroNode, writer: AvroNode): Problem[] {
   if (!isRenamed(reader, writer)) return []
   const [mine, theirs] = [nameOf(reader), nameOf(writer)]
-  const text =
-    `written as ${theirs} and read as ${mine}: types are told apart by their names. ` +
-    `If it was renamed, add "aliases": ["${theirs}"] to ${mine}; if it is another type, use a new field`
-  return [{ type: 'NAME_MISMATCH', reader: ['name'], writer: ['name'], text }]
+  const reason = `written as ${theirs} and read as ${mine}: types are told apart by their names`
+  const advice = `If it was renamed, add "aliases": ["${theirs}"] to ${mine}; if it is another type, use a new field`
+  return [{ type: 'NAME_MISMATCH', reader: ['name'], writer: ['name'], reason, advice }]
 }
 
 function sizeProblems(reader: FixedNode, writer: FixedNode): Problem[] {
   if (reader.size === writer.size) return []
-  const text =
-    `written with ${writer.size} bytes and read with ${reader.size}: the size of a fixed is not in the bytes. ` +
-    'Keep the size, or add a new field of a new type'
-  return [{ type: 'FIXED_SIZE_MISMATCH', reader: ['size'], writer: ['size'], text }]
+  const reason = `written with ${writer.size} bytes and read with ${reader.size}: the size of a fixed is not in the bytes`
+  const advice = 'Keep the size, or add a new field of a new type'
+  return [{ type: 'FIXED_SIZE_MISMATCH', reader: ['size'], writer: ['size'], reason, advice }]
 }
 
 function symbolProblems(reader: EnumNode, writer: EnumNode): Problem[] {
   const known = new Set(reader.symbols)
   const unknown = writer.symbols.filter((symbol) => !known.has(symbol))
   if (unknown.length === 0 || reader.default !== undefined) return []
-  const text =
-    `the writer can write ${listed(unknown)}, which the reader's ${reader.name} does not have. ` +
-    `Keep the symbols in the reader, or give its enum a "default" to stand in for symbols that it does not know`
-  return [{ type: 'MISSING_ENUM_SYMBOLS', reader: ['symbols'], writer: ['symbols'], text }]
+  const reason = `the writer can write ${listed(unknown)}, which the reader's ${reader.name} does not have`
+  const advice =
+    'Keep the symbols in the reader, or give its enum a "default" to stand in for symbols that it does not know'
+  return [{ type: 'MISSING_ENUM_SYMBOLS', reader: ['symbols'], writer: ['symbols'], reason, advice }]
 }
 
 function fieldContents(reader: RecordNode, writer: RecordNode): Contents {
@@ -305,29 +315,30 @@ function fieldContents(reader: RecordNode, writer: RecordNode): Contents {
 
 function missingDefault(field: AvroField, steps: Path, reader: RecordNode, writer: RecordNode): Problem {
   const readable = new Set(reader.fields.flatMap(({ name, aliases }) => [name, ...aliases]))
-  const unread = writer.fields.map(({ name }) => name).filter((name) => !readable.has(name))
+  const unread = writer.fields.filter(({ name }) => !readable.has(name))
+  const names = unread.map(({ name }) => name)
   const renamed =
-    unread.length > 0 ? `; if it was renamed, add its old name as an alias (unread: ${listed(unread)})` : ''
-  const text =
-    `the reader's field ${field.name} was not written and has no default, so nothing could be put there. ` +
-    `Give the field a "default"${renamed}`
-  return { type: 'READER_FIELD_MISSING_DEFAULT_VALUE', reader: steps, writer: ['fields'], text }
+    unread.length > 0 ? `; if it was renamed, add its old name as an alias (unread: ${listed(names)})` : ''
+  const reason = `the reader's field ${field.name} was not written and has no default, so nothing could be put there`
+  const advice = `Give the field a "default"${renamed}`
+  const aliases = unread.filter((written) => 'default' in written).map(({ name }) => name)
+  return { type: 'READER_FIELD_MISSING_DEFAULT_VALUE', reader: steps, writer: ['fields'], reason, advice, aliases }
 }
 
 function ambiguousField(field: AvroField, steps: Path, matches: Set<number>, writer: RecordNode): Problem {
   const names = [...matches].map((at) => (writer.fields[at] as AvroField).name)
-  const text =
-    `the reader's field ${field.name} would read any of the written fields ${listed(names)}, by its name and aliases. ` +
-    'Remove the alias, and give the field another name if it means something new'
-  return { type: 'AMBIGUOUS_FIELD', reader: steps, writer: ['fields', [...matches][0] as number], text }
+  const reason = `the reader's field ${field.name} would read any of the written fields ${listed(names)}, by its name and aliases`
+  const advice = 'Remove the alias, and give the field another name if it means something new'
+  return { type: 'AMBIGUOUS_FIELD', reader: steps, writer: ['fields', [...matches][0] as number], reason, advice }
 }
 
 function readTwice(field: AvroField, steps: Path, before: AvroField, match: number, writer: RecordNode): Problem {
   const { name } = writer.fields[match] as AvroField
-  const text =
+  const reason =
     `the reader's fields ${before.name} and ${field.name} would both read the written field ${name}, ` +
-    'so one of them uses its name for something else. Remove the alias, or take a name that was never used'
-  return { type: 'WRITER_FIELD_READ_TWICE', reader: steps, writer: ['fields', match], text }
+    'so one of them uses its name for something else'
+  const advice = 'Remove the alias, or take a name that was never used'
+  return { type: 'WRITER_FIELD_READ_TWICE', reader: steps, writer: ['fields', match], reason, advice }
 }
 
 /** Aliases of the reader that claim what something else in it claims, whatever the writer has. */
@@ -343,11 +354,13 @@ function duplicateAliases({ named: types }: AvroSchema): Incompatibility[] {
     })),
   ]
   return groups.flatMap(({ items, places, names }) =>
-    claimedTwice(items, names).map(({ at, text }) => ({
+    claimedTwice(items, names).map(({ at, reason }) => ({
       type: 'DUPLICATE_ALIAS' satisfies IncompatibilityType,
       readerPath: pointer([...places(at), 'aliases']),
       writerPath: '/',
-      message: `${text}. Remove one of them`,
+      reason,
+      advice: 'Remove one of them',
+      message: `${reason}. Remove one of them`,
     })),
   )
 }
@@ -357,14 +370,15 @@ interface Claimant {
   readonly aliases: readonly string[]
 }
 
-function claimedTwice(items: readonly Claimant[], names: boolean): { at: number; text: string }[] {
+function claimedTwice(items: readonly Claimant[], names: boolean): { at: number; reason: string }[] {
   const claims = new Map<string, string>(names ? items.map(({ name }) => [name, name]) : [])
   return items.flatMap(({ name, aliases }, at) =>
     aliases.flatMap((alias) => {
       const before = alias === name ? name : claims.get(alias)
       claims.set(alias, name)
       if (before === undefined) return []
-      return [{ at, text: `the alias ${alias} of ${name} is already taken by ${before === name ? 'itself' : before}` }]
+      const owner = before === name ? 'itself' : before
+      return [{ at, reason: `the alias ${alias} of ${name} is already taken by ${owner}` }]
     }),
   )
 }
@@ -419,8 +433,8 @@ function chosen(place: Place, deep: boolean): Step {
     if (nearest === undefined) return { problems: [missingBranch(reader, writer)], follow: [] }
     if (deep) return { problems: [], follow: [nearest] }
     // inside of the very pair that fails there is no reason: it is told there
-    const because = reasons(nearest)
-    return { problems: because === '' ? [] : [missingBranch(reader, writer, because)], follow: [] }
+    const because = becauseOf(nearest)
+    return { problems: because ? [missingBranch(reader, writer, because)] : [], follow: [] }
   }
   // Java's reader takes the branch of the same type, whatever comes first; so a schema always reads itself
   if (exact?.pair.fits) return { problems: [], follow: [exact] }
@@ -429,14 +443,16 @@ function chosen(place: Place, deep: boolean): Step {
   return { problems: [ambiguousBranch(first.pair, rival.pair)], follow: [] }
 }
 
-function missingBranch(reader: AvroNode, writer: AvroNode, because = ''): Problem {
+function missingBranch(reader: AvroNode, writer: AvroNode, because?: Because): Problem {
   const branches = reader.kind === 'union' ? reader.branches.map(named) : []
   const has = branches.length > 0 ? branches.join(', ') : 'empty'
-  const text = because
-    ? `no branch of the reader's union (${has}) can read the written ${named(writer)}: ${because}`
-    : `the reader's union (${has}) has no branch for the written ${named(writer)}, so such a value could not be read. ` +
-      'Add the branch to the reader, or keep it where it was removed'
-  return { type: 'MISSING_UNION_BRANCH', reader: [], writer: [], text }
+  const about = { type: 'MISSING_UNION_BRANCH', reader: [], writer: [] } as const
+  if (because) {
+    const reason = `no branch of the reader's union (${has}) can read the written ${named(writer)}: ${because.reasons}`
+    return { ...about, reason, advice: because.advice }
+  }
+  const reason = `the reader's union (${has}) has no branch for the written ${named(writer)}, so such a value could not be read`
+  return { ...about, reason, advice: 'Add the branch to the reader, or keep it where it was removed' }
 }
 
 /** At most as many reasons are told of one branch. */
@@ -445,23 +461,31 @@ const maxReasons = 3
 /** At most as many pairs are looked at for them; else a chain of unions would take time in the square of its length. */
 const maxSteps = 1000
 
+interface Because {
+  readonly reasons: string
+  readonly advice: string
+}
+
 /** Why a branch cannot read; nothing when the reason is around it. */
-function reasons(nearest: Place): string {
+function becauseOf(nearest: Place): Because | undefined {
   const around = new Set<Pair>()
   for (let at = nearest.up; at; at = at.up) around.add(at.pair)
   const { found, complete } = walk(nearest, true, around, maxSteps)
-  const told = found.slice(0, maxReasons).map(({ readerPath, message }) => `at ${readerPath}: ${message}`)
-  if (found.length > maxReasons) told.push(`and ${found.length - maxReasons} more`)
-  if (!complete && told.length === 0) told.push('a type far inside of it cannot be read')
-  return told.join('; ')
+  const told = found.slice(0, maxReasons)
+  const reasons = told.map(({ readerPath, reason }) => `at ${readerPath}: ${reason}`)
+  if (found.length > maxReasons) reasons.push(`and ${found.length - maxReasons} more`)
+  if (!complete && reasons.length === 0) reasons.push('a type far inside of it cannot be read')
+  const advice = [...new Set(told.map(({ advice }) => advice))].join('; ') || 'Keep the branch as it was'
+  return reasons.length === 0 ? undefined : { reasons: reasons.join('; '), advice }
 }
 
 function ambiguousBranch(first: Pair, rival: Pair): Problem {
   const [one, other, written] = [nameOf(first.reader), nameOf(rival.reader), nameOf(first.writer)]
-  const text =
+  const reason =
     `written as ${written}, which the reader's branches ${one} and ${other} both claim, and implementations differ in ` +
-    'which of them they take. Rename one of them or remove its alias, or let the branch of the same full name read it'
-  return { type: 'AMBIGUOUS_UNION_BRANCH', reader: [], writer: [], text }
+    'which of them they take'
+  const advice = 'Rename one of them or remove its alias, or let the branch of the same full name read it'
+  return { type: 'AMBIGUOUS_UNION_BRANCH', reader: [], writer: [], reason, advice }
 }
 
 function incompatibility(problem: Problem, place: Place): Incompatibility {
@@ -470,11 +494,16 @@ function incompatibility(problem: Problem, place: Place): Incompatibility {
   for (; root.up; root = root.up) chain.push(root.part as Part)
   chain.reverse()
   const where = `${named(root.pair.reader)}${chain.map(({ label }) => label).join('')}`
+  const { type, advice, aliases } = problem
+  const reason = `${where}: ${problem.reason}`
   return {
-    type: problem.type,
+    type,
     readerPath: pointer([...chain.flatMap(({ readerSteps }) => readerSteps), ...problem.reader]),
     writerPath: pointer([...chain.flatMap(({ writerSteps }) => writerSteps), ...problem.writer]),
-    message: `${where}: ${problem.text}`,
+    reason,
+    advice,
+    message: `${reason}. ${advice}`,
+    ...(aliases && { aliases }),
   }
 }
 

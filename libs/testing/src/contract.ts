@@ -9,6 +9,7 @@ import { fieldProblems, readEventSchemas, versionProblems, watchedFiles } from '
 import { buildsWith, defaultsOfTomorrow, exampleOf, pairsOf } from './contract/versions.ts'
 import { eventually } from './eventually.ts'
 import { repository } from './paths.ts'
+import { partiesOf, readWiring } from './wiring.ts'
 import { createWorld, type World } from './world.ts'
 
 export { exampleEvent } from './contract/example-event.ts'
@@ -60,8 +61,8 @@ function testConsumer(service: string, event: EventName, fields: readonly string
     expect(fieldProblems(service, fields, schemas)).toEqual([])
   })
 
-  test('the schema as it is now fits every version', () => {
-    expect(versionProblems(service, 'consumes', schemas)).toEqual([])
+  test('the schema as it is now fits every version', async () => {
+    expect(await versionProblems(service, 'consumes', schemas, () => readParties(event))).toEqual([])
   })
 
   test('each version that its topic can hold decodes into what the handler gets', () => {
@@ -80,6 +81,9 @@ function testConsumer(service: string, event: EventName, fields: readonly string
   })
 }
 
+/** From the tables of all services. */
+const readParties = async (event: EventName) => partiesOf(await readWiring(repository), event)
+
 /** A message as the runner gives it to a handler. */
 function received(event: EventName, value: Buffer) {
   const headers = { ce_id: newEventId(), ce_type: event, ce_time: new Date().toISOString(), ce_sequence: '1' }
@@ -88,8 +92,9 @@ function received(event: EventName, value: Buffer) {
 
 function testProducer(service: string, events: readonly EventName[], drive: Contract['drive']): void {
   if (events.length === 0) return
-  test.each(events)(`${service} produces %s by a schema that fits every version`, (event) => {
-    expect(versionProblems(service, 'produces', readEventSchemas(event, registry))).toEqual([])
+  test.each(events)(`${service} produces %s by a schema that fits every version`, async (event) => {
+    const schemas = readEventSchemas(event, registry)
+    expect(await versionProblems(service, 'produces', schemas, () => readParties(event))).toEqual([])
   })
 
   describe(`${service} really writes`, () => {

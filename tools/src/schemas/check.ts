@@ -3,9 +3,10 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Topic } from '@shopstream/events'
 import type { LockEntry } from '@shopstream/events/codec'
-import { type Incompatibility, incompatibilities } from '@shopstream/events/compatibility'
+import { breakages, listed, type Parties, tellBreakage, undeclaredFields } from '@shopstream/events/contract'
 import { normalise, type RecordSchema, shortName } from '@shopstream/events/schema'
 import { type Golden, goldenFile, goldenFolder } from '@shopstream/testing/golden'
+import { partiesOf, readWiring } from '@shopstream/testing/wiring'
 import {
   eventsOf,
   fileFindings,
@@ -54,10 +55,10 @@ export async function checkSchemas(options: CheckOptions): Promise<Finding[]> {
   const { lock, findings: lockFindings } = readLock(root)
   const topicsLock = attemptTopicsLock(root)
   const topics = await orFinding(async () => options.topics ?? (await readTopics(root)), topicsFile)
-  const wiring = await orFinding(async () => options.wiring ?? (await wiringOf(root)), 'services')
+  const wiring = await orFinding(async () => options.wiring ?? (await readWiring(root)), 'services')
   const { bases, note } = basesOf(root, options.base)
   if (note) options.note?.(note)
-  const services = servicesOf(wiring.value ?? [])
+  const services = (event: string) => partiesOf(wiring.value ?? [], event)
   const events = eventsOf(files)
   const broken = events.flatMap((event) => compatibility(event, lock, topics.value ?? [], services))
   const registrable = events.filter(({ name }) => !broken.some(({ subject }) => subject === name))
@@ -70,16 +71,13 @@ export async function checkSchemas(options: CheckOptions): Promise<Finding[]> {
     ...broken,
     ...unregistered(lock, registrable),
     ...goldenFindings(root, lock),
-    ...(wiring.value ?? []).flatMap((one) => undeclaredFields(one, events)),
+    ...(wiring.value ?? []).flatMap((one) => unknownFields(one, events)),
     ...(topics.value ? placement(topics.value, files, lock) : []),
     ...(topics.value && topicsLock.value
       ? topicFindings(topicsLock.value, topics.value, (names) => ofTopic(names, services))
       : []),
   ]
 }
-
-/** Imported when it is needed: services load the lock, and a check has to work while that is broken. */
-const wiringOf = async (root: string) => (await import('./wiring.ts')).readWiring(root)
 
 interface Attempt<T> {
   value?: T
@@ -105,25 +103,14 @@ async function orFinding<T>(read: () => Promise<T>, path: string): Promise<Attem
 }
 
 /** Who reads and who writes an event, by its short name. */
-type Services = (event: string) => { consumers: string[]; producers: string[] }
-
-const servicesOf =
-  (wiring: readonly ServiceWiring[]): Services =>
-  (event) => ({
-    consumers: wiring.filter(({ consumes }) => consumes.some((row) => row.event === event)).map(nameOf),
-    producers: wiring.filter(({ produces }) => (produces as string[]).includes(event)).map(nameOf),
-  })
-
-const nameOf = ({ service }: ServiceWiring) => service
+type Services = (event: string) => Parties
 
 function ofTopic(events: readonly string[], services: Services) {
   const parties = events.map(services)
   const consumers = [...new Set(parties.flatMap((one) => one.consumers))]
   const producers = [...new Set(parties.flatMap((one) => one.producers))]
-  return { consumers, producers, words: `Consumers: ${names(consumers)}; producers: ${names(producers)}` }
+  return { consumers, producers, words: `Consumers: ${listed(consumers)}; producers: ${listed(producers)}` }
 }
-
-const names = (services: readonly string[]): string => services.join(', ') || 'none in this repository'
 
 /** What is in an earlier state and is not the same today. */
 function historyFindings(base: Base, lock: readonly LockEntry[], topicsLock: TopicsLock): Finding[] {
@@ -164,7 +151,7 @@ function removed(
       const parties = services(shortName(subject))
       const message =
         `${shortName(subject)} is registered and has no file, and its messages are still in the topics. ` +
-        `Consumers: ${names(parties.consumers)}; producers: ${names(parties.producers)}. Restore ${pathOf(subject)}; ` +
+        `Consumers: ${listed(parties.consumers)}; producers: ${listed(parties.producers)}. Restore ${pathOf(subject)}; ` +
         'to end an event, say in its doc that it is deprecated and take it out of the tables'
       return { rule: 'removed', subject, path: pathOf(subject), message, ...parties }
     })
@@ -202,75 +189,10 @@ function compatibility(
   }
   const parties = services(shortName(event.name))
   const topic = topics.find(({ events }) => (events as readonly string[]).includes(shortName(event.name)))?.name
-  const found = versions.flatMap((row) => [
-    ...safely(() => incompatibilities(now, row.schema)).map((problem) => ({
-      problem,
-      row,
-      direction: 'backward' as const,
-    })),
-    ...safely(() => incompatibilities(row.schema, now)).map((problem) => ({
-      problem,
-      row,
-      direction: 'forward' as const,
-    })),
-  ])
-  const same = Map.groupBy(found, ({ problem: { type, message }, direction }) => `${direction} ${type} ${message}`)
-  return [...same.values()].map((group): Finding => {
-    const { problem, direction } = group[0] as (typeof found)[number]
-    const rows = group.map(({ row }) => row)
-    const message = breakage({ event: shortName(event.name), direction, problem, rows, topic, ...parties })
-    return { rule: 'compatibility', ...about, message, ...parties }
+  return breakages(now, versions).map((breakage): Finding => {
+    const place = { event: shortName(event.name), path: 'this file', topic, ...parties }
+    return { rule: 'compatibility', ...about, message: tellBreakage(breakage, place), ...parties }
   })
-}
-
-/** What the judge takes for no schema is a finding as well: nothing may be registered that was not judged. */
-function safely(judge: () => Incompatibility[]): Incompatibility[] {
-  try {
-    return judge()
-  } catch (error) {
-    if ((error as Error).name !== 'SchemaError') throw error
-    return [{ type: 'NO_SCHEMA', readerPath: '/', writerPath: '/', message: (error as Error).message }]
-  }
-}
-
-interface Breakage {
-  event: string
-  /** backward: today's schema reads what an old one wrote; forward: the reverse. */
-  direction: 'backward' | 'forward'
-  problem: Incompatibility
-  rows: readonly LockEntry[]
-  topic: string | undefined
-  consumers: string[]
-  producers: string[]
-}
-
-function breakage({ event, direction, problem, rows, topic, consumers, producers }: Breakage): string {
-  const { type, readerPath, writerPath, message } = problem
-  const versions = rows.map(({ version, id }) => `version ${version} (id ${id})`).join(' and ')
-  const hit =
-    direction === 'backward'
-      ? `With this file as reader and ${versions} as writer: stored messages${topic ? ` in ${topic}` : ''} could no longer be read`
-      : `With ${versions} as reader and this file as writer: services that are not yet redeployed could not read new messages`
-  const advice = instead[direction][type] ?? 'put back what it was, and add a new field with a default for what is new'
-  return (
-    `[${type} reader ${readerPath}, writer ${writerPath}] ${message}.\n` +
-    `    ${hit}. Breaks consumers of ${event}: ${names(consumers)}; producers: ${names(producers)}.\n` +
-    `    Registered versions cannot change any more. Instead: ${advice} (docs/schemas.md)`
-  )
-}
-
-/** What to do in this file, as the registered one is what it is. */
-const instead: Record<Breakage['direction'], Record<string, string>> = {
-  backward: {
-    READER_FIELD_MISSING_DEFAULT_VALUE: 'give the new field a default; a renamed one keeps its old name',
-    MISSING_ENUM_SYMBOLS: 'put the symbols back, and say in the doc that they are no longer written',
-    MISSING_UNION_BRANCH: 'put the branch of the union back',
-  },
-  forward: {
-    READER_FIELD_MISSING_DEFAULT_VALUE: 'put the field back, and say in its doc that it is deprecated',
-    MISSING_ENUM_SYMBOLS: 'add a new field with a default, as readers of the enum would not know the new symbol',
-    MISSING_UNION_BRANCH: 'keep the field as it was, and add a new one that may be null, with null as its default',
-  },
 }
 
 /** Events that the lock does not have in their newest form, or cannot have. */
@@ -297,7 +219,7 @@ function goldenFindings(root: string, lock: readonly LockEntry[]): Finding[] {
     }),
     ...foreign.map((path): Finding => {
       const message =
-        'belongs to no row of the lock: restore it if it is on main; delete it if it was left by a `register` that was undone'
+        'belongs to no row of the lock: restore the row if it is on main; delete this file if it was left by a `register` that was undone'
       return { rule: 'golden', path, message }
     }),
   ]
@@ -314,20 +236,15 @@ function idIn(file: string): number | undefined {
 }
 
 /** Fields that a service uses and that the event does not have. */
-function undeclaredFields({ service, consumes }: ServiceWiring, events: readonly RecordSchema[]): Finding[] {
+function unknownFields({ service, consumes }: ServiceWiring, events: readonly RecordSchema[]): Finding[] {
   return consumes.flatMap(({ event, fields }) => {
     const schema = events.find(({ name }) => shortName(name) === event)
     if (!schema) return []
     const declared = schema.fields.map(({ name }) => name)
-    return fields
-      .filter((field) => !declared.includes(field))
-      .map((field): Finding => {
-        const message =
-          `${service} consumes ${event} and uses its field ${field}, which ${pathOf(schema.name)} does not declare ` +
-          `(it has ${declared.join(', ')}): restore the field, or let ${service} do without it first`
-        const path = `services/${service}/src/consumes.ts`
-        return { rule: 'wiring', subject: schema.name, path, message, consumers: [service] }
-      })
+    return undeclaredFields({ service, event, fields }, pathOf(schema.name), declared).map((message): Finding => {
+      const path = `services/${service}/src/consumes.ts`
+      return { rule: 'wiring', subject: schema.name, path, message, consumers: [service] }
+    })
   })
 }
 

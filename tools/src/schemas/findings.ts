@@ -11,8 +11,8 @@ export interface Finding {
   /** The file that is wrong, from the top of the workspace. */
   path?: string
   /** Services that read the event, and that write it. */
-  consumers?: string[]
-  producers?: string[]
+  consumers?: readonly string[]
+  producers?: readonly string[]
 }
 
 /** Every rule of `schemas check`, with what it asks. `pending`: `register` mends it. */

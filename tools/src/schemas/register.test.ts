@@ -329,7 +329,7 @@ describe('two branches that registered at the same time', () => {
 
     copy.write(lockFile, main)
     const golden = (await checkSchemas(options)).find(({ rule }) => rule === 'golden')
-    expect(golden?.message).toContain('delete it')
+    expect(golden?.message).toContain('delete this file')
     copy.remove(golden?.path ?? '')
     await register(options)
     expect(await messages()).toEqual([])

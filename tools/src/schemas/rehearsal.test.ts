@@ -1,3 +1,4 @@
+import { globSync } from 'node:fs'
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { type EventName, type Topic, topics } from '@shopstream/events'
 import { type CheckOptions, checkSchemas } from './check.ts'
@@ -15,11 +16,13 @@ beforeAll(async () => {
 })
 
 let copy: Copy
+let restore: () => void
 let options: CheckOptions & { topics: readonly Topic[]; wiring: ServiceWiring[] }
 beforeEach(async () => {
   copy = copySchemas(layOut)
   options = { root: copy.root, wiring: services, topics }
   await registerOrderRehearsed()
+  restore = snapshot()
 })
 afterEach(() => copy.drop())
 
@@ -68,6 +71,24 @@ async function registerOrderRehearsed(): Promise<void> {
   await register(options)
 }
 
+/** Returns what puts schemas, topics and tables back to what they are now. */
+function snapshot(): () => void {
+  const filesOf = () => globSync('schemas/**/*.{avsc,json}', { cwd: copy.root })
+  const texts = new Map(filesOf().map((file) => [file, copy.read(file)]))
+  const { topics, wiring } = options
+  return () => {
+    for (const file of filesOf()) if (!texts.has(file)) copy.remove(file)
+    for (const [file, text] of texts) copy.write(file, text)
+    Object.assign(options, { topics, wiring })
+  }
+}
+
+/** The advice of most findings: put back what it was, and add a new field for what is new. */
+const restoreAndAdd = (file: string, type: Json, more: Json) => () => {
+  restore()
+  copy.edit(file, (schema) => schema.fields.push({ name: 'instead', doc: 'What is new.', type, ...more }))
+}
+
 function list(event: string): void {
   options.topics = options.topics.map((topic) =>
     topic.name === 'shop.order.v1' ? { ...topic, events: [...topic.events, event as EventName] } : topic,
@@ -90,6 +111,9 @@ interface Breaking {
   /** Of the finding. */
   words: string[]
   consumers: string[]
+  /** What the findings advise, and what they ask for, done to the letter; by default all is put back. */
+  advice: string[]
+  follow?: () => void
 }
 
 const breaking: Breaking[] = [
@@ -99,6 +123,15 @@ const breaking: Breaking[] = [
     rule: 'compatibility',
     words: ['READER_FIELD_MISSING_DEFAULT_VALUE', 'haulier', 'stored messages in shop.order.v1'],
     consumers: ['inventory', 'notification'],
+    advice: [
+      'give the new field a default; a renamed one keeps its old name',
+      'put the field back, and say in its doc that it is deprecated',
+    ],
+    follow: () =>
+      copy.edit(shipped, (schema) => {
+        field(schema, 'haulier').default = ''
+        schema.fields.push({ name: 'carrier', doc: 'Deprecated.', type: 'string' })
+      }),
   },
   {
     what: 'a field is renamed with an alias: old readers do not find it',
@@ -109,6 +142,26 @@ const breaking: Breaking[] = [
     rule: 'compatibility',
     words: ['READER_FIELD_MISSING_DEFAULT_VALUE', 'carrier', 'not yet redeployed', 'put the field back'],
     consumers: ['inventory', 'notification'],
+    advice: ['put the field back', 'a new field with a default and without an alias'],
+    follow: () =>
+      copy.edit(shipped, (schema) => {
+        schema.fields.push({ name: 'carrier', doc: 'Deprecated.', type: 'string' })
+        without(schema, 'haulier')
+        schema.fields.push({ name: 'haulier', doc: 'Who carries it.', type: 'string', default: '' })
+      }),
+  },
+  {
+    what: 'a field with a default is renamed without an alias, and the new one has none',
+    edit: () =>
+      copy.edit(returned, (schema) => {
+        without(schema, 'pieces')
+        schema.fields.push({ name: 'quantity', doc: 'How many.', type: 'int' })
+      }),
+    rule: 'compatibility',
+    words: ['READER_FIELD_MISSING_DEFAULT_VALUE', 'quantity', 'stored messages'],
+    consumers: ['inventory', 'notification'],
+    advice: ['if it was pieces before, add that as its alias'],
+    follow: () => copy.edit(returned, (schema) => (field(schema, 'quantity').aliases = ['pieces'])),
   },
   {
     what: 'a new field has no default',
@@ -116,6 +169,8 @@ const breaking: Breaking[] = [
     rule: 'compatibility',
     words: ['READER_FIELD_MISSING_DEFAULT_VALUE', 'channel', 'version 1 (id 1000', 'give the new field a default'],
     consumers: ['inventory'],
+    advice: ['give the new field a default'],
+    follow: () => copy.edit(placed, (schema) => (field(schema, 'channel').default = '')),
   },
   {
     what: 'a type is narrowed, deep inside',
@@ -123,6 +178,8 @@ const breaking: Breaking[] = [
     rule: 'compatibility',
     words: ['TYPE_MISMATCH', 'unitPrice.amount', 'stored messages'],
     consumers: ['inventory'],
+    advice: ['put back what it was, and add a new field with a default'],
+    follow: restoreAndAdd(placed, 'int', { default: 0 }),
   },
   {
     what: 'a type is widened: old readers cannot read it',
@@ -130,6 +187,8 @@ const breaking: Breaking[] = [
     rule: 'compatibility',
     words: ['TYPE_MISMATCH', 'requested', 'not yet redeployed'],
     consumers: ['order'],
+    advice: ['put back what it was, and add a new field with a default'],
+    follow: restoreAndAdd(rejected, 'long', { default: 0 }),
   },
   {
     what: 'a type is replaced',
@@ -137,6 +196,8 @@ const breaking: Breaking[] = [
     rule: 'compatibility',
     words: ['TYPE_MISMATCH', 'shortages'],
     consumers: ['order'],
+    advice: ['put back what it was, and add a new field with a default'],
+    follow: restoreAndAdd(rejected, 'string', { default: '' }),
   },
   {
     what: 'a symbol of an enum is removed',
@@ -144,6 +205,7 @@ const breaking: Breaking[] = [
     rule: 'compatibility',
     words: ['MISSING_ENUM_SYMBOLS', 'late', 'put the symbols back'],
     consumers: ['inventory', 'notification'],
+    advice: ['put the symbols back'],
   },
   {
     what: 'a symbol is added to an enum without a default',
@@ -151,6 +213,8 @@ const breaking: Breaking[] = [
     rule: 'compatibility',
     words: ['MISSING_ENUM_SYMBOLS', 'stolen', 'add a new field'],
     consumers: ['inventory', 'notification'],
+    advice: ['take the symbol out again', 'add a new field with a default'],
+    follow: restoreAndAdd(returned, 'boolean', { default: false }),
   },
   {
     what: 'a logical type changes',
@@ -158,6 +222,8 @@ const breaking: Breaking[] = [
     rule: 'compatibility',
     words: ['LOGICAL_TYPE_CHANGED', 'timestamp-millis'],
     consumers: ['inventory', 'notification'],
+    advice: ['put back what it was, and add a new field with a default'],
+    follow: restoreAndAdd(shipped, 'long', { default: 0 }),
   },
   {
     what: 'the branch of a union is removed',
@@ -165,6 +231,8 @@ const breaking: Breaking[] = [
     rule: 'compatibility',
     words: ['TYPE_MISMATCH', 'null'],
     consumers: ['inventory', 'notification'],
+    advice: ['put back what it was, and add a new field with a default'],
+    follow: restoreAndAdd(returned, 'string', { default: '' }),
   },
   {
     what: 'a field becomes optional: old readers cannot take null',
@@ -172,6 +240,8 @@ const breaking: Breaking[] = [
     rule: 'compatibility',
     words: ['carrier', 'not yet redeployed'],
     consumers: ['inventory', 'notification'],
+    advice: ['put back what it was, and add a new field with a default'],
+    follow: restoreAndAdd(shipped, ['null', 'string'], { default: null }),
   },
   {
     what: 'a field without default is removed',
@@ -179,6 +249,7 @@ const breaking: Breaking[] = [
     rule: 'compatibility',
     words: ['READER_FIELD_MISSING_DEFAULT_VALUE', 'total', 'put the field back'],
     consumers: ['inventory'],
+    advice: ['put the field back'],
   },
   {
     what: 'a field is removed that a service uses, although it has a default',
@@ -190,6 +261,9 @@ const breaking: Breaking[] = [
     rule: 'wiring',
     words: ['billing consumes OrderRehearsed and uses its field pieces'],
     consumers: ['billing'],
+    advice: ['restore the field'],
+    follow: () =>
+      copy.edit(returned, (schema) => schema.fields.push({ name: 'pieces', doc: 'A field.', type: 'int', default: 1 })),
   },
   {
     what: 'the key of a topic changes',
@@ -197,6 +271,7 @@ const breaking: Breaking[] = [
     rule: 'topic-changed',
     words: ['key of shop.order.v1 is "user id" and was "order id"', 'order'],
     consumers: ['inventory', 'notification'],
+    advice: ['Restore it'],
   },
   {
     what: 'a topic gets more partitions',
@@ -204,6 +279,7 @@ const breaking: Breaking[] = [
     rule: 'topic-changed',
     words: ['partitions of shop.stock.v1 is 12 and was 6', 'shop.stock.v2'],
     consumers: [],
+    advice: ['Restore it'],
   },
   {
     what: 'a topic is cleaned up in another way',
@@ -211,6 +287,7 @@ const breaking: Breaking[] = [
     rule: 'topic-changed',
     words: ['cleanup of shop.user.v1 is "delete" and was "compact"'],
     consumers: ['notification'],
+    advice: ['Restore it'],
   },
   {
     what: 'a topic is removed',
@@ -218,6 +295,7 @@ const breaking: Breaking[] = [
     rule: 'topic-changed',
     words: ['shop.user.v1 is gone'],
     consumers: ['notification'],
+    advice: ['Restore the topic'],
   },
   {
     what: 'an event moves to another topic',
@@ -228,6 +306,7 @@ const breaking: Breaking[] = [
     rule: 'topic-changed',
     words: ['StockReserved is no longer in shop.reservation.v1'],
     consumers: ['order'],
+    advice: ['Put it back'],
   },
   {
     what: 'the namespace moves',
@@ -235,6 +314,8 @@ const breaking: Breaking[] = [
     rule: 'name',
     words: ['shopstream.sale.OrderShipped', 'by its path it is shopstream.order.OrderShipped'],
     consumers: [],
+    advice: ['give it that name'],
+    follow: () => copy.edit(shipped, (schema) => (schema.namespace = 'shopstream.order')),
   },
   {
     what: 'the namespace moves, and the file with it',
@@ -245,6 +326,7 @@ const breaking: Breaking[] = [
     rule: 'removed',
     words: ['OrderShipped is registered and has no file'],
     consumers: ['inventory', 'notification'],
+    advice: ['Restore schemas/order/OrderShipped.avsc'],
   },
   {
     what: 'the file of an event is renamed',
@@ -255,6 +337,7 @@ const breaking: Breaking[] = [
     rule: 'name',
     words: ['by its path it is shopstream.order.OrderSent'],
     consumers: [],
+    advice: ['or the file its old path'],
   },
   {
     what: 'the file of an event is removed that services declare',
@@ -262,6 +345,7 @@ const breaking: Breaking[] = [
     rule: 'removed',
     words: ['OrderShipped is registered and has no file', 'Consumers: inventory, notification; producers: order'],
     consumers: ['inventory', 'notification'],
+    advice: ['Restore schemas/order/OrderShipped.avsc'],
   },
   {
     what: 'a service declares an event that there is not',
@@ -272,6 +356,7 @@ const breaking: Breaking[] = [
     rule: 'removed',
     words: ['billing consumes OrderLost, which has no file'],
     consumers: ['billing'],
+    advice: ['take it out of the table'],
   },
   {
     what: 'a row of the lock is edited',
@@ -279,6 +364,7 @@ const breaking: Breaking[] = [
     rule: 'lock',
     words: ['the schema of 100009 shopstream.order.OrderShipped is not the one that was registered'],
     consumers: [],
+    advice: ['restore the row as it was committed'],
   },
   {
     what: 'a row of the lock is removed',
@@ -286,6 +372,7 @@ const breaking: Breaking[] = [
     rule: 'golden',
     words: ['belongs to no row of the lock'],
     consumers: [],
+    advice: ['restore the row if it is on main'],
   },
   {
     what: 'the schema by which all others are learned changes',
@@ -296,6 +383,7 @@ const breaking: Breaking[] = [
     rule: 'pinned',
     words: ['built into every reader'],
     consumers: [],
+    advice: ['restore its schema'],
   },
 ]
 
@@ -317,6 +405,21 @@ describe('refused:', () => {
     expect(copy.read(lockFile)).toBe(lock)
     expect(before.length).toBeGreaterThan(22)
   })
+
+  test.each(breaking)(
+    '$what; what is advised, done to the letter, passes',
+    async ({ edit, advice, follow = restore }) => {
+      edit()
+      const told = (await checkSchemas(options)).map(({ message }) => message).join('\n')
+      for (const words of advice) expect(told).toContain(words)
+      if (!advice.some((words) => words.includes('alias'))) expect(told).not.toMatch(/add .*alias/)
+      follow()
+      const rules = (await checkSchemas(options)).map(({ rule }) => rule)
+      expect(rules.filter((rule) => rule !== 'unregistered')).toEqual([])
+      await register(options)
+      expect(await checkSchemas(options)).toEqual([])
+    },
+  )
 })
 
 const says = ({ message }: Finding, words: readonly string[]) => words.every((word) => message.includes(word))

@@ -1,19 +1,9 @@
-import { existsSync, globSync } from 'node:fs'
-import { dirname, join } from 'node:path'
-import { pathToFileURL } from 'node:url'
-import { deadLetterTopic, type EventName, type Topic } from '@shopstream/events'
+import { deadLetterTopic, type Topic } from '@shopstream/events'
 import type { LockEntry } from '@shopstream/events/codec'
 import type { RecordSchema } from '@shopstream/events/schema'
-import type { Consumption, Producer } from '@shopstream/messaging'
+import { readWiring, type ServiceWiring } from '@shopstream/testing/wiring'
 
-/** What a service writes and reads, as its `produces.ts` and `consumes.ts` say. */
-export interface ServiceWiring {
-  /** Also its consumer group and, to the broker, its principal. */
-  service: string
-  produces: EventName[]
-  /** By event, the fields of its payload that a handler uses. */
-  consumes: { event: EventName; fields: string[] }[]
-}
+export { readWiring, type ServiceWiring }
 
 /** Everything that the generated documents follow from. */
 export interface Model {
@@ -30,34 +20,6 @@ export const deployment = 'deployment'
 const schemaConsumption: ServiceWiring['consumes'][number] = {
   event: 'SchemaRegistered',
   fields: ['schemaId', 'subject', 'schema'],
-}
-
-/**
- * The tables of each service that has any, in the order of their names; those of the gateway, which has none, are left
- * out. Throws when a service has one table and not the other, or when a table cannot be imported. `root` is the
- * workspace. A table that was imported before is not read again in the same process.
- */
-export async function readWiring(root: string): Promise<ServiceWiring[]> {
-  const folders = new Set(globSync('services/*/src/{produces,consumes}.ts', { cwd: root }).map(dirname))
-  return Promise.all([...folders].sort().map((folder) => readTables(root, folder)))
-}
-
-async function readTables(root: string, folder: string): Promise<ServiceWiring> {
-  const read = async (file: string) => {
-    const path = join(root, folder, file)
-    if (!existsSync(path)) throw new Error(`${folder}/${file} is missing: a service has both tables, an empty one too`)
-    return import(pathToFileURL(path).href)
-  }
-  const { produces } = (await read('produces.ts')) as { produces?: Producer }
-  const { consumes } = (await read('consumes.ts')) as { consumes?: readonly Consumption[] }
-  if (!produces?.events) throw new Error(`${folder}/produces.ts exports no \`produces\`, made by producer()`)
-  if (!Array.isArray(consumes)) throw new Error(`${folder}/consumes.ts exports no \`consumes\`, a list of on()`)
-  const uses = consumes.flatMap((row: Consumption) => Object.entries(row.uses))
-  return {
-    service: produces.service,
-    produces: [...produces.events],
-    consumes: uses.map(([event, fields]) => ({ event: event as EventName, fields: [...fields] })),
-  }
 }
 
 /** The services' tables with what the platform adds: the deployment writes schemas, and every consumer reads them. */

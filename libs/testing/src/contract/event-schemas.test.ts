@@ -35,64 +35,76 @@ function edit(change: (schema: Schema) => void): void {
 
 const field = ({ fields }: Schema, name: string) => fields.find((each) => each.name === name) as Field
 
-const problems = () => {
+const parties = { consumers: ['inventory', 'notification'], producers: ['order'] }
+
+const problems = async () => {
   const schemas = readEventSchemas('OrderShipped', registry, root)
   return [
     ...fieldProblems('notification', fields, schemas),
-    ...versionProblems('notification', 'consumes', schemas),
+    ...(await versionProblems('notification', 'consumes', schemas, async () => parties)),
+    ...(await versionProblems('order', 'produces', schemas, async () => parties)),
   ].join('\n')
 }
 
-test('the schema as it is has none', () => {
-  expect(problems()).toBe('')
+test('the schema as it is has none', async () => {
+  expect(await problems()).toBe('')
 })
 
 test.each<[string, (schema: Schema) => void, RegExp]>([
   [
     'a field that is renamed without an alias',
     (schema) => Object.assign(field(schema, 'carrier'), { name: 'shippedBy' }),
-    /notification consumes OrderShipped and uses the field carrier, which schemas\/order\/OrderShipped.avsc does not declare/,
+    /notification consumes OrderShipped and uses its field carrier, which schemas\/order\/OrderShipped.avsc does not declare/,
   ],
   [
     'a used field that is removed',
     (schema) => schema.fields.splice(schema.fields.indexOf(field(schema, 'trackingNumber')), 1),
-    /uses the field trackingNumber/,
+    /uses its field trackingNumber/,
   ],
   [
     'a new field without a default',
     (schema) => schema.fields.push({ name: 'depot', type: 'string' }),
-    /notification consumes OrderShipped: with schemas\/order\/OrderShipped.avsc as it is now, version 1 cannot be read.*READER_FIELD_MISSING_DEFAULT_VALUE/,
+    /notification consumes OrderShipped: \[READER_FIELD_MISSING_DEFAULT_VALUE .*\n.*With schemas\/order\/OrderShipped.avsc as reader and version 1 .* could no longer be read/,
   ],
   [
     'a field that no handler uses and that older readers need',
     (schema) => schema.fields.splice(schema.fields.indexOf(field(schema, 'shippedAt')), 1),
-    /who is deployed with version 1 cannot read schemas\/order\/OrderShipped.avsc as it is now.*READER_FIELD_MISSING_DEFAULT_VALUE/,
+    /notification consumes OrderShipped: \[READER_FIELD_MISSING_DEFAULT_VALUE .*\n.*With version 1 .* as reader and schemas\/order\/OrderShipped.avsc as writer: services that are not yet redeployed/,
   ],
   [
     'another type',
     (schema) => Object.assign(field(schema, 'trackingNumber'), { type: 'long' }),
-    /notification consumes OrderShipped: .*TYPE_MISMATCH/,
+    /notification consumes OrderShipped: \[TYPE_MISMATCH/,
   ],
   [
     'another logical type',
     (schema) => Object.assign(field(schema, 'shippedAt'), { type: { type: 'long', logicalType: 'timestamp-micros' } }),
-    /notification consumes OrderShipped: /,
+    /notification consumes OrderShipped: \[LOGICAL_TYPE_CHANGED/,
   ],
-])('%s is told with the name of the service', (_, change, message) => {
-  edit(change)
-  expect(problems()).toMatch(message)
-})
+])(
+  '%s is told with the name of the service, and to the producer with those of the consumers',
+  async (_, change, message) => {
+    edit(change)
+    const told = await problems()
+    expect(told).toMatch(message)
+    expect(told).toMatch(
+      /order produces OrderShipped: .*\n.*Breaks consumers of OrderShipped: inventory, notification; producers: order/,
+    )
+  },
+)
 
-test('a field more, with a default, is none', () => {
+test('a field more, with a default, is none', async () => {
   edit(({ fields }) => fields.push({ name: 'depot', type: 'string', default: '' }))
-  expect(problems()).toBe('')
+  expect(await problems()).toBe('')
 })
 
-test('a file that is missing, or no JSON, is told', () => {
+test('a file that is missing, or no JSON, or no schema, is told', async () => {
   writeFileSync(join(root, file), '{')
-  expect(problems).toThrow('schemas/order/OrderShipped.avsc is no JSON')
+  await expect(problems()).rejects.toThrow('schemas/order/OrderShipped.avsc is no JSON')
+  writeFileSync(join(root, file), '{"type": "recrd"}')
+  expect(await problems()).toContain('notification consumes OrderShipped: [NO_SCHEMA')
   rmSync(join(root, file))
-  expect(problems()).toContain(
+  expect(await problems()).toContain(
     'notification consumes OrderShipped, and schemas/*/OrderShipped.avsc is missing: restore it',
   )
 })

@@ -1,7 +1,7 @@
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { LockEntry } from '@shopstream/events/codec'
-import { incompatibilities } from '@shopstream/events/compatibility'
+import { breakages, listed, type Parties, tellBreakage, undeclaredFields } from '@shopstream/events/contract'
 import { shortName } from '@shopstream/events/schema'
 import { type Golden, readGolden } from '../golden.ts'
 import { repository } from '../paths.ts'
@@ -41,24 +41,16 @@ function readJson(path: string, file: string): unknown {
 }
 
 /**
- * What a service that uses these fields of an event would lose by the event's `.avsc` as it is now: one line each, which
+ * What a service that uses these fields of an event would lose by the event's `.avsc` as it is now: one text each, which
  * names the service and says what to do. A field that is declared differently is left to {@link versionProblems}.
  */
 export function fieldProblems(service: string, fields: readonly string[], { event, file, schema, rows }: EventSchemas) {
-  const uses = `${service} consumes ${event} and uses`
   if (schema === undefined) return [`${service} consumes ${event}, and ${file} is missing: restore it`]
-  const places = [
-    { place: file, declared: fieldsOf(schema) },
-    { place: 'schemas/registry.lock.json', declared: fieldsOf(rows.at(-1)?.schema) },
+  const use = { service, event, fields }
+  return [
+    ...undeclaredFields(use, file, fieldsOf(schema)),
+    ...undeclaredFields(use, 'schemas/registry.lock.json', fieldsOf(rows.at(-1)?.schema)),
   ]
-  return places.flatMap(({ place, declared }) =>
-    fields
-      .filter((field) => !declared.includes(field))
-      .map(
-        (field) =>
-          `${uses} the field ${field}, which ${place} does not declare: restore it, or let services/${service} do without it first`,
-      ),
-  )
 }
 
 /** What nx watches for the contract of a service that has to do with this event: its `.avsc` and its golden bytes. */
@@ -74,21 +66,23 @@ function fieldsOf(schema: unknown): string[] {
 }
 
 /**
- * What an event's `.avsc` as it is now would break between a service and the versions in the lock, which may be stored
- * or deployed still: one line each, which names the service.
- * @param role how the service is concerned, such as `consumes`.
+ * What an event's `.avsc` as it is now would break between the services and the versions in the lock, which may be stored
+ * or deployed still: one text each, which names the service under test and all that read and write the event.
+ * @param role how the service is concerned.
+ * @param readParties asked only when something is wrong.
  */
-export function versionProblems(service: string, role: 'consumes' | 'produces', schemas: EventSchemas): string[] {
-  const { event, file, schema, rows } = schemas
-  if (schema === undefined) return [`${service} ${role} ${event}, and ${file} is missing: restore it`]
-  return rows.flatMap((row) => {
-    const told = (loss: string, [reader, writer]: [unknown, unknown]) =>
-      incompatibilities(reader, writer).map(
-        ({ type, readerPath, message }) => `${service} ${role} ${event}: ${loss}: ${type} at ${readerPath}: ${message}`,
-      )
-    return [
-      ...told(`with ${file} as it is now, version ${row.version} cannot be read any more`, [schema, row.schema]),
-      ...told(`who is deployed with version ${row.version} cannot read ${file} as it is now`, [row.schema, schema]),
-    ]
-  })
+export async function versionProblems(
+  service: string,
+  role: 'consumes' | 'produces',
+  { event, file, schema, rows }: EventSchemas,
+  readParties: () => Promise<Parties>,
+): Promise<string[]> {
+  if (schema === undefined) {
+    const { consumers } = await readParties()
+    return [`${service} ${role} ${event}, and ${file} is missing: restore it. Its consumers: ${listed(consumers)}`]
+  }
+  const found = breakages(schema, rows)
+  if (found.length === 0) return []
+  const place = { event, path: file, ...(await readParties()) }
+  return found.map((breakage) => `${service} ${role} ${event}: ${tellBreakage(breakage, place)}`)
 }
