@@ -33,6 +33,8 @@ export interface Incompatibility {
    * field they help in both directions; others help this reader alone.
    */
   readonly aliases?: readonly string[]
+  /** Of a union that cannot read what it has a branch for: the first reasons inside of that branch. */
+  readonly because?: readonly Incompatibility[]
 }
 
 /** The rules of Avro's Java implementation, by its names. */
@@ -69,6 +71,7 @@ interface Problem {
   readonly reason: string
   readonly advice: string
   readonly aliases?: readonly string[]
+  readonly because?: readonly Incompatibility[]
 }
 
 /** Two types that meet, and the steps from the pair before to each of them. */
@@ -449,7 +452,8 @@ function missingBranch(reader: AvroNode, writer: AvroNode, because?: Because): P
   const about = { type: 'MISSING_UNION_BRANCH', reader: [], writer: [] } as const
   if (because) {
     const reason = `no branch of the reader's union (${has}) can read the written ${named(writer)}: ${because.reasons}`
-    return { ...about, reason, advice: because.advice }
+    const advice = [...new Set(because.found.map(({ advice }) => advice))].join('; ')
+    return { ...about, reason, advice: advice || 'Keep the branch as it was', because: because.found }
   }
   const reason = `the reader's union (${has}) has no branch for the written ${named(writer)}, so such a value could not be read`
   return { ...about, reason, advice: 'Add the branch to the reader, or keep it where it was removed' }
@@ -463,7 +467,7 @@ const maxSteps = 1000
 
 interface Because {
   readonly reasons: string
-  readonly advice: string
+  readonly found: readonly Incompatibility[]
 }
 
 /** Why a branch cannot read; nothing when the reason is around it. */
@@ -475,8 +479,7 @@ function becauseOf(nearest: Place): Because | undefined {
   const reasons = told.map(({ readerPath, reason }) => `at ${readerPath}: ${reason}`)
   if (found.length > maxReasons) reasons.push(`and ${found.length - maxReasons} more`)
   if (!complete && reasons.length === 0) reasons.push('a type far inside of it cannot be read')
-  const advice = [...new Set(told.map(({ advice }) => advice))].join('; ') || 'Keep the branch as it was'
-  return reasons.length === 0 ? undefined : { reasons: reasons.join('; '), advice }
+  return reasons.length === 0 ? undefined : { reasons: reasons.join('; '), found: told }
 }
 
 function ambiguousBranch(first: Pair, rival: Pair): Problem {
@@ -494,7 +497,7 @@ function incompatibility(problem: Problem, place: Place): Incompatibility {
   for (; root.up; root = root.up) chain.push(root.part as Part)
   chain.reverse()
   const where = `${named(root.pair.reader)}${chain.map(({ label }) => label).join('')}`
-  const { type, advice, aliases } = problem
+  const { type, advice, aliases, because } = problem
   const reason = `${where}: ${problem.reason}`
   return {
     type,
@@ -504,6 +507,7 @@ function incompatibility(problem: Problem, place: Place): Incompatibility {
     advice,
     message: `${reason}. ${advice}`,
     ...(aliases && { aliases }),
+    ...(because && { because }),
   }
 }
 

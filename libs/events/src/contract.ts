@@ -66,7 +66,8 @@ export function tellBreakage(
 }
 
 /** What to do in the file, as the registered versions are what they are; it holds for both directions. */
-function instead(direction: Breakage['direction'], { type, aliases = [] }: Incompatibility): string {
+function instead(direction: Breakage['direction'], { type, aliases = [], because = [] }: Incompatibility): string {
+  if (because.length > 0) return [...new Set(because.map((inner) => instead(direction, inner)))].join('; ')
   if (direction === 'backward' && type === 'READER_FIELD_MISSING_DEFAULT_VALUE')
     return aliases.length > 0
       ? `give the new field a default; if it was ${aliases.join(' or ')} before, add that as its alias ("aliases")`

@@ -81,8 +81,11 @@ function testConsumer(service: string, event: EventName, fields: readonly string
   })
 }
 
-/** From the tables of all services. */
-const readParties = async (event: EventName) => partiesOf(await readWiring(repository), event)
+/** From the tables of all services, which are not this one's to import when all is well. */
+const readParties = async (event: EventName) => ({
+  topic: topicOf(event).name,
+  ...partiesOf(await readWiring(repository), event),
+})
 
 /** A message as the runner gives it to a handler. */
 function received(event: EventName, value: Buffer) {

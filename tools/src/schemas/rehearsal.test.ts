@@ -52,12 +52,15 @@ async function registerOrderRehearsed(): Promise<void> {
     symbols: ['broken', 'late'],
     ...more,
   })
+  const weight = { name: 'weight', doc: 'In g.', type: 'int' }
+  const parcel = { type: 'record', name: 'RehearsedParcel', doc: 'A parcel.', fields: [weight] }
   const fields = [
     { name: 'orderId', type: uuid },
     { name: 'reason', type: enumOf('ReturnReason', { default: 'broken' }) },
     { name: 'verdict', type: enumOf('ReturnVerdict', {}) },
     { name: 'note', type: ['null', 'string'], default: null },
     { name: 'pieces', type: 'int', default: 1 },
+    { name: 'parcel', type: ['null', parcel], default: null },
   ]
   copy.write(returned, layOut(JSON.stringify(recordOf('OrderRehearsed', fields))))
   list('OrderRehearsed')
@@ -103,6 +106,10 @@ const field = (schema: Json, name: string): Json => schema.fields.find((one: Jso
 const without = (schema: Json, name: string) => {
   schema.fields = schema.fields.filter((one: Json) => one.name !== name)
 }
+
+const inParcel = (schema: Json): Json[] => field(schema, 'parcel').type[1].fields
+const addHeight = (schema: Json) => inParcel(schema).push({ name: 'height', doc: 'In mm.', type: 'int' })
+const heightOf = (schema: Json) => inParcel(schema).find(({ name }: Json) => name === 'height')
 
 interface Breaking {
   what: string
@@ -171,6 +178,15 @@ const breaking: Breaking[] = [
     consumers: ['inventory'],
     advice: ['give the new field a default'],
     follow: () => copy.edit(placed, (schema) => (field(schema, 'channel').default = '')),
+  },
+  {
+    what: 'a new field of an optional record has no default',
+    edit: () => copy.edit(returned, addHeight),
+    rule: 'compatibility',
+    words: ['MISSING_UNION_BRANCH', 'height was not written', 'stored messages'],
+    consumers: ['inventory', 'notification'],
+    advice: ['Instead: give the new field a default; a renamed one keeps its old name ('],
+    follow: () => copy.edit(returned, (schema) => Object.assign(heightOf(schema), { default: 0 })),
   },
   {
     what: 'a type is narrowed, deep inside',

@@ -75,7 +75,7 @@ export async function versionProblems(
   service: string,
   role: 'consumes' | 'produces',
   { event, file, schema, rows }: EventSchemas,
-  readParties: () => Promise<Parties>,
+  readParties: () => Promise<Parties & { topic?: string }>,
 ): Promise<string[]> {
   if (schema === undefined) {
     const { consumers } = await readParties()
