@@ -16,25 +16,35 @@ const takeMains =
 /** A lock that is no JSON; while a merge goes on, that is so because of its marks. */
 export function unreadable(path: string, text: string, problem: string): Finding {
   const isConflict = /^(<{7}|>{7})/m.test(text)
-  const message = isConflict
-    ? `cannot be read, as it has the marks of a merge conflict: ${takeMains}`
-    : `cannot be read (${problem}): restore it from main, and run \`npm run schemas -- register\` for what this branch adds`
+  const why = isConflict ? 'as it has the marks of a merge conflict' : `as ${problem}`
+  const mend = isConflict
+    ? takeMains
+    : 'restore it from main, and run `npm run schemas -- register` for what this branch adds'
+  const message = `cannot be read, ${why}; what is compared with it was not checked: ${mend}`
   return { rule: 'lock', path, message }
 }
 
 /** Every reader has this schema built in: it is how all others are learned, so its id and text are for good. */
 export const pinned = { subject: 'shopstream.schema.SchemaRegistered', id: 100_001 }
 
-/** The rows of the lock, as far as they can be read, and what is wrong with them. No file is an empty lock. */
-export function readLock(root: string): { lock: LockEntry[]; findings: Finding[] } {
+export interface Lock {
+  lock: LockEntry[]
+  /** What is wrong with it. */
+  findings: Finding[]
+  /** Otherwise `lock` is empty and says nothing. */
+  isReadable: boolean
+}
+
+/** The rows of the lock. No file is an empty lock. */
+export function readLock(root: string): Lock {
   const text = readIfThere(join(root, lockFile))
-  if (text === undefined) return { lock: [], findings: [] }
+  if (text === undefined) return { lock: [], findings: [], isReadable: true }
   try {
     const lock = JSON.parse(text) as LockEntry[]
     if (!Array.isArray(lock)) throw new Error('it is no list')
-    return { lock, findings: lock.flatMap(rowFindings) }
+    return { lock, findings: lock.flatMap(rowFindings), isReadable: true }
   } catch (error) {
-    return { lock: [], findings: [unreadable(lockFile, text, (error as Error).message)] }
+    return { lock: [], findings: [unreadable(lockFile, text, (error as Error).message)], isReadable: false }
   }
 }
 

@@ -232,7 +232,7 @@ describe('is refused, and nothing is written:', () => {
     ['a lock with a version left out', 'is 2, not 1', () => copy.replace(lockFile, '"version":1', '"version":2')],
     [
       'a lock with conflict marks',
-      'cannot be read, as it has the marks of a merge conflict: two branches registered at the same time',
+      'was not checked: two branches registered at the same time',
       () => copy.write(lockFile, `<<<<<<< HEAD\n${copy.read(lockFile)}`),
     ],
     ['a lock that is cut off', 'restore it from main', () => copy.write(lockFile, copy.read(lockFile).slice(0, -3))],
@@ -325,7 +325,9 @@ describe('two branches that registered at the same time', () => {
     addTo(shipped)
     copy.write('schemas/golden/shopstream.order.OrderShipped.v2.json', `{"schemaId":${idOf(ours)}}`)
     copy.write(lockFile, merged(common, main.slice(common.length), ours))
-    expect(await messages()).toContainEqual(expect.stringContaining('two branches registered at the same time. Take'))
+    const told = await messages()
+    expect(told).toContainEqual(expect.stringContaining('two branches registered at the same time. Take'))
+    expect(told.length).toBeLessThan(4)
 
     copy.write(lockFile, main)
     const golden = (await checkSchemas(options)).find(({ rule }) => rule === 'golden')
