@@ -178,15 +178,15 @@ describe('what is written is read', () => {
       Array.from({ length: 5_000 }, (_, n) => ({ ...order.lines[0], sku: `sku-${n}`, quantity: n }) as never),
     )
     const data = { ...order, lines }
-    expect(decode(encode('OrderPlaced', data)).data).toEqual(data)
-    expect(decode(encode('OrderPlaced', order)).data).toEqual(order)
+    expect(decode(encode('OrderPlaced', data)).data).toMatchObject(data) // more, once the event has fields with defaults
+    expect(decode(encode('OrderPlaced', order)).data).toMatchObject(order)
   })
 
   test('a plain Uint8Array that is a part of a larger buffer', () => {
     const bytes = encode('OrderPlaced', order)
     const around = new Uint8Array(bytes.length + 20)
     around.set(bytes, 10)
-    expect(decode(around.subarray(10, 10 + bytes.length)).data).toEqual(order)
+    expect(decode(around.subarray(10, 10 + bytes.length))).toEqual(decode(bytes))
   })
 })
 

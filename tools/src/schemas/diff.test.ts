@@ -3,7 +3,7 @@ import { topics } from '@shopstream/events'
 import { diff } from './diff.ts'
 import { layOut } from './layout.ts'
 import { register } from './register.ts'
-import { type Copy, copySchemas } from './testing.ts'
+import { type Copy, copySchemas, type Json } from './testing.ts'
 
 let copy: Copy
 beforeEach(() => {
@@ -15,8 +15,9 @@ const placed = 'schemas/order/OrderPlaced.avsc'
 
 test('the file against the version it follows, in words', () => {
   copy.edit(placed, ({ fields }) => {
-    fields[2].type.items.fields[1].type = 'long'
-    fields[0].name = 'orderNumber'
+    const named = (all: Json[], name: string) => all.find((field) => field.name === name)
+    named(named(fields, 'lines').type.items.fields, 'quantity').type = 'long'
+    named(fields, 'orderId').name = 'orderNumber'
     fields.push({ name: 'note', doc: 'A note.', type: ['null', 'string'], default: null })
   })
   const { from, to, changes, backward, forward } = diff(copy.root, 'OrderPlaced')

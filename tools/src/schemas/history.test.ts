@@ -43,7 +43,7 @@ const forge = (change: (schema: Json) => void) => {
   copy.write(lockFile, printLock(lock))
 }
 const rename = (schema: Json) => {
-  schema.fields[2].name = 'haulier'
+  schema.fields.find(({ name }: Json) => name === 'carrier').name = 'haulier'
 }
 
 test('a row that was forged in a branch is found, by the commit where it left main', async () => {

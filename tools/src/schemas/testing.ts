@@ -2,7 +2,11 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { LockEntry } from '@shopstream/events/codec'
-import { workspace } from './files.ts'
+import { normalise, type RecordSchema } from '@shopstream/events/schema'
+import { goldenFolder } from '@shopstream/testing/golden'
+import { eventsOf, readSchemaFiles, workspace } from './files.ts'
+import { writeGolden } from './golden.ts'
+import { fingerprint, lockFile, printLock, readLock } from './lock.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: schemas as JSON, which tests change at will
 export type Json = any
@@ -36,6 +40,10 @@ export function copySchemas(layOut: (text: string) => string): Copy {
   for (const part of [...parts, ...tables]) {
     cpSync(join(workspace, part), join(root, part), { recursive: true, force: true })
   }
+  rmSync(join(root, goldenFolder), { recursive: true })
+  const lock = firstVersions(root)
+  writeFileSync(join(root, lockFile), printLock(lock))
+  writeGolden(root, lock)
   const read = (file: string) => readFileSync(join(root, file), 'utf8')
   const write = (file: string, text: string) => {
     mkdirSync(join(root, dirname(file)), { recursive: true })
@@ -61,6 +69,17 @@ export function copySchemas(layOut: (text: string) => string): Copy {
     lock: () => JSON.parse(read('schemas/registry.lock.json')),
     drop: () => rmSync(root, { recursive: true }),
   }
+}
+
+/** Each event as it is now, as its first version: so the tests hold, whatever has been registered since. */
+function firstVersions(root: string): LockEntry[] {
+  const events = new Map(eventsOf(readSchemaFiles(root)).map((event) => [event.name, event]))
+  return readLock(root)
+    .lock.filter(({ version }) => version === 1)
+    .map((row) => {
+      const schema = normalise(events.get(row.subject) as RecordSchema)
+      return { ...row, schema, fingerprint: fingerprint(schema) }
+    })
 }
 
 const tables = ['order', 'user', 'inventory', 'notification'].flatMap((service) => [

@@ -63,7 +63,7 @@ test.each<[string, (schema: Schema) => void, RegExp]>([
   ],
   [
     'a new field without a default',
-    (schema) => schema.fields.push({ name: 'depot', type: 'string' }),
+    (schema) => schema.fields.push({ name: 'addedHere', type: 'string' }),
     /notification consumes OrderShipped: \[READER_FIELD_MISSING_DEFAULT_VALUE .*\n.*With schemas\/order\/OrderShipped.avsc as reader and version 1 .* could no longer be read/,
   ],
   [
@@ -94,7 +94,7 @@ test.each<[string, (schema: Schema) => void, RegExp]>([
 )
 
 test('a field more, with a default, is none', async () => {
-  edit(({ fields }) => fields.push({ name: 'depot', type: 'string', default: '' }))
+  edit(({ fields }) => fields.push({ name: 'addedHere', type: 'string', default: '' }))
   expect(await problems()).toBe('')
 })
 
