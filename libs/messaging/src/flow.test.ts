@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
-import { topicOf } from '@shopstream/events'
+import { newEventId, topicOf } from '@shopstream/events'
 import { createMetrics } from '@shopstream/observability'
 import { eventually, startProxiedKafka } from '@shopstream/testing'
 import kafkajs from 'kafkajs'
@@ -22,6 +22,12 @@ const listed = (sku: string, description = ''): NewEvent<'ProductListed'> => ({
   key: sku,
   sequence: 1n,
   data: { sku, name: sku, description, price: { amount: 1n, currency: 'EUR' }, version: 1 },
+})
+const cancelled = (orderId: string, reason: string): NewEvent<'OrderCancelled'> => ({
+  type: 'OrderCancelled',
+  key: orderId,
+  sequence: 2n,
+  data: { orderId, userId: newEventId(), reason, cancelledAt: new Date() },
 })
 const stockTopic = topicOf('StockLevelChanged')
 
@@ -69,7 +75,11 @@ test('a consumer whose database is locked holds no more than its bound of what t
   shop = await openTestShop({ brokers: kafka.proxied })
   const count = 80
   const description = 'x'.repeat(400_000)
-  for (let n = 0; n < count; n++) await shop.bus.publish([outgoing('shop', listed(`sku-${n}`, description))])
+  // Of two topics, as one MiB of each partition is what an answer holds already: 12 of them are more than the bound.
+  for (let n = 0; n < count; n += 2) {
+    await shop.bus.publish([outgoing('shop', listed(`sku-${n}`, description))])
+    await shop.bus.publish([outgoing('shop', cancelled(newEventId(), description))])
+  }
   const locked = Promise.withResolvers<void>()
   const unlock = Promise.withResolvers<void>()
   const holding = shop.database.transaction(async (tx) => {
@@ -82,7 +92,7 @@ test('a consumer whose database is locked holds no more than its bound of what t
 
   const before = kafka.proxy.received
   const metrics = createMetrics('shop')
-  const row = on({ ProductListed: ['description'] }, async (tx, messages) => {
+  const row = on({ ProductListed: ['description'], OrderCancelled: ['reason'] }, async (tx, messages) => {
     await sql`insert into effect (key) select unnest(${messages.map(({ key }) => key)}::text[])`.execute(tx)
   })
   shop.start([row], metrics)
