@@ -11,7 +11,9 @@ import { collect, openTestShop, produces, stockEvent, type TestShop } from './te
 
 let shop: TestShop
 const undo: (() => Promise<void>)[] = []
+let release = () => {}
 afterEach(async () => {
+  release() // a shop whose handler waits would not close
   await shop?.close()
   for (const step of undo.splice(0).reverse()) await step()
 })
@@ -83,6 +85,7 @@ test('a consumer whose database is locked holds no more than its bound of what t
   }
   const locked = Promise.withResolvers<void>()
   const unlock = Promise.withResolvers<void>()
+  release = unlock.resolve
   const holding = shop.database.transaction(async (tx) => {
     await sql`set local idle_in_transaction_session_timeout = 0`.execute(tx)
     await sql`lock table effect in access exclusive mode`.execute(tx)
