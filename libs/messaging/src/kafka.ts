@@ -283,7 +283,7 @@ interface Meters {
 function createMeters(registry: Registry): Meters {
   const lastFetch = new Gauge({
     name: 'shopstream_consumer_last_fetch_timestamp_seconds',
-    help: 'When the consumer last got an answer from the broker, in seconds since 1970; 0 before the first.',
+    help: 'When the consumer last got an answer from the broker, or began to ask, in seconds since 1970; 0: it consumes nothing.',
     registers: [registry],
   })
   const rebuilt = new Counter({
@@ -296,6 +296,7 @@ function createMeters(registry: Registry): Meters {
 
 function keepConsuming({ kafka, group, topics, logger, meters, handle }: ConsumeOptions): Consumer {
   const stopping = new AbortController()
+  meters?.fetched() // one that never gets an answer is as bad as one that gets none any more
   const running = (async () => {
     while (!stopping.signal.aborted) {
       const consumer = newConsumer(kafka, group)
