@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
 import { encode, type LockEntry, partitionOf, registry, topicOf } from '@shopstream/events'
 import { createCodec } from '@shopstream/events/codec'
+import { createMetrics } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
 import { outgoing } from './outbox.ts'
 import { collect, openTestShop, produces, sequencesByKey, stockEvent, type TestShop, upTo } from './test-shop.ts'
@@ -86,7 +87,8 @@ describe('outbox, relay, inbox', () => {
   test('an event that the broker refuses for good is set aside with its key; the others go on', async () => {
     shop = await openTestShop()
     await shop.bus.ensureTopics([{ ...topic, settings: { ...topic.settings, 'max.message.bytes': '1500' } }])
-    shop.start()
+    const metrics = createMetrics('shop')
+    shop.start(undefined, metrics)
     await shop.emit(stockEvent('good', 1n))
     await shop.database.transaction(async (tx) => {
       await sql`insert into outbox (topic, partition, key, value, headers) values
@@ -97,6 +99,9 @@ describe('outbox, relay, inbox', () => {
     await eventually('only the held back rows', async () => (await shop.outbox()).length === 2)
     expect(sequencesByKey(await shop.effects())).toEqual({ good: [1, 2], other: [1] })
     expect(await shop.outbox()).toMatchObject([{ refused: expect.stringContaining('larger') }, { refused: null }])
+    const measured = await metrics.metrics()
+    expect(measured).toContain('shopstream_outbox_refused{service="shop"} 1\n')
+    expect(measured).toContain('shopstream_outbox_oldest_seconds{service="shop"} 0\n') // it is no lateness of Kafka's
   })
 
   test('a consumer outlives the loss of all its database connections', async () => {

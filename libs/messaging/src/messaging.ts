@@ -11,7 +11,7 @@ import { createKafkaBus } from './kafka.ts'
 import { keepSchemas } from './learned-schemas.ts'
 import { backlogLimitsOf, checkBacklog, checkParked, type ParkedLimits } from './limits.ts'
 import type { Producer } from './outbox.ts'
-import { type OutboxLimits, type OutboxVerdict, watchOutbox } from './outbox-limits.ts'
+import { type OutboxLimits, type OutboxVerdict, oldestPending, watchOutbox } from './outbox-limits.ts'
 import { hastenWaiting } from './parked.ts'
 import { type Relay, startRelay } from './relay.ts'
 import { startRetrier } from './retrier.ts'
@@ -114,28 +114,70 @@ export function createMessaging(options: MessagingOptions): Messaging {
   }
 }
 
-/** Measured when the metrics are read; left out while the database is away. */
+interface Backlog {
+  oldest: number
+  refused: number
+  waiting: number
+  dead: number
+  oldestParked: number
+}
+
+async function readBacklog(database: MessagingOptions['database']): Promise<Backlog> {
+  const { rows } = await sql<Backlog>`
+    select (${oldestPending})::float8 as oldest,
+      (select count(*)::integer from outbox where refused is not null) as refused,
+      count(*) filter (where state = 'waiting')::integer as waiting,
+      count(*) filter (where state = 'dead')::integer as dead,
+      coalesce(extract(epoch from now() - min(parked_at)), 0)::float8 as "oldestParked"
+    from parked_message where ended_at is null`.execute(database.query)
+  return rows[0] as Backlog
+}
+
+/** Measured when the metrics are read, by one query for all; left out while the database is away. */
 function measureBacklog(
   database: MessagingOptions['database'],
   registry: Registry,
   limits: ParkedLimits,
   logger: Logger,
 ): void {
-  const oldest = new Gauge({
-    name: 'shopstream_outbox_oldest_seconds',
-    help: 'Age of the oldest event that is not published yet.',
-    registers: [registry],
-  })
-  const refused = new Gauge({
-    name: 'shopstream_outbox_refused',
-    help: 'Events that the broker refuses for good.',
-    registers: [registry],
-  })
-  const oldestParked = new Gauge({
-    name: 'shopstream_parked_oldest_seconds',
-    help: 'Age of the oldest message in the parking lot.',
-    registers: [registry],
-  })
+  let looking: Promise<Backlog | undefined> | undefined
+  /** One look at a time: the registry asks all gauges at once. */
+  const look = () => {
+    looking ??= readBacklog(database)
+      .catch((error) => {
+        logger.debug({ err: error }, 'the backlog cannot be measured now')
+        return undefined
+      })
+      .finally(() => {
+        looking = undefined
+      })
+    return looking
+  }
+  const measured = (gauge: { name: string; help: string }, value: (backlog: Backlog) => number) =>
+    new Gauge({
+      ...gauge,
+      registers: [registry],
+      async collect() {
+        const backlog = await look()
+        if (backlog) this.set(value(backlog))
+        else this.remove()
+      },
+    })
+  measured(
+    {
+      name: 'shopstream_outbox_oldest_seconds',
+      help: 'Age of the oldest event that waits for Kafka; refused ones and those behind them wait for a person.',
+    },
+    ({ oldest }) => oldest,
+  )
+  measured(
+    { name: 'shopstream_outbox_refused', help: 'Events that the broker refuses for good.' },
+    ({ refused }) => refused,
+  )
+  measured(
+    { name: 'shopstream_parked_oldest_seconds', help: 'Age of the oldest message in the parking lot.' },
+    ({ oldestParked }) => oldestParked,
+  )
   new Gauge({
     name: 'shopstream_parked_limit_messages',
     help: 'Messages in the parking lot from which on readiness is degraded (PARKED_LIMIT_COUNT).',
@@ -152,25 +194,11 @@ function measureBacklog(
     labelNames: ['state'],
     registers: [registry],
     async collect() {
-      try {
-        const { rows } = await sql<Record<'age' | 'refused' | 'waiting' | 'dead' | 'parked_age', number>>`
-          select (select coalesce(extract(epoch from now() - min(created_at)), 0)::float8 from outbox) as age,
-            (select count(*)::integer from outbox where refused is not null) as refused,
-            count(*) filter (where state = 'waiting')::integer as waiting,
-            count(*) filter (where state = 'dead')::integer as dead,
-            coalesce(extract(epoch from now() - min(parked_at)), 0)::float8 as parked_age
-          from parked_message where ended_at is null`.execute(database.query)
-        const [found] = rows
-        if (!found) return
-        oldest.set(found.age)
-        refused.set(found.refused)
-        oldestParked.set(found.parked_age)
-        this.set({ state: 'waiting' }, found.waiting)
-        this.set({ state: 'dead' }, found.dead)
-      } catch (error) {
-        logger.debug({ err: error }, 'the backlog cannot be measured now')
-        this.reset()
-      }
+      const backlog = await look()
+      this.reset()
+      if (!backlog) return
+      this.set({ state: 'waiting' }, backlog.waiting)
+      this.set({ state: 'dead' }, backlog.dead)
     },
   })
 }
