@@ -471,7 +471,7 @@ async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
         topic: name,
         numPartitions: partitions,
         replicationFactor,
-        configEntries: configEntries(settings),
+        configEntries: configEntries(settings, replicationFactor),
       })),
     })
   }
@@ -480,18 +480,34 @@ async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
     missing.map(({ name }) => name),
   )
   const present = topics.filter(({ name }) => existing.has(name))
-  await refusePartitionChange(admin, present)
-  if (present.length > 0) {
-    await admin.alterConfigs({
-      validateOnly: false,
-      resources: present.map(({ name, settings }) => ({
-        type: kafkajs.ConfigResourceTypes.TOPIC,
-        name,
-        configEntries: configEntries(settings),
-      })),
-    })
-  }
+  if (present.length > 0) await adjust(admin, present)
   return missing.map(({ name }) => name)
+}
+
+/**
+ * Gives topics that are there the settings that they are to have. Throws for another number of partitions: keys are
+ * placed by the declared one, so that would break their order.
+ */
+async function adjust(admin: Admin, topics: Topic[]): Promise<void> {
+  const metadata = await admin.fetchTopicMetadata({ topics: topics.map(({ name }) => name) })
+  const partitionsOf = new Map(metadata.topics.map(({ name, partitions }) => [name, partitions]))
+  for (const { name, partitions } of topics) {
+    const found = partitionsOf.get(name)?.length
+    if (found !== partitions)
+      throw new Error(
+        `topic ${name} has ${found} partitions, declared are ${partitions}: keys would change their partition`,
+      )
+  }
+  const replicas = (name: string) =>
+    Math.min(...(partitionsOf.get(name) ?? []).map((partition) => partition.replicas.length))
+  await admin.alterConfigs({
+    validateOnly: false,
+    resources: topics.map(({ name, settings }) => ({
+      type: kafkajs.ConfigResourceTypes.TOPIC,
+      name,
+      configEntries: configEntries(settings, replicas(name)),
+    })),
+  })
 }
 
 /** Waits until each partition of new topics has a leader. Throws after 20 s with what the broker said last. */
@@ -511,22 +527,15 @@ async function leadersOf(admin: Admin, topics: string[]): Promise<void> {
   }
 }
 
-/** Keys are placed by the declared number of partitions, so another number on the broker would break order per key. */
-async function refusePartitionChange(admin: Admin, topics: Topic[]): Promise<void> {
-  if (topics.length === 0) return
-  const metadata = await admin.fetchTopicMetadata({ topics: topics.map(({ name }) => name) })
-  const found = new Map(metadata.topics.map(({ name, partitions }) => [name, partitions.length]))
-  for (const { name, partitions } of topics) {
-    if (found.get(name) !== partitions) {
-      throw new Error(
-        `topic ${name} has ${found.get(name)} partitions, declared are ${partitions}: keys would change their partition`,
-      )
-    }
-  }
-}
-
-const configEntries = (settings: Record<string, string>) =>
-  Object.entries(settings).map(([name, value]) => ({ name, value }))
+/**
+ * A topic's settings, and that all of its replicas but one must have what is acknowledged: with Kafka's default of one, the
+ * leader alone may have acknowledged what dies with it.
+ */
+const configEntries = (settings: Record<string, string>, replicas: number) =>
+  Object.entries({ 'min.insync.replicas': String(Math.max(1, replicas - 1)), ...settings }).map(([name, value]) => ({
+    name,
+    value,
+  }))
 
 /**
  * KafkaJS calls passing trouble an error, such as a coordinator that is loading. It is told at the level debug;
