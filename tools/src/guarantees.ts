@@ -5,19 +5,23 @@ import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { repository } from '@shopstream/testing'
 import { startBackend } from '@shopstream/testing/backend'
-import { copyWorkspace } from './guarantees/copy.ts'
+import { copyWorkspace, type WorkspaceCopy } from './guarantees/copy.ts'
 import { documentFile, type Guarantee, readGuarantees } from './guarantees/document.ts'
 import { readArguments } from './options.ts'
 
 const usage = `Usage: npm run guarantees [-- ID...]
 
 For each promise of ${documentFile}: runs its test in a copy of this workspace, where it must pass; breaks the code as the
-page says, and runs the test again, where it must fail. With IDs: for these alone. Ends with 1 when a break goes unnoticed.
+page says, and runs the test again, which must fail. With IDs: for these alone. Ends with 1 when a break goes unnoticed.
 
   --list    says what is promised, and by which test it is held
+  --why     shows what each test said of the broken code
   --help`
 
-const { values, positionals } = readArguments(usage, { list: { type: 'boolean' } })
+/** Files of tests run side by side: they wait most of the time. */
+const atOnce = 2
+
+const { values, positionals } = readArguments(usage, { list: { type: 'boolean' }, why: { type: 'boolean' } })
 const all = readGuarantees(repository)
 const unknown = positionals.filter((id) => !all.some((guarantee) => guarantee.id === id))
 const chosen = positionals.length === 0 ? all : all.filter(({ id }) => positionals.includes(id))
@@ -31,49 +35,88 @@ if (unknown.length > 0) {
 async function prove(guarantees: readonly Guarantee[]): Promise<number> {
   const begun = performance.now()
   const backend = await startBackend((line) => console.log(line))
-  const copy = copyWorkspace(repository)
   const env = {
     ...process.env,
     ...(backend && { TEST_KAFKA_BROKERS: backend.brokers, TEST_POSTGRES_URL: backend.postgresUrl }),
   }
-  let unproven = 0
-  try {
-    for (const [place, guarantee] of guarantees.entries()) {
-      const whole = await runTest(copy.root, guarantee, env)
-      const broken = await copy.whileBroken(guarantee.breaks, () => runTest(copy.root, guarantee, env))
-      const verdict = judge(whole, broken)
-      if (verdict !== undefined) unproven += 1
-      console.log(
-        `${place + 1}/${guarantees.length} ${verdict === undefined ? 'noticed ' : 'UNPROVEN'} ${guarantee.id}`,
-      )
-      if (verdict !== undefined) console.log(verdict)
+  const byFile = [...Map.groupBy(guarantees, ({ test }) => test.file).values()]
+  const queue = byFile.sort((one, other) => other.length - one.length) // the longest first, so that none is left alone
+  const verdicts: Verdict[] = []
+  const workThrough = async () => {
+    const copy = copyWorkspace(repository)
+    try {
+      for (let ofFile = queue.shift(); ofFile; ofFile = queue.shift())
+        await proveFile(copy, ofFile, env, (verdict) => {
+          verdicts.push(verdict)
+          tell(verdict, `${verdicts.length}/${guarantees.length}`)
+        })
+    } finally {
+      copy.drop()
     }
+  }
+  try {
+    await Promise.all(Array.from({ length: Math.min(atOnce, queue.length) }, workThrough))
   } finally {
-    copy.drop()
     await backend?.stop()
   }
+  const noticed = verdicts.filter(({ problem }) => problem === undefined).length
   const seconds = ((performance.now() - begun) / 1_000).toFixed(0)
-  console.log(`${guarantees.length - unproven} of ${guarantees.length} breaks were noticed, in ${seconds} s`)
-  return unproven === 0 ? 0 : 1
+  console.log(`${noticed} of ${guarantees.length} breaks were noticed, in ${seconds} s`)
+  return noticed === guarantees.length ? 0 : 1
+}
+
+interface Verdict {
+  id: string
+  /** Why the runs prove nothing; undefined when they prove that the test notices. */
+  problem: string | undefined
+  /** What the test said of the broken code. */
+  words?: string
+}
+
+function tell({ id, problem, words }: Verdict, place: string): void {
+  console.log(`${place} ${problem === undefined ? 'noticed ' : 'UNPROVEN'} ${id}`)
+  if (problem !== undefined) console.log(problem)
+  else if (values.why && words) console.log(words.replace(/^/gm, '    '))
+}
+
+/** The tests of one file: all on the code as it is, then each on its own broken code. */
+async function proveFile(
+  copy: WorkspaceCopy,
+  guarantees: readonly Guarantee[],
+  env: NodeJS.ProcessEnv,
+  conclude: (verdict: Verdict) => void,
+): Promise<void> {
+  const whole = await runTests(
+    copy.root,
+    guarantees.map(({ test }) => test),
+    env,
+  )
+  for (const { id, test, breaks } of guarantees) {
+    const before = whole.ofTest(test.name)
+    if (before.passed + before.failed.length === 0) conclude({ id, problem: `there is no such test\n${whole.output}` })
+    else if (before.failed.length > 0)
+      conclude({ id, problem: `the test fails on the code as it is:\n${before.failed.join('\n')}` })
+    else {
+      const broken = await copy.whileBroken(breaks, () => runTests(copy.root, [test], env))
+      const { passed, failed } = broken.ofTest(test.name)
+      if (failed.length > 0) conclude({ id, problem: undefined, words: failed.join('\n') })
+      else if (passed > 0) conclude({ id, problem: 'the test passes on broken code' })
+      else conclude({ id, problem: `the broken code does not load:\n${broken.output}` })
+    }
+  }
 }
 
 interface Outcome {
-  passed: number
-  failed: number
-  /** Files that did not even load: a break that is no program proves nothing. */
-  unloadable: number
+  /** How many tests of this name there are that passed, and what those said that failed. */
+  ofTest(name: string): { passed: number; failed: string[] }
   output: string
 }
 
-/** Why the pair of runs proves nothing; undefined when it proves that the test notices. */
-function judge(whole: Outcome, broken: Outcome): string | undefined {
-  if (whole.passed === 0 && whole.failed === 0) return 'there is no such test'
-  if (whole.failed + whole.unloadable > 0) return `the test fails on the code as it is:\n${whole.output}`
-  if (broken.unloadable > 0) return `the broken code does not load:\n${broken.output}`
-  return broken.failed > 0 ? undefined : 'the test passes on broken code'
+interface JestResults {
+  testResults: { assertionResults: { fullName: string; status: string; failureMessages: string[] }[] }[]
 }
 
-async function runTest(root: string, { test }: Guarantee, env: NodeJS.ProcessEnv): Promise<Outcome> {
+async function runTests(root: string, tests: readonly Guarantee['test'][], env: NodeJS.ProcessEnv): Promise<Outcome> {
   const results = join(root, 'results.json')
   rmSync(results, { force: true })
   const args = [
@@ -83,19 +126,30 @@ async function runTest(root: string, { test }: Guarantee, env: NodeJS.ProcessEnv
     '--json',
     `--outputFile=${results}`,
     '--testNamePattern',
-    test.name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'),
+    tests.map(({ name }) => name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|'),
     '--runTestsByPath',
-    test.file,
+    ...new Set(tests.map(({ file }) => file)),
   ]
   const child = spawn(process.execPath, args, { cwd: root, env, stdio: ['ignore', 'ignore', 'pipe'] })
   let output = ''
   child.stderr.setEncoding('utf8').on('data', (text) => (output += text))
   await once(child, 'close')
-  const found = JSON.parse(readFileSync(results, 'utf8'))
+  const { testResults } = JSON.parse(readFileSync(results, 'utf8')) as JestResults
+  const all = testResults.flatMap(({ assertionResults }) => assertionResults)
   return {
-    passed: found.numPassedTests,
-    failed: found.numFailedTests,
-    unloadable: found.numRuntimeErrorTestSuites,
+    ofTest(name) {
+      const found = all.filter(({ fullName }) => fullName.includes(name))
+      return {
+        passed: found.filter(({ status }) => status === 'passed').length,
+        failed: found
+          .filter(({ status }) => status === 'failed')
+          .map(({ fullName, failureMessages }) => `${fullName}\n${failureMessages.map(firstLines).join('\n')}`),
+      }
+    },
     output,
   }
+}
+
+function firstLines(message: string): string {
+  return message.split('\n').slice(0, 12).join('\n')
 }

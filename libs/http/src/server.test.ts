@@ -393,11 +393,13 @@ test('403 staff-only for a user, after 401 and before the path is looked at', as
   const http = await start(orders)
   const url = '/v1/things/abc'
   expect((await http.inject({ method: 'DELETE', url })).json()).toMatchObject({ code: 'invalid-token' })
-  const user = { authorization: `Bearer ${await token()}` }
-  expect((await http.inject({ method: 'DELETE', url, headers: user })).json()).toMatchObject({
-    status: 403,
-    code: 'staff-only',
-  })
+  for (const roles of [[], ['customer'], ['staffing']]) {
+    const user = { authorization: `Bearer ${await token({ roles })}` }
+    expect((await http.inject({ method: 'DELETE', url, headers: user })).json()).toMatchObject({
+      status: 403,
+      code: 'staff-only',
+    })
+  }
   const staff = { authorization: `Bearer ${await token({ roles: ['staff'] })}` }
   const gone = await http.inject({ method: 'DELETE', url: `/v1/things/${userId}`, headers: staff })
   expect([gone.statusCode, gone.body]).toEqual([204, ''])

@@ -35,14 +35,3 @@ export function createAlarm(signal: AbortSignal): { wake(): void; wait(ms: numbe
     },
   }
 }
-
-/** Calls that come while one is running share its outcome. */
-export function shared<T>(work: () => Promise<T>): () => Promise<T> {
-  let running: Promise<T> | undefined
-  return () => {
-    running ??= work().finally(() => {
-      running = undefined
-    })
-    return running
-  }
-}

@@ -253,6 +253,26 @@ describe('what people do', () => {
     expect(await effects()).toEqual({ sku: [3, 1, 2, 4] })
   })
 
+  test('one that is redriven after a later one of its key goes first all the same', async () => {
+    let isBroken = true
+    shop = await openTestShop({
+      policy: { attempts: 1, whenDead: 'pass' },
+      trouble: () => {
+        if (isBroken) throw new Error('bug')
+      },
+    })
+    const first = shop.start()
+    await shop.emit(...stockEvents('sku', 1, 2))
+    const [earlier, later] = await statesAre('dead', 'dead')
+    await first.stop() // so that both are redriven before either is tried
+    await act('redrive', [later.id])
+    await act('redrive', [earlier.id])
+    isBroken = false
+    shop.start()
+    await eventually('both effects', async () => (await shop.effects()).length === 2)
+    expect(await effects()).toEqual({ sku: [1, 2] })
+  })
+
   test('an interrupted redrive that is repeated comes to those first that it had not come to', async () => {
     shop = await openTestShop()
     const planted: bigint[] = []

@@ -99,8 +99,7 @@ export function createKafkaBus({ brokers, topicPrefix, clientId, logger, metrics
     async publish(messages) {
       if (messages.length === 0) return []
       const sent = await sendBatch(await producer.get(), messages, wireName).catch((error) => {
-        // It would ask for a topic that is gone in all its requests for metadata, and these would fail for every topic.
-        if (isUnknownTopic(error)) producer.renew()
+        if (!(error instanceof MessageRefused)) producer.renew()
         throw error
       })
       return messages.filter((message) => sent.has(`${wireName(message.topic)}/${message.partition}`))
@@ -213,11 +212,6 @@ async function sendBatch(
   }
 }
 
-function isUnknownTopic(error: unknown): boolean {
-  const root = rootCause(error)
-  return root instanceof kafkajs.KafkaJSProtocolError && root.type === 'UNKNOWN_TOPIC_OR_PARTITION'
-}
-
 function isPassing(error: unknown): boolean {
   const root = rootCause(error)
   return root instanceof kafkajs.KafkaJSProtocolError && root.retriable
@@ -289,7 +283,7 @@ interface Meters {
 function createMeters(registry: Registry): Meters {
   const lastFetch = new Gauge({
     name: 'shopstream_consumer_last_fetch_timestamp_seconds',
-    help: 'When the consumer last got an answer from the broker, in seconds since 1970; 0 before the first.',
+    help: 'When the consumer last got an answer from the broker, or began to ask, in seconds since 1970; 0: it consumes nothing.',
     registers: [registry],
   })
   const rebuilt = new Counter({
@@ -302,6 +296,7 @@ function createMeters(registry: Registry): Meters {
 
 function keepConsuming({ kafka, group, topics, logger, meters, handle }: ConsumeOptions): Consumer {
   const stopping = new AbortController()
+  meters?.fetched() // one that never gets an answer is as bad as one that gets none any more
   const running = (async () => {
     while (!stopping.signal.aborted) {
       const consumer = newConsumer(kafka, group)
@@ -401,7 +396,12 @@ async function consumeUntilBroken(
   }
 }
 
-/** A client that is connected when first needed, and again after that failed. */
+/**
+ * A client that is connected when first needed, and again after that failed. One that has failed is better replaced:
+ * KafkaJS 2.2.4 takes a connection that it made while the broker was frozen for ready ever after, though it has not
+ * learned what the broker speaks, and fails with "Broker not connected" until its process ends (chaos, seed 21); and it
+ * asks for a topic that is gone in all its requests for metadata, which then fail for every topic.
+ */
 function connectedOnce<Client extends { connect(): Promise<void>; disconnect(): Promise<void> }>(create: () => Client) {
   let connected: Promise<Client> | undefined
   return {
@@ -430,7 +430,11 @@ function connectedOnce<Client extends { connect(): Promise<void>; disconnect(): 
 }
 
 /** Asks the broker for a sign of life every {@link checkEvery} ms, and tells when it goes and comes. */
-function watchBroker(admin: { get(): Promise<Admin> }, logger: Logger, stop: AbortSignal): { check(): void } {
+function watchBroker(
+  admin: { get(): Promise<Admin>; renew(): void },
+  logger: Logger,
+  stop: AbortSignal,
+): { check(): void } {
   let answered = Number.NEGATIVE_INFINITY
   let problem: string | undefined = 'not connected yet'
   void (async () => {
@@ -441,6 +445,7 @@ function watchBroker(admin: { get(): Promise<Admin> }, logger: Logger, stop: Abo
         answered = performance.now()
         problem = undefined
       } catch (error) {
+        admin.renew()
         if (problem === undefined) logger.warn({ err: error }, 'Kafka does not answer; events wait in the outbox')
         problem = error instanceof Error ? error.message : String(error)
       }
@@ -466,7 +471,7 @@ async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
         topic: name,
         numPartitions: partitions,
         replicationFactor,
-        configEntries: configEntries(settings),
+        configEntries: configEntries(settings, replicationFactor),
       })),
     })
   }
@@ -475,18 +480,34 @@ async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
     missing.map(({ name }) => name),
   )
   const present = topics.filter(({ name }) => existing.has(name))
-  await refusePartitionChange(admin, present)
-  if (present.length > 0) {
-    await admin.alterConfigs({
-      validateOnly: false,
-      resources: present.map(({ name, settings }) => ({
-        type: kafkajs.ConfigResourceTypes.TOPIC,
-        name,
-        configEntries: configEntries(settings),
-      })),
-    })
-  }
+  if (present.length > 0) await adjust(admin, present)
   return missing.map(({ name }) => name)
+}
+
+/**
+ * Gives topics that are there the settings that they are to have. Throws for another number of partitions: keys are
+ * placed by the declared one, so that would break their order.
+ */
+async function adjust(admin: Admin, topics: Topic[]): Promise<void> {
+  const metadata = await admin.fetchTopicMetadata({ topics: topics.map(({ name }) => name) })
+  const partitionsOf = new Map(metadata.topics.map(({ name, partitions }) => [name, partitions]))
+  for (const { name, partitions } of topics) {
+    const found = partitionsOf.get(name)?.length
+    if (found !== partitions)
+      throw new Error(
+        `topic ${name} has ${found} partitions, declared are ${partitions}: keys would change their partition`,
+      )
+  }
+  const replicas = (name: string) =>
+    Math.min(...(partitionsOf.get(name) ?? []).map((partition) => partition.replicas.length))
+  await admin.alterConfigs({
+    validateOnly: false,
+    resources: topics.map(({ name, settings }) => ({
+      type: kafkajs.ConfigResourceTypes.TOPIC,
+      name,
+      configEntries: configEntries(settings, replicas(name)),
+    })),
+  })
 }
 
 /** Waits until each partition of new topics has a leader. Throws after 20 s with what the broker said last. */
@@ -506,22 +527,15 @@ async function leadersOf(admin: Admin, topics: string[]): Promise<void> {
   }
 }
 
-/** Keys are placed by the declared number of partitions, so another number on the broker would break order per key. */
-async function refusePartitionChange(admin: Admin, topics: Topic[]): Promise<void> {
-  if (topics.length === 0) return
-  const metadata = await admin.fetchTopicMetadata({ topics: topics.map(({ name }) => name) })
-  const found = new Map(metadata.topics.map(({ name, partitions }) => [name, partitions.length]))
-  for (const { name, partitions } of topics) {
-    if (found.get(name) !== partitions) {
-      throw new Error(
-        `topic ${name} has ${found.get(name)} partitions, declared are ${partitions}: keys would change their partition`,
-      )
-    }
-  }
-}
-
-const configEntries = (settings: Record<string, string>) =>
-  Object.entries(settings).map(([name, value]) => ({ name, value }))
+/**
+ * A topic's settings, and that all of its replicas but one must have what is acknowledged: with Kafka's default of one, the
+ * leader alone may have acknowledged what dies with it.
+ */
+const configEntries = (settings: Record<string, string>, replicas: number) =>
+  Object.entries({ 'min.insync.replicas': String(Math.max(1, replicas - 1)), ...settings }).map(([name, value]) => ({
+    name,
+    value,
+  }))
 
 /**
  * KafkaJS calls passing trouble an error, such as a coordinator that is loading. It is told at the level debug;

@@ -1,6 +1,6 @@
 import { type Database, sql } from '@shopstream/database'
 import { Gauge, type Logger, type Registry } from '@shopstream/observability'
-import { pause, shared } from './async.ts'
+import { pause } from './async.ts'
 import { createBlockedPartitions } from './blocked-partitions.ts'
 import type { Bus, PartitionPosition } from './bus.ts'
 import { startConsumer } from './consumer.ts'
@@ -11,7 +11,7 @@ import { createKafkaBus } from './kafka.ts'
 import { keepSchemas } from './learned-schemas.ts'
 import { backlogLimitsOf, checkBacklog, checkParked, type ParkedLimits } from './limits.ts'
 import type { Producer } from './outbox.ts'
-import { type OutboxLimits, type OutboxVerdict, watchOutbox } from './outbox-limits.ts'
+import { type OutboxLimits, type OutboxVerdict, oldestPending, watchOutbox } from './outbox-limits.ts'
 import { hastenWaiting } from './parked.ts'
 import { type Relay, startRelay } from './relay.ts'
 import { startRetrier } from './retrier.ts'
@@ -114,66 +114,69 @@ export function createMessaging(options: MessagingOptions): Messaging {
   }
 }
 
-type Backlog = Record<'age' | 'refused' | 'waiting' | 'dead' | 'parked_age', number>
+interface Backlog {
+  oldest: number
+  refused: number
+  waiting: number
+  dead: number
+  oldestParked: number
+}
 
-/** Measured when the metrics are read, all in one look; left out while the database is away. */
+async function readBacklog(database: MessagingOptions['database']): Promise<Backlog> {
+  const { rows } = await sql<Backlog>`
+    select (${oldestPending})::float8 as oldest,
+      (select count(*)::integer from outbox where refused is not null) as refused,
+      count(*) filter (where state = 'waiting')::integer as waiting,
+      count(*) filter (where state = 'dead')::integer as dead,
+      coalesce(extract(epoch from now() - min(parked_at)), 0)::float8 as "oldestParked"
+    from parked_message where ended_at is null`.execute(database.query)
+  return rows[0] as Backlog
+}
+
+/** Measured when the metrics are read, by one query for all; left out while the database is away. */
 function measureBacklog(
   database: MessagingOptions['database'],
   registry: Registry,
   limits: ParkedLimits,
   logger: Logger,
 ): void {
-  const look = shared(async () => {
-    try {
-      const { rows } = await sql<Backlog>`
-        select (select coalesce(extract(epoch from now() - min(created_at)), 0)::float8 from outbox) as age,
-          (select count(*)::integer from outbox where refused is not null) as refused,
-          count(*) filter (where state = 'waiting')::integer as waiting,
-          count(*) filter (where state = 'dead')::integer as dead,
-          coalesce(extract(epoch from now() - min(parked_at)), 0)::float8 as parked_age
-        from parked_message where ended_at is null`.execute(database.query)
-      return rows[0]
-    } catch (error) {
-      logger.debug({ err: error }, 'the backlog cannot be measured now')
-      return undefined
-    }
-  })
-  // each asks: a gauge that another one sets would be read before that has looked, and show what was found last time
-  const measured = (
-    name: string,
-    help: string,
-    show: (gauge: Gauge, found: Backlog) => void,
-    labelNames: string[] = [],
-  ) =>
+  let looking: Promise<Backlog | undefined> | undefined
+  /** One look at a time: the registry asks all gauges at once. */
+  const look = () => {
+    looking ??= readBacklog(database)
+      .catch((error) => {
+        logger.debug({ err: error }, 'the backlog cannot be measured now')
+        return undefined
+      })
+      .finally(() => {
+        looking = undefined
+      })
+    return looking
+  }
+  const measured = (gauge: { name: string; help: string }, value: (backlog: Backlog) => number) =>
     new Gauge({
-      name,
-      help,
-      labelNames,
+      ...gauge,
       registers: [registry],
       async collect() {
-        const found = await look()
-        this.reset()
-        this.remove({}) // without labels it would be 0 now
-        if (found) show(this, found)
+        const backlog = await look()
+        if (backlog) this.set(value(backlog))
+        else this.remove()
       },
     })
-  measured('shopstream_outbox_oldest_seconds', 'Age of the oldest event that is not published yet.', (gauge, found) =>
-    gauge.set(found.age),
-  )
-  measured('shopstream_outbox_refused', 'Events that the broker refuses for good.', (gauge, found) =>
-    gauge.set(found.refused),
-  )
-  measured('shopstream_parked_oldest_seconds', 'Age of the oldest message in the parking lot.', (gauge, found) =>
-    gauge.set(found.parked_age),
+  measured(
+    {
+      name: 'shopstream_outbox_oldest_seconds',
+      help: 'Age of the oldest event that waits for Kafka; refused ones and those behind them wait for a person.',
+    },
+    ({ oldest }) => oldest,
   )
   measured(
-    'shopstream_parked_messages',
-    'Messages in the parking lot, by state: waiting for another attempt, or dead.',
-    (gauge, { waiting, dead }) => {
-      gauge.set({ state: 'waiting' }, waiting)
-      gauge.set({ state: 'dead' }, dead)
-    },
-    ['state'],
+    { name: 'shopstream_outbox_refused', help: 'Events that the broker refuses for good.' },
+    ({ refused }) => refused,
+  )
+  measured(
+    { name: 'shopstream_parked_oldest_seconds', help: 'Age of the oldest message in the parking lot.' },
+    ({ oldestParked }) => oldestParked,
   )
   new Gauge({
     name: 'shopstream_parked_limit_messages',
@@ -185,6 +188,19 @@ function measureBacklog(
     help: 'Age of the oldest message in the parking lot from which on readiness is degraded (PARKED_LIMIT_AGE_SECONDS).',
     registers: [registry],
   }).set(limits.ageSeconds)
+  new Gauge({
+    name: 'shopstream_parked_messages',
+    help: 'Messages in the parking lot, by state: waiting for another attempt, or dead.',
+    labelNames: ['state'],
+    registers: [registry],
+    async collect() {
+      const backlog = await look()
+      this.reset()
+      if (!backlog) return
+      this.set({ state: 'waiting' }, backlog.waiting)
+      this.set({ state: 'dead' }, backlog.dead)
+    },
+  })
 }
 
 function must(condition: boolean, reason: string): void {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { type LocalKafkaCluster, startKafkaCluster } from '@shopstream/testing'
+import kafkajs from 'kafkajs'
 import { startLoad } from './test-load.ts'
 import { openTestShop } from './test-shop.ts'
 
@@ -17,6 +18,24 @@ beforeAll(async () => {
 afterAll(async () => {
   await cluster?.stop()
   rmSync(dir, { recursive: true, force: true })
+}, 60_000)
+
+test('topics have three replicas, two of which must have what is acknowledged, also after another deployment', async () => {
+  const shop = await openTestShop({ brokers: cluster.brokers })
+  const admin = new kafkajs.Kafka({ brokers: cluster.brokers, logLevel: kafkajs.logLevel.NOTHING }).admin()
+  try {
+    await shop.deploy()
+    await admin.connect()
+    const name = `${shop.broker.topicPrefix}shop.stock.v1`
+    const { topics } = await admin.fetchTopicMetadata({ topics: [name] })
+    expect(new Set(topics[0]?.partitions.map(({ replicas }) => replicas.length))).toEqual(new Set([3]))
+    const asked = { type: kafkajs.ConfigResourceTypes.TOPIC, name, configNames: ['min.insync.replicas'] }
+    const { resources } = await admin.describeConfigs({ includeSynonyms: false, resources: [asked] })
+    expect(resources[0]?.configEntries[0]).toMatchObject({ configName: 'min.insync.replicas', configValue: '2' })
+  } finally {
+    await admin.disconnect()
+    await shop.close()
+  }
 }, 60_000)
 
 const node = (n: number) => cluster.nodes[n] as LocalKafkaCluster['nodes'][number]

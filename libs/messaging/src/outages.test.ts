@@ -232,7 +232,7 @@ async function stoppedAfterCommit() {
 }
 
 test.concurrent(
-  'the only broker is killed with -9, and stopped in order, and comes back each time: events wait in the outbox',
+  'the only broker is killed with -9, stopped in order, and frozen while a process starts, and comes back each time: events wait in the outbox',
   async () => {
     const kafka = await startKafka({ dir: join(dir, 'kafka') })
     try {
@@ -248,8 +248,17 @@ test.concurrent(
             await kafka.restart()
             await load.handled(load.rounds + 1)
           }
-          await load.finish()
           expect(child.isAlive).toBe(true)
+          await child.kill('SIGKILL')
+          await kafka.kill('SIGSTOP')
+          const next = shop.startProcess('next')
+          const hasSaid = (words: string) => next.log.some((line) => line.includes(words))
+          // It has a connection then, of which KafkaJS thinks that it is ready.
+          await eventually('the relay to have tried', () => hasSaid('the relay starts again'), patience)
+          await kafka.kill('SIGCONT')
+          await load.handled(load.rounds + 1)
+          await load.finish()
+          expect(next.isAlive).toBe(true)
         },
         { brokers: kafka.brokers },
       )

@@ -65,15 +65,23 @@ export function watchOutbox(
   return () => verdict
 }
 
-/** One look at the head of the primary key and at file sizes. Rows that wait for a person (refused, or behind one) do not count. */
+/**
+ * SQL: the age in seconds of the oldest event that can be published, 0 where there is none; at the head of the primary
+ * key. Rows that wait for a person (refused, or behind one) do not count.
+ */
+export const oldestPending = sql<number>`
+  coalesce((
+    select extract(epoch from now() - created_at) from outbox
+    where refused is null and not exists (
+      select 1 from outbox held
+      where held.refused is not null and held.topic = outbox.topic and held.key = outbox.key and held.id < outbox.id)
+    order by id limit 1), 0)`
+
+/** One look at the outbox and at its file sizes. */
 async function measureOutbox(database: Database<unknown>): Promise<OutboxSize> {
   const { rows } = await sql<OutboxSize>`
-    select coalesce((
-        select extract(epoch from now() - created_at) from outbox
-        where refused is null and not exists (
-          select 1 from outbox held
-          where held.refused is not null and held.topic = outbox.topic and held.key = outbox.key and held.id < outbox.id)
-        order by id limit 1), 0)::float8 as "ageSeconds",
-      pg_total_relation_size('outbox')::float8 as bytes`.execute(database.query)
+    select (${oldestPending})::float8 as "ageSeconds", pg_total_relation_size('outbox')::float8 as bytes`.execute(
+    database.query,
+  )
   return rows[0] ?? { ageSeconds: 0, bytes: 0 }
 }

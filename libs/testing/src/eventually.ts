@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { inspect } from 'node:util'
 
 export interface Patience {
-  /** Default 10,000 ms. */
+  /** Default 30,000 ms: a condition that a busy machine meets late is met all the same. */
   timeoutMs?: number
   /** Pause between two probes, default 25 ms. */
   everyMs?: number
@@ -17,7 +17,7 @@ export async function eventually<T>(
   probe: () => T | Promise<T>,
   patience: Patience = {},
 ): Promise<NonNullable<T>> {
-  const { timeoutMs = 10_000, everyMs = 25 } = patience
+  const { timeoutMs = 30_000, everyMs = 25 } = patience
   const deadline = performance.now() + timeoutMs
   let last: { value: T } | { error: unknown } | undefined
   do {

@@ -204,12 +204,11 @@ function placeSettings({ id, port, controllers, listeners = [] }: Node, logDirs:
   }
 }
 
-/** What a cluster needs to outlive the loss of a node. */
+/** What a cluster needs to outlive the loss of a node; what topics need is said by whoever makes them. */
 function replicated(replicas: number): Record<string, string> {
   const inSync = String(Math.max(1, replicas - 1))
   return {
     'default.replication.factor': String(replicas),
-    'min.insync.replicas': inSync,
     'offsets.topic.replication.factor': String(replicas),
     'transaction.state.log.replication.factor': String(replicas),
     'transaction.state.log.min.isr': inSync,

@@ -667,6 +667,22 @@ describe('a database that was restored from a backup', () => {
   )
 })
 
+test(
+  'catch-up tells of an event that nobody can read, and brings back the others',
+  async () => {
+    await stop('notification')
+    const headers = { ce_source: '/shopstream/notification', ce_type: 'NotificationSent' }
+    await held.bus.publish([
+      { topic: 'shop.notification.v1', partition: 0, key: randomUUID(), value: Buffer.from('none'), headers },
+    ])
+    const { code, out } = await run(catchUp, 'notification', '--dry-run')
+    expect(code).toBe(0)
+    expect(out).toMatch(/Cannot be brought back: what shop\.notification\.v1\/0@\d+ said of .*which nobody can read/)
+    start('notification')
+  },
+  2 * minutes,
+)
+
 /** What an order has come to, for those who see it. */
 async function outcomes(ids: string[]) {
   const all = await ordersOf(shop, staff)

@@ -517,10 +517,13 @@ test(
 
     const inWords = command(['verify', '--settle', '0', '--limit', '1'], 1)
     expect(inWords).toContain(`${expected.length} discrepancies.`)
-    expect(inWords).toContain('docs/runbooks/verify-order-overdue.md')
+    expect(inWords).toContain('docs/runbooks/order-overdue.md')
     expect(found(JSON.parse(command(['verify', '--settle', '0', '--json'], 1)))).toEqual(expected.toSorted())
     const alone = JSON.parse(command(['verify', '--settle', '0', '--json', '--only', 'order-overdue'], 1))
-    expect(alone).toMatchObject({ discrepancies: 1, checks: [{ name: 'order-overdue', rows: expect.any(Number) }] })
+    expect(alone).toMatchObject({
+      discrepancies: 1,
+      checks: [{ name: 'order-overdue', runbook: 'docs/runbooks/order-overdue.md', rows: expect.any(Number) }],
+    })
   },
   6 * minutes,
 )

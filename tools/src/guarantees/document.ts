@@ -7,8 +7,8 @@ export interface Guarantee {
   id: string
   /** The promise in a sentence. */
   promise: string
-  /** File of the test, from the top of the workspace, and the words of its name that tell it from others. */
-  test: { file: string; name: string }
+  /** File of the test, from the top of the workspace; words of its name that tell it from others, when it runs and in the file. */
+  test: { file: string; name: string; asWritten: string }
   breaks: Break[]
 }
 
@@ -41,8 +41,11 @@ function readSection(section: string): Guarantee {
     throw new Error(`${documentFile}: the heading "${heading}" is not of the form "an-id: a promise"`)
   if (!name || !link) throw new Error(`${documentFile}, ${id}: there is no line "Test: [name](file)"`)
   if (breaks.length === 0) throw new Error(`${documentFile}, ${id}: there is no diff block that begins with "--- FILE"`)
-  return { id, promise, test: { file: normalize(join(dirname(documentFile), link)), name }, breaks }
+  return { id, promise, test: { file: normalize(join(dirname(documentFile), link)), ...readName(name) }, breaks }
 }
+
+/** Of a test that stands in a table, the page writes as code what fills its `%s`. */
+const readName = (text: string) => ({ name: text.replaceAll('`', ''), asWritten: text.replace(/`[^`]+`/g, '%s') })
 
 function readBreak(file: string, text: string): Break {
   const lines = text.split('\n').slice(0, -1)

@@ -1,6 +1,12 @@
 import { parseArgs } from 'node:util'
 import { sql, type Transaction } from '@shopstream/database'
-import { type IncomingMessage, type Ownership, readMessage } from '@shopstream/messaging'
+import {
+  type IncomingMessage,
+  MalformedMessage,
+  type Message,
+  type Ownership,
+  readMessage,
+} from '@shopstream/messaging'
 import { Refusal } from '../options.ts'
 import { reasonOf } from './asking.ts'
 import { readGroups } from './groups.ts'
@@ -97,6 +103,7 @@ async function adoptTopics(bus: Reach['bus'], tx: Transaction, ownership: Owners
   const byEvent = new Map(waiting.rows.map(({ id, event }) => [event, id]))
   const published: bigint[] = []
   const adopted: [string, number][] = []
+  const lost: string[] = []
   const { service, events: declared } = ownership.produces
   const own = new Set<string>(declared)
   for (const { topic, adopt } of run.topics) {
@@ -105,7 +112,9 @@ async function adoptTopics(bus: Reach['bus'], tx: Transaction, ownership: Owners
       topics: [topic],
       toEnd: true,
       async handle(messages) {
-        const events = messages.filter((message) => isOwn(message, service, own)).map(readMessage)
+        const events = messages
+          .filter((message) => isOwn(message, service, own))
+          .flatMap((message) => readOr(lost, message))
         published.push(...events.flatMap(({ id }) => byEvent.get(id) ?? []))
         for (let start = 0; start < events.length; start += chunk)
           count += await adopt(tx, events.slice(start, start + chunk))
@@ -114,7 +123,21 @@ async function adoptTopics(bus: Reach['bus'], tx: Transaction, ownership: Owners
     adopted.push([topic, count])
   }
   await sql`delete from outbox where id = any(${published}::bigint[])`.execute(tx)
-  return { adopted, published: published.length, lost: await run.settle(tx) }
+  return { adopted, published: published.length, lost: [...lost, ...(await run.settle(tx))] }
+}
+
+/** An event that nobody will ever read is told as lost; one whose schema only a newer checkout knows ends it all. */
+function readOr(lost: string[], message: IncomingMessage): Message[] {
+  const { topic, partition, offset, key } = message
+  try {
+    return [readMessage(message)]
+  } catch (error) {
+    const where = `${topic}/${partition}@${offset}`
+    if (!(error instanceof MalformedMessage))
+      throw new Error(`${where} cannot be read: ${reasonOf(error)}; use the newest checkout`, { cause: error })
+    lost.push(`what ${where} said of ${key}, which nobody can read (${error.message})`)
+    return []
+  }
 }
 
 /** Messages of one statement. */

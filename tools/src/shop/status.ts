@@ -19,7 +19,7 @@ message waits longer than ${patience.lag} s for its group, an event longer than 
 ${patience.overdue} s past its deadline, a parked message longer than ${patience.parked / 60} min, a mail longer than ${patience.mail / 60} min; when the broker refuses an event,
 a parked message is dead, or a mail of the last day has failed. Exit code 0 when all is well.
 
-  --json  {ok, problems: [{what, run}], services, groups, databases, orders, mails}; what cannot be asked has a reason
+  --json  {ok, problems: [{what, run, runbook}], services, groups, databases, orders, mails}; what cannot be asked has a reason
 
 ${reachHelp}`
 
@@ -27,6 +27,8 @@ ${reachHelp}`
 export interface Problem {
   what: string
   run: string
+  /** The page that says what to do about it. */
+  runbook: string
 }
 
 export interface ServiceState {
@@ -182,20 +184,30 @@ const mailState = ({ query }: Database<unknown>) =>
 /** What needs a person, the cause before what follows from it. */
 export function problemsOf({ services, groups, databases, orders, mails }: ShopState): Problem[] {
   const problems: Problem[] = []
-  const tell = (what: string, run: string) => problems.push({ what, run })
+  const tell = (what: string, run: string, page: string) =>
+    problems.push({ what, run, runbook: `docs/runbooks/${page}.md` })
   const ownTrouble = services.some(({ service, state }) => service !== 'gateway' && state !== 'ready')
   for (const { service, state, reasons } of services) {
     if (service === 'gateway' && state === 'degraded' && ownTrouble) continue // it repeats what the others say
     if (state === 'away')
-      tell(`${service} is away (${reasons.join('; ')})`, `start it: npm start, or as it was deployed; its log says why`)
+      tell(
+        `${service} is away (${reasons.join('; ')})`,
+        `start it: npm start, or as it was deployed; its log says why`,
+        'service-away',
+      )
     else if (state !== 'ready')
-      tell(`${service} is ${state} (${reasons.join('; ')})`, `mend what it names; then: ${shop('status')}`)
+      tell(
+        `${service} is ${state} (${reasons.join('; ')})`,
+        `mend what it names; then: ${shop('status')}`,
+        'service-away',
+      )
   }
   for (const { service, reason, answer } of databases) {
     if (reason)
       tell(
         `the ${service} database ${reason}`,
         `start Postgres, or mend its URL; the ${service} service makes its tables when it starts`,
+        'service-away',
       )
     if (!answer) continue
     const { outbox, outboxSeconds, refused, refusedEvent, waiting, waitingSeconds, dead, deadSeconds } = answer
@@ -203,35 +215,41 @@ export function problemsOf({ services, groups, databases, orders, mails }: ShopS
       tell(
         `${service}: the broker refuses ${plural(refused, 'event')} for good, and their keys wait`,
         shop(`explain event ${refusedEvent}`),
+        'outbox-refused',
       )
     else if (outboxSeconds > patience.outbox)
       tell(
         `${service}: ${plural(outbox, 'event')} wait in the outbox, the oldest for ${age(outboxSeconds)}`,
         `see that Kafka and the ${service} service run`,
+        'outbox-late',
       )
     if (dead > 0)
       tell(
         `${service}: ${plural(dead, 'message is', 'messages are')} dead, the oldest parked ${age(deadSeconds)} ago`,
         shop(`dead-letters list --group ${service}`),
+        'dead-letters',
       )
     if (waitingSeconds > patience.parked)
       tell(
         `${service}: ${plural(waiting, 'message')} parked, the oldest for ${age(waitingSeconds)}`,
         shop(`dead-letters list --group ${service}`),
+        'parked-messages-too-old',
       )
   }
   const unasked = groups.find(({ reason }) => reason)
-  if (unasked) tell(`Kafka ${unasked.reason}`, 'start Kafka, or mend KAFKA_BROKERS')
+  if (unasked) tell(`Kafka ${unasked.reason}`, 'start Kafka, or mend KAFKA_BROKERS', 'consumer-not-fetching')
   for (const { group, answer } of groups)
     if (answer && answer.seconds > patience.lag)
       tell(
         `${group} is ${plural(answer.messages, 'message')} behind, by ${age(answer.seconds)}`,
         shop(`lag --group ${group}`),
+        'backlog-too-old',
       )
   if (orders.answer && orders.answer.overdueSeconds > patience.overdue)
     tell(
       `${plural(orders.answer.overdue, 'order is', 'orders are')} past the deadline and still pending, by ${age(orders.answer.overdueSeconds)}`,
       shop(`explain ${orders.answer.oldestOverdue}`),
+      'order-overdue',
     )
   if (mails.answer) {
     const { queued, queuedSeconds, failedLastDay, failedCause } = mails.answer
@@ -239,9 +257,14 @@ export function problemsOf({ services, groups, databases, orders, mails }: ShopS
       tell(
         `${plural(queued, 'mail waits', 'mails wait')}, the oldest for ${age(queuedSeconds)}`,
         'see that the SMTP server runs',
+        'missing-mail',
       )
     if (failedLastDay > 0)
-      tell(`${plural(failedLastDay, 'mail')} of the last day failed for good`, shop(`explain event ${failedCause}`))
+      tell(
+        `${plural(failedLastDay, 'mail')} of the last day failed for good`,
+        shop(`explain event ${failedCause}`),
+        'missing-mail',
+      )
   }
   return problems
 }
@@ -283,6 +306,10 @@ function screenOf({ services, groups, databases, orders, mails }: ShopState, pro
     '',
   ]
   if (problems.length === 0) return [...lines, good('All is well.')].join('\n')
-  const told = problems.flatMap(({ what, run }) => [`${bad('✗')} ${what}`, `  ${faint('→')} ${run}`])
+  const told = problems.flatMap(({ what, run, runbook }) => [
+    `${bad('✗')} ${what}`,
+    `  ${faint('→')} ${run}`,
+    `  ${faint(`→ ${runbook}`)}`,
+  ])
   return [...lines, bad(`${plural(problems.length, 'thing needs', 'things need')} a person`), ...told].join('\n')
 }

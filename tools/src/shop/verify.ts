@@ -103,6 +103,8 @@ function summarise(verdicts: readonly Verdict[], seconds: number) {
     checks: verdicts.map(({ check: { name, promise }, looked, findings, more }) => ({
       name,
       promise,
+      /** What to do about its discrepancies. */
+      runbook: `docs/runbooks/${name}.md`,
       rows: looked,
       discrepancies: findings.length,
       more,
@@ -122,7 +124,7 @@ function inWords({ checks, rows, seconds, discrepancies }: Summary, limit: numbe
       return [`  ${message}`, ...commands.map((command) => `      ${command}`)]
     })
     const rest = check.discrepancies - limit
-    if (check.discrepancies > 0) details.push(`  What to do: docs/runbooks/verify-${check.name}.md`)
+    if (check.discrepancies > 0) details.push(`  What to do: ${check.runbook}`)
     return [
       head,
       ...details.slice(0, -1),

@@ -128,7 +128,6 @@ test('a mail that was sent goes out again on request, as another mail, and it is
 
 test('with thousands of bulk mails queued at a slow server, an order mail goes ahead of all but those in hand', async () => {
   const count = 2_000
-  await insertRecipients(openDatabase().query, count)
   const accepted: string[] = []
   const released = Promise.withResolvers<void>()
   let inHand = 0
@@ -144,6 +143,7 @@ test('with thousands of bulk mails queued at a slow server, an order mail goes a
   })
   undo.push(stub.close)
   const service = await start(stub.url)
+  await insertRecipients(openDatabase().query, count)
   const ana = person()
   await world.publish(ana.registered())
   await eventually('the welcome', () => accepted.includes(ana.email))

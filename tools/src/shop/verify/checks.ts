@@ -12,7 +12,7 @@ export interface Found {
 
 /** An invariant as data: where it is judged, by which SQL over a database and the {@link Ground} in it, and in which words. */
 export interface Check {
-  /** Stable: named by `--only`, and by the runbook docs/runbooks/verify-NAME.md. */
+  /** Stable: named by `--only`, and by the page docs/runbooks/NAME.md. */
   name: string
   /** What it promises, in words. */
   promise: string
@@ -67,7 +67,7 @@ const events = (names: readonly string[]) => `f.topic = any(${list(names)})`
 
 /** The commands that show an aggregate, by the topic of its events. */
 function show(topic: unknown, key: unknown): string[] {
-  const tail = shop(`tail ${topic} --key ${key}`)
+  const tail = shop(`tail ${topic} --key ${key} --from beginning --to-end`)
   if (topic === 'shop.order.v1' || topic === 'shop.reservation.v1') return [shop(`explain ${key}`), tail]
   if (topic === 'shop.user.v1') return [shop(`explain user ${key}`), tail]
   if (topic === 'shop.product.v1' || topic === 'shop.stock.v1') return [shop(`explain product ${key}`), tail]
