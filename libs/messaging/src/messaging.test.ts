@@ -4,6 +4,7 @@ import { encode, type LockEntry, partitionOf, registry, topicOf } from '@shopstr
 import { createCodec } from '@shopstream/events/codec'
 import { createMetrics } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
+import { MessageRefused } from './bus.ts'
 import { outgoing } from './outbox.ts'
 import { collect, openTestShop, produces, sequencesByKey, stockEvent, type TestShop, upTo } from './test-shop.ts'
 
@@ -87,6 +88,13 @@ describe('outbox, relay, inbox', () => {
   test('an event that the broker refuses for good is set aside with its key; the others go on', async () => {
     shop = await openTestShop()
     await shop.bus.ensureTopics([{ ...topic, settings: { ...topic.settings, 'max.message.bytes': '1500' } }])
+    const nobodys = { topic: topic.name, partition: 0, key: 'big', headers: { ce_type: Buffer.from('Nobodys') } }
+    await eventually('the broker to have heard of its setting', () =>
+      shop.bus.publish([{ ...nobodys, value: Buffer.alloc(5_000) }]).then(
+        () => false,
+        (error) => error instanceof MessageRefused,
+      ),
+    )
     const metrics = createMetrics('shop')
     shop.start(undefined, metrics)
     await shop.emit(stockEvent('good', 1n))
