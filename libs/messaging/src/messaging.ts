@@ -1,5 +1,5 @@
 import { type Database, sql } from '@shopstream/database'
-import { Gauge, type Logger, type Registry } from '@shopstream/observability'
+import { Gauge, type Logger, measureTogether, type Registry } from '@shopstream/observability'
 import { pause } from './async.ts'
 import { createBlockedPartitions } from './blocked-partitions.ts'
 import type { Bus, PartitionPosition } from './bus.ts'
@@ -133,50 +133,40 @@ async function readBacklog(database: MessagingOptions['database']): Promise<Back
   return rows[0] as Backlog
 }
 
-/** Measured when the metrics are read, by one query for all; left out while the database is away. */
+/** By one query for all; see {@link measureTogether}. */
 function measureBacklog(
   database: MessagingOptions['database'],
   registry: Registry,
   limits: ParkedLimits,
   logger: Logger,
 ): void {
-  let looking: Promise<Backlog | undefined> | undefined
-  /** One look at a time: the registry asks all gauges at once. */
-  const look = () => {
-    looking ??= readBacklog(database)
-      .catch((error) => {
-        logger.debug({ err: error }, 'the backlog cannot be measured now')
-        return undefined
-      })
-      .finally(() => {
-        looking = undefined
-      })
-    return looking
-  }
-  const measured = (gauge: { name: string; help: string }, value: (backlog: Backlog) => number) =>
-    new Gauge({
-      ...gauge,
-      registers: [registry],
-      async collect() {
-        const backlog = await look()
-        if (backlog) this.set(value(backlog))
-        else this.remove()
+  measureTogether(
+    registry,
+    () => readBacklog(database),
+    (error) => logger.debug({ err: error }, 'the backlog cannot be measured now'),
+    [
+      {
+        name: 'shopstream_outbox_oldest_seconds',
+        help: 'Age of the oldest event that waits for Kafka; refused ones and those behind them wait for a person.',
+        value: ({ oldest }) => oldest,
       },
-    })
-  measured(
-    {
-      name: 'shopstream_outbox_oldest_seconds',
-      help: 'Age of the oldest event that waits for Kafka; refused ones and those behind them wait for a person.',
-    },
-    ({ oldest }) => oldest,
-  )
-  measured(
-    { name: 'shopstream_outbox_refused', help: 'Events that the broker refuses for good.' },
-    ({ refused }) => refused,
-  )
-  measured(
-    { name: 'shopstream_parked_oldest_seconds', help: 'Age of the oldest message in the parking lot.' },
-    ({ oldestParked }) => oldestParked,
+      {
+        name: 'shopstream_outbox_refused',
+        help: 'Events that the broker refuses for good.',
+        value: ({ refused }) => refused,
+      },
+      {
+        name: 'shopstream_parked_oldest_seconds',
+        help: 'Age of the oldest message in the parking lot.',
+        value: ({ oldestParked }) => oldestParked,
+      },
+      {
+        name: 'shopstream_parked_messages',
+        help: 'Messages in the parking lot, by state: waiting for another attempt, or dead.',
+        labelNames: ['state'],
+        values: ({ waiting, dead }) => ({ waiting, dead }),
+      },
+    ],
   )
   new Gauge({
     name: 'shopstream_parked_limit_messages',
@@ -188,19 +178,6 @@ function measureBacklog(
     help: 'Age of the oldest message in the parking lot from which on readiness is degraded (PARKED_LIMIT_AGE_SECONDS).',
     registers: [registry],
   }).set(limits.ageSeconds)
-  new Gauge({
-    name: 'shopstream_parked_messages',
-    help: 'Messages in the parking lot, by state: waiting for another attempt, or dead.',
-    labelNames: ['state'],
-    registers: [registry],
-    async collect() {
-      const backlog = await look()
-      this.reset()
-      if (!backlog) return
-      this.set({ state: 'waiting' }, backlog.waiting)
-      this.set({ state: 'dead' }, backlog.dead)
-    },
-  })
 }
 
 function must(condition: boolean, reason: string): void {

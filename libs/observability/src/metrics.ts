@@ -1,4 +1,4 @@
-import { collectDefaultMetrics, Registry } from 'prom-client'
+import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 
 /** A registry of its own for one process: every metric gets the label `service`, and the process's own are in it. */
 export function createMetrics(service: string): Registry {
@@ -6,4 +6,49 @@ export function createMetrics(service: string): Registry {
   registry.setDefaultLabels({ service })
   collectDefaultMetrics({ register: registry })
   return registry
+}
+
+/** A gauge that shows a part of what was found: a number, or one for each value of its label. */
+export type GaugeOf<T> =
+  | { name: string; help: string; value: (found: T) => number }
+  | { name: string; help: string; labelNames: [string]; values: (found: T) => Record<string, number> }
+
+/**
+ * Gauges that are measured by one look, each time the metrics are read. None of them is shown when `look` throws, which
+ * is told to `failed`.
+ */
+export function measureTogether<T>(
+  registry: Registry,
+  look: () => Promise<T>,
+  failed: (error: unknown) => void,
+  gauges: readonly GaugeOf<T>[],
+): void {
+  let looking: Promise<T | undefined> | undefined
+  /** One look at a time: the registry asks all gauges at once. */
+  const lookOnce = () => {
+    looking ??= look()
+      .catch((error) => void failed(error))
+      .finally(() => {
+        looking = undefined
+      })
+    return looking
+  }
+  for (const { name, help, ...shown } of gauges)
+    new Gauge<string>({
+      name,
+      help,
+      labelNames: 'labelNames' in shown ? shown.labelNames : [],
+      registers: [registry],
+      async collect() {
+        const found = await lookOnce()
+        if ('value' in shown) {
+          if (found === undefined) this.remove()
+          else this.set(shown.value(found))
+        } else {
+          this.reset()
+          const values = found === undefined ? {} : shown.values(found)
+          for (const [label, value] of Object.entries(values)) this.set({ [shown.labelNames[0]]: label }, value)
+        }
+      },
+    })
 }

@@ -257,13 +257,13 @@ export function problemsOf({ services, groups, databases, orders, mails }: ShopS
       tell(
         `${plural(queued, 'mail waits', 'mails wait')}, the oldest for ${age(queuedSeconds)}`,
         'see that the SMTP server runs',
-        'missing-mail',
+        'mails-late',
       )
     if (failedLastDay > 0)
       tell(
         `${plural(failedLastDay, 'mail')} of the last day failed for good`,
         shop(`explain event ${failedCause}`),
-        'missing-mail',
+        'mails-late',
       )
   }
   return problems
