@@ -27,14 +27,10 @@ const effects = async () => sequencesByKey(await shop.effects())
 
 /** Waits until the letters, in the order in which they were parked, are in these states; returns them. */
 async function statesAre<const S extends LetterState[]>(...states: S): Promise<{ [N in keyof S]: Letter }> {
-  const found = await eventually(
-    `letters that are ${states.join(', ')}`,
-    async () => {
-      const letters = (await all()).toSorted((a, b) => Number(a.id - b.id))
-      return letters.map(({ state }) => state).join() === states.join() && letters
-    },
-    { timeoutMs: 20_000 },
-  )
+  const found = await eventually(`letters that are ${states.join(', ')}`, async () => {
+    const letters = (await all()).toSorted((a, b) => Number(a.id - b.id))
+    return letters.map(({ state }) => state).join() === states.join() && letters
+  })
   return found as { [N in keyof S]: Letter }
 }
 

@@ -5,7 +5,7 @@ import { createMetrics } from '@shopstream/observability'
 import { eventually, startProxiedKafka } from '@shopstream/testing'
 import kafkajs from 'kafkajs'
 import { on } from './consumption.ts'
-import { maxBytesInFlight } from './kafka.ts'
+import { maxBytesInFlight } from './kafka-consume.ts'
 import { type NewEvent, outgoing } from './outbox.ts'
 import { collect, openTestShop, produces, stockEvent, type TestShop } from './test-shop.ts'
 

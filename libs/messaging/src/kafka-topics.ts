@@ -1,0 +1,81 @@
+import type { Topic } from '@shopstream/events'
+import kafkajs, { type Admin } from 'kafkajs'
+import { pause } from './async.ts'
+
+/** See `Bus.ensureTopics`. */
+export async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
+  const existing = new Set(await admin.listTopics())
+  const missing = topics.filter(({ name }) => !existing.has(name))
+  const replicationFactor = Math.min(3, (await admin.describeCluster()).brokers.length)
+  if (missing.length > 0) {
+    await admin.createTopics({
+      waitForLeaders: false, // KafkaJS's own waiting throws while the broker has not heard of the topics yet
+      topics: missing.map(({ name, partitions, settings }) => ({
+        topic: name,
+        numPartitions: partitions,
+        replicationFactor,
+        configEntries: configEntries(settings, replicationFactor),
+      })),
+    })
+  }
+  await leadersOf(
+    admin,
+    missing.map(({ name }) => name),
+  )
+  const present = topics.filter(({ name }) => existing.has(name))
+  if (present.length > 0) await adjust(admin, present)
+  return missing.map(({ name }) => name)
+}
+
+/**
+ * Gives topics that are there the settings that they are to have. Throws for another number of partitions: keys are
+ * placed by the declared one, so that would break their order.
+ */
+async function adjust(admin: Admin, topics: Topic[]): Promise<void> {
+  const metadata = await admin.fetchTopicMetadata({ topics: topics.map(({ name }) => name) })
+  const partitionsOf = new Map(metadata.topics.map(({ name, partitions }) => [name, partitions]))
+  for (const { name, partitions } of topics) {
+    const found = partitionsOf.get(name)?.length
+    if (found !== partitions)
+      throw new Error(
+        `topic ${name} has ${found} partitions, declared are ${partitions}: keys would change their partition`,
+      )
+  }
+  const replicas = (name: string) =>
+    Math.min(...(partitionsOf.get(name) ?? []).map((partition) => partition.replicas.length))
+  await admin.alterConfigs({
+    validateOnly: false,
+    resources: topics.map(({ name, settings }) => ({
+      type: kafkajs.ConfigResourceTypes.TOPIC,
+      name,
+      configEntries: configEntries(settings, replicas(name)),
+    })),
+  })
+}
+
+/** Waits until each partition of new topics has a leader. Throws after 20 s with what the broker said last. */
+async function leadersOf(admin: Admin, topics: string[]): Promise<void> {
+  if (topics.length === 0) return
+  const deadline = performance.now() + 20_000
+  for (;;) {
+    try {
+      const { topics: found } = await admin.fetchTopicMetadata({ topics })
+      if (found.every(({ partitions }) => partitions.length > 0 && partitions.every(({ leader }) => leader >= 0)))
+        return
+      if (performance.now() > deadline) throw new Error('new topics have no leaders yet')
+    } catch (error) {
+      if (performance.now() > deadline) throw error
+    }
+    await pause(50)
+  }
+}
+
+/**
+ * A topic's settings, and that all of its replicas but one must have what is acknowledged: with Kafka's default of one, the
+ * leader alone may have acknowledged what dies with it.
+ */
+const configEntries = (settings: Record<string, string>, replicas: number) =>
+  Object.entries({ 'min.insync.replicas': String(Math.max(1, replicas - 1)), ...settings }).map(([name, value]) => ({
+    name,
+    value,
+  }))
