@@ -362,8 +362,10 @@ describe('bytes that are no event', () => {
 
   test('of an unknown schema', () => {
     const bytes = Buffer.from(whole)
-    bytes.writeUInt32BE(4_000_000_000, 1)
-    expect(errorOf(() => decode(bytes))).toMatchObject({ reason: 'unknown-schema', schemaId: 4_000_000_000 })
+    bytes.writeUInt32BE(2_000_000_000, 1)
+    expect(errorOf(() => decode(bytes))).toMatchObject({ reason: 'unknown-schema', schemaId: 2_000_000_000 })
+    bytes.writeUInt32BE(4_000_000_000, 1) // an id that will never be
+    expect(errorOf(() => decode(bytes))).toMatchObject({ reason: 'malformed' })
   })
 
   test('longer than a message may be, though it is whole', () => {

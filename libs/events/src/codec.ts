@@ -65,6 +65,8 @@ export interface Codec<E = EventTypes> {
 export const maxMessageBytes = 1024 * 1024
 
 const headerBytes = 5
+/** Registries count in signed numbers of 32 bits. */
+const maxSchemaId = 2 ** 31 - 1
 
 interface Reader {
   readonly id: number
@@ -170,7 +172,9 @@ function open(bytes: Uint8Array): { buffer: Buffer; schemaId: number } {
   if (length < headerBytes) throw new DecodeError('malformed', `${length} bytes are too few for an event`)
   if (bytes[0] !== 0) throw new DecodeError('malformed', `starts with byte ${bytes[0]}, not 0`)
   const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, length)
-  return { buffer, schemaId: buffer.readUInt32BE(1) }
+  const schemaId = buffer.readUInt32BE(1)
+  if (schemaId > maxSchemaId) throw new DecodeError('malformed', `schema ${schemaId} is none that a registry gives`)
+  return { buffer, schemaId }
 }
 
 function read(bytes: Buffer, schemaId: number, writer: Writer, reader: Reader): unknown {

@@ -68,7 +68,8 @@ test('an urgent message waits for the bulk chunks in hand, not for the backlog; 
   await eventually('the urgent one', () => turns.some(({ lane }) => lane === 'urgent'), patience)
   const before = turns.findIndex(({ lane }) => lane === 'urgent')
   // One chunk of each bulk partition, and the three that are let in right after it, whose handlers may begin sooner.
-  expect(before).toBeLessThanOrEqual(keys.length + 3)
+  // A held chunk that a busy machine lets run into a time limit of the database comes one by one: those are not chunks.
+  expect(turns.slice(0, before).filter(({ messages }) => messages > 1).length).toBeLessThanOrEqual(keys.length + 3)
   expect(turns.slice(0, before).reduce((sum, { messages }) => sum + messages, 0)).toBeLessThan(backlog.length / 4)
   await eventually('the backlog', () => keys.every((key) => lastOf.get(key) === BigInt(perPartition)), patience)
 }, 120_000)

@@ -60,8 +60,7 @@ export async function learnMissing(
   return learned > 0
 }
 
-/** Ids above 2^31 - 1 are none that a registry gives. */
 const missingSchema = (problem: unknown): number[] =>
-  problem instanceof DecodeError && problem.reason === 'unknown-schema' && (problem.schemaId ?? Infinity) < 2 ** 31
-    ? [problem.schemaId as number]
+  problem instanceof DecodeError && problem.reason === 'unknown-schema' && problem.schemaId !== undefined
+    ? [problem.schemaId]
     : []

@@ -2,9 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { type LocalKafkaCluster, startKafkaCluster } from '@shopstream/testing'
+import { partitionOf, topicOf } from '@shopstream/events'
+import { eventually, type LocalKafkaCluster, startKafkaCluster } from '@shopstream/testing'
 import kafkajs from 'kafkajs'
-import { startLoad } from './test-load.ts'
+import { keys, patience, startLoad } from './test-load.ts'
 import { openTestShop } from './test-shop.ts'
 
 let dir: string
@@ -64,3 +65,42 @@ test.each([
   },
   300_000,
 )
+
+test('a partition that has too few replicas holds back no other of its topic, and its events wait', async () => {
+  const shop = await openTestShop({ brokers: cluster.brokers, deployed: false })
+  const admin = new kafkajs.Kafka({ brokers: cluster.brokers, logLevel: kafkajs.logLevel.NOTHING }).admin()
+  try {
+    await admin.connect()
+    const declared = topicOf('StockLevelChanged')
+    const numbers = Array.from({ length: declared.partitions }, (_, partition) => partition)
+    const replicaAssignment = numbers.map((partition) => ({
+      partition,
+      replicas: partition % 2 === 0 ? [1, 2] : [2, 3],
+    }))
+    await admin.createTopics({ topics: [{ topic: shop.broker.topicPrefix + declared.name, replicaAssignment }] })
+    await shop.deploy()
+    await shop.bus.ensureTopics([{ ...declared, settings: { ...declared.settings, 'min.insync.replicas': '2' } }])
+    const child = shop.startProcess('child')
+    const load = startLoad(shop)
+    await load.handled(10)
+    const isWhole = (key: string) => partitionOf(key, declared.partitions) % 2 === 1
+    expect(new Set(keys.map(isWhole))).toEqual(new Set([true, false]))
+    await node(0).kill()
+    const failed = load.rounds
+    await eventually(
+      'the other partitions to go on',
+      async () => {
+        const done = (await shop.effects()).filter(({ sequence }) => sequence > BigInt(failed + 60)) // a batch later and more
+        return keys.filter(isWhole).every((key) => done.some((effect) => effect.key === key))
+      },
+      { ...patience, everyMs: 500 },
+    )
+    expect((await shop.outbox()).length).toBeGreaterThan(0)
+    await node(0).restart()
+    await load.finish()
+    expect(child.isAlive).toBe(true)
+  } finally {
+    await admin.disconnect()
+    await shop.close()
+  }
+}, 300_000)

@@ -20,17 +20,16 @@ export interface Relay {
   close(): Promise<void>
 }
 
-/** What the broker takes nothing of just now. */
+/** A partition of which the broker takes nothing just now. */
 interface Resting {
   topic: string
-  /** Undefined: of the whole topic. */
-  partition?: number
+  partition: number
   /** By `performance.now()`. */
   until: number
   pauseMs: number
 }
 
-/** Pauses of a topic or partition that the broker does not take, in ms; doubled each time. */
+/** Pauses of a partition that the broker does not take, in ms; doubled each time. */
 const restMs = { first: 500, longest: 10_000 }
 
 interface PendingRow extends OutgoingMessage {
@@ -48,7 +47,7 @@ const lockSession = { idle_session_timeout: 5_000, statement_timeout: 15_000, sy
 /**
  * Publishes the outbox of one database in id order: the instance that holds the session lock sends one batch at a time
  * and deletes exactly the rows that were acknowledged. There is no cursor: `id > last` loses rows that commit late.
- * While the broker answers but takes nothing of a topic or partition (it is missing, its leaders are away), that one is
+ * While the broker answers but takes nothing of a partition (its topic is missing, its leader is away), that one is
  * passed over for a while as a whole, so that its rows hold back no others and stay in order.
  */
 export function startRelay(options: RelayOptions): Relay {
@@ -141,8 +140,9 @@ async function publishNext(
 }
 
 /**
- * Sends rows in order, and topic by topic where that fails for all together; what was not taken rests.
- * Throws when the broker does not answer at all.
+ * Sends rows in order; where that fails for all together, topic by topic, and where it fails for a topic, all of its
+ * partitions side by side, as KafkaJS gives up on all when the broker does not take one. What was not taken rests.
+ * Throws when the broker does not answer at all, or the lock is lost.
  */
 async function publishByTopic(
   session: Session,
@@ -151,24 +151,33 @@ async function publishByTopic(
   resting: Map<string, Resting>,
   logger: Logger,
 ): Promise<PendingRow[]> {
-  const byTopic = Map.groupBy(rows, ({ topic }) => topic)
   try {
     const { tried, stored } = await publishOrSetAside(session, bus, rows, logger)
-    for (const { topic } of stored) resting.delete(topic)
     restPartitions(resting, tried, stored)
     return stored
   } catch (error) {
-    if (!isAnswering(bus)) throw error
-    if (byTopic.size > 1) {
+    if (session.ended.aborted || !isAnswering(bus)) throw error
+    const byTopic = [...Map.groupBy(rows, ({ topic }) => topic).values()]
+    const byPartition = [...Map.groupBy(rows, ({ partition }) => partition).values()]
+    const again = (part: PendingRow[]) => publishByTopic(session, bus, part, resting, logger)
+    if (byTopic.length > 1) {
       const stored: PendingRow[] = []
-      for (const ofTopic of byTopic.values())
-        stored.push(...(await publishByTopic(session, bus, ofTopic, resting, logger)))
+      for (const ofTopic of byTopic) stored.push(...(await again(ofTopic)))
       return stored
     }
-    for (const topic of byTopic.keys()) {
-      rest(resting, topic, { topic })
-      logger.error({ err: error, topic }, 'the broker does not take a topic; its events wait, the others go on')
+    if (byPartition.length > 1) {
+      const outcomes = await Promise.allSettled(byPartition.map(again)) // nothing is sent any more when this ends
+      return outcomes.flatMap((outcome) => {
+        if (outcome.status === 'rejected') throw outcome.reason
+        return outcome.value
+      })
     }
+    restPartitions(resting, rows, [])
+    const { topic, partition } = rows[0] as PendingRow
+    logger.error(
+      { err: error, topic, partition },
+      'the broker does not take a partition; its events wait, others go on',
+    )
     return []
   }
 }
@@ -188,33 +197,32 @@ function restPartitions(resting: Map<string, Resting>, rows: PendingRow[], store
   const taken = new Set(stored.map(keyOf))
   for (const [key, [row]] of Map.groupBy(rows, keyOf)) {
     if (taken.has(key)) resting.delete(key)
-    else if (row) rest(resting, key, { topic: row.topic, partition: row.partition })
+    else if (row) {
+      const pauseMs = Math.min(restMs.longest, 2 * (resting.get(key)?.pauseMs ?? restMs.first / 2))
+      resting.set(key, { topic: row.topic, partition: row.partition, pauseMs, until: performance.now() + pauseMs })
+    }
   }
 }
 
-function rest(resting: Map<string, Resting>, key: string, what: Pick<Resting, 'topic' | 'partition'>): void {
-  const pauseMs = Math.min(restMs.longest, 2 * (resting.get(key)?.pauseMs ?? restMs.first / 2))
-  resting.set(key, { ...what, pauseMs, until: performance.now() + pauseMs })
-}
-
+/** What fits into a batch, or one row if that is larger; only so much is read. */
 async function nextRows(session: Session, resting: readonly Resting[]): Promise<PendingRow[]> {
   const passedOver = resting.filter(({ until }) => until > performance.now())
   const rows = await session.query<PendingRow & { headers: StoredHeaders }>(
-    `select id, topic, partition, key, value, headers from outbox
-     where refused is null and not exists (
-       select 1 from outbox held where held.refused is not null and held.topic = outbox.topic and held.key = outbox.key and held.id < outbox.id)
-       and not exists (
-         select 1 from unnest($2::text[], $3::integer[]) as resting (topic, partition)
-         where resting.topic = outbox.topic and (resting.partition is null or resting.partition = outbox.partition))
-     order by id limit $1`,
-    [batchRows, passedOver.map(({ topic }) => topic), passedOver.map(({ partition }) => partition ?? null)],
+    `with pending as (
+       select id, coalesce(octet_length(value), 0) + 500 as size from outbox
+       where refused is null and not exists (
+         select 1 from outbox held where held.refused is not null and held.topic = outbox.topic and held.key = outbox.key and held.id < outbox.id)
+         and not exists (
+           select 1 from unnest($2::text[], $3::integer[]) as resting (topic, partition)
+           where resting.topic = outbox.topic and resting.partition = outbox.partition)
+       order by id limit $1),
+     measured as (
+       select id, sum(size) over (order by id) as total, row_number() over (order by id) as place from pending)
+     select id, topic, partition, key, value, headers from outbox
+     where id in (select id from measured where place = 1 or total <= $4) order by id`,
+    [batchRows, passedOver.map(({ topic }) => topic), passedOver.map(({ partition }) => partition), batchBytes],
   )
-  let bytes = 0
-  const fitting = rows.filter((row, place) => {
-    bytes += (row.value?.length ?? 0) + 500
-    return place === 0 || bytes <= batchBytes // ids stay a prefix: bytes only grows
-  })
-  return fitting.map((row) => ({ ...row, headers: fromStored(row.headers) }))
+  return rows.map((row) => ({ ...row, headers: fromStored(row.headers) }))
 }
 
 /**
@@ -227,6 +235,7 @@ async function publishOrSetAside(
   rows: PendingRow[],
   logger: Logger,
 ): Promise<{ tried: PendingRow[]; stored: PendingRow[] }> {
+  session.ended.throwIfAborted() // with the session the lock has gone: another instance publishes
   try {
     return { tried: rows, stored: (await bus.publish(rows)) as PendingRow[] }
   } catch (error) {

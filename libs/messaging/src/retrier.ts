@@ -41,17 +41,30 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
   const alarm = createAlarm(stopping.signal)
   const stopListening = database.on(parkedSignal, alarm.wake)
 
-  let trying: bigint | undefined
+  let trying: ParkedRow | undefined
+  /** The message that ran into a time limit of the database last. */
+  let slow: bigint | undefined
 
   /**
-   * Lets the others go first after an attempt that ended in trouble of the database; it does not count as one. For longer
-   * when the attempt may have brought it about by itself: a handler that computes for seconds stops the whole process.
+   * After an attempt that ended in trouble of the database, which does not count as one, lets the others go first; for
+   * longer when it took too long, as it may have brought that about by itself. Where it does so again, it counts as failed.
    */
-  async function postpone(tooLong: boolean): Promise<void> {
-    if (trying === undefined) return
-    await sql`
-      update parked_message set next_attempt_at = now() + make_interval(secs => ${tooLong ? 60 : 5})
-      where id = ${trying} and state = 'waiting' and next_attempt_at is not null`.execute(database.query)
+  async function settleTrouble(row: ParkedRow, error: unknown, tooLong: boolean): Promise<void> {
+    const isAgain = tooLong && slow === row.id
+    slow = tooLong && !isAgain ? row.id : undefined
+    await database.transaction(async (tx) => {
+      const { rows } = await sql<ParkedRow>`
+        select * from parked_message where id = ${row.id} and state = 'waiting' and next_attempt_at is not null
+        for update skip locked`.execute(tx)
+      const [current] = rows
+      if (!current) return
+      const policy = consumptions.get(typeOf(fromStored(current.headers)) ?? '')?.policy ?? defaultPolicy
+      if (isAgain) await recordFailure(tx, current, error, policy)
+      else
+        await sql`
+          update parked_message set next_attempt_at = now() + make_interval(secs => ${tooLong ? 60 : 5})
+          where id = ${row.id}`.execute(tx)
+    })
   }
 
   const running = (async () => {
@@ -65,7 +78,7 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
         logger.warn({ err: error }, 'parked messages are tried again later')
         const tooLong = tookTooLong(error, performance.now() - begun)
         await pause(1_000, stopping.signal)
-        await postpone(tooLong).catch(() => undefined) // the database is away; the next round tells
+        if (trying) await settleTrouble(trying, error, tooLong).catch(() => undefined) // the database is away; the next round tells
       }
     }
   })()
@@ -84,7 +97,7 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
       for update skip locked`.execute(tx)
     const [row] = rows
     if (!row) return false
-    trying = row.id
+    trying = row
     crashPoint('retry-locked')
     const { topic, partition, offset, key, bytes } = row
     const message = { topic, partition, offset, key, value: bytes, headers: fromStored(row.headers) }

@@ -152,7 +152,7 @@ export async function findMails(
 ): Promise<MailStory[]> {
   const { rows } = await sql<MailStory>`
     select id, kind, state, cause_id "causeId", user_id "userId", attempts, problems, last_error "lastError",
-      created_at "createdAt", sent_at "sentAt", next_attempt_at "nextAttemptAt"
+      coalesce(resent_at, created_at) "askedAt", sent_at "sentAt", next_attempt_at "nextAttemptAt"
     from notification where ${condition} order by created_at desc limit ${limit}`.execute(query)
   return rows.reverse()
 }

@@ -173,7 +173,7 @@ const mailState = ({ query }: Database<unknown>) =>
   first(
     sql<MailState>`
       select count(*) filter (where state = 'queued')::integer "queued",
-        coalesce(extract(epoch from now() - min(created_at) filter (where state = 'queued')), 0)::float8 "queuedSeconds",
+        coalesce(extract(epoch from now() - min(coalesce(resent_at, created_at)) filter (where state = 'queued' and lane = 'urgent')), 0)::float8 "queuedSeconds",
         count(*) filter (where state = 'awaiting-recipient')::integer "awaiting",
         count(*) filter (where state = 'failed')::integer "failed",
         count(*) filter (where state = 'failed' and created_at > now() - interval '1 day')::integer "failedLastDay",

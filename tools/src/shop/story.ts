@@ -21,8 +21,8 @@ export interface Handling {
   /** Messages before it in the partition that the group has not handled. */
   before?: bigint
   parked?: Parked
-  /** Id of the parked message that it waits behind. */
-  behind?: bigint
+  /** The parked message that it waits behind; a dead one waits for a person. */
+  behind?: { id: bigint; dead: boolean }
   reason?: string
 }
 
@@ -238,7 +238,14 @@ function parkedHandling(group: Owner, row: ParkedRow, { parked, history, actions
   const head = parked.find(
     ({ topic, key, blocks, id }) => blocks && topic === row.topic && key === row.key && id < row.id,
   )
-  if (head) return { group, state: 'behind', at: row.parked_at, parked: about, behind: head.id }
+  if (head)
+    return {
+      group,
+      state: 'behind',
+      at: row.parked_at,
+      parked: about,
+      behind: { id: head.id, dead: head.state === 'dead' },
+    }
   return { group, state: 'retried', at: row.parked_at, parked: about }
 }
 

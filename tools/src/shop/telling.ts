@@ -29,7 +29,7 @@ function handlingLines({ group, state, at, before, parked, behind, reason }: Han
     handled: `handled ${when}${parked ? `, parked from ${clock(parked.parkedAt, now)}, ${plural(parked.attempts, 'failed attempt')}` : ''}`,
     lagging: bad(`not handled: ${before ? `${plural(before, 'message')} before it` : 'it is the next'}`),
     retried: bad(`parked ${when}, ${plural(parked?.attempts ?? 0, 'failed attempt')}`),
-    behind: bad(`parked ${when} behind message ${behind}`),
+    behind: bad(`parked ${when} behind message ${behind?.id}`),
     dead: bad(`dead, parked ${when}, ${plural(parked?.attempts ?? 0, 'failed attempt')}`),
     discarded: bad(`discarded ${when}`),
     skipped: bad('passed it and recorded nothing'),
@@ -55,10 +55,10 @@ function handlingLines({ group, state, at, before, parked, behind, reason }: Han
 const firstLine = (text: string) => text.split('\n', 1)[0] ?? ''
 
 /** A mail as a row of a table. */
-export function mailLine({ kind, state, createdAt, sentAt, attempts, lastError }: MailStory, now: Date): string[] {
+export function mailLine({ kind, state, askedAt, sentAt, attempts, lastError }: MailStory, now: Date): string[] {
   const when = sentAt ? `sent ${clock(sentAt, now)}` : state === 'sent' ? state : bad(state)
   const tries = plural(attempts, 'attempt')
-  return [`${clock(createdAt, now)}  mail "${kind}"`, when, tries, lastError ? firstLine(lastError) : '']
+  return [`${clock(askedAt, now)}  mail "${kind}"`, when, tries, lastError ? firstLine(lastError) : '']
 }
 
 export function verdictLines({ state, text, run }: Verdict): string[] {

@@ -96,9 +96,12 @@ export function handlingVerdict(
       }
     case 'behind':
       return {
-        state: 'working',
-        text: `${what}, it waits in ${group} behind parked message ${handling.behind} of the same key.`,
-        run: [show(handling.behind)],
+        state: handling.behind?.dead ? 'stuck' : 'working',
+        text: `${what}, it waits in ${group} behind ${handling.behind?.dead ? 'dead' : 'parked'} message ${handling.behind?.id} of the same key.`,
+        run: [
+          show(handling.behind?.id),
+          ...(handling.behind?.dead ? [shop(`dead-letters redrive ${group}/${handling.behind.id}`)] : []),
+        ],
       }
     case 'skipped':
       return {
@@ -136,26 +139,27 @@ export interface MailStory {
   attempts: number
   problems: number
   lastError: string | null
-  createdAt: Date
+  /** When it was made, or staff had it sent again last. */
+  askedAt: Date
   sentAt: Date | null
   nextAttemptAt: Date
 }
 
 /** What keeps a mail from going out; undefined when nothing does. */
 export function mailVerdict(mail: MailStory, services: Services, now: Date): Verdict | undefined {
-  const what = `The mail "${mail.kind}", asked for at ${clock(mail.createdAt, now)},`
+  const what = `The mail "${mail.kind}", asked for at ${clock(mail.askedAt, now)},`
   const error = mail.lastError ? ` The last attempt said: ${oneLine(mail.lastError)}.` : ''
   const trouble = troubleOf('notification', services)
   if (mail.state === 'failed')
     return { state: 'stuck', text: `${what} failed for good.${error}`, run: [shop(`explain user ${mail.userId}`)] }
   if (mail.state === 'awaiting-recipient')
     return {
-      state: secondsSince(mail.createdAt, now) > inFlightSeconds ? 'stuck' : 'working',
+      state: secondsSince(mail.askedAt, now) > inFlightSeconds ? 'stuck' : 'working',
       text: `${what} waits until notification has heard of its recipient.`,
       run: [shop(`explain user ${mail.userId}`)],
     }
   if (mail.state !== 'queued') return undefined
-  const stuck = trouble !== '' || secondsSince(mail.createdAt, now) > inFlightSeconds
+  const stuck = trouble !== '' || secondsSince(mail.askedAt, now) > inFlightSeconds
   return {
     state: stuck ? 'stuck' : 'working',
     text: `${what} waits to be sent, ${plural(mail.attempts, 'attempt')} so far.${error}${trouble && ` ${sentence(trouble)}`} It goes out by itself once the mail server takes it.`,
