@@ -183,6 +183,27 @@ describe('what people do', () => {
     expect(await effects()).toEqual({ sku: [1, 2] })
   })
 
+  test('one whose handler runs into a time limit of the database again and again is dead after its attempts', async () => {
+    shop = await openTestShop({
+      policy: { attempts: 2 },
+      trouble: async (_, tx) => {
+        await sql`set local statement_timeout = 50`.execute(tx)
+        await sql`select pg_sleep(10)`.execute(tx)
+      },
+    })
+    shop.start()
+    await shop.emit(stockEvent('slow', 1n))
+    const [parked] = await statesAre('waiting')
+    expect(parked.attempts).toBe(1)
+    await eventually('its death', async () => {
+      await act('retry', [parked.id]) // which would wait for a minute
+      return (await all({ states: ['dead'] })).length === 1
+    })
+    expect(await all()).toMatchObject([
+      { state: 'dead', attempts: 2, error: expect.stringContaining('statement timeout') },
+    ])
+  })
+
   test('a discarded head lets its key go on, and stays discarded when its message comes again', async () => {
     shop = await openTestShop({
       policy: { attempts: 1 },

@@ -415,7 +415,7 @@ describe('an order that waits', () => {
         },
         patience,
       )
-      expect(behind).toMatchObject({ group: 'inventory', behind: handling.parked.id })
+      expect(behind).toMatchObject({ group: 'inventory', behind: { id: handling.parked.id, dead: true } })
 
       const ref = `inventory/${handling.parked.id}`
       const listed = await run(

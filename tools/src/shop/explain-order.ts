@@ -5,6 +5,7 @@ import { ask } from './asking.ts'
 import { clockSlackMs, type EventStory, type Place, type Teller, timeOfId } from './story.ts'
 import { eventLines, headline, mailLine, verdictLines } from './telling.ts'
 import { type MailStory, nameOf, orderVerdict, type Services, type Verdict } from './verdict.ts'
+import { mailKinds } from './verify/checks.ts'
 import { clock, faint, table } from './words.ts'
 
 interface OrderRow {
@@ -78,6 +79,7 @@ export async function tellOrder(teller: Teller, id: string, now = new Date()): P
     ? missingOf(events, { 'shop.order.v1': order?.sequence, 'shop.reservation.v1': reserved.answer?.sequence })
     : []
   const mails = notified.answer ?? []
+  const unmailed = notified.answer ? unmailedOf(events, notified.answer) : []
   const services = await servicesOf(teller, events, mails)
   const notAsked = [
     ...Object.entries({ order: found, inventory: reserved, notification: notified }).flatMap(([owner, { reason }]) =>
@@ -96,7 +98,7 @@ export async function tellOrder(teller: Teller, id: string, now = new Date()): P
     mails,
     missing,
     notAsked,
-    verdict: orderVerdict({ id, order, events, mails, missing, services, notAsked }, now),
+    verdict: orderVerdict({ id, order, events, mails, missing, unmailed, services, notAsked }, now),
   }
 }
 
@@ -125,6 +127,16 @@ function missingOf(events: readonly EventStory[], last: Record<string, bigint | 
       .map((sequence) => `${nameOf({ type: 'event', sequence })} of ${topic}`)
   })
 }
+
+/** Events that notification has handled, and that have no mail, although they ask for one. */
+const unmailedOf = (events: readonly EventStory[], mails: readonly MailStory[]): string[] =>
+  events
+    .filter(({ type, handledBy }) => {
+      const handling = handledBy.find(({ group }) => group === 'notification')
+      return Object.hasOwn(mailKinds, type ?? '') && handling?.state === 'handled'
+    })
+    .filter(({ id }) => !mails.some(({ causeId }) => causeId === id?.toLowerCase()))
+    .map((event) => nameOf(event))
 
 async function findOrder({ query }: Database<unknown>, id: string) {
   const { rows } = await sql<OrderRow>`
@@ -172,10 +184,15 @@ export function orderScreen({
 }: OrderStory): string {
   const now = new Date()
   const placed = order && `placed ${clock(order.createdAt, now)} by user ${order.userId}`
+  const deadline =
+    order?.status === 'pending'
+      ? [`  is cancelled at ${clock(order.reservationDeadline, now)} unless it is decided`]
+      : []
   const key = request ? `, idempotency key ${request.key}, answered ${clock(request.answeredAt, now)}` : ''
   return [
     headline(`Order ${id}`, order ? order.status : 'unknown to the order service', verdict),
     ...(placed ? [`  ${placed}${key}`] : []),
+    ...deadline,
     ...(order ? [`  ${order.lines.map(({ sku, quantity }) => `${quantity} × ${sku}`).join(', ')}`] : []),
     ...(order?.reason ? [`  reason: ${order.reason}`] : []),
     ...(reservation ? [`  reservation: ${reservation.state}`] : []),

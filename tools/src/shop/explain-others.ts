@@ -158,7 +158,7 @@ export interface ProductStory {
   kind: 'product'
   id: string
   product: { name: string; retired: boolean; sequence: bigint; version: number }
-  stock: { onHand: number; reserved: number; sequence: bigint; heldForOrders: number }
+  stock: { onHand: number; reserved: number; sequence: bigint; heldForOrders: number; accountedFor: number }
   replicas: Replica[]
   events: EventStory[]
   notAsked: string[]
@@ -190,12 +190,14 @@ export async function tellProduct(teller: Teller, sku: string, now = new Date())
     ({ inOutbox, handledBy }) => inOutbox || handledBy.some(({ state }) => state === 'lagging'),
   )
   const unequal: Verdict | undefined =
-    stock.reserved === stock.heldForOrders
+    stock.reserved === stock.heldForOrders && stock.onHand === stock.accountedFor
       ? undefined
       : {
           state: 'stuck',
-          text: `The stock says ${stock.reserved} reserved, the reservations hold ${stock.heldForOrders}.`,
-          run: [shop('verify')],
+          text:
+            `The stock says ${stock.onHand} on hand and ${stock.reserved} reserved; by adjustments, sales and reservations ` +
+            `it is ${stock.accountedFor} and ${stock.heldForOrders}.`,
+          run: [shop('verify --only stock-level'), 'docs/runbooks/stock-level.md'],
         }
   const verdict = gravest(
     [
@@ -225,12 +227,16 @@ async function findProduct({ query }: Database<unknown>, sku: string) {
     select name, retired, product.sequence, version, on_hand "onHand", reserved, stock.sequence "stockSequence",
       (select coalesce(sum((line->>'quantity')::integer), 0)::integer
        from reservation, jsonb_array_elements(reservation.lines) as line
-       where state = 'reserved' and line->>'sku' = product.sku) "heldForOrders"
+       where state = 'reserved' and line->>'sku' = product.sku) "heldForOrders",
+      ((select coalesce(sum(delta), 0) from stock_adjustment where stock_adjustment.sku = product.sku)
+       - (select coalesce(sum((line->>'quantity')::integer), 0)
+          from reservation, jsonb_array_elements(reservation.lines) as line
+          where state = 'sold' and line->>'sku' = product.sku))::integer "accountedFor"
     from product join stock using (sku) where sku = ${sku}`.execute(query)
   const [row] = rows
   if (!row) return undefined
-  const { onHand, reserved, stockSequence, heldForOrders, ...product } = row
-  return { product, stock: { onHand, reserved, sequence: stockSequence, heldForOrders } }
+  const { onHand, reserved, stockSequence, heldForOrders, accountedFor, ...product } = row
+  return { product, stock: { onHand, reserved, sequence: stockSequence, heldForOrders, accountedFor } }
 }
 
 export function productScreen({ id, product, stock, replicas, events, notAsked, verdict }: ProductStory): string {

@@ -52,6 +52,8 @@ export async function explain(args: string[]): Promise<number> {
   if (second !== undefined && !kinds[first])
     throw new UsageError(`explain knows no ${first}, only ${Object.keys(kinds).join(', ')}`)
   const id = second ?? first
+  if ((first === 'order' || first === 'event') && second !== undefined && !isUuid(id.toLowerCase()))
+    throw new UsageError(`There is no ${first} ${id}: those are UUIDs.`)
   const candidates = second === undefined ? kindsFor(id) : [first]
   return withReach(async (reach) => {
     const teller = await createTeller(reach, values.personal === true)

@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
 import type { Bus, PartitionPosition } from '@shopstream/messaging'
-import { UsageError } from '../options.ts'
+import { Refusal, UsageError } from '../options.ts'
+import { ask } from './asking.ts'
 import { type Group, readGroups } from './groups.ts'
 import { reachHelp, withReach } from './reach.ts'
 import { repeatedly } from './watching.ts'
@@ -81,7 +82,9 @@ export async function lag(args: string[]): Promise<number> {
     throw new UsageError(`there is no group ${values.group}, only ${groups.map(({ group }) => group).join(', ')}`)
   return withReach(async ({ bus }) => {
     await repeatedly(values.watch === true, async () => {
-      const lags = (await Promise.all(chosen.map((group) => lagOf(bus, group)))).flat()
+      const asked = await ask('Kafka', () => Promise.all(chosen.map((group) => lagOf(bus, group))))
+      if (asked.reason !== undefined) throw new Refusal(`Kafka ${asked.reason}`)
+      const lags = asked.answer.flat()
       const shown = lags.filter(({ messages }) => values.all || messages > 0n)
       return values.json ? toJson(shown, values.watch ? undefined : 2) : textOf(shown)
     })

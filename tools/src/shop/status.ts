@@ -192,7 +192,7 @@ export function problemsOf({ services, groups, databases, orders, mails }: ShopS
     if (state === 'away')
       tell(
         `${service} is away (${reasons.join('; ')})`,
-        `start it: npm start, or as it was deployed; its log says why`,
+        `start it, as it was deployed (locally: npm start); its log says why`,
         'service-away',
       )
     else if (state !== 'ready')
@@ -305,6 +305,9 @@ function screenOf({ services, groups, databases, orders, mails }: ShopState, pro
     `  ${mails.answer ? `${mails.answer.queued} queued${oldest(mails.answer.queuedSeconds)}, ${mails.answer.awaiting} wait for their recipient, ${mails.answer.failed} failed` : mails.reason}`,
     '',
   ]
+  const tried = databases.reduce((sum, { answer }) => sum + (answer?.waiting ?? 0), 0)
+  if (tried > 0 && problems.length === 0)
+    lines.push(`${plural(tried, 'message is', 'messages are')} being tried again: ${shop('dead-letters list')}`)
   if (problems.length === 0) return [...lines, good('All is well.')].join('\n')
   const told = problems.flatMap(({ what, run, runbook }) => [
     `${bad('✗')} ${what}`,

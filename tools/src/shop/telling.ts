@@ -26,7 +26,7 @@ export function eventLines(event: EventStory, now: Date): string[] {
 function handlingLines({ group, state, at, before, parked, behind, reason }: Handling, now: Date): string[] {
   const when = at ? clock(at, now) : '?'
   const words: Record<Handling['state'], string> = {
-    handled: `handled ${when}${parked ? `, parked from ${clock(parked.parkedAt, now)}, ${plural(parked.attempts, 'failed attempt')}` : ''}`,
+    handled: `handled ${when}${parked ? `, parked from ${clock(parked.parkedAt, now)}, ${plural(parked.history.length, 'failed attempt')}` : ''}`,
     lagging: bad(`not handled: ${before ? `${plural(before, 'message')} before it` : 'it is the next'}`),
     retried: bad(`parked ${when}, ${plural(parked?.attempts ?? 0, 'failed attempt')}`),
     behind: bad(`parked ${when} behind message ${behind?.id}`),

@@ -180,6 +180,8 @@ export interface OrderFacts {
   mails: readonly MailStory[]
   /** Events that must have been, and are nowhere. */
   missing: readonly string[]
+  /** Events that ask for a mail, and have none although notification has handled them. */
+  unmailed: readonly string[]
   services: Services
   /** Parts that could not be asked. */
   notAsked: readonly string[]
@@ -190,7 +192,7 @@ const over = new Set(['rejected', 'delivered', 'cancelled'])
 
 /** Pure: what an order waits for, and what to run. */
 export function orderVerdict(
-  { id, order, events, mails, missing, services, notAsked }: OrderFacts,
+  { id, order, events, mails, missing, unmailed, services, notAsked }: OrderFacts,
   now: Date,
 ): Verdict {
   const inTheWay = gravest([
@@ -211,6 +213,12 @@ export function orderVerdict(
       state: 'stuck',
       text: `${missing.join(', ')} must have been, and is neither in its topic nor in an outbox.`,
       run: [shop('verify')],
+    }
+  if (unmailed.length > 0)
+    return {
+      state: 'stuck',
+      text: `Notification has handled ${unmailed.join(', ')}, and there is no mail about it.`,
+      run: [shop('verify --only missing-mail,unknown-event'), 'docs/runbooks/missing-mail.md'],
     }
   if (inTheWay) return inTheWay
   if (order.status === 'pending') {

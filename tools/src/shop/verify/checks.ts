@@ -35,7 +35,7 @@ const overdueSeconds = 60
 const untriedSeconds = 300
 
 /** The mail that each event asks for. */
-const mailKinds = {
+export const mailKinds = {
   UserRegistered: 'welcome',
   OrderConfirmed: 'confirmed',
   OrderRejected: 'rejected',
