@@ -512,7 +512,8 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       promise: 'each notification has the one event that asks for it, and each event one notification',
       at: { notification: mailTopics },
       looked: () => `select count(*) from notification where kind = any(${list(Object.values(mailKinds))})`,
-      // Only what was made before the moment: its cause was in the topic before that was read.
+      // Only what was made before the moment: its cause was in the topic before that was read. A join, because "not exists"
+      // beside an "or" looks through all facts for each of a million mails.
       sql: () => `
         with asked as (
           select * from (values ${Object.entries(mailKinds)
@@ -521,11 +522,12 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         mail as (
           select n.*, count(*) over (partition by n.cause_id) as times, asked.type, asked.topic
           from notification as n join asked using (kind) where n.created_at <= (select at from moment))
-        select m.id::text as subject, m.id, m.kind, m.cause_id, m.times, coalesce(m.order_id, m.user_id)::text as key, m.topic
+        select distinct m.id::text as subject, m.id, m.kind, m.cause_id, m.times, coalesce(m.order_id, m.user_id)::text as key, m.topic
         from mail as m join kept as k on k.topic = m.topic
-        where m.times > 1 or ((k.since is null or ${timeOfId('m.cause_id')} > k.since) and not exists (
-          select 1 from fact as f
-          where f.event_id = m.cause_id and f.topic = m.topic and f.type = m.type and f.key = coalesce(m.order_id, m.user_id)::text))`,
+        left join fact as f
+          on f.event_id = m.cause_id and f.topic = m.topic and f.type = m.type and f.key = coalesce(m.order_id, m.user_id)::text
+        where m.times > 1
+          or (f.event_id is null and (k.since is null or ${timeOfId('m.cause_id')} > k.since))`,
       message: ({ id, kind, cause_id, times }) =>
         Number(times) > 1
           ? `notification ${id} (${kind}) is one of ${times} for event ${cause_id}`
