@@ -100,7 +100,7 @@ test('what is appended in a branch is fine, and may be registered again before i
     copy.edit('schemas/order/OrderShipped.avsc', ({ fields }) =>
       fields.push({ name, doc: 'A note.', type: ['null', 'string'], default: null }),
     )
-  add('note')
+  add('fieldOfATest')
   await register(options())
   commit('note')
   expect(await messages()).toEqual([])
