@@ -1,7 +1,7 @@
 import { Counter, Gauge, type Registry } from '@shopstream/observability'
 import type { IncomingMessage } from './bus.ts'
 import type { FailurePolicy } from './consumption.ts'
-import type { ReadinessCheck } from './messaging.ts'
+import type { ReadinessCheck } from './limits.ts'
 import { backoffOf, describe } from './parked.ts'
 
 /** A partition of which nobody has heard for so long after its pause has moved to another instance; in ms. */

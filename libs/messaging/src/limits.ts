@@ -1,6 +1,15 @@
 import { type Database, sql } from '@shopstream/database'
 import { type Consumption, topicsOf } from './consumption.ts'
 
+/** One thing that a process depends on. */
+export interface ReadinessCheck {
+  name: string
+  /** Throws with the reason when it is not there. */
+  check(): void | Promise<void>
+  /** True: without it the process is degraded, but can do its work. */
+  optional?: boolean
+}
+
 export interface ParkedLimits {
   /** Messages that wait or are dead. */
   count: number

@@ -300,7 +300,9 @@ test('types of two events that have one name, in two namespaces', async () => {
 describe('two branches that registered at the same time', () => {
   const shipped = 'schemas/order/OrderShipped.avsc'
   const addTo = (file: string) =>
-    copy.edit(file, (schema) => schema.fields.push({ name: 'fieldOfATest', doc: 'A note.', type: 'string', default: '' }))
+    copy.edit(file, (schema) =>
+      schema.fields.push({ name: 'fieldOfATest', doc: 'A note.', type: 'string', default: '' }),
+    )
   const messages = async () => (await checkSchemas(options)).map(({ message }) => message)
 
   test.each<[string, (common: string, mains: string, ours: string) => string]>([
