@@ -28,7 +28,16 @@ export {
   showLetter,
   statesFor,
 } from './dead-letters.ts'
-export { compactedTopics, eventIdOf, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
+export {
+  compactedTopics,
+  eventIdOf,
+  fromStored,
+  MalformedMessage,
+  type Message,
+  readMessage,
+  typeOf,
+} from './envelope.ts'
+export { inboxWindowDays } from './inbox.ts'
 export { createKafkaBus } from './kafka.ts'
 export type { ReadinessCheck } from './limits.ts'
 export { createMessaging, type Messaging, type MessagingOptions } from './messaging.ts'

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import kafkajs, { type Admin, type Consumer, type EachBatchPayload, type Kafka } from 'kafkajs'
+import type { Admin, Consumer, EachBatchPayload, Kafka } from 'kafkajs'
 import { pause, withTimeLimit } from './async.ts'
 import type { IncomingMessage, PartitionPosition, ReadOptions } from './bus.ts'
+import { saidByBroker } from './kafka-clients.ts'
 
 /** How often, and with which pause in ms, a broker is asked that has just started and still loads its groups. */
 const loading = { attempts: 50, pauseMs: 200 }
@@ -43,8 +44,7 @@ export async function read(place: ReadPlace, options: ReadOptions): Promise<void
 }
 
 /** Told when a member joins: it has read nothing then. */
-const isLoading = (error: unknown) =>
-  error instanceof kafkajs.KafkaJSProtocolError && error.type === 'GROUP_LOAD_IN_PROGRESS'
+const isLoading = (error: unknown) => saidByBroker(error)?.type === 'GROUP_LOAD_IN_PROGRESS'
 
 /** What is read, what else the group is given, and which of the first has not been read to its end. */
 interface Reading {

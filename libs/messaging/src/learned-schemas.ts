@@ -1,7 +1,8 @@
 import { type Database, sql, type Transaction } from '@shopstream/database'
-import { DecodeError, learnSchema } from '@shopstream/events'
+import { learnSchema } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
 import type { Message } from './envelope.ts'
+import { missingSchema } from './parked.ts'
 
 /**
  * Keeps what `shop.schema.v1` tells, so that events of a newer producer can be read. Returns the ids that are new.
@@ -43,7 +44,7 @@ export async function learnMissing(
   problems: readonly unknown[],
   logger: Logger,
 ): Promise<boolean> {
-  const missing = new Set(problems.flatMap(missingSchema))
+  const missing = new Set(problems.flatMap((problem) => missingSchema(problem) ?? []))
   if (missing.size === 0) return false
   const { rows } = await sql<{ schemaId: number; subject: string; schema: string }>`
     select schema_id "schemaId", subject, schema from learned_schema
@@ -59,8 +60,3 @@ export async function learnMissing(
   }
   return learned > 0
 }
-
-const missingSchema = (problem: unknown): number[] =>
-  problem instanceof DecodeError && problem.reason === 'unknown-schema' && problem.schemaId !== undefined
-    ? [problem.schemaId]
-    : []

@@ -16,7 +16,7 @@ import {
 } from '@shopstream/testing'
 import kafkajs from 'kafkajs'
 import { outgoing } from './outbox.ts'
-import { expectRounds, handledRound, keys, patience, startLoad } from './test-load.ts'
+import { expectRounds, handledRound, keys, type Load, patience, startLoad } from './test-load.ts'
 import {
   atRest,
   databaseIn,
@@ -243,10 +243,7 @@ test.concurrent(
           await load.handled(10)
           for (const fail of [() => kafka.kill(), () => kafka.stop()]) {
             await fail()
-            const failed = load.rounds
-            await eventually('events to wait', () => load.rounds > failed + 10, patience)
-            await kafka.restart()
-            await load.handled(load.rounds + 1)
+            await outlast(load, () => kafka.restart())
           }
           expect(child.isAlive).toBe(true)
           await child.kill('SIGKILL')
@@ -268,6 +265,14 @@ test.concurrent(
   },
   4 * minute,
 )
+
+/** Lets events wait for what is down, and sees that they take effect once it is mended. */
+async function outlast(load: Load, mend: () => Promise<void>): Promise<void> {
+  const failed = load.rounds
+  await eventually('events to wait', () => load.rounds > failed + 10, patience)
+  await mend()
+  await load.handled(load.rounds + 1)
+}
 
 outage(
   'topics are missing at the start: events wait for the deployment, and then take effect',
@@ -309,11 +314,10 @@ whereMounted(
             const ballast = join(disk, 'ballast')
             expect(() => fill(ballast)).toThrow('ENOSPC')
             await eventually('the broker to give up', () => !kafka.running, patience)
-            const failed = load.rounds
-            await eventually('events to wait', () => load.rounds > failed + 10, patience)
-            rmSync(ballast)
-            await kafka.restart()
-            await load.handled(load.rounds + 1)
+            await outlast(load, async () => {
+              rmSync(ballast)
+              await kafka.restart()
+            })
             await load.finish()
             expect(child.isAlive).toBe(true)
           },

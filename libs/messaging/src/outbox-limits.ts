@@ -1,6 +1,7 @@
 import { type Database, sql } from '@shopstream/database'
 import type { Logger } from '@shopstream/observability'
 import { pause } from './async.ts'
+import { publishable } from './outbox.ts'
 
 /** What a service's environment says of its outbox; see `dataSettings` in libs/config. */
 export interface OutboxLimits {
@@ -72,10 +73,7 @@ export function watchOutbox(
 export const oldestPending = sql<number>`
   coalesce((
     select extract(epoch from now() - created_at) from outbox
-    where refused is null and not exists (
-      select 1 from outbox held
-      where held.refused is not null and held.topic = outbox.topic and held.key = outbox.key and held.id < outbox.id)
-    order by id limit 1), 0)`
+    where ${sql.raw(publishable)} order by id limit 1), 0)`
 
 /** One look at the outbox and at its file sizes. */
 async function measureOutbox(database: Database<unknown>): Promise<OutboxSize> {

@@ -37,6 +37,11 @@ const maxEventBytes = 512 * 1024
 /** Name of the after-commit signal by which the relay is woken. */
 export const outboxSignal = 'outbox'
 
+/** SQL: whether a row of `outbox` can be published: neither refused nor behind a refused one, which wait for a person. */
+export const publishable = `refused is null and not exists (
+  select 1 from outbox held
+  where held.refused is not null and held.topic = outbox.topic and held.key = outbox.key and held.id < outbox.id)`
+
 /** The table of events that a service produces. */
 export function producer<N extends EventName>(service: string, events: readonly N[]): Producer<N> {
   const declared = new Set<string>(events)

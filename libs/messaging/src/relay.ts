@@ -4,7 +4,7 @@ import { createAlarm, pause, withTimeLimit } from './async.ts'
 import { type Bus, MessageRefused, type OutgoingMessage } from './bus.ts'
 import { crashPoint } from './crash-points.ts'
 import { fromStored, type StoredHeaders } from './envelope.ts'
-import { outboxSignal } from './outbox.ts'
+import { outboxSignal, publishable } from './outbox.ts'
 
 export interface RelayOptions {
   database: Database<unknown>
@@ -210,8 +210,7 @@ async function nextRows(session: Session, resting: readonly Resting[]): Promise<
   const rows = await session.query<PendingRow & { headers: StoredHeaders }>(
     `with pending as (
        select id, coalesce(octet_length(value), 0) + 500 as size from outbox
-       where refused is null and not exists (
-         select 1 from outbox held where held.refused is not null and held.topic = outbox.topic and held.key = outbox.key and held.id < outbox.id)
+       where ${publishable}
          and not exists (
            select 1 from unnest($2::text[], $3::integer[]) as resting (topic, partition)
            where resting.topic = outbox.topic and resting.partition = outbox.partition)

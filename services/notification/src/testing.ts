@@ -2,7 +2,7 @@ import { createDatabase, type Database, migrate, readMigrations, sql } from '@sh
 import { type EventTypes, newEventId } from '@shopstream/events'
 import type { AnyNewEvent } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
-import { testDatabase, type World } from '@shopstream/testing'
+import { eventually, testDatabase, type World } from '@shopstream/testing'
 import { buildNotification } from './app.ts'
 import { type SendingPolicy, sendingPolicy } from './sending/policy.ts'
 import type { Tables } from './tables.ts'
@@ -39,6 +39,14 @@ export async function startNotification(world: World, smtpUrl: string, policy: P
       return body.items.toReversed() as Listed[]
     },
   }
+}
+
+/** As {@link startNotification}, ready; it is stopped with the other steps of `undo`. */
+export async function startReady(undo: (() => Promise<void>)[], ...options: Parameters<typeof startNotification>) {
+  const service = await startNotification(...options)
+  undo.push(service.stop)
+  await eventually('readiness', async () => (await service.get('/readyz')).status === 200)
+  return service
 }
 
 export type TestNotification = Awaited<ReturnType<typeof startNotification>>

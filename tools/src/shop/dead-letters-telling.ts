@@ -1,7 +1,7 @@
 import type { KeyPlan, Letter, LetterAction, LetterDetails, LetterState } from '@shopstream/messaging'
 import type { Owner } from './reach.ts'
 import type { ReadEvent } from './reading.ts'
-import { age, bad, clock, faint, good, plural, secondsSince, shop, strong, table, toJson } from './words.ts'
+import { age, bad, clock, faint, firstLine, good, plural, secondsSince, shop, strong, table, toJson } from './words.ts'
 
 /** How `dead-letters` puts things. */
 
@@ -23,8 +23,7 @@ export const past: Record<LetterAction, string> = { retry: 'made due', redrive: 
 
 /** What came with a message goes to a terminal without what that would obey. */
 const printable = (text: string) => text.replaceAll(/[^\P{Cc}\n\t]/gu, '\ufffd')
-const firstLine = (text: string | null, length = 120) =>
-  printable((text ?? '').split('\n', 1)[0] ?? '').slice(0, length)
+const shortly = (text: string | null, length = 120) => printable(firstLine(text ?? '')).slice(0, length)
 const nameOf = ({ type, key }: Letter) => printable(`${type ?? 'a message without a type'} of ${key ?? 'no key'}`)
 
 export function listLines(found: readonly Found[], now = new Date()): string[] {
@@ -37,7 +36,7 @@ export function listLines(found: readonly Found[], now = new Date()): string[] {
     String(attempts),
     String(followers),
     age(secondsSince(parkedAt, now)),
-    firstLine(error),
+    shortly(error),
   ])
   return [
     ...table([['ID', 'STATE', 'TYPE', 'KEY', 'TRIED', 'BEHIND', 'PARKED', 'ERROR'], ...rows]),
@@ -177,7 +176,7 @@ export function outcomeLines({ action, applied, leftOut, waited, messages }: Out
       ? [`${leftOut} left out: no longer in that state, being tried at the moment, or not come to any more.`]
       : []),
     ...open.map(
-      (letter) => `  ${letter.ref} ${nameOf(letter)}: ${stateOf(letter, now)}: ${firstLine(letter.error, 200)}`,
+      (letter) => `  ${letter.ref} ${nameOf(letter)}: ${stateOf(letter, now)}: ${shortly(letter.error, 200)}`,
     ),
   ]
 }

@@ -5,6 +5,7 @@ import { isUnavailable } from '@shopstream/database'
 import {
   actOnLetters,
   type Decision,
+  inboxWindowDays,
   type LetterAction,
   type LetterFilter,
   type LetterState,
@@ -263,7 +264,7 @@ async function find(reach: Reach, { groups, filter, ids, limit }: Choice): Promi
   return (await Promise.all(perGroup)).flat()
 }
 
-const unknown = (ref: string) => `There is no ${ref}, or it ended more than 21 days ago.`
+const unknown = (ref: string) => `There is no ${ref}, or it ended more than ${inboxWindowDays} days ago.`
 
 /** Whoever names a message wants that one and no other. */
 function refuseUnfit(action: LetterAction, ids: NonNullable<Choice['ids']>, planned: readonly Found[]): void {

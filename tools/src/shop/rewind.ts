@@ -1,11 +1,10 @@
 import { parseArgs } from 'node:util'
 import { type Database, sql } from '@shopstream/database'
-import { GroupHasMembers, type PartitionOffset } from '@shopstream/messaging'
+import { compactedTopics, GroupHasMembers, type PartitionOffset } from '@shopstream/messaging'
 import { Refusal, UsageError } from '../options.ts'
 import { reasonOf } from './asking.ts'
 import { type Group, readGroups } from './groups.ts'
 import { type Reach, reachHelp, withReach } from './reach.ts'
-import { compacted } from './story.ts'
 import { good, parseTime, plural, shop, table, timeHelp } from './words.ts'
 
 export const usage = `Usage: npm run shop -- rewind GROUP --to TIME|beginning|inbox
@@ -78,7 +77,7 @@ export async function leftOff({ databases, bus }: Reach, { group, topics }: Grou
   return positions.map(({ topic, partition, start }) => ({
     topic,
     partition,
-    offset: compacted.has(topic) ? start : (last.get(`${topic}/${partition}`) ?? start - 1n) + 1n,
+    offset: compactedTopics.has(topic) ? start : (last.get(`${topic}/${partition}`) ?? start - 1n) + 1n,
   }))
 }
 

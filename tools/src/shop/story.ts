@@ -1,6 +1,11 @@
 import { type Database, sql } from '@shopstream/database'
-import { topics } from '@shopstream/events'
-import type { IncomingMessage, PartitionPosition, WireHeaders } from '@shopstream/messaging'
+import {
+  compactedTopics,
+  fromStored,
+  type IncomingMessage,
+  inboxWindowDays,
+  type PartitionPosition,
+} from '@shopstream/messaging'
 import { type Asked, ask } from './asking.ts'
 import { type Group, readGroups } from './groups.ts'
 import { type Owner, owners, type Reach } from './reach.ts'
@@ -80,12 +85,8 @@ interface Knowledge {
   actions: (Parked['actions'][number] & { parkedId: bigint })[]
 }
 
-export const compacted = new Set(topics.filter(({ cleanup }) => cleanup === 'compact').map(({ name }) => name))
-
 /** Clocks of the services may differ by this, in ms. */
 export const clockSlackMs = 60_000
-/** The inbox goes back this far, in days. */
-const inboxDays = 21
 
 /** Looks into topics, outboxes, inboxes and parking lots for one story. */
 export async function createTeller(reach: Reach, personal: boolean) {
@@ -136,7 +137,7 @@ export async function createTeller(reach: Reach, personal: boolean) {
     const rows = asked.flatMap(({ answer }) => answer ?? [])
     const stories = rows.map(async (row): Promise<EventStory> => {
       const { id: _, created_at, refused, before, headers, ...message } = row
-      const event = await readEvent({ ...message, offset: -1n, headers: headersOf(headers) })
+      const event = await readEvent({ ...message, offset: -1n, headers: fromStored(headers) })
       return {
         ...event,
         writtenAt: undefined,
@@ -216,8 +217,8 @@ export function handlingOf(
   const position = positions?.find(({ topic, partition }) => topic === event.topic && partition === event.partition)
   if (!position) return { group, state: 'unknown', reason: 'Kafka cannot be asked where the group stands' }
   if (position.done <= event.offset) return { group, state: 'lagging', before: event.offset - position.done }
-  const isOld = (event.writtenAt?.getTime() ?? 0) < Date.now() - inboxDays * 86_400_000
-  return { group, state: compacted.has(event.topic) || isOld ? 'unrecorded' : 'skipped' }
+  const isOld = (event.writtenAt?.getTime() ?? 0) < Date.now() - inboxWindowDays * 86_400_000
+  return { group, state: compactedTopics.has(event.topic) || isOld ? 'unrecorded' : 'skipped' }
 }
 
 function parkedHandling(group: Owner, row: ParkedRow, { parked, history, actions }: Knowledge): Handling {
@@ -295,14 +296,6 @@ async function outboxRows({ query }: Database<unknown>, { key, eventId }: { key?
     order by id`.execute(query)
   return rows
 }
-
-const headersOf = (stored: OutboxRow['headers']): WireHeaders =>
-  Object.fromEntries(
-    Object.entries(stored).map(([name, held]) => [
-      name,
-      typeof held === 'string' ? held : Buffer.from(held.base64, 'base64'),
-    ]),
-  )
 
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 export const isUuid = (text: string): boolean => uuidPattern.test(text)

@@ -1,6 +1,6 @@
 import type { EventStory, Handling } from './story.ts'
 import { type MailStory, nameOf, type Verdict } from './verdict.ts'
-import { bad, clock, faint, good, plural, strong } from './words.ts'
+import { bad, clock, faint, firstLine, good, plural, strong } from './words.ts'
 
 /** How stories are printed. */
 
@@ -51,8 +51,6 @@ function handlingLines({ group, state, at, before, parked, behind, reason }: Han
     ...[...attempts, ...actions].map((line) => `                ${faint(line)}`),
   ]
 }
-
-const firstLine = (text: string) => text.split('\n', 1)[0] ?? ''
 
 /** A mail as a row of a table. */
 export function mailLine({ kind, state, askedAt, sentAt, attempts, lastError }: MailStory, now: Date): string[] {

@@ -1,6 +1,6 @@
 import type { ServiceState } from './status.ts'
 import type { EventStory, Handling } from './story.ts'
-import { age, clock, plural, secondsSince, shop } from './words.ts'
+import { age, clock, firstLine, plural, secondsSince, shop } from './words.ts'
 
 /** What a story comes to, and what to run. */
 export interface Verdict {
@@ -259,5 +259,5 @@ export function orderVerdict(
   }
 }
 
-const oneLine = (text: string | null | undefined) => (text ?? 'no reason was recorded').split('\n', 1)[0] ?? ''
+const oneLine = (text: string | null | undefined) => firstLine(text ?? 'no reason was recorded')
 const sentence = (text: string) => `${text[0]?.toUpperCase()}${text.slice(1)}.`

@@ -64,5 +64,7 @@ export const strong = (text: string) => styleText('bold', text)
 /** How a command of this house is called. */
 export const shop = (command: string) => `npm run shop -- ${command}`
 
+export const firstLine = (text: string): string => text.split('\n', 1)[0] ?? ''
+
 export const plural = (count: number | bigint, one: string, many = `${one}s`) =>
   `${count} ${Number(count) === 1 ? one : many}`

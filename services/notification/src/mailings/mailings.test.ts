@@ -5,7 +5,7 @@ import { createWorld, eventually, startMailSink, type World } from '@shopstream/
 import { sendingPolicy } from '../sending/policy.ts'
 import { startSmtpStub } from '../sending/smtp-stub.ts'
 import type { Tables } from '../tables.ts'
-import { insertRecipients, orderOf, person, startNotification } from '../testing.ts'
+import { insertRecipients, orderOf, person, startReady } from '../testing.ts'
 import { causeOfMailing } from './queries.ts'
 
 let world: World
@@ -22,12 +22,7 @@ afterAll(() => world.close())
 const patience = { timeoutMs: 90_000 }
 const unhurried = { lanes: { ...sendingPolicy.lanes, bulk: { concurrency: 2 } } }
 
-async function start(url: string) {
-  const service = await startNotification(world, url, unhurried)
-  undo.push(service.stop)
-  await eventually('readiness', async () => (await service.get('/readyz')).status === 200)
-  return service
-}
+const start = (url: string) => startReady(undo, world, url, unhurried)
 
 test('a mailing reaches each known user once, erased ones not, and can be followed', async () => {
   const sink = await startMailSink()

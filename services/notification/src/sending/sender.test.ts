@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals'
 import { createWorld, eventually, freePort, startMailSink, type World } from '@shopstream/testing'
 import { buildNotification } from '../app.ts'
-import { orderOf, person, startNotification } from '../testing.ts'
+import { orderOf, person, startNotification, startReady } from '../testing.ts'
 import { sendingPolicy } from './policy.ts'
 import { startSmtpStub } from './smtp-stub.ts'
 
@@ -18,12 +18,7 @@ afterEach(async () => {
 })
 afterAll(() => world.close())
 
-async function start(...[url, policy]: [string, Parameters<typeof startNotification>[2]?]) {
-  const service = await startNotification(world, url, policy)
-  undo.push(service.stop)
-  await eventually('readiness', async () => (await service.get('/readyz')).status === 200)
-  return service
-}
+const start = (...[url, policy]: [string, Parameters<typeof startReady>[3]?]) => startReady(undo, world, url, policy)
 const smtpOf = (readiness: { body: { checks: { name: string }[] } }) =>
   readiness.body.checks.find(({ name }) => name === 'smtp')
 
