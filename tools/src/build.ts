@@ -2,7 +2,7 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { build } from 'esbuild'
+import { build, type Plugin } from 'esbuild'
 
 const usage = `Usage: npm run build                                    every service, what has not changed from nx's cache
        node tools/src/build.ts [FOLDER] [--out FOLDER]  one service (default: this folder), into its dist/
@@ -24,6 +24,16 @@ const require = createRequireOfBundle(import.meta.url)
 const __filename = import.meta.filename
 const __dirname = import.meta.dirname
 `
+
+/** A package that reads a file beside it has the same within its code. */
+const withoutFiles: Plugin = {
+  name: 'without-files',
+  setup({ onResolve, resolve: resolveImport }) {
+    onResolve({ filter: /^@platformatic\/wasm-utils$/ }, ({ path, kind, resolveDir }) =>
+      resolveImport(`${path}/bundled`, { kind, resolveDir }),
+    )
+  },
+}
 
 interface Source {
   file: string
@@ -48,6 +58,7 @@ export async function buildService(folder: string, out: string): Promise<number>
     sourcemap: true,
     sourcesContent: false,
     external: Object.keys(external),
+    plugins: [withoutFiles],
     define: { 'process.env.SHOPSTREAM_CRASH_AT': 'undefined' }, // see libs/messaging/src/crash-points.ts
     banner: { js: banner },
     metafile: true,

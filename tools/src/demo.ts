@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { isDeepStrictEqual } from 'node:util'
 import { topics } from '@shopstream/events'
-import { createKafkaBus, type Message, readMessage } from '@shopstream/messaging'
+import { type Message, openKafkaBus, readMessage } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
 import { eventually, type Mail } from '@shopstream/testing'
 import { readOptions } from './options.ts'
@@ -48,7 +48,7 @@ async function main(): Promise<void> {
 /** Watches the topics and the inbox, and shows what is new in them. */
 async function watch(shop: RunningShop) {
   const logger = createLogger({ service: 'demo', level: 'silent', format: 'json' })
-  const bus = createKafkaBus({ brokers: shop.brokers, topicPrefix: shop.topicPrefix, clientId: 'demo', logger })
+  const bus = await openKafkaBus({ brokers: shop.brokers, topicPrefix: shop.topicPrefix, clientId: 'demo', logger })
   const begun = Date.now()
   const events: Message[] = []
   const shown = new Set<string>()
@@ -56,11 +56,11 @@ async function watch(shop: RunningShop) {
   const consumer = bus.consume({
     group: `demo-${randomUUID()}`,
     topics: names,
-    async handle(batch) {
+    async handle(batch, partition) {
       for (const message of batch.messages) {
         const event = readMessage(message)
         if (event.time.getTime() >= begun) events.push(event)
-        batch.resolve(message)
+        partition.done(message.offset + 1n)
       }
     },
   })

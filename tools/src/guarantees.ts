@@ -3,10 +3,11 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { kafkaClientFrom } from '@shopstream/messaging'
 import { repository } from '@shopstream/testing'
 import { startBackend } from '@shopstream/testing/backend'
 import { copyWorkspace, type WorkspaceCopy } from './guarantees/copy.ts'
-import { documentFile, type Guarantee, readGuarantees } from './guarantees/document.ts'
+import { documentFile, type Guarantee, provableWith, readGuarantees } from './guarantees/document.ts'
 import { readArguments } from './options.ts'
 
 const usage = `Usage: npm run guarantees [-- ID...]
@@ -14,19 +15,25 @@ const usage = `Usage: npm run guarantees [-- ID...]
 For each promise of ${documentFile}: runs its test in a copy of this workspace, where it must pass; breaks the code as the
 page says, and runs the test again, which must fail. With IDs: for these alone. Ends with 1 when a break goes unnoticed.
 
-  --list    says what is promised, and by which test it is held
-  --why     shows what each test said of the broken code
+  --client NAME  with this Kafka client, kafkajs (the default) or platformatic: with the second, what the event core promises
+  --list         says what is promised, and by which test it is held
+  --why          shows what each test said of the broken code
   --help`
 
 /** Files of tests run side by side: they wait most of the time. */
 const atOnce = 2
 
-const { values, positionals } = readArguments(usage, { list: { type: 'boolean' }, why: { type: 'boolean' } })
-const all = readGuarantees(repository)
+const { values, positionals } = readArguments(usage, {
+  client: { type: 'string', default: kafkaClientFrom({}) },
+  list: { type: 'boolean' },
+  why: { type: 'boolean' },
+})
+const client = kafkaClientFrom({ KAFKA_CLIENT: values.client })
+const all = provableWith(client, readGuarantees(repository), client === kafkaClientFrom({}))
 const unknown = positionals.filter((id) => !all.some((guarantee) => guarantee.id === id))
 const chosen = positionals.length === 0 ? all : all.filter(({ id }) => positionals.includes(id))
 if (unknown.length > 0) {
-  process.stderr.write(`There is no promise ${unknown.join(', ')}.\n\n${usage}\n`)
+  process.stderr.write(`There is no promise ${unknown.join(', ')} that ${client} can break.\n\n${usage}\n`)
   process.exitCode = 2
 } else if (values.list) {
   for (const { id, promise, test } of all) console.log(`${id}: ${promise}\n    ${test.file}: ${test.name}`)
@@ -37,6 +44,7 @@ async function prove(guarantees: readonly Guarantee[]): Promise<number> {
   const backend = await startBackend((line) => console.log(line))
   const env = {
     ...process.env,
+    KAFKA_CLIENT: client,
     ...(backend && { TEST_KAFKA_BROKERS: backend.brokers, TEST_POSTGRES_URL: backend.postgresUrl }),
   }
   const byFile = [...Map.groupBy(guarantees, ({ test }) => test.file).values()]

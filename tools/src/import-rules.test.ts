@@ -29,6 +29,7 @@ describe('the rules of the house bite', () => {
   test.each([
     [order, 'kafkajs', 'use @shopstream/messaging'],
     [order, 'kafkajs/src/network/connection.js', 'use @shopstream/messaging'],
+    [order, '@platformatic/kafka', 'use @shopstream/messaging'],
     [orderTest, 'kafkajs', 'use @shopstream/messaging'],
     ['libs/http/src/x.ts', 'kafkajs', 'use @shopstream/messaging'],
     ['libs/testing/src/x.ts', 'kafkajs', 'use @shopstream/messaging'],

@@ -29,6 +29,11 @@ const commands: Command[] = [
     load: () => import('./shop/dead-letters.ts'),
   },
   {
+    name: 'unreadable',
+    about: 'what stops a partition because nobody can read it: list, show, step over',
+    load: () => import('./shop/unreadable.ts'),
+  },
+  {
     name: 'republish',
     about: "writes the owner's current state to a compacted topic again",
     load: () => import('./shop/republish.ts').then(({ usage, republish }) => ({ usage, run: republish })),

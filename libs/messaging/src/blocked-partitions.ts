@@ -1,8 +1,7 @@
 import { Counter, Gauge, type Registry } from '@shopstream/observability'
-import type { IncomingMessage } from './bus.ts'
-import type { FailurePolicy } from './consumption.ts'
+import type { PartitionOffset } from './bus.ts'
 import type { ReadinessCheck } from './limits.ts'
-import { backoffOf, describe } from './parked.ts'
+import { describe } from './parked.ts'
 
 /** A partition of which nobody has heard for so long after its pause has moved to another instance; in ms. */
 const forgottenAfterMs = 30_000
@@ -18,12 +17,13 @@ interface Blocked {
   error: string | null
 }
 
-/** The partitions of this instance that stand still, since a message failed whose row of `consumes.ts` says `block`. */
+/** The partitions of this instance that stand still, since a message failed whose row of `consumes.ts` says `block`, or cannot be read. */
 export interface BlockedPartitions {
   /** Counts an attempt; returns how many there were in a row, and how long to wait for the next one. */
   failed(
-    item: { message: IncomingMessage; policy: FailurePolicy },
+    place: PartitionOffset,
     error: unknown,
+    pauseAfter: (attempts: number) => number,
   ): { attempts: number; pauseMs: number }
   /** The partition has moved on. */
   free(place: { topic: string; partition: number }): void
@@ -50,15 +50,15 @@ export function createBlockedPartitions(registry: Registry): BlockedPartitions {
   })
 
   return {
-    failed({ message, policy }, error) {
+    failed({ topic, partition, offset }, error, pauseAfter) {
       const now = performance.now()
-      const known = places.get(placeOf(message))
-      const before = known?.offset === message.offset ? known : { attempts: 0, since: Date.now() }
+      const place = placeOf({ topic, partition })
+      const known = places.get(place)
+      const before = known?.offset === offset ? known : { attempts: 0, since: Date.now() }
       const attempts = before.attempts + 1
-      const pauseMs = backoffOf(attempts, policy)
-      const { topic, partition, offset } = message
+      const pauseMs = pauseAfter(attempts)
       attemptsMade.inc({ topic })
-      places.set(placeOf(message), {
+      places.set(place, {
         topic,
         partition,
         offset,

@@ -25,7 +25,7 @@ test('a partition whose row says block stands still until its message is handled
       throw new Error('not yet')
     },
   })
-  const { checks } = shop.start()
+  const { checks } = await shop.start()
   const standing = async () => {
     const verdicts = await Promise.allSettled(checks.map(async (check) => check.check()))
     return verdicts.flatMap((verdict) => (verdict.status === 'rejected' ? [String(verdict.reason)] : [])).join()

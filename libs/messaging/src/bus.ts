@@ -1,7 +1,7 @@
 import type { Topic } from '@shopstream/events'
 
-/** Header values as they are on the wire; names are case sensitive. */
-export type WireHeaders = Record<string, string | Buffer>
+/** Header values as they are on the wire; names are case sensitive. Of a repeated one the last counts. */
+export type WireHeaders = Record<string, string | Buffer | null>
 
 /** A message as a broker delivers it. */
 export interface IncomingMessage {
@@ -13,24 +13,60 @@ export interface IncomingMessage {
   headers: WireHeaders
   /** When it was written, by the clock of the broker. */
   timestamp?: Date
+  /** Why it could not be taken apart; `value` is all its bytes then. */
+  problem?: string
 }
 
 /** How the text of a key begins that was no text, or too long to be an id. */
 export const oddKey = '\u001fkey:'
 
-/** Messages of one partition, in order. */
-export interface IncomingBatch {
+/**
+ * A stretch of a partition that cannot be read: bytes that no decoder takes, or more of them than the limits allow when
+ * they are unpacked. What comes behind it can be read once somebody has said that it may be stepped over.
+ */
+export interface Unreadable {
   topic: string
   partition: number
+  firstOffset: bigint
+  lastOffset: bigint
+  reason: string
+  /** As they came, packed. */
+  bytes: Buffer
+}
+
+/** What comes next of a partition. */
+export interface IncomingBatch {
+  /** In order; may be none. */
   messages: IncomingMessage[]
-  /** Tells the group that this member lives. Throws when the partition is no longer this member's. */
-  heartbeat(): Promise<void>
-  /** True when the rest of the batch must not be handled: the consumer stops or the partition has moved. */
-  isStale(): boolean
-  /** Everything up to this message is done; is committed to the group soon after. */
-  resolve(message: IncomingMessage): void
-  /** What is not resolved when the batch is handled comes again, no sooner than in `ms` milliseconds. */
-  holdBack(ms: number): void
+  /** Offset behind them, and behind what no consumer sees: control records, aborted ones, those that compaction took. */
+  next: bigint
+  /** What stands at `next`, if that cannot be read. It is given again until `done` has passed it. */
+  unreadable?: Unreadable
+}
+
+/** A partition while it is a consumer's. Its methods do nothing once it has been revoked. */
+export interface AssignedPartition {
+  readonly topic: string
+  readonly partition: number
+  /** Aborted when the partition is another member's, or the consumer closes: what is left of a batch must not be handled. */
+  readonly revoked: AbortSignal
+  /** Everything before `next` is done: committed to the group soon after, and where reading goes on. */
+  done(next: bigint): void
+  /** Reading goes on at `next`, be it before or behind what is done; what is before counts as done. */
+  seek(next: bigint): void
+  /** Nothing more is given until {@link resume}; other partitions go on. */
+  pause(): void
+  resume(): void
+}
+
+export interface ConsumeOptions {
+  group: string
+  topics: string[]
+  /**
+   * Gets a partition's messages in order, the next ones when it has returned; partitions side by side. Must not throw for
+   * a message's sake. Reading goes on behind what it has told as done.
+   */
+  handle(batch: IncomingBatch, partition: AssignedPartition): Promise<void>
 }
 
 export interface OutgoingMessage {
@@ -41,12 +77,24 @@ export interface OutgoingMessage {
   headers: WireHeaders
 }
 
-/** Where a group stands in one partition: `end` is the offset of the next message to be written, `done` the next to be handled. */
+/** What became of a message that was to be published. */
+export interface Delivery<M extends OutgoingMessage = OutgoingMessage> {
+  message: M
+  /** Undefined: all in-sync replicas have it. Else they may or may not have it, unless it is {@link MessageRefused}. */
+  error?: Error
+}
+
+/** Where a group stands in one partition. */
 export interface PartitionPosition {
   topic: string
   partition: number
+  /** Offset of the first message that is kept. */
   start: bigint
+  /** Offset of the next message to be written. */
   end: bigint
+  /** Up to here messages can be read: less than `end` while a transaction is open. */
+  stableEnd: bigint
+  /** Offset of the next message to be handled. */
   done: bigint
 }
 
@@ -64,15 +112,23 @@ export interface ReadOptions {
   from?: Date | 'end'
   /** Only these partitions of the topics; each from an offset, where one is given, else as `from` says. */
   partitions?: readonly { topic: string; partition: number; from?: bigint }[]
-  /** Ends once everything that was there when reading began has been handled; else it goes on until `signal`. */
+  /**
+   * Ends once everything that could be read when reading began has been handled; else it goes on until `signal`. What an
+   * open transaction hides cannot.
+   */
   toEnd?: boolean
   signal?: AbortSignal
   /** Gets messages of one partition, in order. Reading waits for it, and ends with what it throws. */
   handle(messages: IncomingMessage[]): Promise<void> | void
+  /** Gets what cannot be read, which is stepped over. Default: reading ends with an error that names it. */
+  unreadable?(found: Unreadable): Promise<void> | void
 }
 
 /** The broker refuses these messages for good; sending them again is of no use. */
 export class MessageRefused extends Error {}
+
+/** Another publisher of the same name has begun: nothing more of this one's is taken. */
+export class PublisherFenced extends Error {}
 
 /** A group has members, so its offsets are theirs to set. */
 export class GroupHasMembers extends Error {}
@@ -80,18 +136,24 @@ export class GroupHasMembers extends Error {}
 /** What messaging needs of a broker. Topic and group names are without the deployment's prefix on this side. */
 export interface Bus {
   /**
-   * Sends messages in order, each to its partition, and waits until all in-sync replicas have them.
-   * Returns the messages that are certainly stored; the others may or may not be.
-   * Throws {@link MessageRefused} when the broker will never take one of them, anything else when it cannot now.
+   * Sends messages, those of a partition in order, and waits until all in-sync replicas have them; a partition that takes
+   * nothing holds up no other. Tells of each what became of it. Throws when no broker can be asked.
    */
-  publish(messages: readonly OutgoingMessage[]): Promise<OutgoingMessage[]>
-  /** Consumes until closed, whatever happens to broker and network; `handle` must not throw for a message's sake. */
-  consume(options: { group: string; topics: string[]; handle(batch: IncomingBatch): Promise<void> }): Consumer
+  publish<M extends OutgoingMessage>(messages: readonly M[]): Promise<Delivery<M>[]>
+  /**
+   * Publishes for as long as nobody else does by this name: what an earlier one sends after the first message of a later
+   * one is refused with {@link PublisherFenced}, where the client can do that ({@link fences}).
+   */
+  publisher(name: string): Publisher
+  /** Whether {@link publisher} keeps an earlier one from writing behind a later one. */
+  readonly fences: boolean
+  /** Consumes until closed, whatever happens to broker and network. */
+  consume(options: ConsumeOptions): Consumer
   /** Where `group` stands in all partitions of `topics`. Throws when the broker cannot be asked. */
   positions(group: string, topics: string[]): Promise<PartitionPosition[]>
   /**
-   * Age in seconds, within an eighth, of the oldest message of each topic that is not done at these positions; 0 where
-   * it is younger than a second, or all is done. Throws when the broker cannot be asked.
+   * Age in seconds of the oldest message of each topic that is not done at these positions; 0 where all is done. By the
+   * head of its batch: no broker has to unpack anything. Throws when the broker cannot be asked.
    */
   agesOf(positions: readonly PartitionPosition[]): Promise<Map<string, number>>
   /** Reads topics without leaving a trace. Throws when the broker cannot be asked, or stops answering. */
@@ -110,7 +172,15 @@ export interface Bus {
   close(): Promise<void>
 }
 
+export interface Publisher {
+  /** See {@link Bus.publish}. Throws {@link PublisherFenced} once it is. */
+  publish<M extends OutgoingMessage>(messages: readonly M[]): Promise<Delivery<M>[]>
+  close(): Promise<void>
+}
+
 export interface Consumer {
+  /** Throws with the reason when it is broken and built anew again and again though the broker answers. */
+  check(): void
   /** Finishes the chunk in hand, leaves the group. */
   close(): Promise<void>
 }

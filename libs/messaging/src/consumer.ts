@@ -10,14 +10,15 @@ import {
 } from '@shopstream/observability'
 import { pause } from './async.ts'
 import type { BlockedPartitions } from './blocked-partitions.ts'
-import type { Bus, Consumer, IncomingBatch, IncomingMessage } from './bus.ts'
+import type { AssignedPartition, Bus, Consumer, IncomingBatch, IncomingMessage, Unreadable } from './bus.ts'
 import { type Consumption, defaultPolicy, type FailurePolicy, topicsOf } from './consumption.ts'
 import { crashPoint } from './crash-points.ts'
 import { compactedTopics, eventIdOf, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
 import { outsideWindow, recordInInbox } from './inbox.ts'
 import { createGate, type Lane } from './lanes.ts'
 import { learnMissing } from './learned-schemas.ts'
-import { blockedKeys, keyOf, type Parking, park } from './parked.ts'
+import { backoffOf, blockedKeys, keyOf, type Parking, park } from './parked.ts'
+import { meetUnreadable } from './unreadable.ts'
 
 export interface ConsumerOptions {
   database: Database<unknown>
@@ -30,12 +31,20 @@ export interface ConsumerOptions {
   blocked: BlockedPartitions
 }
 
+export interface RunningConsumer extends Consumer {
+  /** When the first message of this partition that is being handled was written; undefined where none is. */
+  oldestInHand(place: { topic: string; partition: number }): Date | undefined
+}
+
+const placeOf = ({ topic, partition }: { topic: string; partition: number }) => `${topic}/${partition}`
+
 /** Messages of one transaction at the most. Measured: 20.9k messages/s against 0.7k with a transaction for each. */
 const chunkSize = 200
 /** Chunks in hand at once, each with a connection of the pool's. */
 const chunksAtOnce = 4
-const heartbeatMs = 1_000
 const maxBackoffMs = 5_000
+/** Pause in ms until what cannot be read is looked at again: somebody may have said that it may be stepped over. */
+const unreadablePauseMs = 2_000
 /** So often may a chunk run into the database's time limits (5 s without a statement, 15 s in one) before it is to blame. */
 const slowLimit = 2
 
@@ -50,14 +59,14 @@ interface Item {
 
 /**
  * Consumes the topics of a service's rows: a chunk is one transaction that holds the inbox rows and all effects, and
- * its offsets are resolved after the commit. Trouble of the database is waited out; a message that fails by itself is
+ * its offsets are done after the commit. Trouble of the database is waited out; a message that fails by itself is
  * parked with its key while the partition moves on. Nothing a handler throws can end the consumer.
  *
- * Urgent chunks go before bulk ones. KafkaJS asks a broker for more only when everything that it sent last is handled, so
+ * Urgent chunks go before bulk ones. A client may ask a broker for more only when all that it sent last is handled (KafkaJS), so
  * a bulk partition gives the rest of its batch back after one chunk, to be fetched again: an urgent message that arrives
  * meanwhile waits for the chunks in hand, one of each bulk partition at the most, and not for megabytes.
  */
-export function startConsumer(options: ConsumerOptions): Consumer {
+export function startConsumer(options: ConsumerOptions): RunningConsumer {
   const { database, bus, group, consumes, consumptions, logger, blocked } = options
   const count = createCounter(options.metrics)
   const inFlight = createBytesGauge(options.metrics)
@@ -65,76 +74,124 @@ export function startConsumer(options: ConsumerOptions): Consumer {
   const hasBothLanes = new Set(consumes.map(({ policy }) => policy.lane)).size > 1
   /** By partition, how often the handling that began at an offset has run into a time limit of the database. */
   const slow = new Map<string, { offset: bigint; times: number }>()
+  /** By partition, when the first message that is in hand was written. */
+  const held = new Map<string, Date>()
 
-  async function handleBatch(batch: IncomingBatch): Promise<void> {
+  async function handleBatch(batch: IncomingBatch, partition: AssignedPartition): Promise<void> {
     const bytes = sizeOf(batch)
     inFlight.inc(bytes)
     try {
-      await handleChunks(batch)
+      if (!(await handleChunks(batch, partition))) return
+      if (batch.unreadable) await standBefore(batch.unreadable, partition)
+      else partition.done(batch.next) // behind what no consumer sees
     } finally {
+      held.delete(placeOf(partition))
       inFlight.dec(bytes)
     }
   }
 
-  async function handleChunks(batch: IncomingBatch): Promise<void> {
+  /** False when the rest comes again, or is another's. */
+  async function handleChunks(batch: IncomingBatch, partition: AssignedPartition): Promise<boolean> {
     for (let start = 0; start < batch.messages.length; start += chunkSize) {
       const chunk = batch.messages.slice(start, start + chunkSize)
       const lane = laneOf(chunk)
-      const membership = keepMembership(batch)
+      if (chunk[0]?.timestamp) held.set(placeOf(partition), chunk[0].timestamp)
       const leave = await gate.enter(lane)
       try {
-        if (membership.isLost()) return
+        if (partition.revoked.aborted) return false
         crashPoint('chunk-received')
-        await handleChunk(chunk, membership)
+        await handleChunk(chunk, partition)
       } catch (error) {
-        if (error instanceof PartitionLost) return
-        if (error instanceof StandsStill) return standStill(batch, chunk, error)
-        throw error
+        if (error instanceof PartitionLost) return false
+        if (!(error instanceof StandsStill)) throw error
+        standStill(chunk, error, partition)
+        return false
       } finally {
         leave()
-        membership.release()
       }
       crashPoint('chunk-committed')
-      batch.resolve(chunk.at(-1) as IncomingMessage)
+      const isLast = start + chunkSize >= batch.messages.length
+      partition.done((chunk.at(-1) as IncomingMessage).offset + 1n)
       crashPoint('offset-resolved')
-      blocked.free(batch)
-      await batch.heartbeat()
-      if (lane === 'bulk' && hasBothLanes) return
+      blocked.free(partition)
+      if (lane === 'bulk' && hasBothLanes && !isLast) return false
     }
+    return true
   }
 
   /** What came before the message is done; it and all after it come again after a while. */
-  function standStill(batch: IncomingBatch, chunk: IncomingMessage[], { item, cause }: StandsStill): void {
+  function standStill(chunk: IncomingMessage[], { item, cause }: StandsStill, partition: AssignedPartition): void {
     const before = chunk[chunk.indexOf(item.message) - 1]
-    if (before) batch.resolve(before)
-    const { attempts, pauseMs } = blocked.failed(item, cause)
-    const { topic, partition, offset } = item.message
+    if (before) partition.done(before.offset + 1n)
+    const { attempts, pauseMs } = blocked.failed(item.message, cause, (count) => backoffOf(count, item.policy))
+    const { topic, offset } = item.message
     logger.error(
-      { err: cause, topic, partition, offset: String(offset), type: typeOf(item.message.headers), attempts, pauseMs },
+      {
+        err: cause,
+        topic,
+        partition: partition.partition,
+        offset: String(offset),
+        type: typeOf(item.message.headers),
+        attempts,
+        pauseMs,
+      },
       'a partition stands still until this message is handled',
     )
-    batch.holdBack(pauseMs)
+    holdBack(partition, pauseMs)
   }
 
-  async function handleChunk(chunk: IncomingMessage[], membership: Membership): Promise<void> {
+  /**
+   * Nothing of the partition is handled until a person has said that this may be stepped over. It is kept in the database,
+   * where that person finds it, bytes and all.
+   */
+  async function standBefore(found: Unreadable, partition: AssignedPartition): Promise<void> {
+    const { topic, firstOffset, lastOffset, reason } = found
+    const isSteppedOver = await meetUnreadable(database, found).catch((error) => {
+      logger.warn({ err: error }, 'what cannot be read could not be noted')
+      return false
+    })
+    const where = {
+      topic,
+      partition: partition.partition,
+      firstOffset: String(firstOffset),
+      lastOffset: String(lastOffset),
+    }
+    if (isSteppedOver) {
+      logger.warn(where, 'what cannot be read is stepped over, as somebody has decided')
+      partition.done(lastOffset + 1n)
+      blocked.free(partition)
+      return
+    }
+    const problem = new Error(`offsets ${firstOffset} to ${lastOffset} cannot be read: ${reason}`)
+    const { attempts } = blocked.failed(
+      { topic, partition: partition.partition, offset: firstOffset },
+      problem,
+      () => unreadablePauseMs,
+    )
+    if (attempts === 1)
+      logger.error({ ...where, reason }, 'a partition stands still: what comes next in it cannot be read')
+    holdBack(partition, unreadablePauseMs)
+  }
+
+  async function handleChunk(chunk: IncomingMessage[], partition: AssignedPartition): Promise<void> {
     const items = await readAll(chunk.filter(({ headers }) => concernsUs(headers)))
     if (items.length === 0) return
     try {
-      await handleItems(items, membership)
+      await handleItems(items, partition)
     } catch (error) {
       if (error instanceof PartitionLost) throw error
-      const { topic, partition } = chunk[0] as IncomingMessage
+      const { topic } = chunk[0] as IncomingMessage
       logger.warn(
-        { err: error, topic, partition, messages: items.length },
+        { err: error, topic, partition: partition.partition, messages: items.length },
         'a chunk failed; its messages come one by one',
       )
-      for (const item of items) await handleAlone(item, membership)
+      for (const item of items) await handleAlone(item, partition)
     }
   }
 
-  async function handleAlone(item: Item, membership: Membership): Promise<void> {
+  async function handleAlone(item: Item, assigned: AssignedPartition): Promise<void> {
     try {
-      await handleItems([item], membership)
+      await handleItems([item], assigned)
     } catch (error) {
       if (error instanceof PartitionLost) throw error
       // Whatever was thrown, `undefined` included, becomes an error, so that it counts as an attempt.
@@ -146,7 +203,7 @@ export function startConsumer(options: ConsumerOptions): Consumer {
         'a message failed and is parked',
       )
       try {
-        await handleItems([{ ...item, problem }], membership)
+        await handleItems([{ ...item, problem }], assigned)
       } catch (refused) {
         if (refused instanceof PartitionLost) throw refused
         // Something of the message cannot even be stored: its bytes alone are kept, so that the partition moves on.
@@ -155,16 +212,13 @@ export function startConsumer(options: ConsumerOptions): Consumer {
           'a message is parked without key and headers',
         )
         const message = { ...item.message, key: null, headers: {} }
-        await handleItems(
-          [{ message, policy: item.policy, problem: new MalformedMessage(String(refused)) }],
-          membership,
-        )
+        await handleItems([{ message, policy: item.policy, problem: new MalformedMessage(String(refused)) }], assigned)
       }
     }
   }
 
   /** One transaction, retried for as long as the database is unavailable and the partition is this member's. */
-  async function handleItems(items: readonly Item[], membership: Membership): Promise<void> {
+  async function handleItems(items: readonly Item[], partition: AssignedPartition): Promise<void> {
     for (let backoff = 100; ; backoff = Math.min(maxBackoffMs, backoff * 2)) {
       let begun = Number.POSITIVE_INFINITY
       try {
@@ -179,7 +233,7 @@ export function startConsumer(options: ConsumerOptions): Consumer {
         if (!isUnavailable(error) || isTooSlow(error, performance.now() - begun, items)) throw error
         logger.warn({ err: error }, 'the database is unavailable; the chunk is tried again')
         await pause(backoff)
-        if (membership.isLost())
+        if (partition.revoked.aborted)
           throw new PartitionLost('the partition moved while the database was unavailable', { cause: error })
       }
     }
@@ -193,9 +247,10 @@ export function startConsumer(options: ConsumerOptions): Consumer {
     const [first] = items
     if (!first || !tookTooLong(error, lastedMs) || items.every(({ problem }) => problem !== undefined)) return false
     const { topic, partition, offset } = first.message
-    const before = slow.get(`${topic}/${partition}`)
+    const place = placeOf({ topic, partition })
+    const before = slow.get(place)
     const times = before?.offset === offset ? before.times + 1 : 1
-    slow.set(`${topic}/${partition}`, { offset, times })
+    slow.set(place, { offset, times })
     return times >= slowLimit
   }
 
@@ -241,7 +296,8 @@ export function startConsumer(options: ConsumerOptions): Consumer {
     return type === undefined || consumptions.has(type)
   }
 
-  return bus.consume({ group, topics: topicsOf(consumes), handle: handleBatch })
+  const consumer = bus.consume({ group, topics: topicsOf(consumes), handle: handleBatch })
+  return { ...consumer, oldestInHand: (place) => held.get(placeOf(place)) }
 
   /** Looks for a newer writer's schema among those that have arrived; a message whose schema has not is parked. */
   async function readAll(messages: IncomingMessage[]): Promise<Item[]> {
@@ -260,6 +316,7 @@ export function startConsumer(options: ConsumerOptions): Consumer {
     if (message.value === null && compacted) return [] // a tombstone: compaction forgets the key, replicas are told by an event
     const policy = consumption?.policy ?? defaultPolicy
     try {
+      if (message.problem !== undefined) throw new MalformedMessage(message.problem)
       if (!consumption) throw new MalformedMessage('header ce_type is missing')
       const event = readMessage(message)
       const outside = compacted ? undefined : outsideWindow(event.id, Date.now())
@@ -329,27 +386,16 @@ async function handleRuns(tx: Transaction, items: readonly Item[]): Promise<void
   }
 }
 
-interface Membership {
-  /** True when what is left of the batch belongs to another member, or the consumer stops. */
-  isLost(): boolean
-  release(): void
-}
-
-/** KafkaJS sends no heartbeat while a handler runs: without these a slow one would lose its partitions. */
-function keepMembership(batch: IncomingBatch): Membership {
-  let lost = false
-  const beat = () =>
-    batch.heartbeat().catch(() => {
-      lost = true // the next heartbeat outside tells KafkaJS, which joins again
-    })
-  const timer = setInterval(beat, heartbeatMs)
-  return { isLost: () => lost || batch.isStale(), release: () => clearInterval(timer) }
+/** The partition gives nothing for `ms` milliseconds. */
+function holdBack(partition: AssignedPartition, ms: number): void {
+  partition.pause()
+  setTimeout(() => partition.resume(), ms).unref()
 }
 
 /** Bytes of keys, values and headers. */
 function sizeOf({ messages }: IncomingBatch): number {
   const ofHeaders = (headers: IncomingMessage['headers']) =>
-    Object.entries(headers).reduce((sum, [name, value]) => sum + name.length + value.length, 0)
+    Object.entries(headers).reduce((sum, [name, value]) => sum + name.length + (value?.length ?? 0), 0)
   return messages.reduce(
     (sum, { key, value, headers }) => sum + (key?.length ?? 0) + (value?.length ?? 0) + ofHeaders(headers),
     0,

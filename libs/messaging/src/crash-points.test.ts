@@ -44,7 +44,7 @@ test.concurrent.each(names)(
       const dying = shop.startProcess('dying', { crashAt: name })
       await eventually(`the process to die at ${name}`, () => !dying.isAlive, { timeoutMs: 60_000, everyMs: 50 })
       expect(dying.endedBy).toBe('SIGKILL')
-      shop.start([toldByKeys])
+      await shop.start([toldByKeys])
       const expected = async () => expect(await outcome(shop)).toEqual({ effects, parked })
       await eventually('everything to be done', () => expected().then(() => true), { timeoutMs: 60_000, everyMs: 200 })
       await atRest(shop)

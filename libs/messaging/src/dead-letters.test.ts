@@ -58,7 +58,7 @@ describe('what a letter tells', () => {
         if (word !== '') throw new RangeError(word)
       },
     })
-    shop.start()
+    await shop.start()
     await shop.emit(...stockEvents('sku', 1, 2))
     const [dead, behind] = await statesAre('dead', 'behind')
     expect(dead).toMatchObject({ key: 'sku', type: 'StockLevelChanged', attempts: 2, followers: 1, behindDead: null })
@@ -174,7 +174,7 @@ describe('what people do', () => {
         if (isBroken) throw new Error('away')
       },
     })
-    shop.start()
+    await shop.start()
     await shop.emit(...stockEvents('sku', 1, 2))
     const [waiting, behind] = await statesAre('waiting', 'behind')
     isBroken = false
@@ -191,7 +191,7 @@ describe('what people do', () => {
         await sql`select pg_sleep(10)`.execute(tx)
       },
     })
-    shop.start()
+    await shop.start()
     await shop.emit(stockEvent('slow', 1n))
     const [parked] = await statesAre('waiting')
     expect(parked.attempts).toBe(1)
@@ -211,7 +211,7 @@ describe('what people do', () => {
         if (key === 'bad' && sequence === 1n) throw new Error('never')
       },
     })
-    shop.start()
+    await shop.start()
     await shop.emit(...stockEvents('bad', 1, 3))
     const [dead] = await statesAre('dead', 'behind', 'behind')
     const { bytes = null, headers = {} } = (await showLetter(shop.database.query, dead.id)) ?? {}
@@ -235,7 +235,7 @@ describe('what people do', () => {
         if (isBroken && key !== 'good') throw new Error('bug')
       },
     })
-    shop.start()
+    await shop.start()
     await shop.emit(...stockEvents('x', 1, 5), ...stockEvents('y', 1, 2))
     const keyed = () => all({ states: ['dead', 'behind'] })
     await eventually('all to be parked', async () => (await keyed()).length === 7)
@@ -259,7 +259,7 @@ describe('what people do', () => {
         throw new Error('once more')
       },
     })
-    shop.start()
+    await shop.start()
     await shop.emit(...stockEvents('sku', 1, 3))
     const [first, second] = await statesAre('dead', 'dead', 'handled')
     expect([await effects(), first.followers]).toEqual([{ sku: [3] }, 0])
@@ -278,14 +278,14 @@ describe('what people do', () => {
         if (isBroken) throw new Error('bug')
       },
     })
-    const first = shop.start()
+    const first = await shop.start()
     await shop.emit(...stockEvents('sku', 1, 2))
     const [earlier, later] = await statesAre('dead', 'dead')
     await first.stop() // so that both are redriven before either is tried
     await act('redrive', [later.id])
     await act('redrive', [earlier.id])
     isBroken = false
-    shop.start()
+    await shop.start()
     await eventually('both effects', async () => (await shop.effects()).length === 2)
     expect(await effects()).toEqual({ sku: [1, 2] })
   })

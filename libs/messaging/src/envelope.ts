@@ -34,7 +34,7 @@ export const compactedTopics = new Set(topics.filter(({ cleanup }) => cleanup ==
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
-const textOf = (headers: WireHeaders, name: string): string | undefined => headers[name]?.toString()
+const textOf = (headers: WireHeaders, name: string): string | undefined => headers[name]?.toString() // a header without a value is none
 
 /** The event type a message claims to have, without reading its payload. */
 export const typeOf = (headers: WireHeaders): string | undefined => textOf(headers, 'ce_type')
@@ -92,17 +92,19 @@ function decodeOrRefuse(value: Buffer) {
   }
 }
 
-/** Headers as jsonb keeps them: text where the bytes are UTF-8, else base64. */
-export type StoredHeaders = Record<string, string | { base64: string }>
+/** Headers as jsonb keeps them: text where the bytes are UTF-8, else base64; null without a value. */
+export type StoredHeaders = Record<string, string | { base64: string } | null>
 
 /** For a jsonb column; {@link fromStored} gives the same bytes back. */
 export function toStored(headers: WireHeaders): StoredHeaders {
   return Object.fromEntries(
     Object.entries(headers).map(([name, held]) => {
+      const storedName = name.replaceAll('\0', '\ufffd').toWellFormed()
+      if (held === null) return [storedName, null]
       const bytes = Buffer.from(held as Buffer)
       const text = bytes.toString()
       const survives = Buffer.from(text).equals(bytes) && !text.includes('\0') // jsonb holds no NUL
-      return [name.replaceAll('\0', '\ufffd'), survives ? text : { base64: bytes.toString('base64') }]
+      return [storedName, survives ? text : { base64: bytes.toString('base64') }]
     }),
   )
 }
@@ -111,7 +113,7 @@ export function fromStored(headers: StoredHeaders): WireHeaders {
   return Object.fromEntries(
     Object.entries(headers).map(([name, held]) => [
       name,
-      typeof held === 'string' ? held : Buffer.from(held.base64, 'base64'),
+      held === null || typeof held === 'string' ? held : Buffer.from(held.base64, 'base64'),
     ]),
   )
 }

@@ -5,7 +5,7 @@ import { createMetrics } from '@shopstream/observability'
 import { eventually, startProxiedKafka } from '@shopstream/testing'
 import kafkajs from 'kafkajs'
 import { on } from './consumption.ts'
-import { maxBytesInFlight } from './kafka-consume.ts'
+import { maxBytesInFlight } from './kafka/consuming.ts'
 import { type NewEvent, outgoing } from './outbox.ts'
 import { collect, openTestShop, produces, stockEvent, type TestShop } from './test-shop.ts'
 
@@ -61,7 +61,7 @@ test('an urgent message waits for the bulk chunks in hand, not for the backlog; 
   const urgent = on({ ProductListed: [] }, async (_tx, messages) => {
     turns.push({ lane: 'urgent', messages: messages.length })
   })
-  shop.start([bulk, urgent])
+  await shop.start([bulk, urgent])
   await eventually('as many bulk chunks in hand as may be', () => turns.length === 4, patience)
   await shop.bus.publish([outgoing('shop', listed('mug'))])
   released.abort()
@@ -101,7 +101,7 @@ test('a consumer whose database is locked holds no more than its bound of what t
   const row = on({ ProductListed: ['description'], OrderCancelled: ['reason'] }, async (tx, messages) => {
     await sql`insert into effect (key) select unnest(${messages.map(({ key }) => key)}::text[])`.execute(tx)
   })
-  shop.start([row], metrics)
+  await shop.start([row], metrics)
   const inFlight = async () => (await metrics.getSingleMetric(gauge)?.get())?.values[0]?.value ?? 0
   await eventually('messages in flight', async () => (await inFlight()) > description.length, patience)
   const quiet = { bytes: 0, since: 0 }
@@ -133,7 +133,7 @@ const gauge = 'shopstream_consumer_bytes_in_flight'
 test('a topic that is gone holds back its own events only, and they come in order once it is back', async () => {
   shop = await openTestShop()
   const { brokers, topicPrefix } = shop.broker
-  shop.start([])
+  await shop.start([])
   await shop.emit(stockEvent('sku', 1n))
   await eventually('the first event', async () => (await shop.outbox()).length === 0)
 

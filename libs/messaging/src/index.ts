@@ -2,7 +2,9 @@ import { readMigrations } from '@shopstream/database'
 
 export { createAlarm, pause, withTimeLimit } from './async.ts'
 export {
+  type AssignedPartition,
   type Bus,
+  type Delivery,
   GroupHasMembers,
   type IncomingBatch,
   type IncomingMessage,
@@ -10,6 +12,7 @@ export {
   type PartitionOffset,
   type PartitionPosition,
   type ReadOptions,
+  type Unreadable,
   type WireHeaders,
 } from './bus.ts'
 export { type Consumption, type FailurePolicy, type Handler, on } from './consumption.ts'
@@ -38,12 +41,26 @@ export {
   typeOf,
 } from './envelope.ts'
 export { inboxWindowDays } from './inbox.ts'
-export { createKafkaBus } from './kafka.ts'
+export {
+  type KafkaClient,
+  type KafkaOptions,
+  type KafkaSettings,
+  kafkaClientFrom,
+  kafkaClients,
+  kafkaOptions,
+  openKafkaBus,
+} from './kafka/open.ts'
 export type { ReadinessCheck } from './limits.ts'
 export { createMessaging, type Messaging, type MessagingOptions } from './messaging.ts'
 export { type AnyNewEvent, type NewEvent, outgoing, type Producer, producer } from './outbox.ts'
 export type { CatchUp, KeyRange, Ownership } from './ownership.ts'
 export { ensureTopics } from './topics.ts'
+export {
+  listUnreadable,
+  type StepOver,
+  stepOver,
+  type UnreadableRow,
+} from './unreadable.ts'
 
 /** Tables of the event core: outbox, inbox, parked messages. */
 export const messagingMigrations = readMigrations('messaging', import.meta.url)

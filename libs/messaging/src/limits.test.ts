@@ -15,7 +15,7 @@ test('more parked messages than their limit, or older ones, are told with their 
       throw new Error('never')
     },
   })
-  shop.start()
+  await shop.start()
   await shop.emit(...stockEvents('sku', 1, 3))
   await eventually('the parked', async () => (await shop.parked()).length === 3)
   const check = (count: number, ageSeconds: number) => checkParked(shop.database, { count, ageSeconds })

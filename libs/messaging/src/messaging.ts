@@ -4,18 +4,17 @@ import { pause } from './async.ts'
 import { measureBacklog } from './backlog.ts'
 import { createBlockedPartitions } from './blocked-partitions.ts'
 import type { Bus, PartitionPosition } from './bus.ts'
-import { startConsumer } from './consumer.ts'
+import { type RunningConsumer, startConsumer } from './consumer.ts'
 import { byEvent, type Consumption, on, topicsOf } from './consumption.ts'
 import { compactedTopics } from './envelope.ts'
 import { maintainInbox } from './inbox.ts'
-import { createKafkaBus } from './kafka.ts'
 import { keepSchemas } from './learned-schemas.ts'
 import { backlogLimitsOf, checkBacklog, checkParked, type ParkedLimits, type ReadinessCheck } from './limits.ts'
 import type { Producer } from './outbox.ts'
 import { type OutboxLimits, type OutboxVerdict, watchOutbox } from './outbox-limits.ts'
 import { hastenWaiting } from './parked.ts'
 import { type Relay, startRelay } from './relay.ts'
-import { startRetrier } from './retrier.ts'
+import { type Retrier, startRetrier } from './retrier.ts'
 
 export interface MessagingOptions {
   /** Also the name of its consumer group. */
@@ -23,8 +22,8 @@ export interface MessagingOptions {
   // biome-ignore lint/suspicious/noExplicitAny: any service's database
   database: Database<any>
   databaseUrl: string
-  brokers: string[]
-  topicPrefix: string
+  /** Its own: {@link Messaging.stop} closes it. */
+  bus: Bus
   /** Beyond these readiness is degraded and the alert fires; nothing is dropped. */
   parkedLimits?: ParkedLimits
   consumes: readonly Consumption[]
@@ -57,22 +56,23 @@ const schemaConsumption = on({ SchemaRegistered: ['schemaId', 'subject', 'schema
 )
 
 export function createMessaging(options: MessagingOptions): Messaging {
-  const { service, database, brokers, topicPrefix } = options
+  const { service, database, bus } = options
   const consumes = options.consumes.length === 0 ? [] : [...options.consumes, schemaConsumption]
   const logger = options.logger.child({ part: 'messaging' })
   const consumptions = byEvent(consumes)
-  const bus = createKafkaBus({ brokers, topicPrefix, clientId: service, logger, metrics: options.metrics })
   const stopping = new AbortController()
   const progress: Progress = { caughtUp: consumes.length === 0, backlog: new Map() }
   const parkedLimits = options.parkedLimits ?? { count: 1_000, ageSeconds: 3_600 }
   const backlogLimits = backlogLimitsOf(consumes)
   const blocked = createBlockedPartitions(options.metrics)
   let relay: Relay | undefined
-  let consuming: { close(): Promise<void> }[] = []
+  let consumer: RunningConsumer | undefined
+  let retrier: Retrier | undefined
   let outbox = (): OutboxVerdict => ({})
 
   const checks: ReadinessCheck[] = [
     { name: 'kafka', optional: true, check: () => bus.check() },
+    { name: 'consumer', check: () => consumer?.check() },
     blocked.check,
     { name: 'parked-messages', optional: true, check: () => checkParked(database, parkedLimits) },
     { name: 'backlog', optional: true, check: () => checkBacklog(progress.backlog, backlogLimits) },
@@ -88,18 +88,21 @@ export function createMessaging(options: MessagingOptions): Messaging {
       return rows.length === 0
     },
     start() {
-      const common = { ...options, consumes, bus, logger, group: service, consumptions, blocked }
+      const common = { ...options, consumes, logger, group: service, consumptions, blocked }
       relay = startRelay(common)
-      if (consumes.length > 0) consuming = [startConsumer(common), startRetrier(common)]
+      if (consumes.length > 0) {
+        consumer = startConsumer(common)
+        retrier = startRetrier(common)
+      }
       measureBacklog(database, options.metrics, parkedLimits, logger)
       if (options.outboxLimits) outbox = watchOutbox(database, options.outboxLimits, logger, stopping.signal)
       void every(hourMs, stopping.signal, logger, 'inbox maintenance', () => maintainInbox(database))
-      if (consumes.length > 0)
-        void watchProgress(bus, { ...options, consumes, logger }, progress, backlogLimits, stopping.signal)
+      if (consumer)
+        void watchProgress(consumer, { ...options, consumes, logger }, progress, backlogLimits, stopping.signal)
     },
     async stop() {
       stopping.abort()
-      await Promise.all(consuming.map((part) => part.close()))
+      await Promise.all([consumer?.close(), retrier?.close()])
       await relay?.close() // last: what came in has gone out
       await bus.close()
     },
@@ -141,8 +144,8 @@ interface Progress {
  * that a new service does not answer from half a replica. One that was filled before serves at once, broker or not.
  */
 async function watchProgress(
-  bus: Bus,
-  { service, consumes, database, logger, metrics }: MessagingOptions,
+  consumer: RunningConsumer,
+  { service, bus, consumes, database, logger, metrics }: MessagingOptions,
   progress: Progress,
   limits: ReadonlyMap<string, number>,
   stop: AbortSignal,
@@ -166,7 +169,7 @@ async function watchProgress(
     registers: [metrics],
   })
   for (const [topic, seconds] of limits) ageLimit.set({ topic }, seconds)
-  let agesDue = 0
+  let agesDue = performance.now() + measureMs // by then most of what waits is in hand, which costs the brokers nothing
   let target: PartitionPosition[] | undefined
   while (!stop.aborted) {
     try {
@@ -181,7 +184,7 @@ async function watchProgress(
         progress.caughtUp = true
       }
       if (performance.now() >= agesDue) {
-        progress.backlog = await bus.agesOf(positions)
+        progress.backlog = await agesOf(bus, consumer, positions)
         for (const [topic, seconds] of progress.backlog) age.set({ topic }, seconds)
         agesDue = performance.now() + measureMs
       }
@@ -190,6 +193,21 @@ async function watchProgress(
     }
     await pause(progress.caughtUp ? measureMs : 100, stop)
   }
+}
+
+/** What is in hand tells its own age; brokers are asked for the rest alone. */
+async function agesOf(
+  bus: Bus,
+  consumer: RunningConsumer,
+  positions: PartitionPosition[],
+): Promise<Map<string, number>> {
+  const now = Date.now()
+  const ages = await bus.agesOf(positions.filter((position) => !consumer.oldestInHand(position)))
+  for (const position of positions) {
+    const seconds = (now - (consumer.oldestInHand(position)?.getTime() ?? now)) / 1_000
+    ages.set(position.topic, Math.max(ages.get(position.topic) ?? 0, seconds))
+  }
+  return ages
 }
 
 async function wereFilled(database: MessagingOptions['database']): Promise<boolean> {

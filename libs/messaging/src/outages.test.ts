@@ -351,7 +351,7 @@ test.concurrent(
     const { logger, hasSaid } = talkative()
     await inShop(
       async (shop) => {
-        shop.start()
+        await shop.start()
         await shop.emit(...keys.map((key) => stockEvent(key, 1n)))
         await handledRound(shop, 1)
         const released = new AbortController()
@@ -382,7 +382,7 @@ test.concurrent(
     const { logger, hasSaid } = talkative()
     await inShop(
       async (shop) => {
-        shop.start()
+        await shop.start()
         let sequence = 0
         while (!hasSaid('deadlock detected')) {
           sequence += 1

@@ -1,7 +1,8 @@
+import { createHash } from 'node:crypto'
 import { isNativeError } from 'node:util/types'
 import { signal, sql, type Transaction } from '@shopstream/database'
 import { DecodeError, deadLetterTopic, partitionOf } from '@shopstream/events'
-import type { IncomingMessage } from './bus.ts'
+import type { IncomingMessage, OutgoingMessage } from './bus.ts'
 import type { FailurePolicy } from './consumption.ts'
 import { crashPoint } from './crash-points.ts'
 import { eventIdOf, MalformedMessage, type StoredHeaders, toStored } from './envelope.ts'
@@ -206,18 +207,49 @@ function describeFully(error: unknown): string {
   return storable([describe(error), ...lines.slice(0, stackLines)].join('\n'), 4_000)
 }
 
-/** Copies of the original bytes go to the group's dead-letter topic, so that other tools can see them. */
+/** What a copy may have, in bytes; together far below what the dead-letter topic takes (2 MiB). */
+const copyLimits = { value: 1_048_576, header: 8_192, headers: 131_072 }
+
+/**
+ * What of a message goes into its copy. Foreign ones can be larger than the topic takes, which refuses them for good: of
+ * those the copy says where the whole is, `parked_message` of the group's database, by its id, and what its hash is.
+ */
+function fitting({ id, bytes, headers }: ParkedRow): Pick<OutgoingMessage, 'value'> & { headers: object } {
+  const isTooLarge = bytes !== null && bytes.length > copyLimits.value
+  let left = copyLimits.headers
+  const kept = Object.entries(headers).filter(([name, held]) => {
+    const size = Buffer.byteLength(name) + Buffer.byteLength(JSON.stringify(held))
+    if (size > copyLimits.header || size > left) return false
+    left -= size
+    return true
+  })
+  const leftOut = Object.keys(headers).length - kept.length
+  return {
+    value: isTooLarge ? null : bytes,
+    headers: {
+      ...Object.fromEntries(kept),
+      dlq_id: String(id),
+      ...(isTooLarge && {
+        dlq_value_bytes: String(bytes.length),
+        dlq_value_sha256: createHash('sha256').update(bytes).digest('hex'),
+      }),
+      ...(leftOut > 0 && { dlq_headers_left_out: String(leftOut) }),
+    },
+  }
+}
+
+/** Copies of the original bytes go to the group's dead-letter topic, so that other tools can see them; see {@link fitting}. */
 export async function copyToDeadLetters(tx: Transaction, group: string, rows: readonly ParkedRow[]): Promise<void> {
   const topic = deadLetterTopic(group)
-  await insertOutbox(
-    tx,
-    rows.map((row) => ({
+  const copies = rows.map((row) => {
+    const { value, headers } = fitting(row)
+    return {
       topic: topic.name,
       partition: row.key === null ? 0 : partitionOf(row.key, topic.partitions),
       key: row.key,
-      value: row.bytes,
+      value,
       headers: {
-        ...row.headers,
+        ...headers,
         dlq_group: group,
         dlq_topic: row.topic,
         dlq_partition: String(row.partition),
@@ -225,7 +257,8 @@ export async function copyToDeadLetters(tx: Transaction, group: string, rows: re
         dlq_attempts: String(row.attempts),
         dlq_error: row.error ?? '',
       },
-    })),
-  )
+    }
+  })
+  await insertOutbox(tx, copies)
   if (rows.length > 0) crashPoint('dead-letter-written')
 }

@@ -1,7 +1,7 @@
 import { type Database, openSession, type Session } from '@shopstream/database'
 import { Counter, Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { createAlarm, pause, withTimeLimit } from './async.ts'
-import { type Bus, MessageRefused, type OutgoingMessage } from './bus.ts'
+import { type Bus, type Delivery, MessageRefused, type OutgoingMessage, type Publisher } from './bus.ts'
 import { crashPoint } from './crash-points.ts'
 import { fromStored, type StoredHeaders } from './envelope.ts'
 import { outboxSignal, publishable } from './outbox.ts'
@@ -48,10 +48,11 @@ const lockSession = { idle_session_timeout: 5_000, statement_timeout: 15_000, sy
  * Publishes the outbox of one database in id order: the instance that holds the session lock sends one batch at a time
  * and deletes exactly the rows that were acknowledged. There is no cursor: `id > last` loses rows that commit late.
  * While the broker answers but takes nothing of a partition (its topic is missing, its leader is away), that one is
- * passed over for a while as a whole, so that its rows hold back no others and stay in order.
+ * passed over for a while as a whole, so that its rows hold back no others and stay in order. Whoever leads opens a
+ * publisher of its own: where the client can fence, one that was frozen and wakes writes nothing any more.
  */
 export function startRelay(options: RelayOptions): Relay {
-  const { database, databaseUrl, service, logger } = options
+  const { database, databaseUrl, service, bus, logger } = options
   const stopping = new AbortController()
   const alarm = createAlarm(stopping.signal)
   const stopListening = database.on(outboxSignal, () => {
@@ -82,19 +83,21 @@ export function startRelay(options: RelayOptions): Relay {
     if (stopping.signal.aborted) return
     logger.debug('this instance publishes the outbox')
     meters.leads(true)
+    const publisher = bus.publisher(`${service}-relay`)
     const ping = setInterval(() => session.query('select 1').catch(() => undefined), pingMs) // a loss shows in the next statement
     try {
-      await drainUntilStopped(session)
+      await drainUntilStopped({ session, publisher, resting, meters, logger })
     } finally {
       clearInterval(ping)
       meters.leads(false)
+      await publisher.close()
     }
   }
 
-  async function drainUntilStopped(session: Session): Promise<void> {
+  async function drainUntilStopped(leading: Leading): Promise<void> {
     let last = Number.POSITIVE_INFINITY // one more round after being told to stop
     while (performance.now() < last) {
-      const { found, stored } = await publishNext(session, options, resting, meters)
+      const { found, stored } = await publishNext(leading)
       const empty = found === 0
       if (!empty && stored === 0) await pause(100) // leaders are moving
       if (stopping.signal.aborted && empty) return
@@ -120,16 +123,28 @@ async function takeLock(session: Session): Promise<boolean> {
   return row?.held === true
 }
 
+/** What the instance that holds the lock works with. */
+interface Leading {
+  session: Session
+  publisher: Publisher
+  resting: Map<string, Resting>
+  meters: Meters
+  logger: Logger
+}
+
 /** Publishes and deletes one batch; says how many rows there were, and how many of them the broker has now. */
-async function publishNext(
-  session: Session,
-  { bus, logger }: RelayOptions,
-  resting: Map<string, Resting>,
-  meters: Meters,
-) {
+async function publishNext(leading: Leading) {
+  const { session, resting, meters } = leading
   const rows = await nextRows(session, [...resting.values()])
   if (rows.length > 0) crashPoint('relay-read')
-  const stored = await publishByTopic(session, bus, rows, resting, logger)
+  const deliveries = await publishOrSetAside(leading, rows)
+  const stored = deliveries.flatMap(({ message, error }) => (error ? [] : [message]))
+  tellTroubles(leading, deliveries)
+  restPartitions(
+    resting,
+    deliveries.filter(({ error }) => !(error instanceof MessageRefused)).map(({ message }) => message),
+    stored,
+  )
   meters.observe(rows, stored)
   if (stored.length > 0) {
     crashPoint('relay-acknowledged')
@@ -139,63 +154,25 @@ async function publishNext(
   return { found: rows.length, stored: stored.length }
 }
 
-/**
- * Sends rows in order; where that fails for all together, topic by topic, and where it fails for a topic, all of its
- * partitions side by side, as KafkaJS gives up on all when the broker does not take one. What was not taken rests.
- * Throws when the broker does not answer at all, or the lock is lost.
- */
-async function publishByTopic(
-  session: Session,
-  bus: Bus,
-  rows: PendingRow[],
-  resting: Map<string, Resting>,
-  logger: Logger,
-): Promise<PendingRow[]> {
-  try {
-    const { tried, stored } = await publishOrSetAside(session, bus, rows, logger)
-    restPartitions(resting, tried, stored)
-    return stored
-  } catch (error) {
-    if (session.ended.aborted || !isAnswering(bus)) throw error
-    const byTopic = [...Map.groupBy(rows, ({ topic }) => topic).values()]
-    const byPartition = [...Map.groupBy(rows, ({ partition }) => partition).values()]
-    const again = (part: PendingRow[]) => publishByTopic(session, bus, part, resting, logger)
-    if (byTopic.length > 1) {
-      const stored: PendingRow[] = []
-      for (const ofTopic of byTopic) stored.push(...(await again(ofTopic)))
-      return stored
-    }
-    if (byPartition.length > 1) {
-      const outcomes = await Promise.allSettled(byPartition.map(again)) // nothing is sent any more when this ends
-      return outcomes.flatMap((outcome) => {
-        if (outcome.status === 'rejected') throw outcome.reason
-        return outcome.value
-      })
-    }
-    restPartitions(resting, rows, [])
-    const { topic, partition } = rows[0] as PendingRow
+/** Once for each partition that took nothing. */
+function tellTroubles({ logger }: Leading, deliveries: readonly Delivery<PendingRow>[]): void {
+  const troubled = deliveries.filter(({ error }) => error && !(error instanceof MessageRefused))
+  for (const [first] of Map.groupBy(troubled, ({ message }) => placeOf(message)).values()) {
+    if (!first) continue
+    const { topic, partition } = first.message
     logger.error(
-      { err: error, topic, partition },
+      { err: first.error, topic, partition },
       'the broker does not take a partition; its events wait, others go on',
     )
-    return []
   }
 }
 
-function isAnswering(bus: Bus): boolean {
-  try {
-    bus.check()
-    return true
-  } catch {
-    return false // told by the readiness check
-  }
-}
+const placeOf = ({ topic, partition }: PendingRow) => `${topic}/${partition}`
 
 /** Partitions of which nothing was stored; the others are awake again. */
 function restPartitions(resting: Map<string, Resting>, rows: PendingRow[], stored: PendingRow[]): void {
-  const keyOf = ({ topic, partition }: PendingRow) => `${topic}/${partition}`
-  const taken = new Set(stored.map(keyOf))
-  for (const [key, [row]] of Map.groupBy(rows, keyOf)) {
+  const taken = new Set(stored.map(placeOf))
+  for (const [key, [row]] of Map.groupBy(rows, placeOf)) {
     if (taken.has(key)) resting.delete(key)
     else if (row) {
       const pauseMs = Math.min(restMs.longest, 2 * (resting.get(key)?.pauseMs ?? restMs.first / 2))
@@ -225,32 +202,36 @@ async function nextRows(session: Session, resting: readonly Resting[]): Promise<
 }
 
 /**
- * Sends rows in order; says which it tried, and which of those the broker has. A batch with a row that the broker refuses
- * for good is halved until that row stands alone.
+ * Sends rows in order; says what became of each that it tried. Of a partition's rows of which the broker refuses one for
+ * good, the first half is tried again until that row stands alone, and is set aside; the rest waits for the next round, as
+ * the refused row may hold back keys of theirs. Throws when the broker does not answer at all, or the lock is lost.
  */
-async function publishOrSetAside(
-  session: Session,
-  bus: Bus,
-  rows: PendingRow[],
-  logger: Logger,
-): Promise<{ tried: PendingRow[]; stored: PendingRow[] }> {
+async function publishOrSetAside(leading: Leading, rows: PendingRow[]): Promise<Delivery<PendingRow>[]> {
+  const { session, publisher } = leading
   session.ended.throwIfAborted() // with the session the lock has gone: another instance publishes
-  try {
-    return { tried: rows, stored: (await bus.publish(rows)) as PendingRow[] }
-  } catch (error) {
-    const [first] = rows
-    if (!(error instanceof MessageRefused) || !first) throw error
-    if (rows.length === 1) {
-      logger.error(
-        { err: error, outboxId: String(first.id), topic: first.topic },
-        'the broker refuses an event for good; its key is held back',
-      )
-      await session.query('update outbox set refused = $2 where id = $1', [first.id, error.message])
-      return { tried: [], stored: [] }
-    }
-    // Only the first half goes on now: its refused row may hold back keys of the second.
-    return publishOrSetAside(session, bus, rows.slice(0, Math.ceil(rows.length / 2)), logger)
+  const deliveries = await publisher.publish(rows)
+  const refused = Map.groupBy(
+    deliveries.filter(({ error }) => error instanceof MessageRefused),
+    ({ message }) => placeOf(message),
+  )
+  const settled = deliveries.filter(({ error }) => !(error instanceof MessageRefused))
+  for (const ofPartition of refused.values()) {
+    if (ofPartition.length > 1) {
+      const half = ofPartition.slice(0, Math.ceil(ofPartition.length / 2)).map(({ message }) => message)
+      settled.push(...(await publishOrSetAside(leading, half)))
+    } else for (const delivery of ofPartition) settled.push(await setAside(leading, delivery))
   }
+  return settled
+}
+
+async function setAside({ session, logger }: Leading, delivery: Delivery<PendingRow>): Promise<Delivery<PendingRow>> {
+  const { message, error } = delivery
+  logger.error(
+    { err: error, outboxId: String(message.id), topic: message.topic },
+    'the broker refuses an event for good; its key is held back',
+  )
+  await session.query('update outbox set refused = $2 where id = $1', [message.id, error?.message])
+  return delivery
 }
 
 interface Meters {

@@ -4,7 +4,7 @@
  */
 import { createDatabase } from '@shopstream/database'
 import { createLogger, createMetrics } from '@shopstream/observability'
-import { createMessaging } from './index.ts'
+import { createMessaging, openKafkaBus } from './index.ts'
 import { produces, toldByKeys } from './test-shop.ts'
 
 const setting = (name: string) => process.env[name] ?? ''
@@ -18,16 +18,24 @@ const database = createDatabase<unknown>({
 
 database.on('stop', () => process.kill(process.pid, 'SIGSTOP')) // after the commit, before anything else
 
+const metrics = createMetrics('shop')
+const bus = await openKafkaBus({
+  brokers: setting('KAFKA_BROKERS').split(','),
+  topicPrefix: setting('TOPIC_PREFIX'),
+  clientId: 'shop',
+  logger,
+  metrics,
+})
+
 createMessaging({
   service: 'shop',
   database,
   databaseUrl: setting('DATABASE_URL'),
-  brokers: setting('KAFKA_BROKERS').split(','),
-  topicPrefix: setting('TOPIC_PREFIX'),
+  bus,
   consumes: [toldByKeys],
   produces,
   logger,
-  metrics: createMetrics('shop'),
+  metrics,
 }).start()
 
 process.stdin.on('end', () => process.exit(1)).resume()

@@ -15,7 +15,7 @@ import type { Bus, OutgoingMessage } from './bus.ts'
 import { type Consumption, type FailurePolicy, on } from './consumption.ts'
 import type { Message } from './envelope.ts'
 import { createMessaging, messagingMigrations } from './index.ts'
-import { createKafkaBus } from './kafka.ts'
+import { openKafkaBus } from './kafka/open.ts'
 import type { Messaging } from './messaging.ts'
 import { producer } from './outbox.ts'
 import { type ChildLife, type ChildShop, gate, startChild } from './test-shop-child.ts'
@@ -107,7 +107,8 @@ export async function openTestShop({
 }: TestShopOptions = {}) {
   const { url, drop } = parts.database ?? (await databaseIn(process.env.TEST_POSTGRES_URL ?? ''))
   const broker = { ...testBroker(), ...(parts.brokers && { brokers: parts.brokers }) }
-  const deploy = () => ensureTopics({ ...broker, groups: ['shop'], logger })
+  const bus = await openKafkaBus({ ...broker, clientId: 'observer', logger })
+  const deploy = () => ensureTopics(bus, ['shop'])
   if (deployed) await deploy()
   const database = createDatabase<unknown>({ url, poolSize, applicationName: 'test', logger })
   await migrate(database, [
@@ -119,7 +120,6 @@ export async function openTestShop({
         instance text default current_setting('application_name'))`,
     },
   ])
-  const bus = createKafkaBus({ ...broker, clientId: 'observer', logger })
   const running: Messaging[] = []
 
   const consumption = writeEffects(trouble, policy)
@@ -132,12 +132,12 @@ export async function openTestShop({
     url,
     deploy,
     /** Starts an instance; without `consumes` it only publishes. */
-    start(consumes: readonly Consumption[] = [consumption], metrics = createMetrics('shop')): Messaging {
+    async start(consumes: readonly Consumption[] = [consumption], metrics = createMetrics('shop')): Promise<Messaging> {
       const messaging = createMessaging({
         service: 'shop',
         database,
         databaseUrl: url,
-        ...broker,
+        bus: await openKafkaBus({ ...broker, clientId: 'shop', logger, metrics }),
         consumes,
         produces,
         logger,
@@ -217,7 +217,7 @@ export async function atRest(shop: TestShop, timeoutMs = 60_000) {
     handle(messages) {
       for (const { key, headers } of messages) {
         const id = String(headers.ce_id)
-        if (headers.ce_sequence && !stored.has(id))
+        if (/^\d+$/.test(String(headers.ce_sequence)) && !stored.has(id))
           stored.set(id, { key: String(key), sequence: BigInt(String(headers.ce_sequence)) })
       }
     },
@@ -235,10 +235,9 @@ export function collect(bus: Bus, topic: string, group = `collector-${Math.rando
   const consumer = bus.consume({
     group,
     topics: [topic],
-    async handle(batch) {
+    async handle(batch, partition) {
       messages.push(...batch.messages)
-      const last = batch.messages.at(-1)
-      if (last) batch.resolve(last)
+      partition.done(batch.next)
     },
   })
   return { messages, close: () => consumer.close() }

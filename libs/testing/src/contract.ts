@@ -110,10 +110,9 @@ function testProducer(service: string, events: readonly EventName[], drive: Cont
       const collector = world.bus.consume({
         group: 'contract',
         topics: [...new Set(events.map((event) => topicOf(event).name))],
-        async handle(batch) {
+        async handle(batch, partition) {
           written.push(...batch.messages.flatMap((message) => writtenBy(service, message)))
-          const last = batch.messages.at(-1)
-          if (last) batch.resolve(last)
+          partition.done(batch.next)
         },
       })
       undo.push(() => collector.close())

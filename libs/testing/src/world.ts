@@ -1,5 +1,13 @@
 import { type EventName, newEventId, topics } from '@shopstream/events'
-import { createKafkaBus, ensureTopics, type Message, type NewEvent, outgoing, readMessage } from '@shopstream/messaging'
+import {
+  ensureTopics,
+  kafkaClientFrom,
+  type Message,
+  type NewEvent,
+  openKafkaBus,
+  outgoing,
+  readMessage,
+} from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { testBroker, testDatabase } from './broker-and-database.ts'
@@ -22,16 +30,16 @@ export async function createWorld(...groups: string[]) {
   const logger = createLogger({ service: 'test', level: process.env.TEST_LOG_LEVEL ?? 'silent', format: 'json' })
   const database = await testDatabase(groups.join('-'))
   const broker = testBroker()
-  await ensureTopics({ ...broker, groups, logger })
-  const bus = createKafkaBus({ ...broker, clientId: 'test-world', logger })
+  const bus = await openKafkaBus({ ...broker, clientId: 'test-world', logger })
+  await ensureTopics(bus, groups)
   const seen: Message[] = []
   const observer = bus.consume({
     group: 'test-world',
     topics: topics.map(({ name }) => name).filter((name) => name !== 'shop.schema.v1'),
-    async handle(batch) {
+    async handle(batch, partition) {
       for (const message of batch.messages) {
         seen.push(readMessage(message))
-        batch.resolve(message)
+        partition.done(message.offset + 1n)
       }
     },
   })
@@ -53,6 +61,8 @@ export async function createWorld(...groups: string[]) {
       DATABASE_POOL_SIZE: 10,
       KAFKA_BROKERS: broker.brokers,
       KAFKA_TOPIC_PREFIX: broker.topicPrefix,
+      KAFKA_CLIENT: kafkaClientFrom(process.env),
+      KAFKA_BATCH_LIMIT_BYTES: 16_777_216,
       PARKED_LIMIT_COUNT: 1_000,
       PARKED_LIMIT_AGE_SECONDS: 3_600,
       OUTBOX_LIMIT_AGE_SECONDS: 300,

@@ -1,7 +1,7 @@
 import type { Static } from '@shopstream/config'
 import { createDatabase, readMigrations } from '@shopstream/database'
 import { createHttp, dataService, httpMigrations, signingKeyMigrations, signingKeys } from '@shopstream/http'
-import { createMessaging, type Messaging, messagingMigrations } from '@shopstream/messaging'
+import { createMessaging, kafkaOptions, type Messaging, messagingMigrations, openKafkaBus } from '@shopstream/messaging'
 import { createMetrics, type Logger } from '@shopstream/observability'
 import { seedCatalogue } from './catalogue/seed.ts'
 import type { configSchema } from './config.ts'
@@ -30,8 +30,7 @@ export async function buildInventory(config: Readonly<Static<typeof configSchema
     service: 'inventory',
     database,
     databaseUrl: config.DATABASE_URL,
-    brokers: config.KAFKA_BROKERS,
-    topicPrefix: config.KAFKA_TOPIC_PREFIX,
+    bus: await openKafkaBus({ ...kafkaOptions(config), clientId: 'inventory', logger, metrics }),
     parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
     consumes,
     produces,

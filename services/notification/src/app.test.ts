@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { createDatabase } from '@shopstream/database'
-import { createMessaging } from '@shopstream/messaging'
+import { createMessaging, kafkaOptions, openKafkaBus } from '@shopstream/messaging'
 import { createMetrics } from '@shopstream/observability'
 import { createWorld, eventually, type Mail, type MailSink, startMailSink, type World } from '@shopstream/testing'
 import { consumes } from './consumes.ts'
@@ -150,7 +150,7 @@ test('the same event delivered three times is one mail', async () => {
 test('reading all topics again from the beginning sends nothing twice', async () => {
   const before = new Map(sink.mails().map((mail) => [mail.headers['message-id'], mail]))
   expect(before.size).toBeGreaterThan(3)
-  const { DATABASE_URL: url, KAFKA_BROKERS: brokers, KAFKA_TOPIC_PREFIX: topicPrefix } = world.settings
+  const { DATABASE_URL: url } = world.settings
   const database = createDatabase<unknown>({ url, poolSize: 3, applicationName: 'again', logger: world.logger })
   const metrics = createMetrics('again')
   // Another group on the same database stands at the beginning, as the service's own does after a reset.
@@ -158,8 +158,7 @@ test('reading all topics again from the beginning sends nothing twice', async ()
     service: 'notification-again',
     database,
     databaseUrl: url,
-    brokers,
-    topicPrefix,
+    bus: await openKafkaBus({ ...kafkaOptions(world.settings), clientId: 'again', logger: world.logger, metrics }),
     consumes,
     produces,
     logger: world.logger,

@@ -1,6 +1,6 @@
 import { createDatabase, readMigrations } from '@shopstream/database'
 import { createHttp, dataService, httpMigrations, signingKeyMigrations, signingKeys } from '@shopstream/http'
-import { createMessaging, messagingMigrations } from '@shopstream/messaging'
+import { createMessaging, kafkaOptions, messagingMigrations, openKafkaBus } from '@shopstream/messaging'
 import { createMetrics, type Logger } from '@shopstream/observability'
 import { type Config, senderOf } from './config.ts'
 import { consumes } from './consumes.ts'
@@ -35,8 +35,7 @@ export async function buildNotification(config: Config, logger: Logger, policy: 
     service: 'notification',
     database,
     databaseUrl: config.DATABASE_URL,
-    brokers: config.KAFKA_BROKERS,
-    topicPrefix: config.KAFKA_TOPIC_PREFIX,
+    bus: await openKafkaBus({ ...kafkaOptions(config), clientId: 'notification', logger, metrics }),
     parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
     consumes,
     produces,

@@ -1,6 +1,6 @@
 import { createDatabase, readMigrations } from '@shopstream/database'
 import { createHttp, dataService, httpMigrations } from '@shopstream/http'
-import { createMessaging, messagingMigrations } from '@shopstream/messaging'
+import { createMessaging, kafkaOptions, messagingMigrations, openKafkaBus } from '@shopstream/messaging'
 import { createMetrics, Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { seedStaff } from './accounts/handlers.ts'
 import { createPasswords, type Passwords } from './accounts/passwords.ts'
@@ -40,8 +40,7 @@ export async function buildUser(config: Config, logger: Logger) {
     service: 'user',
     database,
     databaseUrl: config.DATABASE_URL,
-    brokers: config.KAFKA_BROKERS,
-    topicPrefix: config.KAFKA_TOPIC_PREFIX,
+    bus: await openKafkaBus({ ...kafkaOptions(config), clientId: 'user', logger, metrics }),
     parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
     consumes,
     produces,

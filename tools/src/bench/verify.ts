@@ -71,7 +71,7 @@ export async function verify(say: Say, { orders }: { orders: number }) {
   const shop = await startShop({ home })
   try {
     await Promise.all(Object.values(shop.services).map((service) => service.stop(5_000)))
-    const held = reach(findPlace({ SHOPSTREAM_HOME: home }))
+    const held = await reach(findPlace({ SHOPSTREAM_HOME: home }))
     try {
       const begun = performance.now()
       const events = await fill(held, orders, say)
@@ -351,7 +351,7 @@ async function write({ held }: Filling, { rows, messages }: Round): Promise<numb
     }),
   )
   await Promise.all(databases)
-  const stored = await held.bus.publish(messages)
+  const stored = (await held.bus.publish(messages)).filter(({ error }) => !error)
   if (stored.length < messages.length) throw new Error('Kafka has not taken all events: run it again')
   return messages.length
 }
@@ -365,10 +365,8 @@ async function passAll({ held, consumers }: Filling): Promise<void> {
     const consumer = held.bus.consume({
       group: owner,
       topics,
-      async handle(batch) {
-        const last = batch.messages.at(-1)
-        if (last) batch.resolve(last)
-        await batch.heartbeat()
+      async handle({ next }, partition) {
+        partition.done(next)
       },
     })
     try {

@@ -131,7 +131,7 @@ export async function openArena({ folder, env, progress, signal }: ArenaOptions)
     await Promise.all(Object.values(links).map((link) => link.close()))
     throw error
   }
-  const hold = reach(
+  const hold = await reach(
     {
       brokers: shop.kafka.brokers,
       topicPrefix: shop.topicPrefix,

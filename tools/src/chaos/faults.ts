@@ -322,7 +322,7 @@ async function publishAgain({ reach: { bus } }: Arena, topic: string, force: num
   const from = Math.floor(force * Math.max(0, chosen.length - most))
   const again = chosen.slice(from, from + most).map(toOutgoing)
   if (again.length === 0) throw new Error('the topic is empty')
-  return (await bus.publish(again)).length > 0
+  return (await bus.publish(again)).some(({ error }) => !error)
 }
 
 const toOutgoing = ({ topic, partition, key, value, headers }: IncomingMessage): OutgoingMessage => ({

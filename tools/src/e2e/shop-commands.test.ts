@@ -4,9 +4,11 @@ import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseEnv } from 'node:util'
+import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals'
 import { createDatabase, type Database, sql } from '@shopstream/database'
 import { encode, partitionOf, registry } from '@shopstream/events'
+import { encodeBatch, type ForeignProducer, openForeignProducer } from '@shopstream/messaging/testing'
 import { createLogger } from '@shopstream/observability'
 import { eventually, repository, startMailSink } from '@shopstream/testing'
 import { Refusal, UsageError } from '../options.ts'
@@ -19,6 +21,7 @@ import { republish } from '../shop/republish.ts'
 import { rewind } from '../shop/rewind.ts'
 import { status } from '../shop/status.ts'
 import { tail } from '../shop/tail.ts'
+import { run as unreadable } from '../shop/unreadable.ts'
 import { verify } from '../shop/verify.ts'
 import {
   type Customer,
@@ -60,7 +63,7 @@ beforeAll(async () => {
   )
   staff = await staffToken(shop)
   customer = await register(shop)
-  held = reach(findPlace())
+  held = await reach(findPlace())
 }, 180_000)
 
 afterAll(async () => {
@@ -359,6 +362,9 @@ describe('an order that waits', () => {
           end: expect.any(String),
           messages: '1',
           seconds: expect.any(Number),
+          hidden: '0',
+          hiddenSeconds: 0,
+          standsBefore: null,
         },
       ])
       start('inventory')
@@ -785,7 +791,7 @@ async function asAdmin(work: (query: Database<unknown>['query']) => Promise<void
     await work(admin.query)
   } finally {
     await admin.close()
-    held = reach(findPlace())
+    held = await reach(findPlace())
   }
 }
 
@@ -802,7 +808,243 @@ const restore = (service: Owner) =>
     await sql.raw(`revoke all on database ${name} from public`).execute(query)
   })
 
-test.each(['status', 'explain', 'lag', 'tail', 'dead-letters', 'republish', 'rewind', 'catch-up'])(
+describe('what others write into our topics', () => {
+  const topic = 'shop.order.v1'
+  const partition = 3
+  let foreign: ForeignProducer
+  beforeAll(async () => {
+    foreign = openForeignProducer(shop.kafka.brokers)
+    for (const service of movable) await isReady(service)
+  })
+  afterAll(() => foreign?.close())
+
+  /** 20 MiB in 20 KiB. */
+  const bomb = () =>
+    encodeBatch({ codec: 1, compress: gzipSync, records: [{ key: 'bomb', value: Buffer.alloc(20_971_520) }] })
+
+  const write = (batch: Buffer, to = topic) => foreign.write(shop.topicPrefix + to, partition, batch)
+
+  /** An order whose events are in the partition. */
+  async function placedInPartition(): Promise<string> {
+    const sku = await stock(shop, staff, 100)
+    for (;;) {
+      const id = await placed(sku)
+      if (partitionOf(id, 6) === partition) return id
+    }
+  }
+
+  const stands = (...groups: string[]) =>
+    eventually(
+      `${groups} to stand before something`,
+      async () => {
+        const met: { service: string }[] = JSON.parse((await run(unreadable, 'list', '--json')).out)
+        return groups.every((group) => met.some(({ service }) => service === group)) && met
+      },
+      patience,
+    )
+
+  // biome-ignore lint/suspicious/noExplicitAny: whatever JSON the command prints
+  const problems = async (): Promise<any[]> => (await json(status)).problems
+
+  const foundByVerify = async (settleMs = 1_500) => {
+    const { checks } = await verify(held, { settleMs })
+    return checks.flatMap(({ findings }) => findings.map(({ check, message }) => `${check}: ${message}`))
+  }
+
+  test(
+    'a bomb: every command names it and goes on; an operator steps over it for both groups that stand there',
+    async () => {
+      await write(bomb())
+      const id = await placedInPartition()
+      const met = await stands('inventory', 'notification')
+      const [{ firstOffset }] = met as unknown as [{ firstOffset: string }]
+      const place = `${topic}/${partition}@${firstOffset}`
+
+      const told = await eventually(
+        'status to tell it',
+        async () => (await problems()).find(({ what }) => what.includes('cannot be read')),
+        patience,
+      )
+      expect(told).toEqual({
+        what: expect.stringMatching(
+          new RegExp(
+            `^${topic}/${partition} cannot be read at offset ${firstOffset}: .*; inventory, notification stand before it since `,
+          ),
+        ),
+        run: `npm run shop -- unreadable show ${place}`,
+        runbook: 'docs/runbooks/unreadable-records.md',
+      })
+      const others = (await problems()).map(({ what, run: next }) => `${what} ${next}`).join('\n')
+      expect(others).not.toMatch(/start Kafka|is degraded|behind, by/)
+
+      expect(await json(lag, '--group', 'inventory')).toMatchObject([{ topic, partition, standsBefore: place }])
+      const story = await verdictIs(id, 'stuck', `its partition stands still, as ${place} cannot be read`)
+      expect(story.verdict.run[0]).toBe(`npm run shop -- unreadable show ${place}`)
+      const tailed = await lines(tail, topic, '--from', '1h', '--to-end', '--key', id)
+      expect(tailed).toMatchObject([
+        { unreadable: expect.any(String), topic, partition, firstOffset },
+        { type: 'OrderPlaced', key: id },
+      ])
+      expect(await foundByVerify()).toEqual([
+        expect.stringMatching(
+          `^unreadable-records: ${place} cannot be read: .*inventory stands before it, notification stands`,
+        ),
+      ])
+
+      const file = join(opened.home, 'bytes.log')
+      const shown = await run(unreadable, 'show', place, '--out', file)
+      expect(shown.out).toMatch(/1 record, gzip/)
+      expect(readFileSync(file).subarray(61)).toEqual(bomb().subarray(61))
+      await expect(run(unreadable, 'show', place, '--out', file)).rejects.toThrow('file already exists')
+      const elsewhere = `${topic}/${partition}@99999`
+      await expect(run(unreadable, 'step-over', elsewhere, '--reason', 'none')).rejects.toThrow(place)
+
+      const decision = ['--reason', 'a load test', '--actor', 'ada']
+      const stepped = await run(unreadable, 'step-over', place, ...decision)
+      expect(stepped).toMatchObject({
+        code: 0,
+        out: expect.stringMatching(/inventory steps over.*\nnotification steps over/),
+      })
+      await decided(id)
+      await expect(run(unreadable, 'step-over', place, ...decision)).rejects.toThrow(
+        /stepped over .* by ada: a load test/,
+      )
+      expect((await run(unreadable, 'list')).out).toBe('None.')
+      expect((await run(unreadable, 'list', '--all')).out).toMatch(/inventory\/\d+ .* by ada: a load test/)
+      await eventually('all to be well', async () => (await run(status)).code === 0, patience)
+      expect(await foundByVerify()).toEqual([
+        expect.stringMatching(
+          /^unreadable-records: .*inventory stepped over .* by ada: a load test, notification stepped over/,
+        ),
+      ])
+    },
+    3 * minutes,
+  )
+
+  test(
+    'an open transaction: what it hides is told as such, and nothing is called lost; nobody is caught up past it',
+    async () => {
+      const hiding = await foreign.transaction(`${shop.topicPrefix}shop.reservation.v1`)
+      await hiding.send([{ partition, value: 'begun' }])
+      const id = await placedInPartition()
+      const story = await verdictIs(id, 'stuck', 'cannot be seen behind a transaction that has been open for')
+      expect(story.missing).toEqual(['event #1 of shop.reservation.v1'])
+      const [behind] = await json(lag, '--group', 'order')
+      expect(behind).toMatchObject({ topic: 'shop.reservation.v1', partition, hidden: behind.messages })
+      expect(Number(behind.hidden)).toBeGreaterThan(1)
+      expect((await foundByVerify()).filter((found) => !found.includes('stepped over'))).toEqual([
+        expect.stringMatching(
+          /^unreadable-records: shop\.reservation\.v1\/3@\d+: \d+ messages wait behind a transaction/,
+        ),
+      ])
+      await stop('inventory')
+      await expect(run(catchUp, 'inventory', '--dry-run')).rejects.toThrow('hides the end of shop.reservation.v1/3')
+      await hiding.abort()
+      await decided(id)
+
+      // A marker ends the partition now: the group is rewound in front of it, and comes to its end again.
+      await stop('order')
+      const { code } = await run(rewind, 'order', '--to', 'inbox')
+      expect(code).toBe(0)
+      for (const service of ['order', 'inventory']) start(service)
+      for (const service of ['order', 'inventory']) await isReady(service)
+      await eventually('all to be well', async () => (await run(status)).code === 0 && (await isQuiet()), patience)
+      expect((await foundByVerify()).filter((found) => !found.includes('stepped over'))).toEqual([])
+    },
+    3 * minutes,
+  )
+
+  test(
+    "what cannot be read of a service's own topic: catch-up is refused until somebody has looked; a lost decision is told",
+    async () => {
+      await write(bomb(), 'shop.reservation.v1')
+      await stands('order')
+      await stop('inventory')
+      const dry = await run(catchUp, 'inventory', '--dry-run')
+      expect(dry.out).toMatch(/Cannot be brought back: what events said in shop\.reservation\.v1\/3@\d+ cannot be read/)
+      await expect(run(catchUp, 'inventory')).rejects.toThrow(/Nothing was changed: .*--despite-unreadable/)
+      // As after a restore: its database knows nothing of what was stepped over.
+      await sql`delete from unreadable_batch`.execute(held.databases.inventory.query)
+      expect(await run(catchUp, 'inventory', '--despite-unreadable')).toMatchObject({ code: 0 })
+      const rewound = await run(rewind, 'inventory', '--to', 'beginning')
+      expect(rewound.out).toMatch(
+        /It will stand before shop\.order\.v1\/3@\d+, which cannot be read \(others: stepped over/,
+      )
+      start('inventory')
+      await stands('inventory')
+      for (const { topic: of, partition: at, firstOffset } of (await stands('order', 'inventory')) as unknown as {
+        topic: string
+        partition: number
+        firstOffset: string
+      }[])
+        await run(unreadable, 'step-over', `${of}/${at}@${firstOffset}`, '--reason', 'again', '--actor', 'ada')
+      await eventually('all to be well', async () => (await run(status)).code === 0, patience)
+    },
+    3 * minutes,
+  )
+
+  test(
+    'foreign records are told as what they are, and no terminal obeys them',
+    async () => {
+      const eventId = randomUUID()
+      const headers: [string, string | null][] = [
+        ['ce_id', eventId],
+        ['ce_type', 'OrderPlaced'],
+        ['ce_source', 'urn:acme:billing/ledger'],
+        ['without', null],
+        ['empty', ''],
+        ['title\u001b]0;x\u0007', '\u001b[2J'],
+      ]
+      const records = [
+        { key: 'k\u001b[2J', value: 'none', headers },
+        { key: Buffer.from([255, 0]), value: null, headers: [['ce_type', null]] as [string, null][] },
+        { key: null, value: 'none' },
+        { key: '', value: 'none', headers: [['ce_type', '']] as [string, string][] },
+      ]
+      await write(encodeBatch({ codec: 1, compress: gzipSync, records }))
+      const story = await eventually(
+        'both groups to have given up on it',
+        async () => {
+          const told = await json(explain, 'event', eventId).catch(() => undefined)
+          const states = told?.event.handledBy.map(({ state }: { state: string }) => state)
+          return states?.length > 0 && states.every((state: string) => state === 'dead') && told
+        },
+        patience,
+      )
+      expect(story.event).toMatchObject({
+        topic,
+        foreignSource: 'urn:acme:billing/ledger',
+        headers: { without: null, empty: '' },
+        handledBy: [{ group: 'inventory', state: 'dead' }],
+      })
+      expect(story.event.source).toBeUndefined()
+      const printed = [
+        await run(explain, 'event', eventId).then(({ out }) => out),
+        await run(tail, topic, '--from', '1h', '--to-end').then(({ out }) => out),
+        await run(deadLetters, 'list').then(({ out }) => out),
+        await run(deadLetters, 'show', `inventory/${story.event.handledBy[0].parked.id}`).then(({ out }) => out),
+        await run(status).then(({ out }) => out),
+      ].join('\n')
+      expect(printed).toContain('by urn:acme:billing/ledger (no service of the shop)')
+      for (const words of [
+        'without  ',
+        'no value',
+        'a message without a type',
+        'a key of bytes',
+        'an empty key',
+        'no key',
+      ])
+        expect(printed).toContain(words)
+      const colour = new RegExp(`${String.fromCharCode(27)}\\[\\d+m`, 'g')
+      expect(printed.replaceAll(colour, '')).not.toMatch(/(?![\n\t])\p{Cc}/u)
+      expect(printed).not.toMatch(/was decided|of ledger/)
+      expect((await run(deadLetters, 'discard', '--all', '--reason', 'foreign', '--actor', 'ada')).code).toBe(0)
+    },
+    2 * minutes,
+  )
+})
+
+test.each(['status', 'explain', 'lag', 'tail', 'dead-letters', 'unreadable', 'republish', 'rewind', 'catch-up'])(
   '%s has help, and 2 for bad usage',
   (command) => {
     const call = (...args: string[]) =>

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { topics } from '@shopstream/events'
-import { type Bus, createKafkaBus } from '@shopstream/messaging'
+import { type Bus, openKafkaBus } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
 import { call, order, orderOf, ordersOf, password, register, staffToken, stock, stockOf } from '../stack/client.ts'
@@ -25,9 +25,9 @@ afterAll(async () => {
 }, 30_000)
 
 /** One at a time: the last is closed after the tests, also when one of them failed. */
-function openBus({ kafka }: Shop): Bus {
+async function openBus({ kafka }: Shop): Promise<Bus> {
   const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
-  bus = createKafkaBus({ brokers: kafka.brokers, topicPrefix: '', clientId: 'test', logger })
+  bus = await openKafkaBus({ brokers: kafka.brokers, topicPrefix: '', clientId: 'test', logger })
   return bus
 }
 
@@ -227,7 +227,7 @@ test(
     for (let n = 0; n < 5; n++) await order(shop, customer.token, sku, { prefer: 'wait=10' })
     const groups = ['order', 'inventory', 'notification', 'user']
     const names = topics.map(({ name }) => name)
-    let wire = openBus(shop)
+    let wire = await openBus(shop)
     const ends = async () =>
       Object.fromEntries(
         (await wire.positions('nobody', names)).map(({ topic, partition, end }) => [
@@ -279,10 +279,9 @@ test(
     const reader = wire.consume({
       group: 'test-reader',
       topics: names,
-      async handle(batch) {
+      async handle(batch, partition) {
         messages.push(...batch.messages)
-        const last = batch.messages.at(-1)
-        if (last) batch.resolve(last)
+        partition.done(batch.next)
       },
     })
     const written = await total()
@@ -300,7 +299,7 @@ test(
     await wire.close()
     await shop.stop()
     const idle = await openShop({ home, ports, only: [] })
-    wire = openBus(idle.shop)
+    wire = await openBus(idle.shop)
     for (const group of groups) if (subscribed[group]?.length) await wire.rewind(group, subscribed[group])
     expect(await lagOf('notification')).toBeGreaterThan(0)
     await wire.close()
@@ -309,7 +308,7 @@ test(
     opened = await openShop({ home, ports })
     shop = opened.shop
     staff = await staffToken(shop)
-    wire = openBus(shop)
+    wire = await openBus(shop)
     await rest()
     expect(await state()).toEqual(before)
   },

@@ -1,10 +1,12 @@
 /** `npm run shop -- verify` over one real shop: under load and at rest it finds nothing, then everything that is planted. */
 import { spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
+import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { sql, type Transaction } from '@shopstream/database'
 import { decode, encode, type NewEventData, newEventId } from '@shopstream/events'
-import { type IncomingMessage, type NewEvent, outgoing } from '@shopstream/messaging'
+import { type IncomingMessage, listUnreadable, type NewEvent, outgoing, stepOver } from '@shopstream/messaging'
+import { encodeBatch, openForeignProducer } from '@shopstream/messaging/testing'
 import { eventually, repository } from '@shopstream/testing'
 import { UsageError } from '../options.ts'
 import { findPlace, type Owner, owners, type Reach, reach } from '../shop/reach.ts'
@@ -27,7 +29,7 @@ beforeAll(async () => {
   shop = opened.shop
   staff = await staffToken(shop)
   customer = await register(shop)
-  held = reach(findPlace({ SHOPSTREAM_HOME: opened.home }))
+  held = await reach(findPlace({ SHOPSTREAM_HOME: opened.home }))
 }, 3 * minutes)
 
 afterAll(async () => {
@@ -153,6 +155,43 @@ async function sendAgain() {
   expect(await asStaff('POST', `/v1/notifications/${sent.id}/resend`)).toMatchObject({ status: 202 })
 }
 
+test(
+  'what a transaction hides is not lost: that it hides something is all that is told, until it has ended',
+  async () => {
+    const sku = await stock(shop, staff, 50)
+    await confirmed(sku)
+    await rest()
+    const foreign = openForeignProducer(shop.kafka.brokers)
+    try {
+      const hiding = await foreign.transaction('shop.reservation.v1')
+      await hiding.send([0, 1, 2, 3, 4, 5].map((partition) => ({ partition, value: 'begun' })))
+      for (let n = 0; n < 3; n++) await order(shop, customer.token, sku)
+      await eventually('inventory to have answered', async () => {
+        const { rows } = await sql<{ count: number }>`select count(*)::integer as count from outbox`.execute(
+          held.databases.inventory.query,
+        )
+        const positions = await held.bus.positions('inventory', ['shop.order.v1'])
+        return rows[0]?.count === 0 && positions.every(({ done, end }) => done >= end)
+      })
+      const summary = await verify(held, { settleMs: 1_500 })
+      expect(found(summary)).toEqual(
+        [0, 1, 2, 3, 4, 5].map((n) => expect.stringMatching(`^unreadable-records shop.reservation.v1 ${n} `)),
+      )
+      const alone = await verify(held, { settleMs: 0, only: ['lost-event'] })
+      expect(alone.checks.map(({ name, discrepancies }) => [name, discrepancies])).toEqual([
+        ['unreadable-records', 6],
+        ['lost-event', 0],
+      ])
+      await hiding.abort()
+    } finally {
+      await foreign.close()
+    }
+    await rest() // behind the markers, which now end all of its partitions
+    expect(found(await verify(held, { settleMs: 0 }))).toEqual([])
+  },
+  2 * minutes,
+)
+
 /** An operator has the state of all users and products told again. */
 function tellAgain() {
   for (const topic of ['shop.user.v1', 'shop.product.v1']) command(['republish', topic, '--all'], 0)
@@ -209,7 +248,7 @@ async function messagesOf(topic: string, key: string): Promise<IncomingMessage[]
 
 /** Publishes past every outbox. */
 async function publish(...messages: IncomingMessage[]) {
-  expect(await held.bus.publish(messages)).toHaveLength(messages.length)
+  expect((await held.bus.publish(messages)).filter(({ error }) => error)).toEqual([])
 }
 
 interface Plant {
@@ -387,6 +426,36 @@ const faults: Plant[] = [
 /** For the checks that those do not meet. Some are several faults at once. */
 const others: Plant[] = [
   {
+    what: 'bytes that cannot be read in a topic that nobody consumes, and a bomb that a group has stepped over',
+    async plant() {
+      const partition = 2
+      const foreign = openForeignProducer(shop.kafka.brokers)
+      try {
+        const bomb = encodeBatch({ codec: 1, compress: gzipSync, records: [{ value: Buffer.alloc(20_971_520) }] })
+        for (const topic of ['shop.stock.v1', 'shop.reservation.v1']) await foreign.write(topic, partition, bomb)
+      } finally {
+        await foreign.close()
+      }
+      const met = await eventually(
+        'the order service to stand before it',
+        async () => (await listUnreadable(held.databases.order.query))[0],
+        patience,
+      )
+      const place = { topic: met.topic, partition: met.partition, offset: met.firstOffset }
+      await stepOver(held.databases.order.query, { ...place, actor: 'ada', reason: 'a test' })
+      await rest()
+      const stretches: string[] = []
+      await held.bus.read({
+        topics: ['shop.stock.v1', 'shop.reservation.v1'],
+        toEnd: true,
+        handle() {},
+        unreadable: ({ topic, firstOffset }) => void stretches.push(`${topic} ${partition} ${firstOffset}`),
+      })
+      expect(stretches).toHaveLength(2)
+      return stretches.map((stretch) => `unreadable-records ${stretch}`)
+    },
+  },
+  {
     what: 'a reservation that is gone',
     async plant() {
       const sku = await stock(shop, staff, 50)
@@ -537,7 +606,7 @@ test('exits with 2 for what makes no sense, and when a part cannot be asked: the
   ])
     await expect(run(args)).rejects.toThrow(UsageError)
   const { databaseUrls } = held
-  const away = reach({ ...held, databaseUrls: { ...databaseUrls, order: `${databaseUrls.order}-none` } })
+  const away = await reach({ ...held, databaseUrls: { ...databaseUrls, order: `${databaseUrls.order}-none` } })
   try {
     await expect(verify(away)).rejects.toThrow(/^the database of order: .*does not exist/)
     await expect(verify(away, { only: ['extra-mail'], settleMs: 0 })).resolves.toMatchObject({ discrepancies: 1 })

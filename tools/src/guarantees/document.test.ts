@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from '@jest/globals'
 import { repository } from '@shopstream/testing'
-import { applyBreak, readGuarantees } from './document.ts'
+import { applyBreak, provableWith, readGuarantees } from './document.ts'
 
 const read = (file: string) => readFileSync(join(repository, file), 'utf8')
 const guarantees = readGuarantees(repository)
@@ -15,6 +15,22 @@ describe('docs/guarantees.md is in step with the code', () => {
       for (const one of breaks) expect(applyBreak(read(one.file), one)).not.toBe(read(one.file))
     },
   )
+})
+
+test('a break of one client is not applied with another, which shows what the event core promises', () => {
+  const adapter = (client: string) => ({ file: `libs/messaging/src/kafka/${client}/x.ts`, before: '', after: '' })
+  const promise = (id: string, ...breaks: { file: string }[]) =>
+    ({ id, breaks: breaks.map(({ file }) => ({ file, before: '', after: '' })) }) as (typeof guarantees)[number]
+  const rows = [
+    promise('both', adapter('kafkajs'), adapter('platformatic')),
+    promise('one', adapter('platformatic')),
+    promise('core', { file: 'libs/messaging/src/relay.ts' }),
+    promise('service', { file: 'services/order/src/x.ts' }),
+  ]
+  const seen = (client: string, isUsual: boolean) =>
+    provableWith(client, rows, isUsual).map(({ id, breaks }) => `${id} ${breaks.length}`)
+  expect(seen('kafkajs', true)).toEqual(['both 1', 'core 1', 'service 1'])
+  expect(seen('platformatic', false)).toEqual(['both 1', 'one 1', 'core 1'])
 })
 
 test('a break that no longer fits, or fits twice, is told', () => {

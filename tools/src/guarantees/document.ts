@@ -19,6 +19,23 @@ export interface Break {
   after: string
 }
 
+/** The part of the code that speaks to a broker by one client; a break in it counts for that client alone. */
+const adapterOf = ({ file }: Break) => /^libs\/messaging\/src\/kafka\/(kafkajs|platformatic)\//.exec(file)?.[1]
+const eventCore = 'libs/messaging/'
+
+/**
+ * What can be shown with a client: the promises that have a break for it, with those breaks. With another client than the
+ * usual one those of the event core alone, as nothing else knows which client there is.
+ */
+export function provableWith(client: string, guarantees: readonly Guarantee[], isUsual: boolean): Guarantee[] {
+  return guarantees
+    .map((guarantee) => ({
+      ...guarantee,
+      breaks: guarantee.breaks.filter((one) => (adapterOf(one) ?? client) === client),
+    }))
+    .filter(({ breaks }) => breaks.length > 0 && (isUsual || breaks.every(({ file }) => file.startsWith(eventCore))))
+}
+
 export const documentFile = 'docs/guarantees.md'
 
 /** Reads the promises of docs/guarantees.md below `root`. Throws with the heading of what is not as it must be. */

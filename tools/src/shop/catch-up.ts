@@ -5,25 +5,35 @@ import {
   MalformedMessage,
   type Message,
   type Ownership,
+  pause,
   readMessage,
+  typeOf,
 } from '@shopstream/messaging'
 import { Refusal } from '../options.ts'
 import { reasonOf } from './asking.ts'
 import { readGroups } from './groups.ts'
 import { ownerNamed, ownershipOf } from './ownerships.ts'
+import { keyInWords, print, shown } from './printing.ts'
 import { type Owner, type Reach, reachHelp, withReach } from './reach.ts'
 import { leftOff, rewindGroup } from './rewind.ts'
+import { unreadInWords } from './stretches.ts'
 import { bad, good, plural, shop, table } from './words.ts'
 
-export const usage = `Usage: npm run shop -- catch-up SERVICE [--dry-run]
+/** How long a transaction may still hide the end of a topic. */
+const stableWithinMs = 20_000
+
+export const usage = `Usage: npm run shop -- catch-up SERVICE [--dry-run] [--despite-unreadable]
 
 Brings the database of a service, restored from a backup, up to what the service's own events in the topics say: others
 have acted on them. Then rewinds the service's consumer group to where the backup left off, so that it handles again what
 it had handled since. All or nothing, and fine to repeat. The service must be stopped, every instance.
 
-  --dry-run  only says what it would do
+  --dry-run             only says what it would do
+  --despite-unreadable  goes on although a part of the service's own topics cannot be read: what its events in there said is
+                        not brought back, and the service will make other events with their numbers. Look first:
+                        docs/runbooks/unreadable-records.md
 
-It says what cannot be brought back. The steps around it: docs/runbooks/restore-a-database.md
+It waits up to ${stableWithinMs / 1_000} s for a transaction that hides the end of one of these topics, and is refused when that stays open. It says what cannot be brought back. The steps around it: docs/runbooks/restore-a-database.md
 Exit code 0, or 1 when it is refused. ${reachHelp}`
 
 /** Ends the transaction of a dry run. */
@@ -35,34 +45,47 @@ interface Outcome {
   /** Rows of the restored outbox that were published since. */
   published: number
   lost: string[]
+  /** What of the service's own topics could not be read. */
+  unread: string[]
 }
 
 export async function catchUp(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { 'dry-run': { type: 'boolean' } },
+    options: { 'dry-run': { type: 'boolean' }, 'despite-unreadable': { type: 'boolean' } },
   })
   const owner = ownerNamed(positionals[0])
   const ownership = await ownershipOf(owner)
   const group = (await readGroups()).find((one) => one.group === owner)
   return withReach(async (reach) => {
     await mustBeStopped(reach, owner)
-    const { adopted, published, lost } = await adoptAll(reach, owner, ownership, values['dry-run'] === true)
-    console.log(
-      table(adopted.map(([topic, count]) => [topic, `${plural(count, 'event')} the database did not know`])).join('\n'),
-    )
-    if (published > 0) console.log(`  outbox: ${plural(published, 'row')} had been published since the backup`)
-    for (const what of lost) console.log(bad(`  Cannot be brought back: ${what}`))
-    if (values['dry-run']) console.log('Nothing was changed.')
+    await mustBeSeen(reach, owner, ownership)
+    const isDryRun = values['dry-run'] === true
+    const outcome = await adoptAll(reach, owner, ownership, {
+      isDryRun,
+      despiteUnreadable: isDryRun || values['despite-unreadable'] === true,
+    })
+    print(outcomeLines(outcome).join('\n'))
+    if (isDryRun && outcome.unread.length > 0 && !values['despite-unreadable'])
+      print(bad('It would be refused, for what cannot be read: docs/runbooks/unreadable-records.md'))
+    if (isDryRun) print('Nothing was changed.')
     else {
-      if (group) console.log(await rewindGroup(reach, group, await leftOff(reach, group)))
-      console.log(
-        good(`Start the ${owner} service, wait until ${shop('status')} finds nothing, then: ${shop('verify')}`),
-      )
+      if (group) print(await rewindGroup(reach, group, await leftOff(reach, group)))
+      print(good(`Start the ${owner} service, wait until ${shop('status')} finds nothing, then: ${shop('verify')}`))
     }
     return 0
   })
+}
+
+function outcomeLines({ adopted, published, lost, unread }: Outcome): string[] {
+  return [
+    ...table(adopted.map(([topic, count]) => [topic, `${plural(count, 'event')} the database did not know`])),
+    ...(published > 0 ? [`  outbox: ${plural(published, 'row')} had been published since the backup`] : []),
+    ...[...lost, ...unread.map((what) => `what events said in ${what}`)].map((what) =>
+      bad(`  Cannot be brought back: ${what}`),
+    ),
+  ]
 }
 
 /** Throws a Refusal while an instance of the service is connected to Kafka or to the database. */
@@ -79,7 +102,41 @@ async function mustBeStopped({ bus, databases }: Reach, owner: Owner): Promise<v
     )
 }
 
-async function adoptAll(reach: Reach, owner: Owner, ownership: Ownership, dryRun: boolean): Promise<Outcome> {
+/**
+ * Throws a Refusal while a transaction hides the end of one of the service's own topics: it would decide anew what stands
+ * there. A relay that was killed leaves one open until it times out.
+ */
+async function mustBeSeen({ bus }: Reach, owner: Owner, ownership: Ownership): Promise<void> {
+  const names = ownership.catchUp().topics.map(({ topic }) => topic)
+  const ends = await bus.positions(owner, names)
+  const deadline = performance.now() + stableWithinMs
+  for (;;) {
+    const now = new Map(
+      (await bus.positions(owner, names)).map((one) => [`${one.topic}/${one.partition}`, one.stableEnd]),
+    )
+    const hidden = ends.filter(({ topic, partition, end }) => (now.get(`${topic}/${partition}`) ?? 0n) < end)
+    if (hidden.length === 0) return
+    if (performance.now() > deadline) {
+      const where = hidden.map(({ topic, partition }) => `${topic}/${partition}`).join(', ')
+      throw new Refusal(
+        `A transaction that a producer has left open hides the end of ${where}. End that producer, or wait until Kafka aborts it (15 minutes at the most, as a rule): ${shop('lag --all')} shows it. Nothing was changed.`,
+      )
+    }
+    await pause(500)
+  }
+}
+
+interface AdoptOptions {
+  isDryRun: boolean
+  despiteUnreadable: boolean
+}
+
+async function adoptAll(
+  reach: Reach,
+  owner: Owner,
+  ownership: Ownership,
+  { isDryRun, despiteUnreadable }: AdoptOptions,
+): Promise<Outcome> {
   let outcome: Outcome | undefined
   try {
     await reach.databases[owner].transaction(async (tx) => {
@@ -87,7 +144,11 @@ async function adoptAll(reach: Reach, owner: Owner, ownership: Ownership, dryRun
       await sql`set local idle_in_transaction_session_timeout = 0`.execute(tx)
       await sql`set local statement_timeout = 0`.execute(tx)
       outcome = await adoptTopics(reach.bus, tx, ownership)
-      if (dryRun) throw new DryRun()
+      if (outcome.unread.length > 0 && !despiteUnreadable)
+        throw new Error(
+          `${outcome.unread.join('; ')}. Events of ${owner} may stand there. Look (docs/runbooks/unreadable-records.md), then repeat it with --despite-unreadable`,
+        )
+      if (isDryRun) throw new DryRun()
     })
   } catch (error) {
     if (!(error instanceof DryRun)) throw new Refusal(`Nothing was changed: ${reasonOf(error)}`)
@@ -104,6 +165,7 @@ async function adoptTopics(bus: Reach['bus'], tx: Transaction, ownership: Owners
   const published: bigint[] = []
   const adopted: [string, number][] = []
   const lost: string[] = []
+  const unread: string[] = []
   const { service, events: declared } = ownership.produces
   const own = new Set<string>(declared)
   for (const { topic, adopt } of run.topics) {
@@ -119,11 +181,12 @@ async function adoptTopics(bus: Reach['bus'], tx: Transaction, ownership: Owners
         for (let start = 0; start < events.length; start += chunk)
           count += await adopt(tx, events.slice(start, start + chunk))
       },
+      unreadable: (found) => void unread.push(unreadInWords(found)),
     })
     adopted.push([topic, count])
   }
   await sql`delete from outbox where id = any(${published}::bigint[])`.execute(tx)
-  return { adopted, published: published.length, lost: [...lost, ...(await run.settle(tx))] }
+  return { adopted, published: published.length, lost: [...lost, ...(await run.settle(tx))], unread }
 }
 
 /** An event that nobody will ever read is told as lost; one whose schema only a newer checkout knows ends it all. */
@@ -135,7 +198,7 @@ function readOr(lost: string[], message: IncomingMessage): Message[] {
     const where = `${topic}/${partition}@${offset}`
     if (!(error instanceof MalformedMessage))
       throw new Error(`${where} cannot be read: ${reasonOf(error)}; use the newest checkout`, { cause: error })
-    lost.push(`what ${where} said of ${key}, which nobody can read (${error.message})`)
+    lost.push(`what ${where} said of ${keyInWords(key)}, which nobody can read (${shown(error.message)})`)
     return []
   }
 }
@@ -145,4 +208,4 @@ const chunk = 1_000
 
 /** What somebody else has written into the topic is no fact about this service's tables. */
 const isOwn = ({ value, headers }: IncomingMessage, service: string, own: ReadonlySet<string>) =>
-  value !== null && String(headers.ce_source) === `/shopstream/${service}` && own.has(String(headers.ce_type))
+  value !== null && headers.ce_source?.toString() === `/shopstream/${service}` && own.has(typeOf(headers) ?? '')

@@ -1,4 +1,5 @@
 import type { KeyPlan, Letter, LetterAction, LetterDetails, LetterState } from '@shopstream/messaging'
+import { headerInWords, keyInWords, printable, shown, typeInWords } from './printing.ts'
 import type { Owner } from './reach.ts'
 import type { ReadEvent } from './reading.ts'
 import { age, bad, clock, faint, firstLine, good, plural, secondsSince, shop, strong, table, toJson } from './words.ts'
@@ -21,18 +22,16 @@ export type Planned = KeyPlan & { group: Owner }
 
 export const past: Record<LetterAction, string> = { retry: 'made due', redrive: 'redriven', discard: 'discarded' }
 
-/** What came with a message goes to a terminal without what that would obey. */
-const printable = (text: string) => text.replaceAll(/[^\P{Cc}\n\t]/gu, '\ufffd')
 const shortly = (text: string | null, length = 120) => printable(firstLine(text ?? '')).slice(0, length)
-const nameOf = ({ type, key }: Letter) => printable(`${type ?? 'a message without a type'} of ${key ?? 'no key'}`)
+const nameOf = ({ type, key }: Letter) => `${typeInWords(type ?? undefined)} of ${keyInWords(key)}`
 
 export function listLines(found: readonly Found[], now = new Date()): string[] {
   if (found.length === 0) return ['None.']
   const rows = found.map(({ ref, state, type, key, attempts, followers, parkedAt, error }) => [
     ref,
     state,
-    printable(type ?? '-'),
-    printable(key ?? '-'),
+    shown(type ?? '-', 40),
+    key === null ? '-' : keyInWords(key, 40),
     String(attempts),
     String(followers),
     age(secondsSince(parkedAt, now)),
@@ -51,7 +50,7 @@ export function detailLines(letter: Details, now = new Date()): string[] {
     `  ${stateOf(letter, now)}`,
     ...(followers > 0 ? [`  ${plural(followers, 'later message')} of its key behind it`] : []),
     strong('Headers'),
-    ...table(Object.entries(letter.headers).map(([name, text]) => [printable(name), printable(text)])),
+    ...table(Object.entries(letter.headers).map(([name, text]) => [shown(name), headerInWords(text)])),
     strong('Payload'),
     ...(problem === undefined
       ? [`  by schema ${schemaId}`, ...indented(toJson(data, 2))]
@@ -101,16 +100,19 @@ const indented = (text: string, by = '  ') =>
 const dumpedBytes = 512
 const lineBytes = 16
 
-/** The beginning in hexadecimal, as it is read; all of it in base64, as it is carried elsewhere. */
-function dump(bytes: Buffer): string[] {
-  const shown = bytes.subarray(0, dumpedBytes)
-  const lines = Array.from({ length: Math.ceil(shown.length / lineBytes) }, (_, n) => {
-    const line = shown.subarray(n * lineBytes, (n + 1) * lineBytes)
+/** The beginning in hexadecimal, as it is read. */
+export function hexLines(bytes: Buffer): string[] {
+  const head = bytes.subarray(0, dumpedBytes)
+  const lines = Array.from({ length: Math.ceil(head.length / lineBytes) }, (_, n) => {
+    const line = head.subarray(n * lineBytes, (n + 1) * lineBytes)
     const hex = (line.toString('hex').match(/../g) ?? []).join(' ').padEnd(3 * lineBytes)
     return `  ${(n * lineBytes).toString(16).padStart(6, '0')}  ${hex} ${line.toString('latin1').replaceAll(/[^\x20-\x7e]/g, '.')}`
   })
-  return [`  ${plural(bytes.length, 'byte')}`, ...lines, `  base64 ${bytes.toString('base64')}`]
+  return [`  ${plural(bytes.length, 'byte')}`, ...lines]
 }
+
+/** Beside the beginning all of it in base64, as it is carried elsewhere. */
+const dump = (bytes: Buffer): string[] => [...hexLines(bytes), `  base64 ${bytes.toString('base64')}`]
 
 /** What would happen, key by key, in order. */
 export function planLines(action: LetterAction, plans: readonly Planned[]): string[] {
@@ -119,7 +121,7 @@ export function planLines(action: LetterAction, plans: readonly Planned[]): stri
     const refs = ids.map((id) => `${group}/${id}`).join(', ')
     const then = followers > 0 ? `, then ${plural(followers, 'message')} behind` : ''
     const stop = stopsAt === null ? '' : `; what comes after ${group}/${stopsAt} waits on, for that is dead too`
-    return printable(`${n + 1}. ${topic} ${key ?? 'no key'}: ${refs}${then}${stop}`)
+    return `${n + 1}. ${topic} ${keyInWords(key)}: ${refs}${then}${stop}`
   })
   const chosen = plans.reduce((sum, { ids }) => sum + ids.length, 0)
   const released = plans.reduce((sum, { followers }) => sum + followers, 0)

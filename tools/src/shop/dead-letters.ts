@@ -1,5 +1,4 @@
 /** `npm run shop -- dead-letters`: the retry queue and the garbage queue of every group, for people. */
-import { userInfo } from 'node:os'
 import { parseArgs } from 'node:util'
 import { isUnavailable } from '@shopstream/database'
 import {
@@ -17,6 +16,7 @@ import {
   statesFor,
 } from '@shopstream/messaging'
 import { Refusal, UsageError } from '../options.ts'
+import { actorOf } from './actor.ts'
 import { reasonOf } from './asking.ts'
 import {
   detailLines,
@@ -29,6 +29,7 @@ import {
   past,
   planLines,
 } from './dead-letters-telling.ts'
+import { print } from './printing.ts'
 import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
 import { createReader, personalHelp } from './reading.ts'
 import { untilInterrupted } from './watching.ts'
@@ -115,11 +116,16 @@ export async function run([name = '', ...args]: string[]): Promise<number> {
   return command({ ...values, ...(ids.length > 0 && { id: ids }) })
 }
 
+function say({ json }: Values, told: unknown, lines: () => string[]): void {
+  if (json) console.log(toJson(told, 2))
+  else print(lines().join('\n'))
+}
+
 async function list(values: Values): Promise<number> {
   const choice = choose(values, ['dead', 'waiting'])
   return withReach(async (reach) => {
     const found = await find(reach, choice)
-    console.log(values.json ? toJson(found, 2) : listLines(found).join('\n'))
+    say(values, found, () => listLines(found))
     return 0
   })
 }
@@ -142,7 +148,7 @@ async function show(values: Values): Promise<number> {
       bytes,
     } = await createReader(reach.databases, values.personal)(message)
     const details = { ref, group, ...letter, headers: texts, schemaId, data, problem, bytes }
-    console.log(values.json ? toJson(details, 2) : detailLines(details).join('\n'))
+    say(values, details, () => detailLines(details))
     return 0
   })
 }
@@ -156,20 +162,20 @@ async function act(action: LetterAction, values: Values): Promise<number> {
   if (unfit) throw new UsageError(`${action} is for ${statesFor(action).join(', ')}, not for ${unfit}`)
   const rate = positive('rate', values.rate)
   const timeoutMs = (positive('timeout', values.timeout) ?? 300) * 1_000
-  const decision: Decision = { actor: actorOf(values), ...(values.reason && { reason: values.reason }) }
+  const decision: Decision = { actor: actorOf(values.actor), ...(values.reason && { reason: values.reason }) }
   return withReach(async (reach) => {
     const planned = await find(reach, choice)
     if (choice.ids) refuseUnfit(action, choice.ids, planned)
     if (values['dry-run']) {
       const plans = await plan(reach, planned)
-      console.log(values.json ? toJson({ action, dryRun: true, keys: plans }, 2) : planLines(action, plans).join('\n'))
+      say(values, { action, dryRun: true, keys: plans }, () => planLines(action, plans))
       return 0
     }
     const applied = await actOnAll(reach, action, planned, decision, rate)
     const waits = action !== 'discard' && !values['no-wait'] && applied.length > 0
     const ended = waits ? await outcomes(reach, action, applied, timeoutMs) : applied
     const result = outcomeOf({ action, planned, ended, waited: waits, interrupted: untilInterrupted().aborted })
-    console.log(values.json ? toJson(result, 2) : outcomeLines(result).join('\n'))
+    say(values, result, () => outcomeLines(result))
     return result.exitCode
   })
 }
@@ -232,15 +238,6 @@ function positive(name: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new UsageError(`--${name} takes a whole number above 0, not ${text}`)
   return Number(text)
-}
-
-function actorOf({ actor = process.env.SHOP_ACTOR }: Values): string {
-  if (actor?.trim()) return actor
-  try {
-    return userInfo().username
-  } catch {
-    throw new UsageError('this system does not know its user: say who you are with --actor or SHOP_ACTOR')
-  }
 }
 
 /** Runs `work` on a group's database; one that does not answer is a {@link Refusal}. */

@@ -2,8 +2,9 @@ import { type Database, sql } from '@shopstream/database'
 import { partitionOf, topics } from '@shopstream/events'
 import { Refusal } from '../options.ts'
 import { ask } from './asking.ts'
-import { clockSlackMs, type EventStory, type Place, type Teller, timeOfId } from './story.ts'
+import { clockSlackMs, type EventStory, type Gap, type Place, type Teller } from './story.ts'
 import { eventLines, headline, mailLine, verdictLines } from './telling.ts'
+import { timeOfId } from './uuids.ts'
 import { type MailStory, nameOf, orderVerdict, type Services, type Verdict } from './verdict.ts'
 import { mailKinds } from './verify/checks.ts'
 import { clock, faint, table } from './words.ts'
@@ -38,6 +39,8 @@ export interface OrderStory {
   mails: MailStory[]
   missing: string[]
   notAsked: string[]
+  /** Places of its topics that could not be read. */
+  gaps: Gap[]
   verdict: Verdict
 }
 
@@ -69,11 +72,18 @@ export async function tellOrder(teller: Teller, id: string, now = new Date()): P
       last: lastOf(name),
     }),
   )
-  const published = await ask('Kafka', async () => teller.handlings(await teller.published(places)))
+  const published = await ask('Kafka', async () => {
+    const { messages, gaps } = await teller.published(places)
+    return { ...(await teller.handlings(messages)), gaps }
+  })
+  const gaps = published.answer?.gaps ?? []
   const events = inOrder([...(published.answer?.events ?? []), ...waiting.rows])
   if (!order && found.answer && events.length === 0)
     throw new Refusal(
-      `Nobody knows an order ${id}: it is not in the order database, and no event since ${since.toISOString()} tells of it.`,
+      [
+        `Nobody knows an order ${id}: it is not in the order database, and no event since ${since.toISOString()} tells of it.`,
+        ...gaps.map(({ what }) => what),
+      ].join('\n'),
     )
   const missing = published.answer
     ? missingOf(events, { 'shop.order.v1': order?.sequence, 'shop.reservation.v1': reserved.answer?.sequence })
@@ -98,14 +108,15 @@ export async function tellOrder(teller: Teller, id: string, now = new Date()): P
     mails,
     missing,
     notAsked,
-    verdict: orderVerdict({ id, order, events, mails, missing, unmailed, services, notAsked }, now),
+    gaps,
+    verdict: orderVerdict({ id, order, events, mails, missing, unmailed, services, notAsked, gaps }, now),
   }
 }
 
 /** Whoever has not done with an event, has not published one, or holds a mail back. */
 export async function servicesOf(teller: Teller, events: EventStory[], mails: MailStory[]): Promise<Services> {
   const concerned = new Set([
-    ...events.flatMap(({ inOutbox, source }) => (inOutbox && source ? [source] : [])),
+    ...events.flatMap(({ inOutbox }) => inOutbox?.owner ?? []),
     ...events.flatMap(({ handledBy }) => handledBy.flatMap(({ group, state }) => (state === 'lagging' ? [group] : []))),
     ...(mails.some(({ state }) => state === 'queued') ? ['notification'] : []),
   ])
@@ -180,6 +191,7 @@ export function orderScreen({
   mails,
   missing,
   notAsked,
+  gaps,
   verdict,
 }: OrderStory): string {
   const now = new Date()
@@ -201,7 +213,7 @@ export function orderScreen({
     ...events.flatMap((event) => eventLines(event, now)),
     ...missing.map((what) => `  ${what} is missing`),
     ...table(mails.map((mail) => mailLine(mail, now))),
-    ...notAsked.map((what) => faint(`  ${what}`)),
+    ...[...notAsked, ...gaps.map(({ what }) => what)].map((what) => faint(`  ${what}`)),
     '',
     ...verdictLines(verdict),
   ].join('\n')

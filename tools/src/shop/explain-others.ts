@@ -1,13 +1,16 @@
 import { type Database, sql } from '@shopstream/database'
-import { partitionOf, topicOf, topics } from '@shopstream/events'
-import type { IncomingMessage } from '@shopstream/messaging'
+import { deadLetterTopic, partitionOf, topicOf, topics } from '@shopstream/events'
+import { eventIdOf, type IncomingMessage } from '@shopstream/messaging'
 import { Refusal } from '../options.ts'
 import { ask } from './asking.ts'
 import { findMails, inOrder, servicesOf } from './explain-order.ts'
+import { readGroups } from './groups.ts'
+import { headerInWords, keyInWords, shopWith, shown, typeInWords } from './printing.ts'
 import { owners, type Reach } from './reach.ts'
 import { mask } from './reading.ts'
-import { clockSlackMs, type EventStory, isUuid, type Teller, timeOfId } from './story.ts'
+import { clockSlackMs, type EventStory, type Gap, gapOf, hiddenGaps, type Teller } from './story.ts'
 import { eventLines, headline, mailLine, verdictLines } from './telling.ts'
+import { isUuid, timeOfId } from './uuids.ts'
 import { eventsVerdict, gravest, type MailStory, mailVerdict, type Verdict } from './verdict.ts'
 import { clock, faint, plural, shop, table, toJson } from './words.ts'
 
@@ -30,21 +33,36 @@ async function eventsOf(teller: Teller, sinceByTopic: Record<string, Date>, key:
       since: sinceByTopic[name] as Date,
     }))
   const [published, waiting] = await Promise.all([
-    ask('Kafka', async () => teller.handlings(await teller.published(places))),
+    ask('Kafka', async () => {
+      const { messages, gaps } = await teller.published(places)
+      return { ...(await teller.handlings(messages)), gaps }
+    }),
     teller.unpublished({ key }),
   ])
   const events = inOrder([...(published.answer?.events ?? []), ...waiting.rows])
-  return { events, notAsked: published.reason ? [`Kafka ${published.reason}`] : [] }
+  const gaps = published.answer?.gaps ?? []
+  const notAsked = [...(published.reason ? [`Kafka ${published.reason}`] : []), ...gaps.map(({ what }) => what)]
+  return { events, notAsked, gaps }
 }
 
 /** A replica that is behind its owner, although nothing is on its way to it. */
-function replicaVerdict(replicas: Replica[], sequence: bigint, topic: string, key: string): Verdict | undefined {
+function replicaVerdict(
+  replicas: Replica[],
+  { sequence, topic, key, gaps }: { sequence: bigint; topic: string; key: string; gaps: readonly Gap[] },
+): Verdict | undefined {
   const stale = replicas.find((replica) => replica.sequence !== undefined && (replica.sequence ?? 0n) < sequence)
   if (!stale) return undefined
+  const behind = `${stale.service} knows state ${stale.sequence ?? 'none'}, the owner has ${sequence}`
+  if (gaps.length > 0)
+    return {
+      state: 'stuck',
+      text: `${behind}, and not all can be read that may be on its way: ${gaps.map(({ what }) => what).join('; ')}.`,
+      run: [...new Set(gaps.map(({ run }) => run))],
+    }
   return {
     state: 'stuck',
-    text: `${stale.service} knows state ${stale.sequence ?? 'none'}, the owner has ${sequence}, and nothing is on its way.`,
-    run: [shop(`republish ${topic} --key ${key}`)],
+    text: `${behind}, and nothing is on its way.`,
+    run: [shopWith(`republish ${topic} --key`, key) ?? shop(`republish ${topic} --all`)],
   }
 }
 
@@ -76,7 +94,7 @@ export async function tellUser(teller: Teller, idOrEmail: string, now = new Date
   if (!found.answer) throw new Refusal(`There is no user ${idOrEmail}.`)
   const { id, ...account } = found.answer
   const topic = topicOf('UserRegistered').name
-  const [{ events, notAsked }, recipient, mails, orders] = await Promise.all([
+  const [{ events, notAsked, gaps }, recipient, mails, orders] = await Promise.all([
     eventsOf(teller, { [topic]: new Date(account.createdAt.getTime() - clockSlackMs) }, id),
     replicaOf(
       'notification',
@@ -97,9 +115,7 @@ export async function tellUser(teller: Teller, idOrEmail: string, now = new Date
         events.some(({ inOutbox, handledBy }) => inOutbox || handledBy.some(({ state }) => state === 'lagging'))
           ? []
           : [recipient],
-        account.sequence,
-        topic,
-        id,
+        { sequence: account.sequence, topic, key: id, gaps },
       ),
     ].filter((one) => one !== undefined),
   ) ?? { state: 'final', text: 'Everybody who keeps this user knows the latest state, and no mail waits.', run: [] }
@@ -178,7 +194,7 @@ export async function tellProduct(teller: Teller, sku: string, now = new Date())
   if (!found.answer) throw new Refusal(`There is no product ${sku}.`)
   const { product, stock } = found.answer
   const topic = topicOf('ProductListed').name
-  const [{ events, notAsked }, replica] = await Promise.all([
+  const [{ events, notAsked, gaps }, replica] = await Promise.all([
     eventsOf(teller, { [topic]: new Date(0), [stockTopic]: new Date(now.getTime() - recentMs) }, sku),
     replicaOf(
       'order',
@@ -202,7 +218,7 @@ export async function tellProduct(teller: Teller, sku: string, now = new Date())
   const verdict = gravest(
     [
       eventsVerdict(events, services, now),
-      replicaVerdict(onItsWay ? [] : [replica], product.sequence, topic, sku),
+      replicaVerdict(onItsWay ? [] : [replica], { sequence: product.sequence, topic, key: sku, gaps }),
       unequal,
     ].filter((one) => one !== undefined),
   ) ?? {
@@ -258,6 +274,8 @@ export interface StoryOfEvent {
   kind: 'event'
   id: string
   event: EventStory
+  /** Dead letters of it that are still to be published. */
+  copies: EventStory[]
   /** The mail that it caused, if it did. */
   mails: MailStory[]
   verdict: Verdict
@@ -266,61 +284,91 @@ export interface StoryOfEvent {
 /** Throws a Refusal when no outbox, inbox, parking lot or topic has the event. */
 export async function tellEvent(teller: Teller, id: string, now = new Date()): Promise<StoryOfEvent> {
   if (!isUuid(id)) throw new Refusal(`${id} is no event's id: those are UUIDs.`)
-  const waiting = await teller.unpublished({ eventId: id })
-  const message = waiting.rows.length > 0 ? undefined : await findEvent(teller, id)
-  const [event] = message ? (await teller.handlings([message])).events : waiting.rows
-  if (!event) throw new Refusal(`No outbox, inbox, parking lot or topic has an event ${id}.`)
+  const { rows } = await teller.unpublished({ eventId: id })
+  const unpublished = rows.find(({ copyOf }) => !copyOf)
+  const { message, gaps } = unpublished ? { gaps: [] } : await findEvent(teller, id)
+  const event = unpublished ?? (message ? (await teller.handlings([message])).events[0] : rows[0])
+  if (!event)
+    throw new Refusal(
+      [`No outbox, inbox, parking lot or topic has an event ${id}.`, ...gaps.map(({ what }) => what)].join('\n'),
+    )
+  const copies = rows.filter((row) => row !== event)
   const asked = await ask('the notification database', () =>
     findMails(teller.databases.notification, sql`cause_id = ${id}`),
   )
   const mails = asked.answer ?? []
-  const services = await servicesOf(teller, [event], mails)
-  const verdict = gravest(
-    [eventsVerdict([event], services, now), ...mails.map((mail) => mailVerdict(mail, services, now))].filter(
-      (one) => one !== undefined,
-    ),
-  ) ?? {
-    state: 'final',
-    text: `${event.handledBy.length === 0 ? 'Nobody consumes it' : 'Every group that consumes it has done so'}.`,
-    run: [],
-  }
-  return { kind: 'event', id, event, mails, verdict }
+  const services = await servicesOf(teller, [event, ...copies], mails)
+  const verdict =
+    gravest(
+      [
+        eventsVerdict([event, ...copies], services, now),
+        ...mails.map((mail) => mailVerdict(mail, services, now)),
+      ].filter((one) => one !== undefined),
+    ) ?? endOf(event)
+  return { kind: 'event', id, event, copies, mails, verdict }
 }
 
-/** By its place where an inbox or parking lot tells it, else by reading all topics from when it was made. */
-async function findEvent(teller: Teller, id: string): Promise<IncomingMessage | undefined> {
+/** What is left to say of an event that nothing is in the way of. */
+function endOf({ copyOf, handledBy }: EventStory): Verdict {
+  if (copyOf)
+    return {
+      state: 'final',
+      text: `Its topic does not have it any more; this is the copy that ${copyOf.group} has made of ${shown(copyOf.place)}, on which it had given up.`,
+      run: [shop(`dead-letters list --group ${copyOf.group} --state all`)],
+    }
+  if (handledBy.length === 0) return { state: 'final', text: 'Nobody consumes it.', run: [] }
+  return { state: 'final', text: 'Every group that consumes it has done so.', run: [] }
+}
+
+/** By its place where an inbox or parking lot tells it, else by reading all topics from when it was made; then the dead letters. */
+async function findEvent(teller: Teller, id: string): Promise<Found> {
   const places = await Promise.all(owners.map((owner) => ask(owner, () => placeOf(teller.databases[owner], id))))
   const place = places.flatMap(({ answer }) => answer ?? [])[0]
   const made = timeOfId(id)
-  const fits = (message: IncomingMessage) => String(message.headers.ce_id).toLowerCase() === id
-  const near = place && { topics: [place.topic], partitions: [{ ...place, from: place.offset }] }
-  const found = near && (await firstThat(teller.bus, near, fits))
-  return (
-    found ??
-    firstThat(
-      teller.bus,
-      { topics: topics.map(({ name }) => name), ...(made && { from: new Date(made.getTime() - clockSlackMs) }) },
-      fits,
-    )
+  // By another's clock, or from another's id, that may be any time.
+  const from = made && made < new Date() ? { from: new Date(made.getTime() - clockSlackMs) } : {}
+  const fits = (message: IncomingMessage) => eventIdOf(message.headers) === id
+  const wheres: Where[] = [
+    ...(place ? [{ topics: [place.topic], partitions: [{ ...place, from: place.offset }] }] : []),
+    { topics: topics.map(({ name }) => name), ...from },
+    { topics: (await readGroups()).map(({ group }) => deadLetterTopic(group).name), ...from },
+  ]
+  const gaps: Gap[] = []
+  for (const where of wheres) {
+    const found = await firstThat(teller.bus, where, fits)
+    if (found.message) return found
+    if (!where.partitions) gaps.push(...found.gaps)
+  }
+  return { message: undefined, gaps: [...gaps, ...(await hiddenGaps(teller.bus, await partitionsOf(teller.bus)))] }
+}
+
+const partitionsOf = (bus: Reach['bus']) =>
+  bus.positions(
+    'explain',
+    topics.map(({ name }) => name),
   )
+
+type Where = Pick<Parameters<Reach['bus']['read']>[0], 'topics' | 'partitions' | 'from'>
+
+interface Found {
+  message: IncomingMessage | undefined
+  /** What could not be read on the way. */
+  gaps: Gap[]
 }
 
 /** The first message that fits; undefined when none does. */
-async function firstThat(
-  bus: Reach['bus'],
-  where: Pick<Parameters<Reach['bus']['read']>[0], 'topics' | 'partitions' | 'from'>,
-  fits: (message: IncomingMessage) => boolean,
-): Promise<IncomingMessage | undefined> {
+async function firstThat(bus: Reach['bus'], where: Where, fits: (message: IncomingMessage) => boolean): Promise<Found> {
   const enough = new AbortController()
-  let found: IncomingMessage | undefined
+  const found: Found = { message: undefined, gaps: [] }
   await bus.read({
     ...where,
     toEnd: true,
     signal: enough.signal,
     handle(messages) {
-      found ??= messages.find(fits)
-      if (found || (where.partitions && messages.length > 0)) enough.abort()
+      found.message ??= messages.find(fits)
+      if (found.message || (where.partitions && messages.length > 0)) enough.abort()
     },
+    unreadable: (stretch) => void found.gaps.push(gapOf(stretch)),
   })
   return found
 }
@@ -333,20 +381,22 @@ async function placeOf({ query }: Database<unknown>, id: string) {
   return rows[0]
 }
 
-export function eventScreen({ id, event, mails, verdict }: StoryOfEvent): string {
+export function eventScreen({ id, event, copies, mails, verdict }: StoryOfEvent): string {
   const now = new Date()
   const { headers, data, bytes, problem, key } = event
   const byOrder = topics.find(({ name }) => name === event.topic)?.key === 'order id'
+  const next = byOrder && key ? shopWith('explain', key) : undefined
   return [
-    headline(`Event ${id}`, event.type ?? 'without a type', verdict),
-    ...eventLines(event, now),
+    headline(`Event ${id}`, typeInWords(event.type), verdict),
+    ...[event, ...copies].flatMap((one) => eventLines(one, now)),
     '',
-    ...table(Object.entries(headers).map(([name, value]) => [name, value])),
+    ...table(Object.entries(headers).map(([name, value]) => [shown(name), headerInWords(value)])),
+    ...table([['key', keyInWords(key)]]),
     problem
       ? `  ${bytes ? `${plural(bytes.length, 'byte')}: ${bytes.subarray(0, 400).toString('hex')}` : 'bytes are not shown'}`
       : `  ${toJson(data)}`,
     ...table(mails.map((mail) => mailLine(mail, now))),
-    ...(byOrder && key ? [faint(`  ${shop(`explain ${key}`)}`)] : []),
+    ...(next ? [faint(`  ${next}`)] : []),
     '',
     ...verdictLines(verdict),
   ].join('\n')

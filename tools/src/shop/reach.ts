@@ -1,6 +1,6 @@
 import { ConfigError, dataSettings, readConfig, settings, Type } from '@shopstream/config'
 import { createDatabase, type Database } from '@shopstream/database'
-import { type Bus, createKafkaBus } from '@shopstream/messaging'
+import { type Bus, openKafkaBus } from '@shopstream/messaging'
 import { createLogger, type Logger } from '@shopstream/observability'
 import { Refusal } from '../options.ts'
 import { homeFolder, runningShop } from '../stack/home.ts'
@@ -16,6 +16,8 @@ export interface Place {
   databaseUrls: Record<Owner, string>
   /** Own HTTP of each service, by name, as far as it is known. */
   serviceUrls: Record<string, string>
+  /** Bytes of an unpacked batch from which on it is not read, as the services have it; default: theirs. */
+  batchLimitBytes?: number
 }
 
 /** An operator's hands on a shop: its topics and every service's database, by the service's own role. */
@@ -32,7 +34,8 @@ const variableOf = (owner: Owner) => `${owner.toUpperCase()}_DATABASE_URL` as co
 /** For usage texts: the environment by which the commands find a shop. */
 export const reachHelp = `Works on the local shop that runs (SHOPSTREAM_HOME). For another deployment set KAFKA_BROKERS, KAFKA_TOPIC_PREFIX,
 ${owners.map(variableOf).join(', ')}
-and, where known, GATEWAY_URL, USER_URL, ORDER_URL, INVENTORY_URL, NOTIFICATION_URL.`
+and, where known, GATEWAY_URL, USER_URL, ORDER_URL, INVENTORY_URL, NOTIFICATION_URL. Where the services have another
+KAFKA_BATCH_LIMIT_BYTES, set it too: commands read as much as they do.`
 
 const databaseUrl = (owner: Owner) =>
   settings.url(`the database of the ${owner} service, by its role`, {
@@ -49,9 +52,21 @@ const deploymentSchema = Type.Object({
   NOTIFICATION_DATABASE_URL: databaseUrl('notification'),
 })
 
+const limitSchema = Type.Object({ KAFKA_BATCH_LIMIT_BYTES: dataSettings.KAFKA_BATCH_LIMIT_BYTES })
+
 /** Finds the shop. Throws a {@link Refusal} when none runs and the environment names none, or only half of one. */
 export function findPlace(env: NodeJS.ProcessEnv = process.env): Place {
-  if (owners.some((owner) => env[variableOf(owner)])) return deployedPlace(env)
+  try {
+    const { KAFKA_BATCH_LIMIT_BYTES: batchLimitBytes } = readConfig(limitSchema, env)
+    const isDeployed = owners.some((owner) => env[variableOf(owner)])
+    return { ...(isDeployed ? deployedPlace(env) : localPlace(env)), batchLimitBytes }
+  } catch (error) {
+    if (error instanceof ConfigError) throw new Refusal(error.message)
+    throw error
+  }
+}
+
+function localPlace(env: NodeJS.ProcessEnv): Place {
   const running = runningShop(homeFolder(env))
   if (!running) throw new Refusal(`No shop runs in ${homeFolder(env)}: npm start starts one.\n\n${reachHelp}`)
   const { brokers, topicPrefix, databaseUrls, gatewayUrl, services } = running
@@ -64,31 +79,26 @@ export function findPlace(env: NodeJS.ProcessEnv = process.env): Place {
 }
 
 function deployedPlace(env: NodeJS.ProcessEnv): Place {
-  try {
-    const config = readConfig(deploymentSchema, env)
-    const urls = [...owners, 'gateway'].flatMap((name) => {
-      const url = env[`${name.toUpperCase()}_URL`]
-      return url ? [[name, url]] : []
-    })
-    return {
-      brokers: config.KAFKA_BROKERS,
-      topicPrefix: config.KAFKA_TOPIC_PREFIX,
-      databaseUrls: {
-        user: config.USER_DATABASE_URL,
-        order: config.ORDER_DATABASE_URL,
-        inventory: config.INVENTORY_DATABASE_URL,
-        notification: config.NOTIFICATION_DATABASE_URL,
-      },
-      serviceUrls: Object.fromEntries(urls),
-    }
-  } catch (error) {
-    if (error instanceof ConfigError) throw new Refusal(error.message)
-    throw error
+  const config = readConfig(deploymentSchema, env)
+  const urls = [...owners, 'gateway'].flatMap((name) => {
+    const url = env[`${name.toUpperCase()}_URL`]
+    return url ? [[name, url]] : []
+  })
+  return {
+    brokers: config.KAFKA_BROKERS,
+    topicPrefix: config.KAFKA_TOPIC_PREFIX,
+    databaseUrls: {
+      user: config.USER_DATABASE_URL,
+      order: config.ORDER_DATABASE_URL,
+      inventory: config.INVENTORY_DATABASE_URL,
+      notification: config.NOTIFICATION_DATABASE_URL,
+    },
+    serviceUrls: Object.fromEntries(urls),
   }
 }
 
 /** Takes hold of a shop; connects when first needed. */
-export function reach(place: Place, level = process.env.LOG_LEVEL ?? 'error'): Reach {
+export async function reach(place: Place, level = process.env.LOG_LEVEL ?? 'error'): Promise<Reach> {
   const logger = createLogger({ service: 'shop', level, format: 'pretty' })
   const databases = Object.fromEntries(
     owners.map((owner) => [
@@ -96,11 +106,12 @@ export function reach(place: Place, level = process.env.LOG_LEVEL ?? 'error'): R
       createDatabase({ url: place.databaseUrls[owner], poolSize: 4, applicationName: 'shop-command', logger }),
     ]),
   ) as Reach['databases']
-  const bus = createKafkaBus({
+  const bus = await openKafkaBus({
     brokers: place.brokers,
     topicPrefix: place.topicPrefix,
     clientId: 'shop-command',
     logger,
+    ...(place.batchLimitBytes !== undefined && { batchLimitBytes: place.batchLimitBytes }),
   })
   return {
     ...place,
@@ -115,7 +126,7 @@ export function reach(place: Place, level = process.env.LOG_LEVEL ?? 'error'): R
 
 /** Runs `work` with a hold on the shop that {@link findPlace} finds, and lets go of it afterwards. */
 export async function withReach<R>(work: (reach: Reach) => Promise<R>): Promise<R> {
-  const held = reach(findPlace())
+  const held = await reach(findPlace())
   try {
     return await work(held)
   } finally {

@@ -1,8 +1,8 @@
 import { sql } from '@shopstream/database'
-import { DecodeError, decode, learnSchema, topicOf } from '@shopstream/events'
-import type { IncomingMessage } from '@shopstream/messaging'
+import { DecodeError, deadLetterTopic, decode, learnSchema, topicOf } from '@shopstream/events'
+import { eventIdOf, type IncomingMessage } from '@shopstream/messaging'
 import { ask } from './asking.ts'
-import { owners, type Reach } from './reach.ts'
+import { type Owner, owners, type Reach } from './reach.ts'
 
 /** A message of a topic as people read it. */
 export interface ReadEvent {
@@ -17,17 +17,30 @@ export interface ReadEvent {
   sequence: bigint | undefined
   /** When it was decided. */
   time: Date | undefined
-  /** The service that decided it. */
-  source: string | undefined
+  /** The service of the shop that decided it. */
+  source: Owner | undefined
+  /** What it says of its source, where that is none of them. */
+  foreignSource: string | undefined
+  /** It is the copy that a group has made of a message that it has given up on. */
+  copyOf: CopyOf | undefined
   causationId: string | undefined
   traceId: string | undefined
-  headers: Record<string, string>
+  /** Bytes that are no text as `hex:…`; null without a value. */
+  headers: Record<string, string | null>
   schemaId: number | undefined
   /** The payload; absent where it cannot be decoded. */
   data?: unknown
   /** Why it cannot be decoded; `bytes` are its payload then. */
   problem?: string
   bytes?: Buffer
+}
+
+/** Of which message a dead letter is a copy. */
+export interface CopyOf {
+  /** The group that has given up on it. */
+  group: Owner
+  /** Where the original stands, as its headers say. */
+  place: string
 }
 
 const userEvents = new Set<string>(topicOf('UserRegistered').events)
@@ -79,25 +92,29 @@ export function createReader(databases: Reach['databases'], personal = false) {
 
   return async function readEvent(message: IncomingMessage): Promise<ReadEvent> {
     const headers = Object.fromEntries(
-      Object.entries(message.headers).map(([name, value]) => [name, value.toString().toWellFormed()]),
+      Object.entries(message.headers).map(([name, value]) => [name, textOf(value)] as const),
     )
-    const payload = await payloadOf(message.value)
-    const type = headers.ce_type
+    const { problem } = message
+    const payload = problem === undefined ? await payloadOf(message.value) : { schemaId: undefined, problem }
+    const type = headers.ce_type ?? undefined
     const isPersonal =
       !personal && (userEvents.has(type ?? '') || message.topic === userTopic || headers.dlq_topic === userTopic)
     const time = new Date(headers.ce_time ?? '')
+    const source = sourceOf(headers.ce_source)
     return {
       topic: message.topic,
       partition: message.partition,
       offset: message.offset,
       writtenAt: message.timestamp,
       key: message.key,
-      id: headers.ce_id,
+      id: eventIdOf(message.headers) ?? headers.ce_id ?? undefined,
       type,
       sequence: /^\d{1,18}$/.test(headers.ce_sequence ?? '') ? BigInt(headers.ce_sequence as string) : undefined,
       time: Number.isNaN(time.getTime()) ? undefined : time,
-      source: headers.ce_source?.split('/').at(-1),
-      causationId: headers.ce_causationid,
+      source,
+      foreignSource: source ? undefined : (headers.ce_source ?? undefined),
+      copyOf: copyOf(message.topic, headers),
+      causationId: headers.ce_causationid ?? undefined,
       traceId: headers.traceparent?.split('-')[1],
       headers,
       ...payload,
@@ -105,6 +122,21 @@ export function createReader(databases: Reach['databases'], personal = false) {
       ...('problem' in payload && message.value && !isPersonal && { bytes: message.value }),
     }
   }
+}
+
+function textOf(value: string | Buffer | null): string | null {
+  if (value === null || typeof value === 'string') return value
+  const text = value.toString()
+  return Buffer.from(text).equals(value) ? text : `hex:${value.toString('hex')}`
+}
+
+/** Others may write into our topics, and call themselves as they like. */
+const sourceOf = (text: string | null | undefined): Owner | undefined =>
+  owners.find((owner) => text === `/shopstream/${owner}`)
+
+function copyOf(topic: string, { dlq_topic, dlq_partition, dlq_offset }: ReadEvent['headers']): CopyOf | undefined {
+  const group = owners.find((owner) => deadLetterTopic(owner).name === topic)
+  return group && { group, place: `${dlq_topic ?? '?'}/${dlq_partition ?? '?'}@${dlq_offset ?? '?'}` }
 }
 
 export const masked = (data: unknown): unknown =>

@@ -4,6 +4,7 @@ import type { Ownership } from '@shopstream/messaging'
 import { Refusal, UsageError } from '../options.ts'
 import { reasonOf } from './asking.ts'
 import { ownershipOf } from './ownerships.ts'
+import { print } from './printing.ts'
 import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
 import { good, plural, shop, table } from './words.ts'
 
@@ -43,11 +44,11 @@ export async function republish(args: string[]): Promise<number> {
       total += count
       rows.push([topic, plural(count, 'event')])
     }
-    console.log(table(rows).join('\n'))
+    print(table(rows).join('\n'))
     if (total === 0)
       throw new Refusal(`${name} has no ${values.key === undefined ? 'state' : `key ${values.key}`} to tell.`)
     const place = [...new Set(chosen.map(({ owner }) => owner))].join(', ')
-    console.log(
+    print(
       values['dry-run']
         ? 'Nothing was written.'
         : good(`In the outbox of ${place}; ${shop('status')} shows when it is published.`),

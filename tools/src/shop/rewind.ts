@@ -1,11 +1,13 @@
 import { parseArgs } from 'node:util'
 import { type Database, sql } from '@shopstream/database'
-import { compactedTopics, GroupHasMembers, type PartitionOffset } from '@shopstream/messaging'
+import { compactedTopics, GroupHasMembers, type PartitionOffset, type PartitionPosition } from '@shopstream/messaging'
 import { Refusal, UsageError } from '../options.ts'
 import { reasonOf } from './asking.ts'
 import { type Group, readGroups } from './groups.ts'
-import { type Reach, reachHelp, withReach } from './reach.ts'
-import { good, parseTime, plural, shop, table, timeHelp } from './words.ts'
+import { print } from './printing.ts'
+import { type Owner, type Reach, reachHelp, withReach } from './reach.ts'
+import { allMet, decisionInWords, placeInWords, showCommand, stretchesOf } from './stretches.ts'
+import { bad, good, parseTime, plural, shop, table, timeHelp } from './words.ts'
 
 export const usage = `Usage: npm run shop -- rewind GROUP --to TIME|beginning|inbox
 
@@ -31,17 +33,18 @@ export async function rewind(args: string[]): Promise<number> {
   const time = values.to === 'beginning' || values.to === 'inbox' ? undefined : parseTime(values.to)
   return withReach(async (reach) => {
     const to = values.to === 'inbox' ? await leftOff(reach, group) : time
-    console.log(await rewindGroup(reach, group, to))
+    print(await rewindGroup(reach, group, to))
     return 0
   })
 }
 
 /** Rewinds, and says how much will be read again. Throws a Refusal while the group has members. */
 export async function rewindGroup(
-  { bus }: Reach,
+  reach: Reach,
   { group, topics }: Group,
   to?: Date | PartitionOffset[],
 ): Promise<string> {
+  const { bus } = reach
   try {
     const before = await bus.positions(group, topics)
     await bus.rewind(group, topics, to)
@@ -57,7 +60,10 @@ export async function rewindGroup(
     const total = counts.reduce((sum, { again }) => sum + again, 0n)
     return [
       ...table(counts.map(({ topic, again }) => [topic, plural(again, 'message')])),
-      good(`${group} reads ${plural(total, 'message')} again once it starts; what took effect already is dropped.`),
+      good(
+        `${group} reads up to ${plural(total, 'message')} again once it starts; what took effect already is dropped.`,
+      ),
+      ...(await standsAgain(reach, group, after)),
     ].join('\n')
   } catch (error) {
     if (!(error instanceof GroupHasMembers)) throw new Refusal(`${group} cannot be rewound: ${reasonOf(error)}`)
@@ -67,9 +73,32 @@ export async function rewindGroup(
   }
 }
 
+/** What others have met in front of a group, and its database has no decision about: it may be older than that. */
+async function standsAgain(reach: Reach, group: Owner, positions: readonly PartitionPosition[]): Promise<string[]> {
+  const { met } = await allMet(reach)
+  const ahead = stretchesOf(met).filter(
+    (stretch) =>
+      positions.some(
+        ({ topic, partition, start, done }) =>
+          topic === stretch.topic &&
+          partition === stretch.partition &&
+          start <= stretch.lastOffset &&
+          done <= stretch.lastOffset,
+      ) && !stretch.met.some(({ service, steppedOverAt }) => service === group && steppedOverAt),
+  )
+  return ahead.map((stretch) => {
+    const decided = stretch.met.map((one) => decisionInWords(one)).find((words) => words !== undefined)
+    return bad(
+      `  It will stand before ${placeInWords(stretch)}, which cannot be read${decided ? ` (others: ${decided})` : ''}: ${showCommand(stretch)}`,
+    )
+  })
+}
+
 /**
  * Where a service's database left off: behind the last offset of each partition in its inbox. Rows are written in the
- * order of their partition, so all before it is in there. Compacted topics have no inbox and are read from the beginning.
+ * order of their partition, so all before it is in there. What follows there may be nothing that a consumer sees, such as the
+ * markers of transactions, or what compaction took: it passes that again. Compacted topics have no inbox and are read from
+ * the beginning.
  */
 export async function leftOff({ databases, bus }: Reach, { group, topics }: Group): Promise<PartitionOffset[]> {
   const last = await lastOffsets(databases[group])

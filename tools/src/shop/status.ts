@@ -2,8 +2,11 @@ import { parseArgs } from 'node:util'
 import { type Database, sql } from '@shopstream/database'
 import { type Asked, ask } from './asking.ts'
 import { type Group, readGroups } from './groups.ts'
-import { lagOf } from './lag.ts'
+import { type Lag, lagOf } from './lag.ts'
+import { print, shown } from './printing.ts'
 import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
+import { allMet, type Place, type Stretch, showCommand, stretchesOf } from './stretches.ts'
+import { isUuid } from './uuids.ts'
 import { age, bad, faint, good, plural, shop, strong, table, toJson } from './words.ts'
 
 /** From when on something that heals by itself as a rule is told as a problem; in seconds. */
@@ -15,11 +18,13 @@ The state of the shop on one screen: services, lag, outboxes, parked messages, o
 and names the next command to run. Each part is asked on its own, so it works while others are away.
 
 A person is needed, and the exit code is 1, when a service is not ready or degraded, or a part cannot be asked; when a
-message waits longer than ${patience.lag} s for its group, an event longer than ${patience.outbox} s in an outbox, an order longer than
-${patience.overdue} s past its deadline, a parked message longer than ${patience.parked / 60} min, a mail longer than ${patience.mail / 60} min; when the broker refuses an event,
-a parked message is dead, or a mail of the last day has failed. Exit code 0 when all is well.
+message waits longer than ${patience.lag} s for its group or behind an open transaction, an event longer than ${patience.outbox} s in an outbox, an order longer than
+${patience.overdue} s past its deadline, a parked message longer than ${patience.parked / 60} min, a mail longer than ${patience.mail / 60} min; when a partition stands before what
+cannot be read, the broker refuses an event, a parked message is dead, or a mail of the last day has failed. Exit code 0
+when all is well.
 
-  --json  {ok, problems: [{what, run, runbook}], services, groups, databases, orders, mails}; what cannot be asked has a reason
+  --json  {ok, problems: [{what, run, runbook}], services, kafka, unreadable, groups, databases, orders, mails}; what cannot
+          be asked has a reason
 
 ${reachHelp}`
 
@@ -42,6 +47,8 @@ interface GroupState {
   group: string
   messages: bigint
   seconds: number
+  /** The partitions that have any. */
+  partitions: Lag[]
 }
 
 interface DatabaseState {
@@ -74,6 +81,10 @@ interface MailState {
 /** What the parts of a shop say of themselves. */
 export interface ShopState {
   services: ServiceState[]
+  /** Whether it answers at all. */
+  kafka: Asked<'answers'>
+  /** Stretches of partitions that groups stand before. */
+  unreadable: Stretch[]
   groups: ({ group: string } & Asked<GroupState>)[]
   databases: ({ service: Owner } & Asked<DatabaseState>)[]
   orders: Asked<OrderState>
@@ -87,13 +98,15 @@ export async function status(args: string[]): Promise<number> {
     const state = await stateOf(reach, groups)
     const problems = problemsOf(state)
     const ok = problems.length === 0
-    console.log(values.json ? toJson({ ok, problems, ...state }, 2) : screenOf(state, problems))
+    if (values.json) console.log(toJson({ ok, problems, ...state }, 2))
+    else print(screenOf(state, problems))
     return ok ? 0 : 1
   })
 }
 
-async function stateOf({ serviceUrls, bus, databases }: Reach, groups: Group[]): Promise<ShopState> {
-  const [services, lags, perDatabase, orders, mails] = await Promise.all([
+async function stateOf(reach: Reach, groups: Group[]): Promise<ShopState> {
+  const { serviceUrls, bus, databases } = reach
+  const [services, lags, perDatabase, orders, mails, { met }] = await Promise.all([
     Promise.all(Object.entries(serviceUrls).map(([service, url]) => serviceState(service, url))),
     Promise.all(
       groups.map(async (group) => ({ group: group.group, ...(await ask('Kafka', () => lagSum(bus, group))) })),
@@ -106,8 +119,23 @@ async function stateOf({ serviceUrls, bus, databases }: Reach, groups: Group[]):
     ),
     ask('the order database', () => orderState(databases.order)),
     ask('the notification database', () => mailState(databases.notification)),
+    allMet(reach),
   ])
-  return { services, groups: lags, databases: perDatabase, orders, mails }
+  return {
+    services,
+    kafka: await ask('Kafka', async () => whetherItAnswers(bus)),
+    unreadable: stretchesOf(met.filter(({ state }) => state === 'stands')),
+    groups: lags,
+    databases: perDatabase,
+    orders,
+    mails,
+  }
+}
+
+/** Asked last: by then it has had its time to answer. */
+function whetherItAnswers(bus: Reach['bus']): 'answers' {
+  bus.check()
+  return 'answers'
 }
 
 interface ReadinessAnswer {
@@ -134,6 +162,7 @@ async function lagSum(bus: Reach['bus'], group: Group): Promise<GroupState> {
     group: group.group,
     messages: lags.reduce((sum, { messages }) => sum + messages, 0n),
     seconds: Math.max(0, ...lags.map(({ seconds }) => seconds)),
+    partitions: lags.filter(({ messages }) => messages > 0n),
   }
 }
 
@@ -182,91 +211,219 @@ const mailState = ({ query }: Database<unknown>) =>
   )
 
 /** What needs a person, the cause before what follows from it. */
-export function problemsOf({ services, groups, databases, orders, mails }: ShopState): Problem[] {
-  const problems: Problem[] = []
-  const tell = (what: string, run: string, page: string) =>
-    problems.push({ what, run, runbook: `docs/runbooks/${page}.md` })
+export function problemsOf(state: ShopState): Problem[] {
+  return [
+    ...serviceProblems(state),
+    ...state.unreadable.map(stretchProblem),
+    ...state.databases.flatMap(databaseProblems),
+    ...kafkaProblems(state),
+    ...transactionProblems(state),
+    ...backlogProblems(state),
+    ...orderProblems(state),
+    ...mailProblems(state),
+  ]
+}
+
+const problem = (what: string, run: string, page: string): Problem => ({
+  what,
+  run,
+  runbook: `docs/runbooks/${page}.md`,
+})
+
+function serviceProblems({ services, unreadable }: ShopState): Problem[] {
   const ownTrouble = services.some(({ service, state }) => service !== 'gateway' && state !== 'ready')
-  for (const { service, state, reasons } of services) {
-    if (service === 'gateway' && state === 'degraded' && ownTrouble) continue // it repeats what the others say
+  return services.flatMap(({ service, state, reasons }) => {
+    if (service === 'gateway' && state === 'degraded' && ownTrouble) return [] // it repeats what the others say
+    if (state === 'ready') return []
     if (state === 'away')
-      tell(
+      return problem(
         `${service} is away (${reasons.join('; ')})`,
         `start it, as it was deployed (locally: npm start); its log says why`,
         'service-away',
       )
-    else if (state !== 'ready')
-      tell(
-        `${service} is ${state} (${reasons.join('; ')})`,
-        `mend what it names; then: ${shop('status')}`,
-        'service-away',
-      )
-  }
-  for (const { service, reason, answer } of databases) {
-    if (reason)
-      tell(
+    const others = reasons.filter((reason) => !isToldAsStretch(reason, service, unreadable))
+    if (others.length === 0) return []
+    const blocked = others.every((reason) => reason.startsWith('partitions: '))
+    return problem(
+      `${service} is ${state} (${others.join('; ')})`,
+      `mend what it names; then: ${shop('status')}`,
+      blocked ? 'blocked-partition' : 'service-away',
+    )
+  })
+}
+
+/** Whether all partitions that a service names in a reason stand before what is told by itself. */
+function isToldAsStretch(reason: string, service: string, unreadable: readonly Stretch[]): boolean {
+  if (!reason.startsWith('partitions: ')) return false
+  const named = [...reason.matchAll(/(\S+\/\d+) stands still since /g)].map(([, place]) => place)
+  const told = new Set(
+    unreadable
+      .filter(({ met }) => met.some((one) => one.service === service))
+      .map(({ topic, partition }) => `${topic}/${partition}`),
+  )
+  return named.length > 0 && named.every((place) => told.has(place as string))
+}
+
+const offsetsInWords = ({ firstOffset, lastOffset }: Place) =>
+  firstOffset === lastOffset ? `offset ${firstOffset}` : `offsets ${firstOffset} to ${lastOffset}`
+
+function stretchProblem(stretch: Stretch): Problem {
+  const { topic, partition, reason, since, met } = stretch
+  const groups = met.map(({ service }) => service)
+  return problem(
+    `${topic}/${partition} cannot be read at ${offsetsInWords(stretch)}: ${shown(reason)}; ` +
+      `${groups.join(', ')} ${groups.length > 1 ? 'stand' : 'stands'} before it since ${since.toISOString()}`,
+    showCommand(stretch),
+    'unreadable-records',
+  )
+}
+
+function databaseProblems({ service, reason, answer }: ShopState['databases'][number]): Problem[] {
+  if (!answer)
+    return [
+      problem(
         `the ${service} database ${reason}`,
         `start Postgres, or mend its URL; the ${service} service makes its tables when it starts`,
         'service-away',
-      )
-    if (!answer) continue
-    const { outbox, outboxSeconds, refused, refusedEvent, waiting, waitingSeconds, dead, deadSeconds } = answer
-    if (refused > 0)
-      tell(
+      ),
+    ]
+  const { outbox, outboxSeconds, refused, refusedEvent, waiting, waitingSeconds, dead, deadSeconds } = answer
+  const problems: Problem[] = []
+  if (refused > 0)
+    problems.push(
+      problem(
         `${service}: the broker refuses ${plural(refused, 'event')} for good, and their keys wait`,
-        shop(`explain event ${refusedEvent}`),
+        isUuid(refusedEvent ?? '')
+          ? shop(`explain event ${refusedEvent}`)
+          : `look at the rows of outbox with a reason in column refused (database ${service})`,
         'outbox-refused',
-      )
-    else if (outboxSeconds > patience.outbox)
-      tell(
+      ),
+    )
+  else if (outboxSeconds > patience.outbox)
+    problems.push(
+      problem(
         `${service}: ${plural(outbox, 'event')} wait in the outbox, the oldest for ${age(outboxSeconds)}`,
         `see that Kafka and the ${service} service run`,
         'outbox-late',
-      )
-    if (dead > 0)
-      tell(
+      ),
+    )
+  if (dead > 0)
+    problems.push(
+      problem(
         `${service}: ${plural(dead, 'message is', 'messages are')} dead, the oldest parked ${age(deadSeconds)} ago`,
         shop(`dead-letters list --group ${service}`),
         'dead-letters',
-      )
-    if (waitingSeconds > patience.parked)
-      tell(
+      ),
+    )
+  if (waitingSeconds > patience.parked)
+    problems.push(
+      problem(
         `${service}: ${plural(waiting, 'message')} parked, the oldest for ${age(waitingSeconds)}`,
         shop(`dead-letters list --group ${service}`),
         'parked-messages-too-old',
-      )
-  }
-  const unasked = groups.find(({ reason }) => reason)
-  if (unasked) tell(`Kafka ${unasked.reason}`, 'start Kafka, or mend KAFKA_BROKERS', 'consumer-not-fetching')
-  for (const { group, answer } of groups)
-    if (answer && answer.seconds > patience.lag)
-      tell(
-        `${group} is ${plural(answer.messages, 'message')} behind, by ${age(answer.seconds)}`,
-        shop(`lag --group ${group}`),
-        'backlog-too-old',
-      )
-  if (orders.answer && orders.answer.overdueSeconds > patience.overdue)
-    tell(
-      `${plural(orders.answer.overdue, 'order is', 'orders are')} past the deadline and still pending, by ${age(orders.answer.overdueSeconds)}`,
-      shop(`explain ${orders.answer.oldestOverdue}`),
-      'order-overdue',
+      ),
     )
-  if (mails.answer) {
-    const { queued, queuedSeconds, failedLastDay, failedCause } = mails.answer
-    if (queuedSeconds > patience.mail)
-      tell(
+  return problems
+}
+
+/** Kafka can answer, and yet not say where a group stands: a topic is missing, or a partition has no leader. */
+function kafkaProblems({ kafka, groups }: ShopState): Problem[] {
+  const unasked = groups.filter(({ reason }) => reason)
+  const [first] = unasked
+  if (kafka.reason)
+    return [
+      problem(`Kafka ${first?.reason ?? kafka.reason}`, 'start Kafka, or mend KAFKA_BROKERS', 'consumer-not-fetching'),
+    ]
+  if (!first) return []
+  const names = unasked.map(({ group }) => group).join(', ')
+  return [
+    problem(
+      `Kafka answers, but where ${names} stand ${first.reason}`,
+      'see that all its brokers run and that the topics are there: npm start, or deploying, makes those that are missing',
+      'consumer-not-fetching',
+    ),
+  ]
+}
+
+const partitionsOf = ({ groups }: ShopState): Lag[] => groups.flatMap(({ answer }) => answer?.partitions ?? [])
+
+/** Once for each partition, whichever groups wait. */
+function transactionProblems(state: ShopState): Problem[] {
+  const late = partitionsOf(state).filter(({ hiddenSeconds }) => hiddenSeconds > patience.lag)
+  return [...Map.groupBy(late, ({ topic, partition }) => `${topic}/${partition}`)].map(([place, ofPlace]) => {
+    const [{ hidden, hiddenSeconds }] = ofPlace as [Lag]
+    const groups = ofPlace.map(({ group }) => group)
+    return problem(
+      `${place}: ${plural(hidden, 'message waits', 'messages wait')} behind a transaction that a producer has left open ` +
+        `for ${age(hiddenSeconds)}; ${groups.join(', ')} cannot see ${hidden === 1n ? 'it' : 'them'}`,
+      `end that producer, or abort its transaction; ${shop('lag')} shows when it is over`,
+      'backlog-too-old',
+    )
+  })
+}
+
+/** What waits for a reason that is told by itself is not told again. */
+function backlogProblems(state: ShopState): Problem[] {
+  const isTold = ({ group, topic, partition, position, end, hidden }: Lag) =>
+    end - hidden <= position ||
+    state.unreadable.some(
+      (one) => one.topic === topic && one.partition === partition && one.met.some(({ service }) => service === group),
+    )
+  return state.groups.flatMap(({ group, answer }) => {
+    const slow = (answer?.partitions ?? []).filter((one) => !isTold(one))
+    const seconds = Math.max(0, ...slow.map((one) => one.seconds))
+    if (seconds <= patience.lag) return []
+    const messages = slow.reduce((sum, one) => sum + one.messages, 0n)
+    return problem(
+      `${group} is ${plural(messages, 'message')} behind, by ${age(seconds)}`,
+      shop(`lag --group ${group}`),
+      'backlog-too-old',
+    )
+  })
+}
+
+function orderProblems({ orders }: ShopState): Problem[] {
+  if (!orders.answer || orders.answer.overdueSeconds <= patience.overdue) return []
+  const { overdue, overdueSeconds, oldestOverdue } = orders.answer
+  return [
+    problem(
+      `${plural(overdue, 'order is', 'orders are')} past the deadline and still pending, by ${age(overdueSeconds)}`,
+      shop(`explain ${oldestOverdue}`),
+      'order-overdue',
+    ),
+  ]
+}
+
+function mailProblems({ mails }: ShopState): Problem[] {
+  if (!mails.answer) return []
+  const { queued, queuedSeconds, failedLastDay, failedCause } = mails.answer
+  const problems: Problem[] = []
+  if (queuedSeconds > patience.mail)
+    problems.push(
+      problem(
         `${plural(queued, 'mail waits', 'mails wait')}, the oldest for ${age(queuedSeconds)}`,
         'see that the SMTP server runs',
         'mails-late',
-      )
-    if (failedLastDay > 0)
-      tell(
+      ),
+    )
+  if (failedLastDay > 0)
+    problems.push(
+      problem(
         `${plural(failedLastDay, 'mail')} of the last day failed for good`,
         shop(`explain event ${failedCause}`),
         'mails-late',
-      )
-  }
+      ),
+    )
   return problems
+}
+
+/** What a group has yet to handle, in words. */
+function groupInWords({ answer, reason }: ShopState['groups'][number]): string {
+  if (!answer) return reason ?? ''
+  if (answer.messages === 0n) return 'nothing'
+  const hidden = answer.partitions.reduce((sum, one) => sum + one.hidden, 0n)
+  const behind = hidden > 0n ? `, ${hidden} of them behind an open transaction` : ''
+  return `${plural(answer.messages, 'message')}${answer.seconds > 0 ? `, oldest ${age(answer.seconds)}` : ''}${behind}`
 }
 
 /** One screen. */
@@ -279,12 +436,7 @@ function screenOf({ services, groups, databases, orders, mails }: ShopState, pro
       `  ${service.padEnd(14)}${stateWords(state)} ${reasons.join('; ')}`.trimEnd(),
     ),
     strong('Not handled yet, by group'),
-    ...table(
-      groups.map(({ group, answer, reason }) => [
-        group.padEnd(12),
-        reason ?? (answer?.messages ? `${plural(answer.messages, 'message')}${oldest(answer.seconds)}` : 'nothing'),
-      ]),
-    ),
+    ...table(groups.map((one) => [one.group.padEnd(12), groupInWords(one)])),
     strong('Outbox and parked messages, by service'),
     ...table(
       databases.map(({ service, answer: held, reason }) =>

@@ -4,23 +4,41 @@ import {
   fromStored,
   type IncomingMessage,
   inboxWindowDays,
+  listUnreadable,
   type PartitionPosition,
+  type Unreadable,
+  type UnreadableRow,
 } from '@shopstream/messaging'
 import { type Asked, ask } from './asking.ts'
 import { type Group, readGroups } from './groups.ts'
+import { lagOf } from './lag.ts'
 import { type Owner, owners, type Reach } from './reach.ts'
 import { createReader, type ReadEvent } from './reading.ts'
 import { type ServiceState, serviceState } from './status.ts'
+import { showCommand, unreadInWords } from './stretches.ts'
+import { isUuid } from './uuids.ts'
+import { age, plural, shop } from './words.ts'
 
 /** What became of a message in a consumer group. */
 export interface Handling {
   group: Owner
   /**
    * `lagging`: not read yet. `retried`: it failed and is tried again. `behind`: an earlier message of its key is parked.
-   * `skipped`: the group has passed it and recorded nothing. `unrecorded`: it may have been handled, but nobody keeps that
-   * (compacted topics, or longer ago than the inbox goes back). `unknown`: the group cannot be asked.
+   * `stepped-over`: it stands in what the group could not read, and somebody has decided. `skipped`: the group has passed
+   * it and recorded nothing. `unrecorded`: it may have been handled, but nobody keeps that (compacted topics, or longer ago
+   * than the inbox goes back). `unknown`: the group cannot be asked.
    */
-  state: 'handled' | 'lagging' | 'retried' | 'behind' | 'dead' | 'discarded' | 'skipped' | 'unrecorded' | 'unknown'
+  state:
+    | 'handled'
+    | 'lagging'
+    | 'retried'
+    | 'behind'
+    | 'dead'
+    | 'discarded'
+    | 'stepped-over'
+    | 'skipped'
+    | 'unrecorded'
+    | 'unknown'
   /** When it was handled, or parked. */
   at?: Date
   /** Messages before it in the partition that the group has not handled. */
@@ -28,6 +46,8 @@ export interface Handling {
   parked?: Parked
   /** The parked message that it waits behind; a dead one waits for a person. */
   behind?: { id: bigint; dead: boolean }
+  /** What cannot be read and lies before it; or in which it lies, where that was stepped over. */
+  stretch?: UnreadableRow
   reason?: string
 }
 
@@ -47,7 +67,7 @@ export interface Parked {
 /** An event with what is known of its way; `inOutbox` while it is not published. */
 export interface EventStory extends Omit<ReadEvent, 'offset'> {
   offset: bigint | null
-  inOutbox?: { since: Date; before: number; refused: string | null }
+  inOutbox?: { owner: Owner; since: Date; before: number; refused: string | null }
   handledBy: Handling[]
 }
 
@@ -83,6 +103,13 @@ interface Knowledge {
   parked: ParkedRow[]
   history: (Parked['history'][number] & { parkedId: bigint })[]
   actions: (Parked['actions'][number] & { parkedId: bigint })[]
+  unreadable: UnreadableRow[]
+}
+
+/** A place that could not be read, so that events may be there of which nothing is told. */
+export interface Gap {
+  what: string
+  run: string
 }
 
 /** Clocks of the services may differ by this, in ms. */
@@ -95,15 +122,21 @@ export async function createTeller(reach: Reach, personal: boolean) {
   const readEvent = createReader(databases, personal)
   const states = new Map<string, Promise<ServiceState | undefined>>()
 
-  /** The published messages of these keys. Ends early once the last event of each has come. */
-  async function published(places: readonly Place[]): Promise<IncomingMessage[]> {
+  /** The published messages of these keys, and what could not be read. Ends early once the last event of each has come. */
+  async function published(places: readonly Place[]): Promise<{ messages: IncomingMessage[]; gaps: Gap[] }> {
     const together = Map.groupBy(places, ({ since }) => since.getTime())
-    return (await Promise.all([...together.values()].map(publishedSince))).flat()
+    const parts = await Promise.all([...together.values()].map(publishedSince))
+    const hidden = await hiddenGaps(bus, places)
+    return {
+      messages: parts.flatMap(({ messages }) => messages),
+      gaps: [...parts.flatMap(({ gaps }) => gaps), ...hidden],
+    }
   }
 
   /** Of places that begin at the same time. */
-  async function publishedSince(places: readonly Place[]): Promise<IncomingMessage[]> {
-    const found: IncomingMessage[] = []
+  async function publishedSince(places: readonly Place[]) {
+    const messages: IncomingMessage[] = []
+    const gaps: Gap[] = []
     const open = new Map(places.map((place) => [`${place.topic}/${place.partition}/${place.key}`, place]))
     const enough = new AbortController()
     await bus.read({
@@ -112,18 +145,19 @@ export async function createTeller(reach: Reach, personal: boolean) {
       partitions: places.map(({ topic, partition }) => ({ topic, partition })),
       toEnd: true,
       signal: enough.signal,
-      handle(messages) {
-        for (const message of messages) {
+      handle(batch) {
+        for (const message of batch) {
           const name = `${message.topic}/${message.partition}/${message.key}`
           const place = open.get(name)
           if (!place) continue
-          found.push(message)
+          messages.push(message)
           if (place.last !== undefined && String(message.headers.ce_sequence) === String(place.last)) open.delete(name)
         }
         if (open.size === 0) enough.abort()
       },
+      unreadable: (found) => void gaps.push(gapOf(found)),
     })
-    return found
+    return { messages, gaps }
   }
 
   /** The rows of all outboxes that concern a key, with how many are before each. */
@@ -134,15 +168,15 @@ export async function createTeller(reach: Reach, personal: boolean) {
     const asked = await Promise.all(
       owners.map((owner) => ask(`the ${owner} database`, () => outboxRows(databases[owner], where))),
     )
-    const rows = asked.flatMap(({ answer }) => answer ?? [])
+    const rows = asked.flatMap(({ answer }, n) => (answer ?? []).map((row) => ({ ...row, owner: owners[n] as Owner })))
     const stories = rows.map(async (row): Promise<EventStory> => {
-      const { id: _, created_at, refused, before, headers, ...message } = row
+      const { id: _, owner, created_at, refused, before, headers, ...message } = row
       const event = await readEvent({ ...message, offset: -1n, headers: fromStored(headers) })
       return {
         ...event,
         writtenAt: undefined,
         offset: null,
-        inOutbox: { since: created_at, before, refused },
+        inOutbox: { owner, since: created_at, before, refused },
         handledBy: [],
       }
     })
@@ -153,7 +187,7 @@ export async function createTeller(reach: Reach, personal: boolean) {
   /** What became of messages in each group that consumes their type. */
   async function handlings(messages: readonly IncomingMessage[]): Promise<{ events: EventStory[]; reasons: string[] }> {
     const events = await Promise.all(messages.map(readEvent))
-    const consuming = groups.filter(({ types }) => events.some(({ type }) => types.has(type ?? '')))
+    const consuming = groups.filter((group) => events.some((event) => consumes(group, event)))
     const perGroup = await Promise.all(
       consuming.map(async (group) => {
         const [knowledge, positions] = await Promise.all([
@@ -170,7 +204,7 @@ export async function createTeller(reach: Reach, personal: boolean) {
       (event): EventStory => ({
         ...event,
         handledBy: perGroup
-          .filter(({ group }) => group.types.has(event.type ?? ''))
+          .filter(({ group }) => consumes(group, event))
           .map(({ group, knowledge, positions }) => handlingOf(group, event, knowledge, positions)),
       }),
     )
@@ -196,6 +230,28 @@ export async function createTeller(reach: Reach, personal: boolean) {
   }
 }
 
+/** What does not say its type concerns every group of its topic: it cannot tell that it may be left out. */
+const consumes = ({ topics, types }: Group, { topic, type }: ReadEvent) =>
+  topics.includes(topic) && (type === undefined || types.has(type))
+
+export const gapOf = (found: Unreadable): Gap => ({ what: unreadInWords(found), run: showCommand(found) })
+
+/** What nobody can see of these partitions until a transaction has ended. */
+export async function hiddenGaps(
+  bus: Reach['bus'],
+  places: readonly { topic: string; partition: number }[],
+): Promise<Gap[]> {
+  const topics = [...new Set(places.map(({ topic }) => topic))]
+  const hidden = (await lagOf(bus, { group: 'explain', topics })).filter(
+    (one) =>
+      one.hidden > 0n && places.some(({ topic, partition }) => topic === one.topic && partition === one.partition),
+  )
+  return hidden.map(({ topic, partition, hidden: count, hiddenSeconds }) => ({
+    what: `${plural(count, 'message')} of ${topic}/${partition} cannot be seen behind a transaction that has been open for ${age(hiddenSeconds)}`,
+    run: shop('lag --all'),
+  }))
+}
+
 export type Teller = Awaited<ReturnType<typeof createTeller>>
 
 /** Pure: what a group has done with an event, by what it knows and where it stands. */
@@ -216,7 +272,16 @@ export function handlingOf(
   if (at) return { group, state: 'handled', at }
   const position = positions?.find(({ topic, partition }) => topic === event.topic && partition === event.partition)
   if (!position) return { group, state: 'unknown', reason: 'Kafka cannot be asked where the group stands' }
-  if (position.done <= event.offset) return { group, state: 'lagging', before: event.offset - position.done }
+  const inPartition = knows.unreadable.filter(
+    ({ topic, partition, firstOffset }) =>
+      topic === event.topic && partition === event.partition && firstOffset <= event.offset,
+  )
+  if (position.done <= event.offset) {
+    const stretch = inPartition.find((one) => !one.steppedOverAt && one.lastOffset >= position.done)
+    return { group, state: 'lagging', before: event.offset - position.done, ...(stretch && { stretch }) }
+  }
+  const steppedOver = inPartition.find((one) => one.steppedOverAt && one.lastOffset >= event.offset)
+  if (steppedOver) return { group, state: 'stepped-over', at: steppedOver.steppedOverAt as Date, stretch: steppedOver }
   const isOld = (event.writtenAt?.getTime() ?? 0) < Date.now() - inboxWindowDays * 86_400_000
   return { group, state: compactedTopics.has(event.topic) || isOld ? 'unrecorded' : 'skipped' }
 }
@@ -271,6 +336,7 @@ async function knowledgeOf({ query }: Database<unknown>, events: readonly ReadEv
     parked: parked.rows,
     history: history.rows,
     actions: actions.rows,
+    unreadable: await listUnreadable(query),
   }
 }
 
@@ -280,7 +346,7 @@ interface OutboxRow {
   partition: number
   key: string | null
   value: Buffer | null
-  headers: Record<string, string | { base64: string }>
+  headers: Parameters<typeof fromStored>[0]
   created_at: Date
   refused: string | null
   before: number
@@ -295,13 +361,4 @@ async function outboxRows({ query }: Database<unknown>, { key, eventId }: { key?
     where key = ${key ?? null} or headers->>'ce_id' = ${eventId ?? null}
     order by id`.execute(query)
   return rows
-}
-
-const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
-export const isUuid = (text: string): boolean => uuidPattern.test(text)
-
-/** When a UUIDv7 was made; undefined for other ids. */
-export function timeOfId(id: string): Date | undefined {
-  if (!isUuid(id) || id[14] !== '7') return undefined
-  return new Date(Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16))
 }

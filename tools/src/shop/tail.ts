@@ -1,13 +1,16 @@
 import { parseArgs } from 'node:util'
 import { deadLetterTopic, partitionOf, type Topic, topics } from '@shopstream/events'
-import type { IncomingMessage } from '@shopstream/messaging'
+import { type IncomingMessage, typeOf, type Unreadable } from '@shopstream/messaging'
 import { Refusal, UsageError } from '../options.ts'
 import { reasonOf } from './asking.ts'
 import { readGroups } from './groups.ts'
+import { keyInWords, print, shown, typeInWords } from './printing.ts'
 import { reachHelp, withReach } from './reach.ts'
 import { createReader, personalHelp, type ReadEvent } from './reading.ts'
+import { showCommand, unreadInWords } from './stretches.ts'
+import { writerOf } from './verdict.ts'
 import { untilInterrupted } from './watching.ts'
-import { clock, faint, parseTime, strong, timeHelp, toJson } from './words.ts'
+import { bad, clock, faint, parseTime, strong, timeHelp, toJson } from './words.ts'
 
 export const usage = `Usage: npm run shop -- tail TOPIC... [options]
 
@@ -22,7 +25,8 @@ Prints the decoded events of topics as they are written, until Ctrl-C. Dead lett
   --json          an object a line: the headers as id, type, sequence, time, source; the payload as data
   ${personalHelp}
 
-${timeHelp} What cannot be decoded is shown as bytes, with the reason.
+${timeHelp} What cannot be decoded is shown as bytes, with the reason. What cannot be read at all
+is named in its place, whatever the filters, and gone on behind; with --json as {unreadable, topic, partition, firstOffset, lastOffset}.
 Exit code 0. ${reachHelp}`
 
 interface Filters {
@@ -73,11 +77,12 @@ export async function tail(args: string[]): Promise<number> {
       async handle(messages) {
         for (const message of messages.filter((one) => fits(one, filters)).slice(0, limit - printed)) {
           const event = await readEvent(message)
-          console.log(values.json ? toJson(event) : lineOf(event))
+          print(values.json ? toJson(event) : lineOf(event))
           printed += 1
         }
         if (printed >= limit) enough.abort()
       },
+      unreadable: (found) => print(values.json ? unreadJson(found) : unreadLines(found)),
     })
     await reading.catch((error) => {
       throw new Refusal(`the topics cannot be read: ${reasonOf(error)}`)
@@ -98,11 +103,16 @@ async function chooseTopics(names: string[]): Promise<Topic[]> {
   })
 }
 
+const unreadJson = ({ topic, partition, firstOffset, lastOffset, reason }: Unreadable) =>
+  toJson({ unreadable: reason, topic, partition, firstOffset, lastOffset })
+
+const unreadLines = (found: Unreadable) => `${bad(unreadInWords(found))}\n  ${faint(`→ ${showCommand(found)}`)}`
+
 function fits({ key, headers }: IncomingMessage, filters: Filters): boolean {
   return (
     (filters.key === undefined || key === filters.key) &&
-    (filters.types === undefined || filters.types.has(String(headers.ce_type))) &&
-    (filters.eventId === undefined || String(headers.ce_id).toLowerCase() === filters.eventId)
+    (filters.types === undefined || filters.types.has(typeOf(headers) ?? '')) &&
+    (filters.eventId === undefined || headers.ce_id?.toString().toLowerCase() === filters.eventId)
   )
 }
 
@@ -110,13 +120,14 @@ const shownBytes = 200
 
 /** An event in two lines: what and where, and its payload. */
 function lineOf(event: ReadEvent): string {
-  const { topic, partition, offset, writtenAt, type, key, id, sequence, source, data, problem, bytes } = event
+  const { topic, partition, offset, writtenAt, type, key, id, sequence, data, problem, bytes, copyOf } = event
+  const copy = copyOf ? ` copy of ${shown(copyOf.place)}` : ''
   const head = [
     writtenAt ? clock(writtenAt) : '',
-    strong(type ?? 'without a type'),
-    key ?? 'without a key',
-    faint(`#${sequence ?? '?'} by ${source ?? '?'} ${topic}/${partition}@${offset} id ${id ?? '?'}`),
+    strong(typeInWords(type)),
+    keyInWords(key),
+    faint(`#${sequence ?? '?'} by ${writerOf(event)} ${topic}/${partition}@${offset}${copy} id ${shown(id ?? '?')}`),
   ]
   const hex = bytes && `${bytes.subarray(0, shownBytes).toString('hex')}${bytes.length > shownBytes ? '...' : ''}`
-  return `${head.join(' ')}\n  ${problem ? `${problem}${hex ? `\n  bytes ${hex}` : ''}` : toJson(data)}`
+  return `${head.join(' ')}\n  ${problem ? `${shown(problem)}${hex ? `\n  bytes ${hex}` : ''}` : toJson(data)}`
 }

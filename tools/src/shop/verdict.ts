@@ -1,5 +1,7 @@
+import { shown, typeInWords } from './printing.ts'
 import type { ServiceState } from './status.ts'
-import type { EventStory, Handling } from './story.ts'
+import type { EventStory, Gap, Handling } from './story.ts'
+import { decisionInWords, showCommand, unreadInWords } from './stretches.ts'
 import { age, clock, firstLine, plural, secondsSince, shop } from './words.ts'
 
 /** What a story comes to, and what to run. */
@@ -17,7 +19,14 @@ export interface Verdict {
 export const inFlightSeconds = 60
 
 export const nameOf = ({ type, sequence }: Pick<EventStory, 'type' | 'sequence'>) =>
-  `${type ?? 'a message'} #${sequence ?? '?'}`
+  `${typeInWords(type)} #${sequence ?? '?'}`
+
+/** Who says that it has decided an event. Anybody may write into our topics, under any name. */
+export const writerOf = ({ source, foreignSource }: Pick<EventStory, 'source' | 'foreignSource'>): string =>
+  source ??
+  (foreignSource === undefined
+    ? 'nobody that it names'
+    : `${shown(foreignSource) || 'an empty name'} (no service of the shop)`)
 
 /** Services by name, as far as they were asked. */
 export type Services = ReadonlyMap<string, ServiceState | undefined>
@@ -34,24 +43,28 @@ const restart = (service: string) =>
 
 /** What keeps an event from being published; undefined when it is. */
 export function unpublishedVerdict(event: EventStory, services: Services, now: Date): Verdict | undefined {
-  const { inOutbox, source = '?' } = event
+  const { inOutbox, copyOf } = event
   if (!inOutbox) return undefined
-  const what = `${nameOf(event)} was decided at ${clock(inOutbox.since, now)} and`
+  const { owner } = inOutbox
+  const since = clock(inOutbox.since, now)
+  const what = copyOf
+    ? `The dead-letter copy that ${copyOf.group} made of ${nameOf(event)} at ${since}`
+    : `${nameOf(event)} was decided at ${since} and`
   if (inOutbox.refused)
     return {
       state: 'stuck',
-      text: `${what} the broker refuses it for good: ${inOutbox.refused}. Later events of its key wait behind it.`,
+      text: `${what} is refused by the broker for good: ${inOutbox.refused}. Later events of its key wait behind it.`,
       run: [
-        `mend why the broker refuses it, then let the relay try again: update outbox set refused = null (database ${source})`,
+        `mend why the broker refuses it, then let the relay try again: update outbox set refused = null (database ${owner})`,
       ],
     }
-  const trouble = troubleOf(source, services)
+  const trouble = troubleOf(owner, services)
   const stuck = trouble !== '' || secondsSince(inOutbox.since, now) > inFlightSeconds
   const before = inOutbox.before > 0 ? `, behind ${plural(inOutbox.before, 'other event')}` : ''
   return {
     state: stuck ? 'stuck' : 'working',
-    text: `${what} waits in the outbox of ${source} to be published${before}.${trouble && ` ${sentence(trouble)}`}`,
-    run: stuck ? [trouble.includes('away') ? restart(source) : 'see that Kafka runs', shop('status')] : [],
+    text: `${what} waits in the outbox of ${owner} to be published${before}.${trouble && ` ${sentence(trouble)}`}`,
+    run: stuck ? [trouble.includes('away') ? restart(owner) : 'see that Kafka runs', shop('status')] : [],
   }
 }
 
@@ -62,11 +75,17 @@ export function handlingVerdict(
   services: Services,
   now: Date,
 ): Verdict | undefined {
-  const { group, state, parked, before = 0n } = handling
+  const { group, state, parked, before = 0n, stretch } = handling
   const what = `${nameOf(event)} was written at ${event.writtenAt ? clock(event.writtenAt, now) : '?'}`
   const show = (id: bigint | undefined) => shop(`dead-letters show ${group}/${id}`)
   switch (state) {
     case 'lagging': {
+      if (stretch)
+        return {
+          state: 'stuck',
+          text: `${what}, ${group} has not handled it: its partition stands still, as ${unreadInWords(stretch)}.`,
+          run: [showCommand(stretch), 'docs/runbooks/unreadable-records.md'],
+        }
       const trouble = troubleOf(group, services)
       const stuck =
         trouble !== '' || (event.writtenAt !== undefined && secondsSince(event.writtenAt, now) > inFlightSeconds)
@@ -102,6 +121,12 @@ export function handlingVerdict(
           show(handling.behind?.id),
           ...(handling.behind?.dead ? [shop(`dead-letters redrive ${group}/${handling.behind.id}`)] : []),
         ],
+      }
+    case 'stepped-over':
+      return {
+        state: 'stuck',
+        text: `${what}, ${group} has not handled it: ${stretch ? `${unreadInWords(stretch)}; ${decisionInWords(stretch, now)}` : ''}.`,
+        run: stretch ? [showCommand(stretch), 'docs/runbooks/unreadable-records.md'] : [],
       }
     case 'skipped':
       return {
@@ -185,6 +210,8 @@ export interface OrderFacts {
   services: Services
   /** Parts that could not be asked. */
   notAsked: readonly string[]
+  /** Places of its topics that could not be read. */
+  gaps: readonly Gap[]
 }
 
 /** Statuses after which nothing more happens. */
@@ -192,7 +219,7 @@ const over = new Set(['rejected', 'delivered', 'cancelled'])
 
 /** Pure: what an order waits for, and what to run. */
 export function orderVerdict(
-  { id, order, events, mails, missing, unmailed, services, notAsked }: OrderFacts,
+  { id, order, events, mails, missing, unmailed, services, notAsked, gaps }: OrderFacts,
   now: Date,
 ): Verdict {
   const inTheWay = gravest([
@@ -208,6 +235,7 @@ export function orderVerdict(
       text: `The order service does not know this order, though ${plural(events.length, 'event')} tell of it: was its database restored?`,
       run: ['docs/runbooks/restore-a-database.md', shop('verify')],
     }
+  if (missing.length > 0 && gaps.length > 0) return hiddenVerdict(missing, gaps)
   if (missing.length > 0)
     return {
       state: 'stuck',
@@ -259,5 +287,14 @@ export function orderVerdict(
   }
 }
 
-const oneLine = (text: string | null | undefined) => firstLine(text ?? 'no reason was recorded')
+/** Events that are not to be seen, while not all of their topics can be read. */
+function hiddenVerdict(missing: readonly string[], gaps: readonly Gap[]): Verdict {
+  return {
+    state: 'stuck',
+    text: `${missing.join(', ')} must have been, and is not in an outbox; in its topic not all can be read: ${gaps.map(({ what }) => what).join('; ')}.`,
+    run: [...new Set([...gaps.map(({ run }) => run), shop('status')])],
+  }
+}
+
+const oneLine = (text: string | null | undefined) => shown(firstLine(text ?? 'no reason was recorded'))
 const sentence = (text: string) => `${text[0]?.toUpperCase()}${text.slice(1)}.`

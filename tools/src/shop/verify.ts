@@ -3,10 +3,12 @@ import { parseArgs } from 'node:util'
 import { repository } from '@shopstream/testing/local'
 import { Refusal, UsageError } from '../options.ts'
 import { readWiring, withSchemas } from '../schemas/wiring.ts'
+import { print } from './printing.ts'
 import { type Reach, reachHelp, withReach } from './reach.ts'
-import { type Check, checksFor } from './verify/checks.ts'
+import { type Check, checksFor, unreadableRecords } from './verify/checks.ts'
 import { CannotVerify } from './verify/ground.ts'
 import { judge, type Verdict } from './verify/judge.ts'
+import { toJson } from './words.ts'
 
 const checks = checksFor(withSchemas(await readWiring(repository)))
 const width = Math.max(...checks.map(({ name }) => name.length)) + 2
@@ -16,7 +18,7 @@ export const usage = `Usage: npm run shop -- verify [--only CHECK,...] [--settle
 Proves the invariants over the running shop, without stopping it: compares every database, every topic, and where each
 group stands. What looks wrong is looked at again after a while, so that what is under way is not reported.
 
-  --only CHECK,...   these checks alone, which also reads only what they need
+  --only CHECK,...   these checks alone, which also reads only what they need; what of that cannot be read is told as well
   --settle SECONDS   how long a discrepancy must stand before it is reported (default 30)
   --limit N          discrepancies printed for each check (default 20)
   --json             the whole result as one JSON object
@@ -46,8 +48,22 @@ export interface VerifyOptions {
 export async function verify(reach: Reach, options: VerifyOptions = {}): Promise<Summary> {
   const { only, settleMs = 30_000, progress = () => {} } = options
   const begun = performance.now()
-  const verdicts = await judge(reach, { checks: only?.map(checkNamed) ?? checks, settleMs, progress })
-  return summarise(verdicts, (performance.now() - begun) / 1_000)
+  const chosen = only?.map(checkNamed) ?? checks
+  const verdicts = await judge(reach, { checks: withUnreadable(chosen), settleMs, progress })
+  const told = verdicts.filter(({ check, findings }) => chosen.includes(check) || findings.length > 0)
+  return summarise(told, (performance.now() - begun) / 1_000)
+}
+
+/** Whoever reads a topic is told what of it could not be read: it makes every proof incomplete. */
+function withUnreadable(chosen: readonly Check[]): readonly Check[] {
+  const check = checkNamed(unreadableRecords)
+  if (chosen.includes(check)) return chosen
+  const perDatabase = Map.groupBy(
+    chosen.flatMap(({ at }) => Object.entries(at)).filter(([, names]) => names.length > 0),
+    ([owner]) => owner,
+  )
+  const at = [...perDatabase].map(([owner, ofOwner]) => [owner, [...new Set(ofOwner.flatMap(([, names]) => names))]])
+  return at.length > 0 ? [{ ...check, at: Object.fromEntries(at) }, ...chosen] : chosen
 }
 
 export async function run(args: string[]): Promise<number> {
@@ -55,7 +71,8 @@ export async function run(args: string[]): Promise<number> {
   const progress = sparingly((line) => process.stderr.write(`${line}\n`))
   try {
     const summary = await withReach((reach) => verify(reach, { ...(only && { only }), settleMs, progress }))
-    process.stdout.write(json ? `${JSON.stringify(summary, null, 2)}\n` : inWords(summary, limit))
+    if (json) console.log(toJson(summary, 2))
+    else print(inWords(summary, limit))
     return summary.discrepancies > 0 ? 1 : 0
   } catch (error) {
     if (!(error instanceof CannotVerify || error instanceof Refusal)) throw error
@@ -136,7 +153,7 @@ function inWords({ checks, rows, seconds, discrepancies }: Summary, limit: numbe
     discrepancies === 0
       ? 'Nothing is wrong.'
       : `${number(discrepancies)} ${discrepancies === 1 ? 'discrepancy' : 'discrepancies'}.`
-  return `${lines.join('\n')}\n\n${result} Looked at ${number(rows)} rows in ${seconds} s.\n`
+  return `${lines.join('\n')}\n\n${result} Looked at ${number(rows)} rows in ${seconds} s.`
 }
 
 /** Of lines that tell of the same with another number, one a second. */

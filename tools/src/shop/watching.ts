@@ -1,4 +1,5 @@
 import { pause } from '@shopstream/messaging'
+import { print } from './printing.ts'
 
 let interrupted: AbortController | undefined
 
@@ -23,13 +24,15 @@ export async function repeatedly(
   look: () => Promise<string>,
   isOver: () => boolean = () => false,
 ): Promise<void> {
-  if (!again) return console.log(await look())
+  if (!again) return print(await look())
   const stop = untilInterrupted()
   let last: string | undefined
   while (!stop.aborted) {
     const text = await look()
-    if (process.stdout.isTTY) process.stdout.write(`${clearScreen}${text}\n`)
-    else if (text !== last) console.log(text)
+    if (process.stdout.isTTY) {
+      process.stdout.write(clearScreen)
+      print(text)
+    } else if (text !== last) print(text)
     last = text
     if (isOver()) return
     await pause(everyMs, stop)

@@ -44,7 +44,7 @@ export function table(rows: readonly (readonly string[])[]): string[] {
   return rows.map((row) => `  ${row.map((cell, n) => cell.padEnd(widths[n] ?? 0)).join('  ')}`.trimEnd())
 }
 
-/** JSON in which bigints are numbers as text and bytes are base64. */
+/** JSON in which bigints are numbers as text and bytes are base64; no terminal obeys anything in it. */
 export const toJson = (value: unknown, indent?: number): string =>
   JSON.stringify(
     value,
@@ -53,7 +53,10 @@ export const toJson = (value: unknown, indent?: number): string =>
       return held?.type === 'Buffer' ? Buffer.from(held.data).toString('base64') : held
     },
     indent,
-  )
+  ).replaceAll(/[\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, escaped)
+
+/** As JSON writes what is below a blank by itself. */
+const escaped = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
 
 /** Colours where the terminal shows them. */
 export const good = (text: string) => styleText('green', text)

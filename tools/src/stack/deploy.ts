@@ -3,7 +3,7 @@
  * clients of Postgres and Kafka would otherwise stay in the stack's memory (30 MB) for as long as it runs.
  */
 import { createServiceDatabase } from '@shopstream/database'
-import { ensureTopics } from '@shopstream/messaging'
+import { ensureTopics, openKafkaBus } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
 
 export interface DatabasesTask {
@@ -26,7 +26,13 @@ async function perform(order: DatabasesTask | TopicsTask): Promise<string[]> {
   if (order.task === 'databases') {
     return Promise.all(order.databases.map((database) => createServiceDatabase(order.adminUrl, database)))
   }
-  return ensureTopics({ ...order, logger: createLogger({ service: 'stack', level: 'warn', format: 'pretty' }) })
+  const logger = createLogger({ service: 'stack', level: 'warn', format: 'pretty' })
+  const bus = await openKafkaBus({ ...order, clientId: 'shopstream-deployment', logger })
+  try {
+    return await ensureTopics(bus, order.groups)
+  } finally {
+    await bus.close()
+  }
 }
 
 /** A connection that is refused comes without a message where several addresses were tried. */

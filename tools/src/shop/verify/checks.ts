@@ -1,7 +1,9 @@
 import { type EventName, topics } from '@shopstream/events'
 import { compactedTopics } from '@shopstream/messaging'
 import type { ServiceWiring } from '../../schemas/wiring.ts'
+import { keyInWords, shopWith } from '../printing.ts'
 import type { Owner } from '../reach.ts'
+import { shop } from '../words.ts'
 import { aggregates, contradicts, replicas, rowsSql } from './holdings.ts'
 
 /** What a check found about one thing; `subject` is the same in every look at the same discrepancy. */
@@ -28,6 +30,9 @@ export interface Check {
   /** Commands that show it. */
   commands(found: Found): string[]
 }
+
+/** The check that says what the others could not see. */
+export const unreadableRecords = 'unreadable-records'
 
 /** How long after its deadline an order may still be pending: the sweeper looks every 2 s, and takes 100 at a time. */
 const overdueSeconds = 60
@@ -60,18 +65,43 @@ const fittingStates = `case o.status
     when 'rejected' then array['rejected'] when 'shipped' then array['sold'] when 'delivered' then array['sold']
     when 'cancelled' then array['released', 'rejected'] end`
 
+/** SQL of what cannot be read of a topic, in words; null where all can. */
+const unreadOf = (topic: string) => `(
+    select string_agg(g.topic || '/' || g.partition || '@' || g.first, ', ' order by g.partition, g.first)
+    from gap as g where g.topic = ${topic} and not g.open)`
+
+/** While a transaction hides the end of a partition, nobody knows what its topic does not have. */
+const allSeen = (topic: string) => `not exists (select 1 from gap as g where g.topic = ${topic} and g.open)`
+
+/** The place can be read, so that what is not found there is not there. */
+const isRead = (row: string) => `not exists (
+    select 1 from gap as g
+    where g.topic = ${row}.topic and g.partition = ${row}.partition and ${row}."offset" between g.first and g.last)`
+
+const unlessUnread = ({ unread }: Found) =>
+  unread === null ? '' : `, unless it stands in what cannot be read there: ${unread}`
+
 const text = (value: string) => `'${value.replaceAll("'", "''")}'`
 const list = (values: readonly string[]) => `array[${values.map(text).join(', ')}]::text[]`
-const shop = (command: string) => `npm run shop -- ${command}`
 const events = (names: readonly string[]) => `f.topic = any(${list(names)})`
 
 /** The commands that show an aggregate, by the topic of its events. */
 function show(topic: unknown, key: unknown): string[] {
-  const tail = shop(`tail ${topic} --key ${key} --from beginning --to-end`)
-  if (topic === 'shop.order.v1' || topic === 'shop.reservation.v1') return [shop(`explain ${key}`), tail]
-  if (topic === 'shop.user.v1') return [shop(`explain user ${key}`), tail]
-  if (topic === 'shop.product.v1' || topic === 'shop.stock.v1') return [shop(`explain product ${key}`), tail]
-  return [tail]
+  const kind = explained[String(topic)]
+  const commands = [
+    kind === undefined ? undefined : shopWith(`explain${kind}`, String(key)),
+    shopWith(`tail ${topic} --from beginning --to-end --key`, String(key)),
+  ].filter((command) => command !== undefined)
+  return commands.length > 0 ? commands : [shop(`tail ${topic} --from beginning --to-end`)] // a key that nobody can type
+}
+
+/** How `explain` is told what a topic's keys are. */
+const explained: Record<string, string> = {
+  'shop.order.v1': '',
+  'shop.reservation.v1': '',
+  'shop.user.v1': ' user',
+  'shop.product.v1': ' product',
+  'shop.stock.v1': ' product',
 }
 const showKey = ({ topic, key }: Found) => show(topic, key)
 
@@ -86,6 +116,9 @@ const handled = `join position as p on p.topic = f.topic and p.partition = f.par
 const timeOfId = (id: string) => `case when substr(${id}::text, 15, 1) = '7'
     then to_timestamp(('x' || lpad(substr(replace(${id}::text, '-', ''), 1, 12), 16, '0'))::bit(64)::bigint / 1000.0)
     else 'infinity' end`
+
+/** A message's key or type, as anybody may have written it. */
+const named = (value: unknown) => keyInWords(value === null ? null : String(value))
 
 const union = (parts: readonly string[]) => parts.join('\n  union all\n  ')
 
@@ -109,7 +142,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
     Object.fromEntries(consumers.map((owner) => [owner, topicsOf(owner)]))
   const factsOf = (names: (database: Owner) => readonly string[]) => (database: Owner) =>
     `select count(*) from fact as f where ${events(names(database))}`
-  const ofEvent = ({ topic, key, sequence }: Found) => `event ${sequence} of ${key} in ${topic}`
+  const ofEvent = ({ topic, key, sequence }: Found) => `event ${sequence} of ${named(key)} in ${topic}`
 
   /** Orders of which inventory had handled every event before its moment; `o`, with the last of their events. */
   const settledOrders = `
@@ -127,6 +160,19 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
   const countOrders = () => 'select count(*) from order_seen'
 
   return [
+    {
+      name: unreadableRecords,
+      promise: 'all that topics hold can be read and has been, and no transaction hides the end of one',
+      at: Object.fromEntries(owners.map((owner) => [owner, [...new Set([...ownTopics(owner), ...consumed(owner)])]])),
+      looked: () => 'select count(*) from position',
+      sql: () => `
+        select topic || ' ' || partition || ' ' || first as subject, topic, partition, first, open, what
+        from gap where told`,
+      message: ({ what }) => String(what),
+      commands: ({ topic, partition, first, open }) => [
+        open ? shop('lag --all') : shop(`unreadable show ${topic}/${partition}@${first}`),
+      ],
+    },
     {
       name: 'stock-level',
       promise:
@@ -249,10 +295,12 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
               else coalesce(low.sequence, case when a.changed > k.since then a.sequence else a.sequence + 1 end) end,
             a.sequence) as s (sequence)
           where a.sequence > 0)
-        select e.topic || ' ' || e.key || ' ' || e.sequence as subject, e.* from expected as e
-        where not exists (select 1 from fact as f where f.topic = e.topic and f.key = e.key and f.sequence = e.sequence)
+        select e.topic || ' ' || e.key || ' ' || e.sequence as subject, e.*, ${unreadOf('e.topic')} as unread from expected as e
+        where ${allSeen('e.topic')}
+          and not exists (select 1 from fact as f where f.topic = e.topic and f.key = e.key and f.sequence = e.sequence)
           and not exists (select 1 from pending as o where o.topic = e.topic and o.key = e.key and o.sequence = e.sequence)`,
-      message: (found) => `${ofEvent(found)} was decided, and is neither in the outbox nor in the topic`,
+      message: (found) =>
+        `${ofEvent(found)} was decided, and is neither in the outbox nor in the topic${unlessUnread(found)}`,
       commands: showKey,
     },
     {
@@ -271,7 +319,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
           ),
         ),
       message: (found) =>
-        `${ofEvent(found)} (${found.type}) is unknown to its owner, which ${found.known === null ? 'has no such key' : `has come to ${found.known}`}`,
+        `${ofEvent(found)} (${named(found.type)}) is unknown to its owner, which ${found.known === null ? 'has no such key' : `has come to ${found.known}`}`,
       commands: showKey,
     },
     {
@@ -361,8 +409,8 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         ),
       message: (found) =>
         found.of_state
-          ? `${ofEvent(found)} is a ${found.type}, and the row of its owner is in another state`
-          : `${ofEvent(found)} (${found.type}) says something else than the row of its owner`,
+          ? `${ofEvent(found)} is a ${named(found.type)}, and the row of its owner is in another state`
+          : `${ofEvent(found)} (${named(found.type)}) says something else than the row of its owner`,
       commands: showKey,
     },
     {
@@ -375,10 +423,14 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         select topic || ' ' || key as subject, topic, key, max(sequence) as newest,
           (array_agg(sequence order by "offset" desc))[1] as last
         from fact as f where ${events(ownTopics(database).filter((name) => compactedTopics.has(name)))} and sequence is not null
+          and ${allSeen('f.topic')}
         group by topic, key having (array_agg(sequence order by "offset" desc))[1] < max(sequence)`,
       message: ({ topic, key, newest, last }) =>
-        `the last record of ${key} in ${topic} is event ${last}, which event ${newest} has replaced: compaction will keep the wrong one`,
-      commands: ({ topic, key }) => [...show(topic, key), shop(`republish ${topic} --key ${key}`)],
+        `the last record of ${named(key)} in ${topic} is event ${last}, which event ${newest} has replaced: compaction will keep the wrong one`,
+      commands: ({ topic, key }) => [
+        ...show(topic, key),
+        shopWith(`republish ${topic} --key`, String(key)) ?? shop(`republish ${topic} --all`),
+      ],
     },
     {
       name: 'skipped-message',
@@ -395,9 +447,13 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
           and (f.event_id is null or not exists (select 1 from inbox as i where i.event_id = f.event_id))
           and not exists (
             select 1 from parked_message as m
-            where m.topic = f.topic and m.partition = f.partition and m."offset" = f."offset")`,
+            where m.topic = f.topic and m.partition = f.partition and m."offset" = f."offset")
+          and not exists ( -- which ${text('unreadable-records')} tells
+            select 1 from unreadable_batch as u
+            where u.topic = f.topic and u.partition = f.partition and u.stepped_over_at is not null
+              and f."offset" between u.first_offset and u.last_offset)`,
       message: ({ group, topic, partition, offset, type, key }) =>
-        `group ${group} has passed ${type ?? 'a message'} of ${key} at offset ${offset} of ${topic}, partition ${partition}, and has neither handled nor parked it`,
+        `group ${group} has passed ${type === null ? 'a message' : named(type)} of ${named(key)} at offset ${offset} of ${topic}, partition ${partition}, and has neither handled nor parked it`,
       commands: ({ topic, key, event_id }) => [
         ...(event_id ? [shop(`explain event ${event_id}`)] : []),
         ...show(topic, key),
@@ -414,7 +470,8 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
           and i."offset" >= p.start and i."offset" < p.done
         join kept as k on k.topic = i.topic
         where i.topic = any(${list(inboxTopics(database))}) and (k.since is null or i.received_at > k.since)
-          and not exists (select 1 from fact as f where f.topic = i.topic and f.event_id = i.event_id)`,
+          and not exists (select 1 from fact as f where f.topic = i.topic and f.event_id = i.event_id)
+          and ${isRead('i')}`,
       message: ({ group, topic, partition, offset, event_id }) =>
         `group ${group} has handled event ${event_id} from offset ${offset} of ${topic}, partition ${partition}, which the topic does not have any more`,
       commands: ({ event_id }) => [shop(`explain event ${event_id}`)],
@@ -447,10 +504,10 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         ),
       message: ({ group, table, key, owned, known }) =>
         known === null
-          ? `table ${table} of ${group} does not have ${key}`
+          ? `table ${table} of ${group} does not have ${named(key)}`
           : BigInt(known as string) < BigInt(owned as string)
-            ? `table ${table} of ${group} knows ${key} as of event ${known}; its group has passed event ${owned}`
-            : `table ${table} of ${group} says something else of ${key} than event ${known}, which it goes by`,
+            ? `table ${table} of ${group} knows ${named(key)} as of event ${known}; its group has passed event ${owned}`
+            : `table ${table} of ${group} says something else of ${named(key)} than event ${known}, which it goes by`,
       commands: showKey,
     },
     {
@@ -469,7 +526,8 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         where m.state in ('waiting', 'dead') and (
           (p.topic is not null and m.bytes is not null and (
             (f."offset" is null and m.topic <> all(${list([...compactedTopics])}))
-            or f.event_id is distinct from m.event_id or f.key is distinct from m.key))
+            or f.event_id is distinct from m.event_id or f.key is distinct from m.key)
+            and ${isRead('m')})
           or (m.state = 'waiting' and m.next_attempt_at < now() - interval '${untriedSeconds} seconds'
             and not exists (
               select 1 from parked_message as earlier
@@ -504,7 +562,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         from unanswered as u
         left join notification as n on u.type = 'UserRegistered' and n.kind = 'welcome' and n.user_id::text = u.key
         where n.id is null`,
-      message: (found) => `${ofEvent(found)} (${found.type}) has caused no notification`,
+      message: (found) => `${ofEvent(found)} (${named(found.type)}) has caused no notification`,
       commands: showKey,
     },
     {
@@ -522,16 +580,17 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         mail as (
           select n.*, count(*) over (partition by n.cause_id) as times, asked.type, asked.topic
           from notification as n join asked using (kind) where n.created_at <= (select at from moment))
-        select distinct m.id::text as subject, m.id, m.kind, m.cause_id, m.times, coalesce(m.order_id, m.user_id)::text as key, m.topic
+        select distinct m.id::text as subject, m.id, m.kind, m.cause_id, m.times, coalesce(m.order_id, m.user_id)::text as key, m.topic,
+          ${unreadOf('m.topic')} as unread
         from mail as m join kept as k on k.topic = m.topic
         left join fact as f
           on f.event_id = m.cause_id and f.topic = m.topic and f.type = m.type and f.key = coalesce(m.order_id, m.user_id)::text
         where m.times > 1
-          or (f.event_id is null and (k.since is null or ${timeOfId('m.cause_id')} > k.since))`,
-      message: ({ id, kind, cause_id, times }) =>
+          or (f.event_id is null and ${allSeen('m.topic')} and (k.since is null or ${timeOfId('m.cause_id')} > k.since))`,
+      message: ({ id, kind, cause_id, times, ...found }) =>
         Number(times) > 1
           ? `notification ${id} (${kind}) is one of ${times} for event ${cause_id}`
-          : `notification ${id} (${kind}) names event ${cause_id} as its cause, and there is no such event that asks for it`,
+          : `notification ${id} (${kind}) names event ${cause_id} as its cause, and there is no such event that asks for it${unlessUnread(found as Found)}`,
       commands: ({ topic, key, cause_id }) => [shop(`explain event ${cause_id}`), ...show(topic, key)],
     },
     {

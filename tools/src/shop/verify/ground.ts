@@ -3,6 +3,7 @@ import { openSession, type Session } from '@shopstream/database'
 import { DecodeError, decode } from '@shopstream/events'
 import { compactedTopics, eventIdOf, type IncomingMessage, typeOf } from '@shopstream/messaging'
 import type { Owner, Reach } from '../reach.ts'
+import { findGaps, type Gap, type Gaps } from './gaps.ts'
 import { aggregates, type Claim, linesDigest, replicas } from './holdings.ts'
 
 /** A part of the shop that is needed cannot be asked; nothing is known of what it holds. */
@@ -50,6 +51,8 @@ const tables = `
   create temp table position (topic text, partition integer, start bigint, done bigint);
   -- since when all messages of a topic are kept, null: none has ever been deleted
   create temp table kept (topic text, compacted boolean, since timestamptz);
+  -- what cannot be read of the topics that are compared here, and what an open transaction hides; each is told in one database
+  create temp table gap (topic text, partition integer, first bigint, last bigint, open boolean, told boolean, what text);
   -- orders, as the order database held them after the moment of this one
   create temp table order_seen (key text, status text, lines uuid, sequence bigint, changed timestamptz)`
 
@@ -85,7 +88,8 @@ export async function openGround(reach: Reach, needs: Needs, progress: (line: st
     await close()
     throw new CannotVerify(away.join('\n'))
   }
-  const facts = loadFacts(reach, sessions, progress)
+  const gaps = findGaps(reach)
+  const facts = loadFacts(reach, sessions, gaps, progress)
   return {
     sessions,
     close,
@@ -101,6 +105,7 @@ export async function openGround(reach: Reach, needs: Needs, progress: (line: st
       }
       if (wanted.orders) await reaching('the database of order', () => copyOrders(sessions, progress))
       await facts.readOn(wanted)
+      await noteGaps(sessions, wanted, await gaps.found(topicsOf(wanted)))
     },
   }
 }
@@ -192,7 +197,7 @@ async function copyOrders(sessions: ReadonlyMap<Owner, Session>, progress: (line
 }
 
 /** Reads topics on from where it stood, and writes what it finds to each database that compares with it. */
-function loadFacts(reach: Reach, sessions: ReadonlyMap<Owner, Session>, progress: (line: string) => void) {
+function loadFacts(reach: Reach, sessions: ReadonlyMap<Owner, Session>, gaps: Gaps, progress: (line: string) => void) {
   const next = new Map<string, { topic: string; partition: number; from: bigint }>()
   /** When the first message was written that a partition still has. */
   const oldest = new Map<string, Date>()
@@ -204,10 +209,10 @@ function loadFacts(reach: Reach, sessions: ReadonlyMap<Owner, Session>, progress
     async readOn(needs: Needs): Promise<void> {
       const topics = topicsOf(needs)
       if (topics.length === 0) return
-      const partitions = await reaching(`Kafka at ${reach.brokers}`, async () => {
-        const found = await reach.bus.positions('verify', topics)
-        return found.map(({ topic, partition }) => next.get(placeOf({ topic, partition })) ?? { topic, partition })
-      })
+      const before = await reaching(`Kafka at ${reach.brokers}`, () => reach.bus.positions('verify', topics))
+      const partitions = before.map(
+        ({ topic, partition }) => next.get(placeOf({ topic, partition })) ?? { topic, partition },
+      )
       await reaching(`Kafka at ${reach.brokers}, or a database`, () =>
         reach.bus.read({
           topics,
@@ -223,10 +228,12 @@ function loadFacts(reach: Reach, sessions: ReadonlyMap<Owner, Session>, progress
             count += messages.length
             progress(`${count} messages read`)
           },
+          unreadable: gaps.meet,
         }),
       )
       // Asked after reading: what retention has deleted meanwhile counts as deleted.
       const starts = await reaching(`Kafka at ${reach.brokers}`, () => reach.bus.positions('verify', topics))
+      gaps.look(before, starts)
       for (const [owner, ofDatabase] of needs.topics) {
         const session = sessions.get(owner) as Session
         await session.query('truncate kept')
@@ -241,6 +248,28 @@ function loadFacts(reach: Reach, sessions: ReadonlyMap<Owner, Session>, progress
         await session.query('analyze fact')
       }
     },
+  }
+}
+
+/** Each in every database that is compared with its topic, and told in the first of them. */
+async function noteGaps(sessions: ReadonlyMap<Owner, Session>, { topics }: Needs, gaps: readonly Gap[]): Promise<void> {
+  const told = new Set<Gap>()
+  for (const [owner, ofDatabase] of topics) {
+    const session = sessions.get(owner) as Session
+    await session.query('truncate gap')
+    for (const gap of gaps.filter(({ topic }) => ofDatabase.includes(topic))) {
+      await session.query('insert into gap values ($1, $2, $3, $4, $5, $6, $7)', [
+        gap.topic,
+        gap.partition,
+        String(gap.firstOffset),
+        String(gap.lastOffset),
+        gap.isOpen,
+        !told.has(gap),
+        gap.what,
+      ])
+      told.add(gap)
+    }
+    await session.query('analyze gap')
   }
 }
 

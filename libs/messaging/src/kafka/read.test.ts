@@ -1,8 +1,8 @@
 import { afterEach, expect, test } from '@jest/globals'
 import { partitionOf, topicOf } from '@shopstream/events'
 import { eventually } from '@shopstream/testing'
-import { GroupHasMembers } from './bus.ts'
-import { openTestShop, stockEvent, type TestShop } from './test-shop.ts'
+import { GroupHasMembers } from '../bus.ts'
+import { openTestShop, stockEvent, type TestShop } from '../test-shop.ts'
 
 const topic = topicOf('StockLevelChanged')
 let shop: TestShop
@@ -11,7 +11,7 @@ afterEach(() => shop.close())
 /** Publishes three events of each key. */
 async function publish(...skus: string[]): Promise<void> {
   shop = await openTestShop()
-  const relay = shop.start([])
+  const relay = await shop.start([])
   await shop.emit(...skus.flatMap((sku) => [1n, 2n, 3n].map((sequence) => stockEvent(sku, sequence))))
   await eventually('the events to be out', () => relay.hasPublished())
 }
@@ -43,7 +43,7 @@ test('a group is rewound to offsets, a time or the beginning, never forward, and
   const consumer = bus.consume({
     group: 'rewound',
     topics: [topic.name],
-    handle: async ({ messages, resolve }) => messages.forEach(resolve),
+    handle: async ({ next }, partition) => partition.done(next),
   })
   await eventually('all to be handled', async () => (await done()) === 3n)
   await expect(bus.rewind('rewound', [topic.name])).rejects.toThrow(GroupHasMembers)

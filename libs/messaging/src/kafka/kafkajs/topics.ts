@@ -1,6 +1,6 @@
 import type { Topic } from '@shopstream/events'
 import kafkajs, { type Admin } from 'kafkajs'
-import { pause } from './async.ts'
+import { pause } from '../../async.ts'
 
 /** See `Bus.ensureTopics`. */
 export async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {

@@ -1,6 +1,6 @@
 import type { Kafka } from 'kafkajs'
-import { withTimeLimit } from './async.ts'
-import type { PartitionOffset } from './bus.ts'
+import { withTimeLimit } from '../../async.ts'
+import type { PartitionOffset } from '../../bus.ts'
 
 /**
  * Commits offsets (names as on the wire) for a group without members, as its only member. KafkaJS's own

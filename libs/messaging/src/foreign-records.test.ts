@@ -1,0 +1,290 @@
+import zlib from 'node:zlib'
+import { afterEach, describe, expect, test } from '@jest/globals'
+import { encode, topicOf } from '@shopstream/events'
+import { eventually } from '@shopstream/testing'
+import fc from 'fast-check'
+import {
+  type BatchParts,
+  encodeBatch,
+  lz4Frame,
+  type RawRecord,
+  rawSnappy,
+  xerialSnappy,
+} from './kafka/test-batches.ts'
+import { type ForeignProducer, openForeignProducer } from './kafka/test-foreign.ts'
+import { outgoing } from './outbox.ts'
+import { atRest, openTestShop, sequencesByKey, stockEvent, type TestShop, upTo } from './test-shop.ts'
+import { listUnreadable, stepOver } from './unreadable.ts'
+
+/** Whatever others write to the shop's topics: everything readable takes effect, and the rest is told. */
+
+let shop: TestShop
+let foreign: ForeignProducer
+afterEach(async () => {
+  await foreign?.close()
+  await shop?.close()
+})
+
+const topic = topicOf('StockLevelChanged')
+const patience = { timeoutMs: 60_000 }
+
+async function open(options: Parameters<typeof openTestShop>[0] = {}) {
+  shop = await openTestShop(options)
+  foreign = openForeignProducer(shop.broker.brokers)
+  return {
+    write: (partition: number, batch: Buffer) => foreign.write(shop.broker.topicPrefix + topic.name, partition, batch),
+    begin: () => foreign.transaction(shop.broker.topicPrefix + topic.name),
+  }
+}
+
+/** A good event as any client would write it. */
+function goodRecord(key: string, sequence: bigint): RawRecord {
+  const { value, headers } = outgoing('shop', stockEvent(key, sequence))
+  return { key, value, headers: Object.entries(headers) }
+}
+
+const codecs: Pick<BatchParts, 'codec' | 'compress'>[] = [
+  {},
+  { codec: 1, compress: (bytes) => zlib.gzipSync(bytes) },
+  { codec: 2, compress: xerialSnappy },
+  { codec: 2, compress: rawSnappy },
+  { codec: 3, compress: lz4Frame },
+  { codec: 4, compress: (bytes) => zlib.zstdCompressSync(bytes) },
+]
+
+const bytes = (maxLength: number) => fc.uint8Array({ maxLength }).map((array) => Buffer.from(array))
+const maybe = <T>(one: fc.Arbitrary<T>) => fc.option(one, { nil: null })
+const headerName = fc.oneof(
+  fc.constantFrom('ce_type', 'ce_id', 'ce_sequence', 'ce_time', 'traceparent', '__proto__', 'constructor', ''),
+  fc.string({ unit: 'binary', maxLength: 20 }),
+  bytes(20),
+)
+const headerValue = maybe(fc.oneof(bytes(50), fc.constantFrom('StockLevelChanged', 'ProductListed', 'Nobodys', '-1')))
+/** Anything that format v2 can hold. */
+const oddRecord: fc.Arbitrary<RawRecord> = fc.record({
+  key: maybe(fc.oneof(bytes(20), bytes(2_000), fc.constantFrom('', 'a\0b', 'odd'))),
+  value: maybe(fc.oneof(bytes(200), bytes(5_000), fc.constant(encode('StockLevelChanged', stockEvent('x', 1n).data)))),
+  headers: fc.array(fc.tuple(headerName, headerValue), { maxLength: 8 }),
+})
+const oddBatch = fc.record({
+  records: fc.array(oddRecord, { minLength: 1, maxLength: 10 }),
+  packing: fc.constantFrom(...codecs),
+  timestamp: fc.constantFrom(0n, -1n, 1n, 1_700_000_000_000n),
+  partition: fc.nat(topic.partitions - 1),
+})
+
+test('among good events of every codec, all that a record can hold loses or delays none, and ends parked with its bytes', async () => {
+  const { write } = await open()
+  await shop.start()
+  let rounds = 0
+  const property = fc.asyncProperty(fc.array(oddBatch, { minLength: 5, maxLength: 20 }), async (batches) => {
+    rounds += 1
+    const round = rounds
+    for (const { records, packing, timestamp, partition } of batches)
+      await write(partition, encodeBatch({ records, timestamp, ...packing }))
+    for (const [n, packing] of codecs.entries())
+      for (const partition of [n, (n + 3) % topic.partitions])
+        await write(
+          partition,
+          encodeBatch({ records: upTo(3).map((k) => goodRecord(`r${round}-${n}-${partition}-${k}`, 1n)), ...packing }),
+        )
+    await eventually(
+      'the good ones',
+      async () => (await shop.effects()).filter(({ key }) => key.startsWith(`r${round}-`)).length === 36,
+      { timeoutMs: 15_000, everyMs: 50 },
+    )
+  })
+  await fc.assert(property, { numRuns: 15, endOnFailure: true })
+  const { effects } = await atRest(shop)
+  expect(Object.entries(effects).filter(([key]) => key.startsWith('r'))).toHaveLength(rounds * 36)
+  expect((await shop.parked()).length).toBeGreaterThan(20)
+  expect(await listUnreadable(shop.database.query)).toEqual([])
+}, 300_000)
+
+test('transactions, aborted and committed, and those that stay open for a while, lose nothing', async () => {
+  const { write, begin } = await open()
+  await shop.start()
+  const aborted = await begin()
+  await aborted.send([
+    { partition: 0, value: 'never' },
+    { partition: 1, value: 'never' },
+  ])
+  await write(0, encodeBatch({ records: [goodRecord('behind', 1n)] }))
+  await write(2, encodeBatch({ records: [goodRecord('elsewhere', 1n)] }))
+  await eventually('the other partition', async () => (await shop.effects()).length === 1)
+  expect(sequencesByKey(await shop.effects())).toEqual({ elsewhere: [1] })
+  await aborted.abort()
+  await eventually('what was behind', async () => (await shop.effects()).length === 2)
+  await atRest(shop)
+  expect(await shop.parked()).toEqual([])
+}, 60_000)
+
+describe('what cannot be read', () => {
+  /** More than 16 MiB when it is unpacked. */
+  const bomb = (megabytes: number) =>
+    encodeBatch({
+      records: [{ value: Buffer.alloc(megabytes * 1_000_000) }],
+      codec: 1,
+      compress: (raw) => zlib.gzipSync(raw),
+    })
+  const standing = async (checks: { check(): void | Promise<void> }[]) => {
+    const verdicts = await Promise.allSettled(checks.map(async (check) => check.check()))
+    return verdicts.flatMap((verdict) => (verdict.status === 'rejected' ? [String(verdict.reason)] : [])).join()
+  }
+
+  test('stands alone: its partition waits and says so, all others go on; stepped over, what is behind it takes effect', async () => {
+    const { write } = await open()
+    const { checks } = await shop.start()
+    await write(0, encodeBatch({ records: [goodRecord('before', 1n)] }))
+    await write(0, bomb(150))
+    await write(0, encodeBatch({ records: [goodRecord('behind', 1n)] }))
+    await write(
+      1,
+      encodeBatch({
+        records: [{ value: Buffer.alloc(5_000_000) }, goodRecord('beside', 1n)],
+        codec: 1,
+        compress: (raw) => zlib.gzipSync(raw),
+      }),
+    )
+    for (const partition of [2, 3, 4, 5])
+      await write(partition, encodeBatch({ records: [goodRecord(`other-${partition}`, 1n)] }))
+    await eventually('all others', async () => (await shop.effects()).length === 5, patience)
+    const met = await eventually(
+      'both to be met',
+      async () => {
+        const found = await listUnreadable(shop.database.query)
+        return found.length === 2 && found.toSorted((one, other) => one.partition - other.partition)
+      },
+      patience,
+    )
+    expect(met).toMatchObject([
+      {
+        topic: topic.name,
+        partition: 0,
+        firstOffset: 1n,
+        lastOffset: 1n,
+        steppedOverAt: null,
+        reason: expect.stringContaining('16777216'),
+      },
+      { topic: topic.name, partition: 1, firstOffset: 0n, lastOffset: 0n, reason: expect.stringContaining('4194304') },
+    ])
+    expect(await standing(checks)).toMatch(/shop\.stock\.v1\/0 stands still since .* offsets 1 to 1 cannot be read/)
+    expect((await shop.effects()).some(({ key }) => key === 'behind' || key === 'beside')).toBe(false)
+
+    const decision = { topic: topic.name, actor: 'test', reason: 'a bomb' }
+    await expect(stepOver(shop.database.query, { ...decision, partition: 0, offset: 1n, reason: ' ' })).rejects.toThrow(
+      'reason',
+    )
+    expect(await stepOver(shop.database.query, { ...decision, partition: 0, offset: 7n })).toEqual([])
+    expect(await stepOver(shop.database.query, { ...decision, partition: 0, offset: 1n })).toMatchObject([
+      { actor: 'test', steppedOverFor: 'a bomb' },
+    ])
+    expect(await stepOver(shop.database.query, { ...decision, partition: 1, offset: 0n })).toHaveLength(1)
+    await eventually('what is behind', async () => (await shop.effects()).length === 7, patience)
+    await eventually(
+      'the check to be in order',
+      async () => !(await standing(checks)).includes('stands still'),
+      patience,
+    )
+    await atRestBeside(2)
+    expect(await listUnreadable(shop.database.query)).toHaveLength(2)
+  }, 120_000)
+
+  test('is stepped over again by a group that reads its topics anew, but not what stands at the same place in a new topic', async () => {
+    const { write } = await open()
+    const first = await shop.start()
+    await write(0, bomb(20))
+    await write(0, encodeBatch({ records: [goodRecord('behind', 1n)] }))
+    await eventually('it to be met', async () => (await listUnreadable(shop.database.query)).length === 1, patience)
+    await stepOver(shop.database.query, {
+      topic: topic.name,
+      partition: 0,
+      offset: 0n,
+      actor: 'test',
+      reason: 'a bomb',
+    })
+    await eventually('what is behind', async () => (await shop.effects()).length === 1, patience)
+    await first.stop()
+    await shop.bus.rewind('shop', [topic.name])
+    await shop.start()
+    await eventually(
+      'the group to have passed it again',
+      async () => {
+        const positions = await shop.bus.positions('shop', [topic.name])
+        return positions.every(({ done, end }) => done === end)
+      },
+      patience,
+    )
+    expect(await listUnreadable(shop.database.query)).toHaveLength(1)
+  }, 120_000)
+
+  const atRestBeside = (count: number) =>
+    eventually(
+      'the group to be at the end',
+      async () => {
+        const positions = await shop.bus.positions('shop', [topic.name])
+        return (
+          positions.every(({ done, end }) => done === end) &&
+          (await listUnreadable(shop.database.query)).length === count
+        )
+      },
+      patience,
+    )
+})
+
+test('a dead message that is larger than the dead-letter topic takes is copied without what is too large, and told where it is', async () => {
+  const { write } = await open()
+  await shop.start()
+  const huge = Buffer.alloc(3_500_000, 'x')
+  const headers = Array.from({ length: 100 }, (_, n) => [`x-${n}`, Buffer.alloc(5_000, 'h')] as const)
+  await write(
+    0,
+    encodeBatch({
+      records: [
+        {
+          key: 'huge',
+          value: huge,
+          headers: [['x-empty', null], ['ce_type', 'StockLevelChanged'], ...headers.slice(0, 20)],
+        },
+      ],
+    }),
+  )
+  await write(
+    1,
+    encodeBatch({ records: [{ key: 'wide', value: 'v', headers: [['ce_type', 'StockLevelChanged'], ...headers] }] }),
+  )
+  await eventually(
+    'both to be dead',
+    async () => (await shop.parked()).filter(({ state }) => state === 'dead').length === 2,
+    patience,
+  )
+  await eventually('the copies to be out', async () => (await shop.outbox()).length === 0, patience)
+  const copies: Record<string, unknown>[] = []
+  await shop.bus.read({
+    topics: ['shop.shop.dlq'],
+    toEnd: true,
+    handle: (messages) =>
+      void copies.push(
+        ...messages.map(({ key, value, headers: told }) => ({
+          key,
+          size: value?.length ?? null,
+          ...Object.fromEntries(
+            Object.entries(told)
+              .filter(([name]) => name.startsWith('dlq_'))
+              .map(([name, held]) => [name, String(held)]),
+          ),
+        })),
+      ),
+  })
+  expect(copies.toSorted((one, other) => String(one.key).localeCompare(String(other.key)))).toMatchObject([
+    {
+      key: 'huge',
+      size: null,
+      dlq_value_bytes: '3500000',
+      dlq_value_sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
+      dlq_id: expect.stringMatching(/^\d+$/),
+    },
+    { key: 'wide', size: 1, dlq_headers_left_out: expect.stringMatching(/^\d+$/) },
+  ])
+  expect((await shop.parked()).find(({ key }) => key === 'huge')?.bytes.equals(huge)).toBe(true)
+}, 120_000)

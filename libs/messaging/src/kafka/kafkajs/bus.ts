@@ -1,0 +1,210 @@
+import type { Logger } from '@shopstream/observability'
+import kafkajs, { type LogEntry, type Producer } from 'kafkajs'
+import { type Bus, type Delivery, MessageRefused, type OutgoingMessage, type Publisher } from '../../bus.ts'
+import { createConsumerMeters, keepConsuming } from '../consuming.ts'
+import { createLog, placeOf } from '../log.ts'
+import type { BusOptions } from '../options.ts'
+import { readingOf } from '../positions.ts'
+import { watchBroker } from '../pulse.ts'
+import { createCarrier } from './carrier.ts'
+import { connectedOnce, metadataMaxAge, saidByBroker } from './clients.ts'
+import { commitOffsets } from './commit-offsets.ts'
+import { runConsumer } from './consume.ts'
+import { limits } from './internals.ts'
+import { ensureTopics } from './topics.ts'
+
+/** Errors by which a broker says that it will never take a record as it is. A wrong clock (INVALID_TIMESTAMP) is put right some day. */
+const refusals = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD', 'POLICY_VIOLATION'])
+
+const timeouts = { connectionTimeout: 3_000, requestTimeout: 15_000 }
+
+/** {@link Bus} by KafkaJS. Connects in the background and stays with it; never throws for an absent broker. */
+export function createKafkaJsBus(options: BusOptions): Bus {
+  const { brokers, clientId, logger, metrics, wireName, ownName } = options
+  Object.assign(limits, options.limits)
+  const kafka = new kafkajs.Kafka({
+    clientId,
+    brokers: brokers.map(({ host, port }) => `${host}:${port}`),
+    ...timeouts,
+    retry: { initialRetryTime: 100, maxRetryTime: 3_000, retries: 5 },
+    logLevel: kafkajs.logLevel.WARN,
+    logCreator: () => (entry) => logEntry(logger, entry),
+  })
+  const closing = new AbortController()
+  const log = createLog(brokers, createCarrier(kafka, { clientId, ...timeouts }), options.limits)
+  const admin = connectedOnce(() => kafka.admin())
+  const producer = connectedOnce(() =>
+    kafka.producer({
+      // Every message brings its partition; idempotence drops batches after a leader change (see reliability.md).
+      createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
+      idempotent: false,
+      allowAutoTopicCreation: false,
+      metadataMaxAge,
+    }),
+  )
+  const meters = metrics && createConsumerMeters(metrics)
+  const pulse = watchBroker(() => log.check(), logger, closing.signal)
+  const asAdmin = async <R>(work: (client: kafkajs.Admin) => Promise<R>) => {
+    try {
+      return await work(await admin.get())
+    } catch (error) {
+      if (!saidByBroker(error)) admin.renew()
+      throw error
+    }
+  }
+
+  const published = new Set<string>()
+  let isShaken = false
+
+  /** KafkaJS tries for seconds to send to what is missing or has no leader, and everything else waits for that. */
+  async function publish<M extends OutgoingMessage>(messages: readonly M[]): Promise<Delivery<M>[]> {
+    if (messages.length === 0) return []
+    for (const { topic } of messages) published.add(wireName(topic))
+    const troubles = await log.troubles([...published], isShaken)
+    isShaken = false
+    const troubleOf = ({ topic, partition }: M) =>
+      troubles.get(wireName(topic)) ?? troubles.get(placeOf({ topic: wireName(topic), partition }))
+    const deliveries = new Map((await send(messages.filter((one) => !troubleOf(one)))).map((one) => [one.message, one]))
+    return messages.map((message) => {
+      const error = troubleOf(message)
+      return error ? { message, error } : (deliveries.get(message) as Delivery<M>)
+    })
+  }
+
+  async function send<M extends OutgoingMessage>(messages: readonly M[]): Promise<Delivery<M>[]> {
+    if (messages.length === 0) return []
+    try {
+      const stored = await sendBatch(await producer.get(), messages, wireName)
+      return messages.map((message) => (stored.has(placeOf(message)) ? { message } : { message, error: unconfirmed() }))
+    } catch (error) {
+      if (!(error instanceof MessageRefused)) {
+        producer.renew()
+        isShaken = true
+        if (!pulse.isThere()) throw error
+      }
+      return sendApart(messages, error as Error)
+    }
+  }
+
+  /** Topic by topic, or partitions side by side where there is one topic: KafkaJS gives up on all when the broker does not take one. */
+  async function sendApart<M extends OutgoingMessage>(messages: readonly M[], error: Error): Promise<Delivery<M>[]> {
+    const byTopic = [...Map.groupBy(messages, ({ topic }) => topic).values()]
+    if (byTopic.length > 1) {
+      const deliveries: Delivery<M>[] = []
+      for (const ofTopic of byTopic) deliveries.push(...(await send(ofTopic)))
+      return deliveries
+    }
+    const byPartition = [...Map.groupBy(messages, ({ partition }) => partition).values()]
+    if (byPartition.length === 1) return messages.map((message) => ({ message, error }))
+    return (await settleAll(byPartition.map(send))).flat()
+  }
+
+  const publisher = (): Publisher => ({ publish, close: async () => {} })
+
+  return {
+    publish,
+    publisher,
+    fences: false,
+    consume: ({ group, topics, handle }) =>
+      keepConsuming({
+        group: wireName(group),
+        logger,
+        meters,
+        pulse,
+        isPassing: (error) => saidByBroker(error)?.retriable === true,
+        run: (working, stop) =>
+          runConsumer(
+            { kafka, group: wireName(group), topics: topics.map(wireName), ownName, logger, handle },
+            working,
+            stop,
+          ),
+      }),
+    ...readingOf(
+      {
+        log,
+        async committed(group, topics) {
+          const found = await asAdmin((client) => client.fetchOffsets({ groupId: group, topics: [...topics] }))
+          return found.flatMap(({ topic, partitions }) =>
+            partitions.map(({ partition, offset }) => ({ topic, partition, offset: BigInt(offset) })),
+          )
+        },
+        async members(group) {
+          const { groups } = await asAdmin((client) => client.describeGroups([group]))
+          return groups.reduce((sum, { members }) => sum + members.length, 0)
+        },
+        commit: (group, offsets) => commitOffsets(kafka, group, offsets),
+      },
+      options,
+    ),
+    ensureTopics: (topics) =>
+      asAdmin((client) =>
+        ensureTopics(
+          client,
+          topics.map((topic) => ({ ...topic, name: wireName(topic.name) })),
+        ),
+      ),
+    check: () => pulse.check(),
+    async close() {
+      closing.abort()
+      await Promise.all([producer.close(), admin.close(), log.close()])
+    },
+  }
+}
+
+const unconfirmed = () => new Error('the broker has not confirmed it')
+
+/** Nothing is under way any more when this throws. */
+async function settleAll<T>(work: Promise<T>[]): Promise<T[]> {
+  const outcomes = await Promise.allSettled(work)
+  return outcomes.map((outcome) => {
+    if (outcome.status === 'rejected') throw outcome.reason
+    return outcome.value
+  })
+}
+
+/**
+ * Returns the partitions (`topic/partition`) that the answer names: after a leader moved, KafkaJS resolves although
+ * it has skipped messages, and only what is named was stored.
+ */
+async function sendBatch(
+  producer: Producer,
+  messages: readonly OutgoingMessage[],
+  wireName: (name: string) => string,
+): Promise<Set<string>> {
+  const ownNames = new Map(messages.map(({ topic }) => [wireName(topic), topic]))
+  const topicMessages = [...Map.groupBy(messages, ({ topic }) => wireName(topic))].map(([topic, ofTopic]) => ({
+    topic,
+    messages: ofTopic.map(({ partition, key, value, headers }) => ({
+      partition,
+      key,
+      value,
+      headers: mapValues(headers, (held) => held ?? ''), // KafkaJS cannot write a header without a value: it is empty then
+    })),
+  }))
+  try {
+    const stored = await producer.sendBatch({ acks: -1, topicMessages })
+    return new Set(
+      stored
+        .filter(({ errorCode }) => errorCode === 0)
+        .map(({ topicName, partition }) => placeOf({ topic: ownNames.get(topicName) ?? topicName, partition })),
+    )
+  } catch (error) {
+    const said = saidByBroker(error)
+    if (said && refusals.has(said.type)) throw new MessageRefused(said.message, { cause: error })
+    throw error
+  }
+}
+
+const mapValues = <T, R>(record: Record<string, T>, change: (value: T) => R): Record<string, R> =>
+  Object.fromEntries(Object.entries(record).map(([name, value]) => [name, change(value)]))
+
+/**
+ * KafkaJS calls passing trouble an error, such as a coordinator that is loading. It is told at the level debug;
+ * that the broker does not answer is told once, by the pulse.
+ */
+function logEntry(
+  logger: Logger,
+  { namespace, log: { message, timestamp: _, logger: __, ...details } }: LogEntry,
+): void {
+  logger.debug({ kafka: { namespace, ...details } }, message)
+}

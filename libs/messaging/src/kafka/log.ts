@@ -1,0 +1,357 @@
+import { pause } from '../async.ts'
+import type { PartitionPosition, ReadOptions, Unreadable } from '../bus.ts'
+import { toMessage } from './messages.ts'
+import {
+  type ApiRequest,
+  type BrokerAddress,
+  type ClusterMetadata,
+  type FetchedPartition,
+  type FetchPlace,
+  fetchRequest,
+  type Landmark,
+  metadataRequest,
+  offsetsRequest,
+  type Place,
+} from './protocol.ts'
+import { type DecodingLimits, decodeRecords, firstTimestamp } from './records.ts'
+
+/** How a client carries requests to brokers. */
+export interface Carrier {
+  /** Throws when the broker cannot be reached or does not answer in time. */
+  send<Answer>(to: BrokerAddress, request: ApiRequest<Answer>): Promise<Answer>
+  /** Kafka's name of an error's number. */
+  nameOf(errorCode: number): string
+  close(): Promise<void>
+}
+
+/** What brokers keep, looked at without a consumer group; names of topics as they are on the wire. */
+export interface Log {
+  /** Start, end and stable end of each partition of these topics. Throws when a broker cannot be asked. */
+  bounds(topics: readonly string[]): Promise<Omit<PartitionPosition, 'done'>[]>
+  /**
+   * Which of these topics are missing (by their name), and which of their partitions have no leader (by `topic/partition`),
+   * with what the brokers say of it. What is known for up to 5 s is not asked for again, unless `fresh`.
+   */
+  troubles(topics: readonly string[], fresh?: boolean): Promise<Map<string, Error>>
+  /** Age in seconds of the message at an offset, by the head of its batch; 0 where there is none. */
+  ageAt(place: Place & { offset: bigint }): Promise<number>
+  /** By partition, the offset of the first message written at `time` or later; the end where there is none. */
+  offsetsAt(topic: string, time: Date): Promise<Map<number, bigint>>
+  /** See `Bus.read`. */
+  read(options: ReadOptions): Promise<void>
+  /** Throws when no broker answers. */
+  check(): Promise<void>
+  close(): Promise<void>
+}
+
+export const placeOf = ({ topic, partition }: Place) => `${topic}/${partition}`
+
+/** How old an idea of who leads which partition may be when it is used, in ms. */
+const metadataMaxAge = 5_000
+/** A broker that moves partitions is asked again for so long, in ms; reading ends after so long without any answer. */
+const patience = { asking: 5_000, reading: 15_000 }
+const answerBytes = { whole: 1_048_576, partition: 524_288 }
+
+interface Leaders {
+  at: number
+  metadata: ClusterMetadata
+}
+
+export function createLog(brokers: readonly BrokerAddress[], carrier: Carrier, limits: DecodingLimits): Log {
+  const known = new Map<string, Leaders>()
+  /** When what stands at an offset was written does not change: a partition that stands still is asked for once. */
+  const heads = new Map<string, { offset: bigint; timestamp: Date | undefined }>()
+
+  /** Asks the brokers one after the other, those that were given first. */
+  async function metadataOf(topics: readonly string[]): Promise<ClusterMetadata> {
+    const key = topics.toSorted().join('\n')
+    const found = known.get(key)
+    if (found && performance.now() - found.at < metadataMaxAge) return found.metadata
+    const others = [...(found?.metadata.brokers.values() ?? [])]
+    let problem: unknown
+    for (const broker of [...brokers, ...others]) {
+      try {
+        const metadata = await carrier.send(broker, metadataRequest(topics))
+        known.set(key, { at: performance.now(), metadata })
+        return metadata
+      } catch (error) {
+        problem = error
+      }
+    }
+    throw problem
+  }
+
+  /** All partitions of topics with the broker that leads them. Throws where a topic or a leader is missing. */
+  async function ledPartitions(topics: readonly string[]): Promise<(Place & { leader: number })[]> {
+    const metadata = await metadataOf(topics)
+    return metadata.topics.flatMap(({ topic, errorCode, partitions }) => {
+      if (errorCode !== 0 && partitions.length === 0) throw new BrokerSaid(topic, carrier.nameOf(errorCode))
+      return partitions.map(({ partition, leader, errorCode: problem }) => {
+        if (leader < 0) throw new BrokerSaid(`${topic}/${partition}`, carrier.nameOf(problem || leaderNotAvailable))
+        return { topic, partition, leader }
+      })
+    })
+  }
+
+  /** Sends one request to each leader of these partitions. Throws when one says that it cannot answer for one of them. */
+  async function askLeaders<Answer extends Place & { errorCode: number }>(
+    topics: readonly string[],
+    requestFor: (places: Place[]) => ApiRequest<Answer[]>,
+  ): Promise<Answer[]> {
+    const deadline = performance.now() + patience.asking
+    for (;;) {
+      try {
+        const partitions = await ledPartitions(topics)
+        const { brokers: addresses } = await metadataOf(topics)
+        const answers = await Promise.all(
+          [...Map.groupBy(partitions, ({ leader }) => leader)].map(([leader, places]) =>
+            carrier.send(addressOf(addresses, leader), requestFor(places)),
+          ),
+        )
+        const failed = answers.flat().find(({ errorCode }) => errorCode !== 0)
+        if (failed) throw new BrokerSaid(placeOf(failed), carrier.nameOf(failed.errorCode))
+        return answers.flat()
+      } catch (error) {
+        known.clear()
+        if (!(error instanceof BrokerSaid) || performance.now() > deadline) throw error
+        await pause(200)
+      }
+    }
+  }
+
+  async function fetch(topics: readonly string[], leader: number, places: FetchPlace[], maxWaitMs: number) {
+    const { brokers: addresses } = await metadataOf(topics)
+    const request = fetchRequest({ places, maxWaitMs, maxBytes: answerBytes.whole })
+    return (await carrier.send(addressOf(addresses, leader), request)).partitions
+  }
+
+  /** The head of the batch that holds an offset, or comes next; of a partition's whole answer, nothing is unpacked. */
+  async function headAt({ topic, partition, offset }: Place & { offset: bigint }) {
+    const led = (await ledPartitions([topic])).find((one) => one.partition === partition)
+    const { brokers: addresses } = await metadataOf([topic])
+    if (!led) throw new BrokerSaid(`${topic}/${partition}`, carrier.nameOf(unknownPartition))
+    const request = fetchRequest({
+      places: [{ topic, partition, offset, maxBytes: 1 }],
+      maxWaitMs: 0,
+      maxBytes: 1,
+      uncommitted: true,
+    })
+    const { partitions } = await carrier.send(addressOf(addresses, led.leader), request)
+    return partitions[0] && firstTimestamp(partitions[0].records)
+  }
+
+  async function bounds(topics: readonly string[]): Promise<Omit<PartitionPosition, 'done'>[]> {
+    if (topics.length === 0) return []
+    const ask = async (landmark: Landmark) => {
+      const answers = await askLeaders(topics, (places) => offsetsRequest(places, landmark))
+      return new Map(answers.map((answer) => [placeOf(answer), answer]))
+    }
+    // The end comes last, so that what is written meanwhile makes nothing look as if it was beyond it.
+    const [starts, stableEnds] = await Promise.all([ask('start'), ask('stable-end')])
+    const ends = await ask('end')
+    return [...ends].map(([key, { topic, partition, offset }]) => ({
+      topic,
+      partition,
+      start: starts.get(key)?.offset ?? 0n,
+      end: offset,
+      stableEnd: stableEnds.get(key)?.offset ?? offset,
+    }))
+  }
+
+  /** By halving: brokers that are asked for a time unpack what they look at, however much that is. */
+  async function offsetAt(place: Place, from: bigint, end: bigint, time: Date): Promise<bigint> {
+    let low = from
+    let high = end
+    while (low < high) {
+      const middle = (low + high) / 2n
+      const head = await headAt({ ...place, offset: middle })
+      if (head?.timestamp && head.timestamp < time) low = head.lastOffset + 1n
+      else high = middle
+    }
+    return low
+  }
+
+  async function offsetsAt(topic: string, time: Date): Promise<Map<number, bigint>> {
+    const found = (await bounds([topic])).map(
+      async (one) => [one.partition, await offsetAt(one, one.start, one.end, time)] as const,
+    )
+    return new Map(await Promise.all(found))
+  }
+
+  return {
+    bounds,
+    offsetsAt,
+    async troubles(topics, fresh = false) {
+      if (fresh) known.clear()
+      const metadata = await metadataOf(topics)
+      const found = metadata.topics.flatMap(({ topic, errorCode, partitions }) => [
+        ...(partitions.length === 0 ? [[topic, errorCode || unknownPartition] as const] : []),
+        ...partitions
+          .filter(({ leader }) => leader < 0)
+          .map((one) => [placeOf({ topic, ...one }), one.errorCode || leaderNotAvailable] as const),
+      ])
+      return new Map(found.map(([what, code]) => [what, new BrokerSaid(what, carrier.nameOf(code))]))
+    },
+    async ageAt(place) {
+      const kept = heads.get(placeOf(place))
+      const timestamp = kept?.offset === place.offset ? kept.timestamp : (await headAt(place))?.timestamp
+      if (timestamp) heads.set(placeOf(place), { offset: place.offset, timestamp })
+      return timestamp ? Math.max(0, (Date.now() - timestamp.getTime()) / 1_000) : 0
+    },
+    async read(options) {
+      const ranges = await rangesOf(options, bounds, offsetsAt)
+      await readRanges(ranges, options, {
+        limits,
+        nameOf: carrier.nameOf,
+        leadersOf: async (topics) => new Map((await ledPartitions(topics)).map((one) => [placeOf(one), one.leader])),
+        fetch,
+        forget: () => known.clear(),
+      })
+    },
+    async check() {
+      known.delete('')
+      await metadataOf([])
+    },
+    close: () => carrier.close(),
+  }
+}
+
+const leaderNotAvailable = 5
+const unknownPartition = 3
+const offsetOutOfRange = 1
+
+/** A broker answers that it cannot answer, for now at least. */
+class BrokerSaid extends Error {
+  constructor(what: string, name: string) {
+    super(`${what}: ${name}`)
+  }
+}
+
+function addressOf(addresses: ReadonlyMap<number, BrokerAddress>, node: number): BrokerAddress {
+  const address = addresses.get(node)
+  if (!address) throw new BrokerSaid(`broker ${node}`, 'it is away')
+  return address
+}
+
+/** What is still to be read of a partition. */
+interface Range extends Place {
+  next: bigint
+  /** Where reading ends; undefined: it does not. */
+  end: bigint | undefined
+}
+
+async function rangesOf(
+  { topics, from, partitions, toEnd }: ReadOptions,
+  bounds: Log['bounds'],
+  offsetsAt: Log['offsetsAt'],
+): Promise<Range[]> {
+  const wanted = partitions && new Map(partitions.map((one) => [placeOf(one), one]))
+  const found = (await bounds(topics)).filter((one) => !wanted || wanted.has(placeOf(one)))
+  const starts =
+    from instanceof Date
+      ? new Map(await Promise.all(topics.map(async (topic) => [topic, await offsetsAt(topic, from)] as const)))
+      : undefined
+  return found.map(({ topic, partition, start, end, stableEnd }) => {
+    const general = from === 'end' ? end : (starts?.get(topic)?.get(partition) ?? start)
+    return {
+      topic,
+      partition,
+      next: wanted?.get(placeOf({ topic, partition }))?.from ?? general,
+      end: toEnd ? stableEnd : undefined,
+    }
+  })
+}
+
+interface ReadingParts {
+  limits: DecodingLimits
+  nameOf(errorCode: number): string
+  leadersOf(topics: readonly string[]): Promise<Map<string, number>>
+  fetch(topics: readonly string[], leader: number, places: FetchPlace[], maxWaitMs: number): Promise<FetchedPartition[]>
+  forget(): void
+}
+
+async function readRanges(ranges: Range[], options: ReadOptions, parts: ReadingParts): Promise<void> {
+  const isOpen = ({ next, end }: Range) => end === undefined || next < end
+  let answered = performance.now()
+  for (;;) {
+    const open = ranges.filter(isOpen)
+    if (open.length === 0 || options.signal?.aborted) return
+    try {
+      const problems = await readOnce(open, options, parts)
+      if (problems.length < open.length) answered = performance.now()
+      else throw new BrokerSaid('reading', problems.join('; '))
+      if (problems.length > 0) parts.forget()
+    } catch (error) {
+      if (error instanceof HandlingFailed) throw error.cause
+      if (performance.now() - answered > patience.reading) throw error
+      parts.forget()
+      await pause(200, options.signal)
+    }
+  }
+}
+
+/** What a handler threw, which is not tried again. */
+class HandlingFailed extends Error {}
+
+/** One answer of each leader. Returns what was said against partitions. */
+async function readOnce(open: Range[], options: ReadOptions, parts: ReadingParts): Promise<string[]> {
+  const topics = [...new Set(open.map(({ topic }) => topic))]
+  const leaders = await parts.leadersOf(topics)
+  // A handler that is slow, and partitions that have come to their end, must not make the others wait.
+  const maxWaitMs = options.toEnd ? 0 : 100
+  const fetched = await Promise.all(
+    [...Map.groupBy(open, (range) => leaders.get(placeOf(range)) ?? -1)].map(([leader, ofLeader]) => {
+      const places = ofLeader.map(({ next, ...place }) => ({ ...place, offset: next, maxBytes: answerBytes.partition }))
+      return parts.fetch(topics, leader, places, maxWaitMs)
+    }),
+  )
+  const byPlace = new Map(open.map((range) => [placeOf(range), range]))
+  const problems: string[] = []
+  const budget = { left: parts.limits.batchBytes }
+  for (const answer of fetched.flat()) {
+    const range = byPlace.get(placeOf(answer))
+    if (!range || options.signal?.aborted) continue
+    if (answer.errorCode === offsetOutOfRange && range.next < answer.logStartOffset) range.next = answer.logStartOffset
+    else if (answer.errorCode !== 0) problems.push(`${placeOf(answer)}: ${parts.nameOf(answer.errorCode)}`)
+    else
+      await takeIn(
+        range,
+        answer,
+        options,
+        decodeRecords(answer.records, range.next, answer.aborted, parts.limits, budget),
+      )
+  }
+  // Compaction can have taken all that there was up to the end; an answer that is full leaves partitions out as well.
+  if (options.toEnd && problems.length === 0 && fetched.flat().every(({ records }) => records.length === 0))
+    for (const answer of fetched.flat()) endReached(byPlace.get(placeOf(answer)), answer)
+  return problems
+}
+
+function endReached(range: Range | undefined, { lastStableOffset }: FetchedPartition): void {
+  if (range?.end !== undefined && lastStableOffset >= range.end) range.next = range.end
+}
+
+async function takeIn(
+  range: Range,
+  { topic, partition }: FetchedPartition,
+  { handle, unreadable: tell }: ReadOptions,
+  { records, next, unreadable }: ReturnType<typeof decodeRecords>,
+): Promise<void> {
+  const messages = records.map((record) => toMessage({ topic, partition }, record))
+  const wanted = messages.filter(({ offset }) => range.end === undefined || offset < range.end)
+  try {
+    if (wanted.length > 0) await handle(wanted)
+    if (unreadable && (range.end === undefined || unreadable.firstOffset < range.end)) {
+      if (!tell) throw unreadableError({ topic, partition, ...unreadable })
+      await tell({ topic, partition, ...unreadable })
+    }
+  } catch (cause) {
+    throw new HandlingFailed('a handler failed', { cause })
+  }
+  if (unreadable) range.next = unreadable.lastOffset + 1n
+  else if (next !== undefined) range.next = next
+}
+
+/** For readers that cannot go on without it. */
+export const unreadableError = ({ topic, partition, firstOffset, lastOffset, reason }: Unreadable) =>
+  new Error(`${topic}/${partition} cannot be read from ${firstOffset} to ${lastOffset}: ${reason}`)

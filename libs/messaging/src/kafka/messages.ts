@@ -1,0 +1,40 @@
+import { createHash } from 'node:crypto'
+import { type IncomingMessage, oddKey } from '../bus.ts'
+import type { Place } from './protocol.ts'
+import type { LogRecord } from './records.ts'
+
+/** Keys longer than this, in bytes, are no ids of ours; databases would not index them. */
+const maxKeyBytes = 512
+
+/** A record as consumers see it. Whatever is wrong with it becomes the message's own problem, never the reader's. */
+export function toMessage(place: Place, record: LogRecord): IncomingMessage {
+  try {
+    return converted(place, record)
+  } catch (error) {
+    const { offset, value } = record
+    const problem = `the message cannot be taken apart: ${String(error)}`
+    return { topic: place.topic, partition: place.partition, offset, key: null, value, headers: {}, problem }
+  }
+}
+
+function converted({ topic, partition }: Place, record: LogRecord): IncomingMessage {
+  const { offset, key, value, headers, timestamp, problem } = record
+  return {
+    topic,
+    partition,
+    offset,
+    key: keyText(key),
+    value,
+    headers: Object.fromEntries(headers), // of a repeated one the last counts
+    ...(timestamp && { timestamp }),
+    ...(problem !== undefined && { problem }),
+  }
+}
+
+/** The key as text; one that is none, or too long, marked by {@link oddKey}, so that it can be stored. */
+function keyText(key: Buffer | null): string | null {
+  if (key === null) return null
+  const text = key.toString()
+  if (key.length <= maxKeyBytes && !text.includes('\0') && Buffer.from(text).equals(key)) return text
+  return `${oddKey}${key.length <= maxKeyBytes ? key.toString('base64url') : createHash('sha256').update(key).digest('base64url')}`
+}

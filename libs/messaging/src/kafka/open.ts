@@ -1,0 +1,85 @@
+import type { Logger, Registry } from '@shopstream/observability'
+import type { Bus } from '../bus.ts'
+import type { BusOptions } from './options.ts'
+import type { BrokerAddress } from './protocol.ts'
+
+/** The clients that there is an adapter for; docs/adr/0016 says which is for what. */
+export const kafkaClients = ['kafkajs', 'platformatic'] as const
+export type KafkaClient = (typeof kafkaClients)[number]
+
+export interface KafkaOptions {
+  /** As `host:port`. */
+  brokers: readonly string[]
+  /** Put before each topic and group name, so that several deployments can share a cluster. */
+  topicPrefix: string
+  clientId: string
+  logger: Logger
+  /** Where its consumers tell how they are; commands have none. */
+  metrics?: Registry
+  /** Default: what KAFKA_CLIENT says, else `kafkajs`. */
+  client?: KafkaClient
+  /** Bytes that a batch of records may have when it is unpacked; default {@link defaultBatchLimit}. */
+  batchLimitBytes?: number
+}
+
+/** Four times what topics take; one that has more when it is unpacked is taken for a bomb. */
+export const defaultBatchLimit = 16_777_216
+/** What topics take of a batch, and so of a message. */
+const messageLimit = 4_194_304
+
+/** What a service's environment says of its Kafka; see `dataSettings` in libs/config. */
+export interface KafkaSettings {
+  KAFKA_BROKERS: readonly string[]
+  KAFKA_TOPIC_PREFIX: string
+  KAFKA_CLIENT: KafkaClient
+  KAFKA_BATCH_LIMIT_BYTES: number
+}
+
+export const kafkaOptions = (settings: Readonly<KafkaSettings>) => ({
+  brokers: settings.KAFKA_BROKERS,
+  topicPrefix: settings.KAFKA_TOPIC_PREFIX,
+  client: settings.KAFKA_CLIENT,
+  batchLimitBytes: settings.KAFKA_BATCH_LIMIT_BYTES,
+})
+
+/** Each is loaded only where it is used: the other would be 20 MB of memory for nothing. */
+const adapters: Record<KafkaClient, () => Promise<(options: BusOptions) => Bus>> = {
+  kafkajs: async () => (await import('./kafkajs/bus.ts')).createKafkaJsBus,
+  platformatic: async () => (await import('./platformatic/bus.ts')).createPlatformaticBus,
+}
+
+/** The one of the environment at once, so that nothing is loaded while a service works. */
+const usual = kafkaClients.find((name) => name === process.env.KAFKA_CLIENT) ?? 'kafkajs'
+const usualAdapter = await adapters[usual]()
+
+/** Makes a bus of the client that was chosen. Throws when there is no such client; never for an absent broker. */
+export async function openKafkaBus(options: KafkaOptions): Promise<Bus> {
+  const client = options.client ?? kafkaClientFrom(process.env)
+  const create = client === usual ? usualAdapter : await adapters[client]()
+  return create(busOptions(options))
+}
+
+/** Throws when KAFKA_CLIENT names none of {@link kafkaClients}. */
+export function kafkaClientFrom({ KAFKA_CLIENT: name = 'kafkajs' }: NodeJS.ProcessEnv): KafkaClient {
+  const found = kafkaClients.find((client) => client === name)
+  if (!found) throw new Error(`KAFKA_CLIENT is ${name}; there are ${kafkaClients.join(' and ')}`)
+  return found
+}
+
+function busOptions({ brokers, topicPrefix, clientId, logger, metrics, batchLimitBytes }: KafkaOptions): BusOptions {
+  return {
+    brokers: brokers.map(addressOf),
+    clientId,
+    logger,
+    metrics,
+    limits: { batchBytes: batchLimitBytes ?? defaultBatchLimit, messageBytes: messageLimit },
+    wireName: (name) => topicPrefix + name,
+    ownName: (name) => name.slice(topicPrefix.length),
+  }
+}
+
+/** Of `host:port` or `[address]:port`. */
+function addressOf(text: string): BrokerAddress {
+  const colon = text.lastIndexOf(':')
+  return { host: text.slice(0, colon).replace(/^\[(.*)\]$/, '$1'), port: Number(text.slice(colon + 1)) }
+}

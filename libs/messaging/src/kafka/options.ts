@@ -1,0 +1,16 @@
+import type { Logger, Registry } from '@shopstream/observability'
+import type { BrokerAddress } from './protocol.ts'
+import type { DecodingLimits } from './records.ts'
+
+/** What both clients are made from. */
+export interface BusOptions {
+  brokers: readonly BrokerAddress[]
+  clientId: string
+  logger: Logger
+  /** Where its consumers tell how they are; commands have none. */
+  metrics: Registry | undefined
+  limits: DecodingLimits
+  /** Names with and without the deployment's prefix. */
+  wireName(name: string): string
+  ownName(name: string): string
+}

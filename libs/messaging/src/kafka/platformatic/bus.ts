@@ -1,0 +1,71 @@
+import type { Bus } from '../../bus.ts'
+import { createConsumerMeters, keepConsuming } from '../consuming.ts'
+import { createLog } from '../log.ts'
+import type { BusOptions } from '../options.ts'
+import { readingOf } from '../positions.ts'
+import { watchBroker } from '../pulse.ts'
+import { createCarrier } from './carrier.ts'
+import { createCluster } from './cluster.ts'
+import { createConnections } from './connections.ts'
+import { runConsumer } from './consume.ts'
+import { BrokerError } from './errors.ts'
+import { groupAccess } from './groups.ts'
+import { createProducer, publishFollowing } from './produce.ts'
+import { createPublisher } from './publisher.ts'
+import { ensureTopics } from './topics.ts'
+
+/**
+ * {@link Bus} by the connections and requests of @platformatic/kafka; its clients (Producer, Consumer, Admin) are not used,
+ * for the reasons said at `createProducer`, `createMembership` and `startFetching`. For brokers from Kafka 3.0 on. Never
+ * throws for an absent broker.
+ */
+export function createPlatformaticBus(options: BusOptions): Bus {
+  const { brokers, clientId, logger, metrics, limits, wireName, ownName } = options
+  const closing = new AbortController()
+  // Brokers answer what comes in by one connection in order, and publishing may wait for replicas, making topics for a while.
+  const connections = {
+    metadata: createConnections(clientId),
+    log: createConnections(clientId),
+    asking: createConnections(clientId),
+    publishing: createConnections(clientId),
+  }
+  const log = createLog(brokers, createCarrier(connections, brokers.length), limits)
+  const cluster = createCluster(brokers, connections.metadata)
+  const asking = { cluster, connections: connections.asking }
+  const publishing = { cluster, connections: connections.publishing }
+  const producer = createProducer(publishing, wireName)
+  const meters = metrics && createConsumerMeters(metrics)
+  const pulse = watchBroker(() => log.check(), logger, closing.signal)
+
+  return {
+    publish: (messages) => publishFollowing(messages, producer.publish),
+    publisher: (name) => createPublisher(wireName(name), { ...publishing, producer }),
+    fences: true,
+    consume({ group, topics, handle }) {
+      const inHand = new Set<string>()
+      const consumer = { cluster, clientId, limits, logger, ownName, handle, inHand }
+      return keepConsuming({
+        group: wireName(group),
+        logger,
+        meters,
+        pulse,
+        isPassing: (error) => error instanceof BrokerError && error.isPassing,
+        run: (working, stop) =>
+          runConsumer({ ...consumer, group: wireName(group), topics: topics.map(wireName) }, working, stop),
+      })
+    },
+    ...readingOf({ log, ...groupAccess(asking) }, options),
+    ensureTopics: (topics) =>
+      ensureTopics(
+        asking,
+        topics.map((topic) => ({ ...topic, name: wireName(topic.name) })),
+      ),
+    check: () => pulse.check(),
+    async close() {
+      closing.abort()
+      connections.asking.close()
+      connections.publishing.close()
+      await log.close()
+    },
+  }
+}

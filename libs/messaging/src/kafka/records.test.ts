@@ -1,0 +1,258 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import zlib from 'node:zlib'
+import { describe, expect, test } from '@jest/globals'
+import fc from 'fast-check'
+import { decodeRecords } from './records.ts'
+import { type BatchParts, encodeBatch, encodeMessageSet, lz4Frame, rawSnappy, xerialSnappy } from './test-batches.ts'
+
+const limits = { batchBytes: 1_000_000, messageBytes: 100_000 }
+const decode = (bytes: Buffer, from = 0n, aborted: Parameters<typeof decodeRecords>[2] = []) =>
+  decodeRecords(bytes, from, aborted, limits, { left: 10_000_000 })
+
+const codecs: [string, number, (bytes: Buffer) => Buffer][] = [
+  ['nothing', 0, (bytes) => bytes],
+  ['gzip', 1, (bytes) => zlib.gzipSync(bytes)],
+  ['snappy as Java writes it', 2, xerialSnappy],
+  ['snappy as librdkafka writes it', 2, rawSnappy],
+  ['lz4', 3, lz4Frame],
+  ['zstd', 4, (bytes) => zlib.zstdCompressSync(bytes)],
+]
+const text = (value: Buffer | null | undefined) => value?.toString() ?? null
+const seen = (bytes: Buffer, from?: bigint) =>
+  decode(bytes, from).records.map(({ offset, value }) => [offset, text(value)])
+const three = [{ value: 'one' }, { value: 'two' }, { value: 'three' }]
+
+describe.each(codecs)('packed by %s', (_, codec, compress) => {
+  const pack = (parts: Partial<BatchParts> = {}) =>
+    encodeBatch({ firstOffset: 5n, records: three, codec, compress, ...parts })
+
+  test('records are read with their offsets, those before the asked for left out', () => {
+    expect(seen(pack())).toEqual([
+      [5n, 'one'],
+      [6n, 'two'],
+      [7n, 'three'],
+    ])
+    expect(seen(pack(), 7n)).toEqual([[7n, 'three']])
+    expect(decode(pack()).next).toBe(8n)
+  })
+
+  test('whatever a record may hold comes out as it went in', () => {
+    const bytes = fc.uint8Array({ maxLength: 300 }).map((array) => Buffer.from(array))
+    const maybe = fc.option(bytes, { nil: null })
+    const record = fc.record({
+      key: maybe,
+      value: maybe,
+      headers: fc.array(fc.tuple(fc.string({ unit: 'grapheme' }), maybe), { maxLength: 5 }),
+    })
+    fc.assert(
+      fc.property(fc.array(record, { minLength: 1, maxLength: 20 }), (records) => {
+        const { records: found, unreadable } = decode(pack({ records }))
+        expect(unreadable).toBeUndefined()
+        expect(found.map(({ key, value, headers }) => ({ key, value, headers }))).toEqual(records)
+      }),
+      { numRuns: 50 },
+    )
+  })
+
+  test('whatever becomes of the bytes, nothing throws, and what cannot be read is told with a place behind it', () => {
+    const good = pack()
+    fc.assert(
+      fc.property(fc.nat(good.length - 1), fc.integer({ min: 1, max: 255 }), (at, difference) => {
+        const broken = Buffer.from(good)
+        broken[at] = (broken[at] as number) ^ difference
+        const { records, next, unreadable } = decode(broken)
+        expect(records.length + (unreadable ? 1 : 0) + (next === undefined ? 1 : 0)).toBeGreaterThan(0)
+        if (unreadable) expect(unreadable.lastOffset).toBeGreaterThanOrEqual(unreadable.firstOffset)
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  test.each(['cut short', 'filled with zeros'])(
+    'bytes %s behind a good checksum are unreadable, not an error',
+    (how) => {
+      const spoil = (bytes: Buffer) => (how === 'cut short' ? bytes.subarray(0, -4) : Buffer.alloc(bytes.length))
+      const { records, unreadable, next } = decode(pack({ spoil }))
+      const first = unreadable?.firstOffset ?? 0n
+      expect({ next, lastOffset: unreadable?.lastOffset, behind: first - BigInt(records.length) }).toEqual({
+        next: first,
+        lastOffset: 7n,
+        behind: 5n,
+      })
+    },
+  )
+
+  test('one that has more than is allowed when it is unpacked stands alone; what is before it is read', () => {
+    const bomb = pack({ firstOffset: 8n, records: Array.from({ length: 20 }, () => ({ value: Buffer.alloc(90_000) })) })
+    const { records, next, unreadable } = decode(Buffer.concat([pack(), bomb, pack({ firstOffset: 28n })]))
+    expect(records).toHaveLength(3)
+    expect(next).toBe(8n)
+    expect(unreadable).toMatchObject({ firstOffset: 8n, lastOffset: 27n })
+    expect(unreadable?.bytes.equals(bomb)).toBe(true)
+    expect(unreadable?.reason).toMatch(/more than 1000000 bytes|limit is 1000000/)
+  })
+})
+
+test('a bomb costs no more memory than the limit, whatever it claims', () => {
+  const bomb = zlib.gzipSync(Buffer.alloc(150_000_000))
+  const batch = encodeBatch({ firstOffset: 0n, records: three, codec: 1, compress: () => bomb })
+  const before = process.memoryUsage()
+  expect(decode(batch).unreadable?.reason).toContain('1000000')
+  const after = process.memoryUsage()
+  expect(after.arrayBuffers + after.external - before.arrayBuffers - before.external).toBeLessThan(20_000_000)
+})
+
+test('a message that alone has more than is allowed stands alone, those of its batch around it are read', () => {
+  const records = [{ value: 'one' }, { value: Buffer.alloc(200_000) }, { value: 'three' }]
+  const batch = encodeBatch({ firstOffset: 5n, records })
+  expect(decode(batch)).toMatchObject({ records: [{ offset: 5n }], next: 6n })
+  expect(decode(batch).unreadable).toMatchObject({
+    firstOffset: 6n,
+    lastOffset: 6n,
+    reason: expect.stringContaining('200000'),
+  })
+  expect(seen(batch, 7n)).toEqual([[7n, 'three']])
+})
+
+test('a record that cannot be taken apart is given with its bytes and the reason, and the others are read', () => {
+  const batch = encodeBatch({
+    firstOffset: 5n,
+    records: [{ value: 'one' }, { raw: Buffer.from([0, 0, 2, 200, 1]) }, { value: 'three' }],
+  })
+  const { records, unreadable } = decode(batch)
+  expect(unreadable).toBeUndefined()
+  expect(records.map(({ offset, problem }) => [offset, problem !== undefined])).toEqual([
+    [5n, false],
+    [6n, true],
+    [7n, false],
+  ])
+  expect(records[1]?.value).toEqual(Buffer.from([0, 0, 2, 200, 1]))
+})
+
+test('an answer stops unpacking when its budget is used up, and goes on where it stopped', () => {
+  const batches = [0n, 3n, 6n].map((firstOffset) => encodeBatch({ firstOffset, records: three }))
+  const budget = { left: 10 }
+  const first = decodeRecords(Buffer.concat(batches), 0n, [], limits, budget)
+  expect(first).toMatchObject({ next: 3n, records: [{ offset: 0n }, { offset: 1n }, { offset: 2n }] })
+  expect(decodeRecords(Buffer.concat(batches), 0n, [], limits, budget)).toEqual({ records: [] })
+})
+
+test('an empty batch, which compaction leaves behind, is passed', () => {
+  const empty = encodeBatch({ firstOffset: 5n, records: [], lastDelta: 3 })
+  expect(decode(Buffer.concat([empty, encodeBatch({ firstOffset: 9n, records: three })]))).toMatchObject({
+    next: 12n,
+    records: [{ offset: 9n }, { offset: 10n }, { offset: 11n }],
+  })
+  expect(decode(empty)).toEqual({ records: [], next: 9n })
+})
+
+test('gaps that compaction has left are no reason to stop', () => {
+  const batch = encodeBatch({
+    firstOffset: 5n,
+    lastDelta: 9,
+    records: [
+      { value: 'one', delta: 2 },
+      { value: 'two', delta: 7 },
+    ],
+  })
+  expect(decode(batch)).toMatchObject({ next: 15n, records: [{ offset: 7n }, { offset: 12n }] })
+})
+
+test('what an aborted transaction wrote is left out, what others wrote meanwhile is not; markers are passed', () => {
+  const of = (producerId: bigint, firstOffset: bigint, transactional = true) =>
+    encodeBatch({ firstOffset, records: [{ value: `by ${producerId}` }], producerId, transactional })
+  const marker = (producerId: bigint, firstOffset: bigint, isCommit: boolean) =>
+    encodeBatch({
+      firstOffset,
+      producerId,
+      transactional: true,
+      control: true,
+      records: [{ key: Buffer.from([0, 0, 0, isCommit ? 1 : 0]), value: Buffer.alloc(6) }],
+    })
+  const log = Buffer.concat([
+    of(1n, 0n),
+    of(2n, 1n),
+    of(3n, 2n, false),
+    marker(1n, 3n, false),
+    marker(2n, 4n, true),
+    of(1n, 5n), // its next transaction
+    marker(1n, 6n, true),
+  ])
+  const found = decode(log, 0n, [{ producerId: 1n, firstOffset: 0n }])
+  expect(found.records.map(({ offset }) => offset)).toEqual([1n, 2n, 5n])
+  expect(found.next).toBe(7n)
+})
+
+test.each([
+  ['none', -1n, undefined],
+  ['the end of all days', 9_223_372_036_854_775_807n, undefined],
+  ['the beginning of all days', -9_223_372_036_854_775_808n, undefined],
+  ['a usual one', 1_700_000_000_000n, new Date(1_700_000_000_000)],
+  ['the broker’s own', 1_700_000_000_000n, new Date(1_700_000_000_000)],
+])('a time that is %s', (name, timestamp, expected) => {
+  const batch = encodeBatch({
+    firstOffset: 0n,
+    records: three,
+    timestamp,
+    logAppendTime: name.startsWith('the broker'),
+  })
+  expect(decode(batch).records[0]?.timestamp).toEqual(expected)
+})
+
+test('a codec, a format or a checksum that is not known is told by its name', () => {
+  const reason = (batch: Buffer) => decode(batch).unreadable?.reason
+  expect(reason(encodeBatch({ firstOffset: 0n, records: three, codec: 6 }))).toBe(
+    "compression codec 6 is none of Kafka's",
+  )
+  const newer = encodeBatch({ firstOffset: 0n, records: three })
+  newer[16] = 3
+  expect(reason(newer)).toBe('message format v3 is not known')
+  const spoilt = encodeBatch({ firstOffset: 0n, records: three })
+  spoilt[spoilt.length - 2] = (spoilt[spoilt.length - 2] as number) ^ 1
+  expect(reason(spoilt)).toBe('the checksum is another one')
+})
+
+describe.each([0, 1])('message sets of format v%s, which brokers before 0.11 wrote', (magic) => {
+  test.each(codecs.slice(0, 5))('packed by %s', (_, codec, compress) => {
+    const bytes = encodeMessageSet({ magic, firstOffset: 5n, messages: three, codec, compress })
+    expect(seen(bytes)).toEqual([
+      [5n, 'one'],
+      [6n, 'two'],
+      [7n, 'three'],
+    ])
+    expect(seen(bytes, 6n)).toEqual([
+      [6n, 'two'],
+      [7n, 'three'],
+    ])
+    expect(decode(bytes).next).toBe(8n)
+  })
+})
+
+describe('as Kafka 4.3.1 itself encodes them (recorded-batches.json: its MemoryRecordsBuilder, from offset 41 on)', () => {
+  const ofKafka: Record<string, string> = JSON.parse(
+    readFileSync(join(import.meta.dirname, 'recorded-batches.json'), 'utf8'),
+  )
+  const long = Buffer.from(Array.from({ length: 1_500 }, (_, i) => 97 + ((i * i) % 7)))
+  const withHeaders = [
+    ['x', null],
+    ['x', Buffer.from([255, 0])],
+    ['', Buffer.from('empty name')],
+  ]
+
+  test.each(Object.keys(ofKafka))('%s', (name) => {
+    const { records, next, unreadable } = decode(Buffer.from(ofKafka[name] as string, 'base64'))
+    expect(unreadable).toBeUndefined()
+    const timestamp = name.startsWith('v0') ? undefined : new Date(1_500_000_000_000)
+    const common = { timestamp, headers: [] }
+    expect(records).toEqual([
+      { ...common, offset: 41n, key: Buffer.from('key'), value: Buffer.from('value') },
+      { ...common, offset: 42n, key: null, value: long },
+      { ...common, offset: 43n, key: Buffer.from('tombstone'), value: null },
+      ...(name.startsWith('v2')
+        ? [{ timestamp, offset: 44n, key: Buffer.from('h'), value: Buffer.alloc(0), headers: withHeaders }]
+        : []),
+    ])
+    expect(next).toBe(name.startsWith('v2') ? 45n : 44n)
+  })
+})

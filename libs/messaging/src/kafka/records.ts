@@ -1,0 +1,372 @@
+import zlib from 'node:zlib'
+import { crc32c } from '@platformatic/wasm-utils/bundled'
+import { decompress, UnreadableBytes } from './compression.ts'
+
+/** A record as a log holds it. */
+export interface LogRecord {
+  offset: bigint
+  /** By the clock of the broker or of the writer, as the topic says; undefined where it is no time that a Date can be. */
+  timestamp: Date | undefined
+  key: Buffer | null
+  value: Buffer | null
+  /** In their order; a name may be there several times. */
+  headers: [name: string, value: Buffer | null][]
+  /** Why it cannot be taken apart; `value` is all its bytes then. */
+  problem?: string
+}
+
+/** A stretch of a log that cannot be read. */
+export interface UnreadableRecords {
+  firstOffset: bigint
+  lastOffset: bigint
+  reason: string
+  /** As they came. */
+  bytes: Buffer
+}
+
+/** What of a partition's answer could be read. */
+export interface DecodedRecords {
+  records: LogRecord[]
+  /** Offset behind everything that was looked at, control records and aborted ones too; undefined: nothing was. */
+  next?: bigint
+  /** What stands at `next`, if that cannot be read. */
+  unreadable?: UnreadableRecords
+}
+
+export interface DecodingLimits {
+  /** Bytes that a batch of records may have when it is unpacked. */
+  batchBytes: number
+  /** Bytes that key, value and headers of one record may have. */
+  messageBytes: number
+}
+
+/** How many unpacked bytes an answer may still bring; shared by its partitions. */
+export interface Budget {
+  left: number
+}
+
+export interface AbortedTransaction {
+  producerId: bigint
+  firstOffset: bigint
+}
+
+/** Bytes of what each format begins with, up to the one that says which it is; and of a whole batch's head. */
+const headBytes = 17
+const batchHeadBytes = 61
+const attribute = { codec: 0b111, logAppendTime: 0b1000, transactional: 0b1_0000, control: 0b10_0000 }
+
+/**
+ * Takes a partition's answer apart: record batches (format v2) and the message sets of v0 and v1. Never throws. It ends
+ * where something cannot be read, where the bytes end, or where the budget is used up, so that an answer of compressed
+ * batches does not fill the memory; whoever asked goes on at `next`.
+ * @param from records before this offset are left out: brokers send whole batches.
+ * @param aborted transactions that were aborted, as the answer tells; their records are left out.
+ * Source: Kafka's message format (kafka.apache.org/documentation/#messageformat), for aborted transactions KIP-98.
+ */
+export function decodeRecords(
+  bytes: Buffer,
+  from: bigint,
+  aborted: readonly AbortedTransaction[],
+  limits: DecodingLimits,
+  budget: Budget,
+): DecodedRecords {
+  const decoded: DecodedRecords = { records: [] }
+  const isAborted = watchTransactions(aborted)
+  for (let at = 0; at + headBytes <= bytes.length && budget.left > 0; ) {
+    const size = sizeOfEntry(bytes, at)
+    if (size > bytes.length - at) break // brokers cut answers anywhere
+    const entry = bytes.subarray(at, at + size)
+    const lastOffset = lastOffsetOf(entry)
+    try {
+      for (const record of recordsOf(entry, isAborted, limits, budget)) {
+        if (record.offset < from) continue
+        if (sizeOf(record) > limits.messageBytes) throw new RecordTooLarge(record, limits.messageBytes)
+        decoded.records.push(record)
+      }
+    } catch (error) {
+      decoded.unreadable = unreadable(entry, { from, lastOffset, before: decoded.records.at(-1) }, error)
+      decoded.next = decoded.unreadable.firstOffset
+      break
+    }
+    if (lastOffset >= from) decoded.next = lastOffset + 1n
+    at += size
+  }
+  return decoded
+}
+
+/** One that says of itself that it is smaller than its head is all that is left: nothing behind it can be found. */
+function sizeOfEntry(bytes: Buffer, at: number): number {
+  const size = 12 + bytes.readInt32BE(at + 8)
+  return size < headBytes ? bytes.length - at : size
+}
+
+const isBatch = (entry: Buffer) => entry.readInt8(16) >= 2
+
+/** Of a batch its last record's; a message that holds others has the offset of the last of them. */
+function lastOffsetOf(entry: Buffer): bigint {
+  const offset = entry.readBigInt64BE(0)
+  if (!isBatch(entry) || entry.length < batchHeadBytes) return offset
+  return offset + BigInt(Math.max(0, entry.readInt32BE(23)))
+}
+
+/** A record that alone has more bytes than are allowed. */
+class RecordTooLarge extends Error {
+  readonly offset: bigint
+
+  constructor(record: LogRecord, limit: number) {
+    super(`a message of ${sizeOf(record)} bytes; the limit is ${limit}`)
+    this.offset = record.offset
+  }
+}
+
+function unreadable(
+  entry: Buffer,
+  { from, lastOffset, before }: { from: bigint; lastOffset: bigint; before: LogRecord | undefined },
+  error: unknown,
+): UnreadableRecords {
+  const reason = error instanceof Error ? error.message : String(error)
+  if (error instanceof RecordTooLarge)
+    return { firstOffset: error.offset, lastOffset: error.offset, reason, bytes: entry }
+  const first = isBatch(entry) ? entry.readBigInt64BE(0) : from
+  const behind = before === undefined ? first : before.offset + 1n
+  const firstOffset = [from, behind].reduce((one, other) => (one > other ? one : other), first)
+  return { firstOffset, lastOffset: lastOffset > firstOffset ? lastOffset : firstOffset, reason, bytes: entry }
+}
+
+function recordsOf(entry: Buffer, isAborted: IsAborted, limits: DecodingLimits, budget: Budget): Iterable<LogRecord> {
+  if (!isBatch(entry)) return messagesOf(entry, limits, budget)
+  const magic = entry.readInt8(16)
+  if (magic !== 2) throw new UnreadableBytes(`message format v${magic} is not known`)
+  if (entry.length < batchHeadBytes) throw new UnreadableBytes('a batch that is shorter than its head')
+  if (crc32c(entry.subarray(21)) !== entry.readUInt32BE(17)) throw new UnreadableBytes('the checksum is another one')
+  const attributes = entry.readInt16BE(21)
+  const producerId = entry.readBigInt64BE(43)
+  if (attributes & attribute.control) {
+    isAborted.control(producerId, entry)
+    return []
+  }
+  if (isAborted.batch(producerId, lastOffsetOf(entry)) && attributes & attribute.transactional) return []
+  return batchRecords(entry, attributes, limits, budget)
+}
+
+interface IsAborted {
+  /** Takes note of a control batch: an abort's marker ends the transaction. */
+  control(producerId: bigint, entry: Buffer): void
+  /** Whether this producer's transactional records are those of an aborted transaction. */
+  batch(producerId: bigint, lastOffset: bigint): boolean
+}
+
+const abortMarker = 0
+
+/** As Java's consumer does it: transactions open as their first offset is passed, and end with their marker. */
+function watchTransactions(aborted: readonly AbortedTransaction[]): IsAborted {
+  const waiting = aborted.toSorted((one, other) => (one.firstOffset < other.firstOffset ? -1 : 1))
+  const open = new Set<bigint>()
+  const openUntil = (lastOffset: bigint) => {
+    while (waiting[0] && waiting[0].firstOffset <= lastOffset) open.add(waiting.shift()?.producerId as bigint)
+  }
+  return {
+    control(producerId, entry) {
+      openUntil(lastOffsetOf(entry))
+      const [marker] = batchRecords(entry, entry.readInt16BE(21), unlimited, { left: 0 })
+      if (marker?.key && marker.key.length >= 4 && marker.key.readInt16BE(2) === abortMarker) open.delete(producerId)
+    },
+    batch(producerId, lastOffset) {
+      openUntil(lastOffset)
+      return open.has(producerId)
+    },
+  }
+}
+
+/** For what brokers write themselves. */
+const unlimited = { batchBytes: 65_536, messageBytes: 65_536 }
+
+/** Unpacks as it is asked, so that what comes before something broken has been given by then. */
+function* batchRecords(entry: Buffer, attributes: number, limits: DecodingLimits, budget: Budget): Iterable<LogRecord> {
+  const bytes = decompress(attributes & attribute.codec, entry.subarray(batchHeadBytes), limits.batchBytes)
+  if (bytes.length > limits.batchBytes)
+    throw new UnreadableBytes(`${bytes.length} bytes; the limit is ${limits.batchBytes}`)
+  budget.left -= bytes.length
+  const head: BatchHead = {
+    firstOffset: entry.readBigInt64BE(0),
+    lastDelta: entry.readInt32BE(23),
+    firstTimestamp: entry.readBigInt64BE(27),
+    appendTime: attributes & attribute.logAppendTime ? entry.readBigInt64BE(35) : undefined,
+  }
+  const count = entry.readInt32BE(57)
+  const reader = new Reader(bytes)
+  let last = -1
+  for (let n = 0; n < count; n++) {
+    const length = reader.varint()
+    const { record, delta } = oneRecord(new Reader(reader.bytes(length)), head)
+    if (delta <= last || delta > head.lastDelta)
+      throw new UnreadableBytes(`a record at ${delta} of its batch, after ${last}`)
+    last = delta
+    yield record
+  }
+}
+
+interface BatchHead {
+  firstOffset: bigint
+  lastDelta: number
+  firstTimestamp: bigint
+  /** When the broker stored it, where the topic is stamped so. */
+  appendTime: bigint | undefined
+}
+
+function oneRecord(reader: Reader, head: BatchHead): { record: LogRecord; delta: number } {
+  const all = reader.rest()
+  reader.bytes(1) // attributes, of which there are none
+  const sinceFirst = reader.varlong()
+  const delta = reader.varint()
+  const place = {
+    offset: head.firstOffset + BigInt(delta),
+    timestamp: timeOf(head.appendTime ?? head.firstTimestamp + sinceFirst),
+  }
+  try {
+    const record = { ...place, key: reader.sized(), value: reader.sized(), headers: headersOf(reader) }
+    if (reader.rest().length > 0) throw new UnreadableBytes('bytes behind its headers')
+    return { record, delta }
+  } catch (error) {
+    const problem = `the record cannot be taken apart: ${(error as Error).message}`
+    return { record: { ...place, key: null, value: all, headers: [], problem }, delta }
+  }
+}
+
+function headersOf(reader: Reader): LogRecord['headers'] {
+  const count = reader.varint()
+  if (count < 0 || count > reader.rest().length) throw new UnreadableBytes(`${count} headers`)
+  return Array.from({ length: count }, () => {
+    const name = reader.sized()
+    if (name === null) throw new UnreadableBytes('a header without a name')
+    return [name.toString(), reader.sized()]
+  })
+}
+
+/** Message sets, before format v2. A compressed message's value holds others. Source: KIP-31, KIP-32. */
+function* messagesOf(entry: Buffer, limits: DecodingLimits, budget: Budget): Iterable<LogRecord> {
+  const { codec, appendTime, ...message } = oneMessage(entry)
+  if (codec === 0) {
+    budget.left -= entry.length
+    yield message
+    return
+  }
+  const bytes = decompress(codec, message.value ?? Buffer.alloc(0), limits.batchBytes)
+  budget.left -= bytes.length
+  const inner: LogRecord[] = []
+  for (let at = 0; at < bytes.length; ) {
+    if (at + headBytes > bytes.length || sizeOfEntry(bytes, at) > bytes.length - at)
+      throw new UnreadableBytes('a message that ends too early')
+    const one = oneMessage(bytes.subarray(at, at + sizeOfEntry(bytes, at)))
+    if (one.codec !== 0) throw new UnreadableBytes('a compressed message within a compressed one')
+    inner.push(one)
+    at += sizeOfEntry(bytes, at)
+  }
+  // In v1 they count from the first of them, and the one around them has the offset of the last.
+  const isRelative = entry.readInt8(16) === 1
+  const shift = isRelative ? message.offset - (inner.at(-1)?.offset ?? message.offset) : 0n
+  for (const { offset, timestamp, key, value, headers } of inner)
+    yield { offset: offset + shift, timestamp: appendTime ? message.timestamp : timestamp, key, value, headers }
+}
+
+function oneMessage(entry: Buffer): LogRecord & { codec: number; appendTime: boolean } {
+  if (zlib.crc32(entry.subarray(16)) !== entry.readUInt32BE(12))
+    throw new UnreadableBytes('the checksum is another one')
+  const reader = new Reader(entry.subarray(17))
+  const attributes = reader.bytes(1).readInt8()
+  const timestamp = entry.readInt8(16) === 1 ? timeOf(reader.bytes(8).readBigInt64BE()) : undefined
+  const field = () => {
+    const length = reader.bytes(4).readInt32BE()
+    return length < 0 ? null : reader.bytes(length)
+  }
+  return {
+    offset: entry.readBigInt64BE(0),
+    timestamp,
+    key: field(),
+    value: field(),
+    headers: [],
+    codec: attributes & attribute.codec,
+    appendTime: (attributes & attribute.logAppendTime) !== 0,
+  }
+}
+
+const longestTime = 8_640_000_000_000_000n
+
+/** Undefined for -1, by which writers say that they have none, and for what no Date can be. */
+const timeOf = (ms: bigint) => (ms === -1n || ms > longestTime || ms < -longestTime ? undefined : new Date(Number(ms)))
+
+/** Bytes of key, value and headers. */
+function sizeOf({ key, value, headers }: LogRecord): number {
+  const ofHeaders = headers.reduce((sum, [name, held]) => sum + name.length + (held?.length ?? 0), 0)
+  return (key?.length ?? 0) + (value?.length ?? 0) + ofHeaders
+}
+
+/** When the first batch of a partition's answer was stored or written, without unpacking it; undefined where there is none. */
+export function firstTimestamp(bytes: Buffer): { lastOffset: bigint; timestamp: Date | undefined } | undefined {
+  if (bytes.length < batchHeadBytes) return undefined
+  const timestamp = isBatch(bytes)
+    ? bytes.readBigInt64BE(35)
+    : bytes.readInt8(16) === 1
+      ? bytes.readBigInt64BE(18)
+      : -1n
+  return { lastOffset: lastOffsetOf(bytes), timestamp: timeOf(timestamp) }
+}
+
+/** Reads the parts of a record. Throws {@link UnreadableBytes} where there are fewer bytes than asked for. */
+class Reader {
+  readonly #bytes: Buffer
+  #at = 0
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes
+  }
+
+  bytes(length: number): Buffer {
+    const end = this.#at + length
+    if (length < 0 || end > this.#bytes.length)
+      throw new UnreadableBytes(`${length} bytes where ${this.rest().length} are left`)
+    const taken = this.#bytes.subarray(this.#at, end)
+    this.#at = end
+    return taken
+  }
+
+  rest(): Buffer {
+    return this.#bytes.subarray(this.#at)
+  }
+
+  /** Null where the length is -1. */
+  sized(): Buffer | null {
+    const length = this.varint()
+    if (length < -1) throw new UnreadableBytes(`a length of ${length}`)
+    return length === -1 ? null : this.bytes(length)
+  }
+
+  /** 32 bits, zigzag. */
+  varint(): number {
+    let bits = 0
+    for (let shift = 0; shift < 35; shift += 7) {
+      const byte = this.#byte()
+      bits |= (byte & 0x7f) << shift
+      if (byte < 0x80) return (bits >>> 1) ^ -(bits & 1)
+    }
+    throw new UnreadableBytes('a number of more than five bytes')
+  }
+
+  /** 64 bits, zigzag. */
+  varlong(): bigint {
+    let bits = 0n
+    for (let shift = 0n; shift < 70n; shift += 7n) {
+      const byte = this.#byte()
+      bits |= BigInt(byte & 0x7f) << shift
+      if (byte < 0x80) return BigInt.asIntN(64, (bits >> 1n) ^ -(bits & 1n))
+    }
+    throw new UnreadableBytes('a number of more than ten bytes')
+  }
+
+  #byte(): number {
+    const byte = this.#bytes[this.#at]
+    if (byte === undefined) throw new UnreadableBytes('the bytes end within a number')
+    this.#at += 1
+    return byte
+  }
+}

@@ -1,0 +1,78 @@
+import { createHash } from 'node:crypto'
+import { type Database, sql } from '@shopstream/database'
+import type { Unreadable } from './bus.ts'
+import type { Decision } from './dead-letters.ts'
+
+/** What a consumer has met and cannot read, as its database keeps it. */
+export interface UnreadableRow {
+  id: bigint
+  topic: string
+  partition: number
+  firstOffset: bigint
+  lastOffset: bigint
+  reason: string
+  /** Bytes as they came, packed. */
+  size: number
+  metAt: Date
+  /** When it was looked at last; long ago where the topic has forgotten it meanwhile. */
+  lastMetAt: Date
+  /** When somebody decided that it may be stepped over, who, and why. */
+  steppedOverAt: Date | null
+  actor: string | null
+  steppedOverFor: string | null
+}
+
+/**
+ * Notes that a partition stands before this, and says whether somebody has decided that it may be stepped over. Known by
+ * its bytes as well: after a topic was made anew, another thing stands at the same offset.
+ */
+export async function meetUnreadable(database: Database<unknown>, found: Unreadable): Promise<boolean> {
+  const { topic, partition, firstOffset, lastOffset, reason, bytes } = found
+  const digest = createHash('sha256').update(bytes).digest()
+  const known = await sql<{ isSteppedOver: boolean }>`
+    update unreadable_batch set last_met_at = now()
+    where topic = ${topic} and partition = ${partition} and last_offset = ${lastOffset} and digest = ${digest}
+    returning stepped_over_at is not null as "isSteppedOver"`.execute(database.query)
+  if (known.rows[0]) return known.rows[0].isSteppedOver
+  await sql`
+    insert into unreadable_batch (topic, partition, first_offset, last_offset, reason, bytes, digest)
+    values (${topic}, ${partition}, ${firstOffset}, ${lastOffset}, ${reason}, ${bytes}, ${digest})
+    on conflict do nothing`.execute(database.query)
+  return false
+}
+
+const columns = sql`
+  id, topic, partition, first_offset "firstOffset", last_offset "lastOffset", reason, octet_length(bytes) size,
+  met_at "metAt", last_met_at "lastMetAt", stepped_over_at "steppedOverAt", actor, stepped_over_for "steppedOverFor"`
+
+/** Everything that a service's consumers could not read, in the order in which it was met. */
+export async function listUnreadable(query: Database<unknown>['query']): Promise<UnreadableRow[]> {
+  const { rows } = await sql<UnreadableRow>`select ${columns} from unreadable_batch order by id`.execute(query)
+  return rows
+}
+
+/** Which of what could not be read: what stands at this offset. */
+export interface StepOver extends Decision {
+  topic: string
+  partition: number
+  offset: bigint
+  reason: string
+}
+
+/**
+ * Lets a service's consumers step over what cannot be read at an offset: they do so within a few seconds. Its bytes, who
+ * decided it and why are kept. Returns what it applied to; none where nothing unreadable was met there, or all was
+ * stepped over before. Throws without a reason.
+ */
+export async function stepOver(
+  query: Database<unknown>['query'],
+  { topic, partition, offset, actor, reason }: StepOver,
+): Promise<UnreadableRow[]> {
+  if (!reason.trim()) throw new Error('stepping over needs a reason')
+  const { rows } = await sql<UnreadableRow>`
+    update unreadable_batch set stepped_over_at = now(), actor = ${actor}, stepped_over_for = ${reason}
+    where topic = ${topic} and partition = ${partition} and ${offset} between first_offset and last_offset
+      and stepped_over_at is null
+    returning ${columns}`.execute(query)
+  return rows
+}
