@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer'
+import { maxDecimalBytes } from './logical.ts'
 import type { DecimalSchema, Schema } from './schema.ts'
 
 /** Why bytes are not a value of a schema, and where. */
@@ -151,15 +152,12 @@ export function counted(cursor: Cursor): number {
   return start
 }
 
-/** The bytes of the longest decimal: a sign and `precision` digits. */
-const decimalBytes = ({ precision }: DecimalSchema): number => Math.ceil((precision * Math.log2(10) + 1) / 8)
-
 /** {@link counted}, with a bound: reading a number takes time that grows with the square of its length. */
 export function digits(cursor: Cursor, schema: DecimalSchema): number {
   const { at } = cursor
   const start = counted(cursor)
   const length = cursor.at - start
-  return length >= 1 && length <= decimalBytes(schema) ? start : fail(at, `a number of ${length} bytes`)
+  return length >= 1 && length <= maxDecimalBytes(schema) ? start : fail(at, `a number of ${length} bytes`)
 }
 
 /**

@@ -1,5 +1,6 @@
 import { type AvroType, compile } from './avro.ts'
 import type { EventTypes } from './generated/events.ts'
+import { readJson } from './json.ts'
 import { type Read, readingOf } from './reading.ts'
 import type { LockEntry } from './registry.ts'
 import { normalise, parseSchema, type RecordSchema, shortName } from './schema.ts'
@@ -116,7 +117,7 @@ export function createCodec<E = EventTypes>(lock: readonly LockEntry[]): Codec<E
     },
 
     learn({ schemaId, subject, schema }) {
-      const parsed = parseSchema(JSON.parse(schema))
+      const parsed = parseSchema(readJson(schema))
       const writer = writerOf(subject, parsed)
       const known = writers.get(schemaId)
       if (known && (known.subject !== subject || known.text !== writer.text)) {

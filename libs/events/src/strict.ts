@@ -1,5 +1,5 @@
 import { isDate } from 'node:util/types'
-import { isDay, isDecimal, isLong, isTime, isUuid } from './avro.ts'
+import { isDay, isDecimal, isLong, isTime, isUuid } from './logical.ts'
 import type { Field, RecordSchema, ScalarKind, Schema } from './schema.ts'
 
 /** What does not fit in a value: where, and why. It never tells the value itself, which may be personal data. */
