@@ -70,6 +70,9 @@ export interface AvroSchema {
 /** Deeper schemas are refused, so that reading one cannot exhaust the stack. */
 const maxDepth = 500
 
+/** Each `{}` of a list is a look at every field of its record: 60 KB of text could ask for ten million of them. */
+const maxLooks = 100_000
+
 const primitives: readonly string[] = ['null', 'boolean', 'int', 'long', 'float', 'double', 'bytes', 'string']
 
 type Json = Record<string, unknown>
@@ -81,6 +84,8 @@ interface Reading {
   readonly named: Map<string, NamedNode>
   /** Defaults can be checked only when all types are complete. */
   readonly defaults: { readonly type: AvroNode; readonly json: unknown; readonly path: Path }[]
+  /** How many parts of defaults were looked at. */
+  looked: number
 }
 
 interface Scope {
@@ -100,7 +105,7 @@ export const pointer = (path: Path): string => `/${path.join('/')}`
  * given origin.
  */
 export function readAvro(json: unknown, origin: string): AvroSchema {
-  const reading: Reading = { origin, named: new Map(), defaults: [] }
+  const reading: Reading = { origin, named: new Map(), defaults: [], looked: 0 }
   const root = node(json, { reading, path: [], namespace: '' })
   const known: Known = new Map()
   for (const { type, json: value, path } of reading.defaults) {
@@ -301,6 +306,7 @@ type Known = Map<AvroNode, Map<unknown, boolean>>
 
 /** Whether JSON is a default of this type. A default of a union may be of any branch, as since Avro 1.12. */
 function fits(type: AvroNode, json: unknown, scope: Scope, known: Known, depth = 0): boolean {
+  if (++scope.reading.looked > maxLooks) refuse(scope, `the defaults have more than ${maxLooks} parts; shorten them`)
   if (depth > maxDepth) refuse(scope, `the default is nested deeper than ${maxDepth} levels`)
   const part = (of: AvroNode, value: unknown) => fits(of, value, scope, known, depth + 1)
   switch (type.kind) {

@@ -517,6 +517,14 @@ describe('what is no schema', () => {
     expect(rows('bytes', real)).toEqual([])
   })
 
+  test('a default that asks for more looks than it has letters is refused', () => {
+    const fields = Object.fromEntries(Array.from({ length: 500 }, (_, at) => [`f${at}`, field('int', { default: 0 })]))
+    const schema = record('R', {
+      a: field(arrayOf(record('S', fields)), { default: Array.from({ length: 8000 }, () => ({})) }),
+    })
+    expect(errorOf(() => incompatibilities(schema, 'int')).message).toContain('more than 100000 parts')
+  })
+
   test('names are resolved as the specification says', () => {
     const { named } = readAvro(
       record('a.b.R', {

@@ -296,12 +296,15 @@ function fieldContents(reader: RecordNode, writer: RecordNode): Contents {
   const problems: Problem[] = []
   const parts: Part[] = []
   const readBy = new Map<number, AvroField>()
+  let unread: readonly AvroField[] | undefined
   reader.fields.forEach((field, at) => {
     const steps = ['fields', at]
     const matches = new Set([field.name, ...field.aliases].flatMap((name) => written.get(name) ?? []))
     const [match, other] = matches
     if (match === undefined) {
-      if (!('default' in field)) problems.push(missingDefault(field, steps, reader, writer))
+      if ('default' in field) return
+      unread ??= unreadFields(reader, writer) // once: for each field it took time in the square of their number
+      problems.push(missingDefault(field, steps, unread))
       return
     }
     if (other !== undefined) {
@@ -317,9 +320,13 @@ function fieldContents(reader: RecordNode, writer: RecordNode): Contents {
   return { problems, parts }
 }
 
-function missingDefault(field: AvroField, steps: Path, reader: RecordNode, writer: RecordNode): Problem {
+/** The written fields that no field of the reader names. */
+function unreadFields(reader: RecordNode, writer: RecordNode): readonly AvroField[] {
   const readable = new Set(reader.fields.flatMap(({ name, aliases }) => [name, ...aliases]))
-  const unread = writer.fields.filter(({ name }) => !readable.has(name))
+  return writer.fields.filter(({ name }) => !readable.has(name))
+}
+
+function missingDefault(field: AvroField, steps: Path, unread: readonly AvroField[]): Problem {
   const names = unread.map(({ name }) => name)
   const renamed =
     unread.length > 0 ? `; if it was renamed, add its old name as an alias (unread: ${listed(names)})` : ''
