@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import unittest
+from datetime import datetime, timezone
 from pathlib import Path
 from threading import Timer
 from urllib.request import Request, urlopen
@@ -18,10 +19,14 @@ from uuid import uuid4
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, record_subject_name_strategy
+from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+from confluent_kafka.serialization import MessageField, SerializationContext
 
 from import_customers import PRODUCER, TOPIC, user_id_of
 from schemas import Schemas, Unreadable
-from shop import KAFKA_BROKERS
+from shop import KAFKA_BROKERS, SCHEMA_REGISTRY_URL
 
 FOLDER = Path(__file__).parent
 GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
@@ -92,6 +97,51 @@ class Decoding(unittest.TestCase):
         for value in [None, b"", b"\0\0\1", b"\1" + whole[1:], b"\0\0\0\0\1x", whole[:-1], whole + b"!"]:
             with self.subTest(value=value), self.assertRaises(Unreadable):
                 schemas.decode(value)
+
+
+class Serializers(unittest.TestCase):
+    """Confluent's serializer as it comes, and with what the README says to set."""
+
+    SUBJECT = "shopstream.user.UserErased"
+    DATA = {"userId": "0199a2b4-6c00-7000-8000-ca05e1d00001", "erasedAt": datetime(2026, 1, 15, tzinfo=timezone.utc)}
+    RECORDS = {"subject.name.strategy": record_subject_name_strategy}
+
+    def setUp(self):
+        self.registry = SchemaRegistryClient({"url": SCHEMA_REGISTRY_URL})
+        self.addCleanup(self.registry.close)
+        self.latest = self.registry.get_latest_version(self.SUBJECT)
+
+    def bytes_of(self, schema: Schema, settings: dict) -> bytes:
+        serialize = AvroSerializer(self.registry, schema, conf=settings)
+        return serialize(self.DATA, SerializationContext(TOPIC, MessageField.VALUE))
+
+    def test_a_registered_schema_is_written_with_its_id_whatever_is_set(self):
+        lookup = {"auto.register.schemas": False}
+        documented = json.dumps({**json.loads(self.latest.schema.schema_str), "doc": "With words."}, indent=2)
+        for settings in [{}, lookup, self.RECORDS, {**lookup, **self.RECORDS}, {"normalize.schemas": True}]:
+            with self.subTest(settings=settings):
+                value = self.bytes_of(Schema(documented, "AVRO"), settings)
+                self.assertEqual(int.from_bytes(value[1:5], "big"), self.latest.schema_id)
+        value = self.bytes_of(self.latest.schema, {**lookup, **self.RECORDS, "use.latest.version": True})
+        self.assertEqual(int.from_bytes(value[1:5], "big"), self.latest.schema_id)
+
+    def test_another_schema_is_refused_with_what_to_do(self):
+        other = json.loads(self.latest.schema.schema_str)
+        other["fields"].append({"name": "more", "type": "int", "default": 0})
+        with self.assertRaisesRegex(SchemaRegistryError, "RecordNameStrategy.*npm run schemas") as refused:
+            self.bytes_of(Schema(json.dumps(other), "AVRO"), {})
+        self.assertEqual(refused.exception.error_code, 42205)
+        with self.assertRaisesRegex(SchemaRegistryError, "RecordNameStrategy") as refused:
+            self.bytes_of(self.latest.schema, {"auto.register.schemas": False, "use.latest.version": True})
+        self.assertEqual(refused.exception.error_code, 40401)
+
+    def test_whether_a_schema_could_be_the_next_version(self):
+        good = json.loads(self.latest.schema.schema_str)
+        good["fields"].append({"name": "more", "type": "int", "default": 0})
+        bad = json.loads(self.latest.schema.schema_str)
+        bad["fields"].append({"name": "more", "type": "int"})
+        fits = lambda schema: self.registry.test_compatibility(self.SUBJECT, Schema(json.dumps(schema), "AVRO"))  # noqa: E731
+        self.assertEqual([fits(good), fits(bad)], [True, False])
 
 
 class ImportingCustomers(unittest.TestCase):

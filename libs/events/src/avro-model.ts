@@ -1,3 +1,4 @@
+import { brief, isInteger, isJsonNumber, isJsonObject } from './json.ts'
 import { SchemaError } from './schema.ts'
 
 export type PrimitiveKind = 'null' | 'boolean' | 'int' | 'long' | 'float' | 'double' | 'bytes' | 'string'
@@ -69,6 +70,9 @@ export interface AvroSchema {
 /** Deeper schemas are refused, so that reading one cannot exhaust the stack. */
 const maxDepth = 500
 
+/** Each `{}` of a list is a look at every field of its record: 60 KB of text could ask for ten million of them. */
+const maxLooks = 100_000
+
 const primitives: readonly string[] = ['null', 'boolean', 'int', 'long', 'float', 'double', 'bytes', 'string']
 
 type Json = Record<string, unknown>
@@ -80,6 +84,8 @@ interface Reading {
   readonly named: Map<string, NamedNode>
   /** Defaults can be checked only when all types are complete. */
   readonly defaults: { readonly type: AvroNode; readonly json: unknown; readonly path: Path }[]
+  /** How many parts of defaults were looked at. */
+  looked: number
 }
 
 interface Scope {
@@ -94,11 +100,12 @@ export const pointer = (path: Path): string => `/${path.join('/')}`
 /**
  * Reads the JSON of any Avro schema (specification 1.12), unlike `parseSchema`, which reads only what this shop uses.
  * Attributes that Avro does not know are metadata and ignored, and so is a logical type that its type cannot have.
+ * What {@link readJson} has read is judged by the text of its numbers: `1.0` is no int, and 2^63 - 1 is a long.
  * Throws {@link SchemaError} for what is no schema, with a path such as `reader#/fields/0/type`, where `reader` is the
  * given origin.
  */
 export function readAvro(json: unknown, origin: string): AvroSchema {
-  const reading: Reading = { origin, named: new Map(), defaults: [] }
+  const reading: Reading = { origin, named: new Map(), defaults: [], looked: 0 }
   const root = node(json, { reading, path: [], namespace: '' })
   const known: Known = new Map()
   for (const { type, json: value, path } of reading.defaults) {
@@ -122,7 +129,7 @@ function node(json: unknown, scope: Scope): AvroNode {
   }
   if (typeof json === 'string') return reference(json, scope)
   if (Array.isArray(json)) return union(json, scope)
-  if (!isObject(json)) refuse(scope, 'a schema is the name of a type, a union or an object')
+  if (!isJsonObject(json)) refuse(scope, 'a schema is the name of a type, a union or an object')
   const type = own(json, 'type')
   switch (type) {
     case 'record':
@@ -188,7 +195,7 @@ function record(json: Json, outer: Scope): RecordNode {
 const orders: readonly unknown[] = [undefined, 'ascending', 'descending', 'ignore']
 
 function field(json: unknown, scope: Scope): AvroField {
-  if (!isObject(json)) refuse(scope, 'a field is an object')
+  if (!isJsonObject(json)) refuse(scope, 'a field is an object')
   const name = own(json, 'name')
   if (name === undefined) refuse(scope, 'the field has no name')
   requireName(name, inside(scope, 'name'))
@@ -299,6 +306,7 @@ type Known = Map<AvroNode, Map<unknown, boolean>>
 
 /** Whether JSON is a default of this type. A default of a union may be of any branch, as since Avro 1.12. */
 function fits(type: AvroNode, json: unknown, scope: Scope, known: Known, depth = 0): boolean {
+  if (++scope.reading.looked > maxLooks) refuse(scope, `the defaults have more than ${maxLooks} parts; shorten them`)
   if (depth > maxDepth) refuse(scope, `the default is nested deeper than ${maxDepth} levels`)
   const part = (of: AvroNode, value: unknown) => fits(of, value, scope, known, depth + 1)
   switch (type.kind) {
@@ -307,13 +315,12 @@ function fits(type: AvroNode, json: unknown, scope: Scope, known: Known, depth =
     case 'boolean':
       return typeof json === 'boolean'
     case 'int':
-      return Number.isInteger(json) && (json as number) >= -(2 ** 31) && (json as number) < 2 ** 31
+      return isInteger(json, 32)
     case 'long':
-      // 2^63 - 1 is 2^63 by the time that JSON.parse has read it
-      return Number.isInteger(json) && Math.abs(json as number) <= 2 ** 63
+      return isInteger(json, 64)
     case 'float':
     case 'double':
-      return typeof json === 'number' || json === 'NaN' || json === 'Infinity' || json === '-Infinity'
+      return isJsonNumber(json) || json === 'NaN' || json === 'Infinity' || json === '-Infinity'
     case 'string':
       return typeof json === 'string'
     case 'bytes':
@@ -343,12 +350,12 @@ function partsFit(
     case 'array':
       return Array.isArray(json) && json.every((item) => part(type.items, item))
     case 'map':
-      return isObject(json) && Object.values(json).every((value) => part(type.values, value))
+      return isJsonObject(json) && Object.values(json).every((value) => part(type.values, value))
     case 'union':
       return type.branches.some((branch) => part(branch, json))
     case 'record':
       return (
-        isObject(json) &&
+        isJsonObject(json) &&
         type.fields.every((each) => {
           if (Object.hasOwn(json, each.name)) return part(each.type, json[each.name])
           return Object.hasOwn(each, 'default') && part(each.type, each.default)
@@ -360,8 +367,6 @@ function partsFit(
 /** Avro writes bytes into JSON as text of the code points 0 to 255. */
 const isBytes = (json: unknown): json is string =>
   typeof json === 'string' && [...json].every((letter) => letter.charCodeAt(0) <= 255)
-
-const isObject = (json: unknown): json is Json => typeof json === 'object' && json !== null && !Array.isArray(json)
 
 const isPrimitive = (name: string): name is PrimitiveKind => primitives.includes(name)
 
@@ -403,12 +408,4 @@ function unique(names: readonly string[], what: string, scope: Scope): void {
     if (seen.has(name)) refuse(inside(scope, at), `${what} ${name} is there twice`)
     seen.add(name)
   })
-}
-
-/** A piece of JSON for a message. */
-function brief(value: unknown): string {
-  const text = typeof value === 'object' && value !== null ? (Array.isArray(value) ? 'array' : 'object') : undefined
-  if (text !== undefined) return `(an ${text})`
-  const written = JSON.stringify(value) ?? String(value)
-  return written.length > 60 ? `${written.slice(0, 57)}...` : written
 }

@@ -1,6 +1,6 @@
-import { isDate } from 'node:util/types'
 import avsc from 'avsc'
 import { type Cursor, long } from './bounds.ts'
+import { dayMs, dayOf, decimalOf, isDay, isDecimal, isLong, isTime, isUuid, timeOf } from './logical.ts'
 import { normalise, type RecordSchema } from './schema.ts'
 
 /** avsc's view of a schema. */
@@ -25,62 +25,6 @@ export function compile(schema: RecordSchema): AvroType {
 export function defaultBytes(record: RecordSchema, name: string): Buffer {
   const field = (compile(record) as avsc.types.RecordType).field(name)
   return field.type.toBuffer(field.defaultValue())
-}
-
-const uuidForm = /^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$/
-
-/** Whether a value is the text form of a UUID, of any version and in either case. */
-export const isUuid = (value: unknown): value is string => typeof value === 'string' && uuidForm.test(value)
-
-/** Whether a value fits in a signed integer of 64 bits. */
-export const isLong = (value: unknown): value is bigint =>
-  typeof value === 'bigint' && BigInt.asIntN(64, value) === value
-
-/** Whether a value is a Date and a valid one. */
-export const isTime = (value: unknown): value is Date => isDate(value) && !Number.isNaN(value.getTime())
-
-const dayMs = 86_400_000
-
-/** Whether a value is a day of the years 1 to 9999 in the form `YYYY-MM-DD`. */
-export function isDay(value: unknown): value is string {
-  if (typeof value !== 'string' || !/^\d{4}-\d\d-\d\d$/.test(value) || value.startsWith('0000')) return false
-  const time = Date.parse(value)
-  return !Number.isNaN(time) && new Date(time).toISOString().startsWith(value) // Feb 30 would become a day in March
-}
-
-/** Whether a value is a decimal of exactly `scale` digits behind the point and at most `precision` in all, without a sign before zero. */
-export function isDecimal(value: unknown, { precision, scale }: { precision: number; scale: number }): value is string {
-  if (typeof value !== 'string' || value.length > precision + 3) return false
-  const [, whole, fraction = ''] = /^-?(0|[1-9]\d*)(?:\.(\d+))?$/.exec(value) ?? []
-  if (whole === undefined || fraction.length !== scale) return false
-  const digits = (whole + fraction).replace(/^0+/, '')
-  return digits.length <= precision && (digits !== '' || !value.startsWith('-'))
-}
-
-/** The day so many days after 1970-01-01. Throws when it is none of the years 1 to 9999. */
-export function dayOf(days: number): string {
-  const time = new Date(days * dayMs)
-  const day = Number.isNaN(time.getTime()) ? '' : time.toISOString().slice(0, 10)
-  if (!isDay(day)) throw new Error('is no day of the years 1 to 9999')
-  return day
-}
-
-/** The digits of a decimal's bytes. Throws when they are more than its precision. */
-export function decimalOf(bytes: Buffer, form: { precision: number; scale: number }): string {
-  const unscaled = BigInt.asIntN(bytes.length * 8, BigInt(`0x${bytes.toString('hex')}`))
-  const { scale } = form
-  const digits = String(unscaled < 0n ? -unscaled : unscaled).padStart(scale + 1, '0')
-  const whole = digits.slice(0, digits.length - scale)
-  const text = `${unscaled < 0n ? '-' : ''}${whole}${scale > 0 ? `.${digits.slice(-scale)}` : ''}`
-  if (!isDecimal(text, form)) throw new Error('has more digits than its precision')
-  return text
-}
-
-/** The time so many milliseconds after 1970. Throws beyond what a Date holds. */
-export function timeOf(milliseconds: number | bigint): Date {
-  const time = new Date(Number(milliseconds))
-  if (Number.isNaN(time.getTime())) throw new Error('is no time')
-  return time
 }
 
 class CalendarDate extends avsc.types.LogicalType {

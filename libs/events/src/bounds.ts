@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer'
+import { maxDecimalBytes } from './logical.ts'
 import type { DecimalSchema, Schema } from './schema.ts'
 
 /** Why bytes are not a value of a schema, and where. */
@@ -151,15 +152,26 @@ export function counted(cursor: Cursor): number {
   return start
 }
 
-/** The bytes of the longest decimal: a sign and `precision` digits. */
-const decimalBytes = ({ precision }: DecimalSchema): number => Math.ceil((precision * Math.log2(10) + 1) / 8)
-
-/** {@link counted}, with a bound: reading a number takes time that grows with the square of its length. */
+/**
+ * {@link counted}, with a bound: reading a number takes time that grows with the square of its length. Bytes that only
+ * repeat the sign (`00 00 64`) are stepped over, as Java reads them too, so what is left is as short as its value.
+ */
 export function digits(cursor: Cursor, schema: DecimalSchema): number {
   const { at } = cursor
-  const start = counted(cursor)
+  const start = afterPadding(cursor, counted(cursor))
   const length = cursor.at - start
-  return length >= 1 && length <= decimalBytes(schema) ? start : fail(at, `a number of ${length} bytes`)
+  return length >= 1 && length <= maxDecimalBytes(schema) ? start : fail(at, `a number of ${length} bytes`)
+}
+
+/** Where a number in two's complement begins, without the bytes before it that are all sign. The last byte stays. */
+function afterPadding({ bytes, at }: Cursor, start: number): number {
+  const sign = bytes[start]
+  if (sign !== 0 && sign !== 255) return start
+  for (let next = start + 1; next < at; next++) {
+    const byte = bytes[next] as number
+    if (byte !== sign) return byte > 127 === sign > 127 ? next : next - 1
+  }
+  return Math.max(start, at - 1)
 }
 
 /**

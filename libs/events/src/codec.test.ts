@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { arbitraryEvent, arbitraryOf } from './arbitrary.ts'
@@ -166,6 +167,50 @@ describe('what is written is read', () => {
     expect(codec.decode(codec.encode('Thing', data)).data).toEqual(data)
   })
 
+  test('a decimal may repeat its sign in front, which other writers do, and is bounded by what is left', () => {
+    const flag = { name: 'y', type: 'boolean' }
+    const fields = [{ name: 'x', type: { type: 'bytes', logicalType: 'decimal', precision: 4, scale: 0 } }, flag]
+    const codec = codecOf(...fields)
+    const skipping = createCodec<{ Thing: Data }>([row(7, 1, fields), row(8, 2, [flag])])
+    const withDigits = (...digits: number[]) => message(digits.length * 2, ...digits, 1)
+    const rows: [digits: number[], value: string][] = [
+      [[0, 0, 100], '100'],
+      [[0, 0, 0], '0'],
+      [[0], '0'],
+      [[255], '-1'],
+      [[255, 255], '-1'],
+      [[255, 255, 255, 0], '-256'],
+      [[0, 0, 255], '255'],
+      [[255, 128], '-128'],
+      [[0, 128], '128'],
+      [[...Array(58).fill(0), 39, 15], '9999'],
+      [[...Array(58).fill(255), 216, 241], '-9999'],
+    ]
+    for (const [digits, x] of rows) {
+      expect([digits, codec.decode(withDigits(...digits)).data]).toEqual([digits, { x, y: true }])
+      expect(skipping.decode(withDigits(...digits)).data).toEqual({ y: true })
+    }
+    for (const digits of [[], [0, 39, 16], [216, 240], [0, 0, 1, 0, 0], [...Array(58).fill(0), 1, 0, 0, 0]]) {
+      expect(() => codec.decode(withDigits(...digits))).toThrow(DecodeError)
+    }
+  })
+
+  test('a decimal of a million bytes takes no longer than its bytes, padded or not', () => {
+    const codec = codecOf({ name: 'x', type: { type: 'bytes', logicalType: 'decimal', precision: 4, scale: 0 } })
+    const size = [0x80, 0x80, 0x7a] // 999,424 bytes
+    for (const [byte, last] of [
+      [0, 100],
+      [255, 156],
+      [1, 1],
+    ] as const) {
+      const bytes = Buffer.concat([message(...size), Buffer.alloc(999_423, byte), Buffer.from([last])])
+      const begun = performance.now()
+      if (byte === 1) expect(() => codec.decode(bytes)).toThrow('a number of 999424 bytes')
+      else expect(codec.decode(bytes).data).toEqual({ x: byte === 0 ? '100' : '-100' })
+      expect(performance.now() - begun).toBeLessThan(1_000)
+    }
+  })
+
   test('longs have the bytes of the Avro specification', () => {
     const codec = codecOf({ name: 'n', type: 'long' })
     const bytesOf = (n: bigint) => codec.encode('Thing', { n }).subarray(5).toString('hex')
@@ -321,6 +366,192 @@ describe('what does not fit is refused where it is written, with its path', () =
   test('a key too much that hides behind a field which is not enumerable', () => {
     const hidden = Object.defineProperty({ more: 1 }, 'x', { value: 1 })
     expect(errorOf(() => codecOf({ name: 'x', type: 'int' }).encode('Thing', hidden))).toMatchObject({ path: 'more' })
+  })
+
+  test.each<[what: string, value: unknown]>([
+    ['a Map', new Map([['a', 1]])],
+    ['a Set', new Set([1])],
+    ['a Date', new Date(0)],
+    ['a Buffer', Buffer.from('a')],
+    ['a typed array', new Uint8Array(1)],
+    ['a Promise', Promise.resolve(1)],
+    ['a boxed primitive', Object('a')],
+    ['an instance of a class', /a/],
+    [
+      'an instance of a class',
+      new (class {
+        a = 1
+      })(),
+    ],
+    [
+      'an instance of a class',
+      new (class {
+        get a() {
+          return 1
+        }
+      })(),
+    ],
+    ['an instance of a class', Object.create({ a: 1 })],
+    ['an instance of a class', Object.create(Object.assign(Object.create(null), { a: 1 }))],
+    ['an array', [1]],
+    ['a function', () => 1],
+  ])('%s where an object belongs, although it has no key too much', (what, x) => {
+    const inner = { type: 'record', name: 'Inner', fields: [{ name: 'a', type: 'int', default: 0 }] }
+    for (const type of [inner, { type: 'map', values: 'int' }, ['null', { type: 'map', values: inner }]]) {
+      const error = errorOf(() => codecOf({ name: 'x', type }).encode('Thing', { x }))
+      expect(error).toMatchObject({ path: 'x', message: `Thing.x must be a plain object, is ${what}` })
+    }
+  })
+
+  test.each<[value: object]>([
+    [{ a: 1, [Symbol('b')]: 2 }],
+    [Object.defineProperty({ a: 1 }, 'b', { value: 2 })],
+    [Object.defineProperty({}, 'a', { value: 1 })],
+    [Object.defineProperty({ a: 1 }, Symbol.toStringTag, { value: 'A' })],
+  ])('an object of which not every key is seen by everyone: %p', (x) => {
+    for (const type of [
+      { type: 'record', name: 'Inner', fields: [{ name: 'a', type: 'int' }] },
+      { type: 'map', values: 'int' },
+    ]) {
+      const error = errorOf(() => codecOf({ name: 'x', type }).encode('Thing', { x }))
+      expect(error).toMatchObject({ path: 'x', message: expect.stringContaining('not enumerable') })
+    }
+  })
+
+  const holed = [1]
+  holed[2] = 3
+  test.each<[words: string, value: unknown]>([
+    ['without gaps', holed],
+    ['without gaps', Array(3)],
+    ['has keys', Object.assign([1], { more: 2 })],
+    ['has keys', Object.assign([1], { [Symbol('more')]: 2 })],
+    ['of another class', class extends Array {}.from([1])],
+    ['is a typed array', new Float64Array(1)],
+    ['is a Set', new Set([1])],
+    ['is an object', { 0: 1, length: 1 }],
+  ])('an array that is more or less than its items: %s', (words, x) => {
+    for (const items of ['int', 'double', ['null', 'int']]) {
+      const error = errorOf(() => codecOf({ name: 'x', type: { type: 'array', items } }).encode('Thing', { x }))
+      expect(error).toMatchObject({ path: 'x', message: expect.stringContaining(words) })
+    }
+  })
+
+  test('an object without a prototype is as good as any, and so is one of another realm', () => {
+    const codec = codecOf({ name: 'x', type: { type: 'array', items: { type: 'map', values: 'int' } } })
+    const bare = Object.assign(Object.create(null), { a: 1 })
+    const foreign = runInNewContext('[{ a: 2 }]')
+    const read = (x: unknown) => codec.decode(codec.encode('Thing', { x })).data
+    expect([read([bare]), read(foreign)]).toEqual([{ x: [{ a: 1 }] }, { x: [{ a: 2 }] }])
+  })
+
+  test('what an accessor gives is asked for once, so what was checked is what is written', () => {
+    const codec = codecOf({ name: 'x', type: 'string' }, { name: 'y', type: { type: 'map', values: 'string' } })
+    const turning = (key: string) => {
+      const answers = ['a', '\ud800', '\ud800']
+      return Object.defineProperty({}, key, { enumerable: true, get: () => answers.shift() })
+    }
+    const value = Object.defineProperty(turning('x'), 'y', { enumerable: true, value: turning('k') })
+    expect(codec.decode(codec.encode('Thing', value)).data).toEqual({ x: 'a', y: { k: 'a' } })
+  })
+
+  test('an accessor that throws is a value that cannot be written, and what it said is not told', () => {
+    const value = Object.defineProperty({}, 'x', {
+      enumerable: true,
+      get() {
+        throw new Error('ada@example.com')
+      },
+    })
+    const error = errorOf(() => codecOf({ name: 'x', type: 'string' }).encode('Thing', value))
+    expect(error).toBeInstanceOf(EncodeError)
+    expect(error).toMatchObject({ message: 'Thing cannot be written', cause: undefined })
+  })
+
+  test('numbers that a float would change beyond rounding; NaN, infinities and minus zero are themselves', () => {
+    const codec = codecOf({ name: 'x', type: ['null', { type: 'array', items: 'float' }] })
+    const read = (x: number) => (codec.decode(codec.encode('Thing', { x: [x] })).data.x as number[])[0]
+    for (const x of [1e300, -1e300, 3.5e38, -3.5e38, 1e-60, -1e-60, 5e-324]) {
+      expect(errorOf(() => read(x))).toMatchObject({ path: 'x[0]', message: expect.stringContaining('float') })
+    }
+    const largest = (2 - 2 ** -23) * 2 ** 127
+    for (const x of [largest, -largest, 2 ** -149, -0, 0, Number.NaN, Infinity, -Infinity]) expect(read(x)).toBe(x)
+    expect(read(0.1)).toBe(Math.fround(0.1))
+  })
+
+  test('whatever is given for whatever type is written as it is, or refused', () => {
+    const types = everyKind.flatMap(({ type }) => [type, { type: 'array', items: type }, { type: 'map', values: type }])
+    // each type with what it refers to in it
+    const codecs = types.flatMap((type) => {
+      try {
+        return [codecOf({ name: 'x', type })]
+      } catch {
+        return []
+      }
+    })
+    expect(codecs.length).toBeGreaterThan(50)
+    const odd = fc.anything({
+      withBigInt: true,
+      withBoxedValues: true,
+      withDate: true,
+      withMap: true,
+      withNullPrototype: true,
+      withObjectString: true,
+      withSet: true,
+      withSparseArray: true,
+      withTypedArray: true,
+    })
+    const written = { count: 0 }
+    fc.assert(
+      fc.property(odd, fc.constantFrom(...codecs), (x, codec) => {
+        let bytes: Buffer
+        try {
+          bytes = codec.encode('Thing', { x })
+        } catch (error) {
+          if (error instanceof EncodeError) return
+          throw error
+        }
+        written.count++
+        // -0 is a number like 0 for whole numbers; floats are rounded
+        const plain = (value: unknown): unknown =>
+          typeof value === 'number' ? Math.fround(value + 0) : Array.isArray(value) ? value.map(plain) : value
+        expect(plain(codec.decode(bytes).data.x)).toEqual(plain(x))
+      }),
+      { numRuns: 5_000 },
+    )
+    expect(written.count).toBeGreaterThan(50)
+  })
+
+  test.each<[field: string, value: unknown, problem: string]>([
+    ['big', 2n ** 63n, 'is too large for a long, which ends at 2^63 - 1'],
+    ['big', -(2n ** 63n) - 1n, 'is too small for a long, which begins at -2^63'],
+    ['big', 1, 'must be a bigint of 64 bits, is a number'],
+    ['maybeBig', 2n ** 64n, 'is too large for a long'],
+    ['count', 2 ** 31, 'is too large for an int, which ends at 2^31 - 1'],
+    ['count', -(2 ** 31) - 1, 'is too small for an int, which begins at -2^31'],
+    ['count', 1.5, 'has a fraction'],
+    ['count', Number.NaN, 'is NaN'],
+    ['count', -Infinity, 'is infinite'],
+    ['count', 1n, 'must be an integer of 32 bits, is a bigint'],
+    ['small', 1e39, 'is beyond what a float holds, which is up to 3.4028235e+38'],
+    ['text', 'ada\ud800', 'has half of a surrogate pair'],
+    ['raw', new Uint8Array(1), 'must be a Buffer, is a typed array'],
+    ['hash', Buffer.alloc(4), 'must be a Buffer of 3 bytes, has 4'],
+    ['id', 'ada', 'must be a UUID, is a string of another form'],
+    ['at', new Date(Number.NaN), 'is an invalid Date'],
+    ['color', 'ada', 'must be one of red, green, is another'],
+    ['day', '2023-02-29', 'is no day of the years 1 to 9999'],
+    ['day', '2023-2-9', 'is a string of another form'],
+    ['price', '1.5', 'has 1 behind the point'],
+    ['price', '123456789.0000', 'has more'],
+    ['price', '-0.0000', 'is zero with a sign'],
+    ['price', 'ada', 'is text of another form'],
+    ['list', [1n, 2], 'must be a bigint of 64 bits, is a number'],
+    ['map', { ada: { x: 'ada' } }, 'must be an integer of 32 bits, is a string'],
+    ['map', { 'ada\ud800': { x: 1 } }, 'has a key that a map cannot have'],
+  ])('%s is told what is wrong with it, and nobody else its value: %p', (field, value, problem) => {
+    const [good] = fc.sample(arbitraryOf(parseSchema(row(7, 1, everyKind).schema)), 1) as Data[]
+    const { message } = errorOf(() => codecOf(...everyKind).encode('Thing', { ...good, [field]: value })) as Error
+    expect(message).toContain(problem)
+    expect(message).not.toMatch(/ada|is a (.+), is a \1|2147483648|9223372036854775808|1e39|123456789/)
   })
 
   test('more than the longest message', () => {

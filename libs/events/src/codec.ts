@@ -1,9 +1,10 @@
 import { type AvroType, compile } from './avro.ts'
 import type { EventTypes } from './generated/events.ts'
+import { readJson } from './json.ts'
 import { type Read, readingOf } from './reading.ts'
 import type { LockEntry } from './registry.ts'
 import { normalise, parseSchema, type RecordSchema, shortName } from './schema.ts'
-import { misfitOf, type Strict, strictOf } from './strict.ts'
+import { type Misfit, misfitOf, type Take, takeOf } from './strict.ts'
 
 export type { LockEntry }
 
@@ -73,7 +74,7 @@ interface Reader {
   readonly event: string
   readonly schema: RecordSchema
   readonly type: AvroType
-  readonly strict: Strict
+  readonly take: Take
 }
 
 interface Writer {
@@ -96,7 +97,7 @@ export function createCodec<E = EventTypes>(lock: readonly LockEntry[]): Codec<E
     const parsed = parseSchema(schema)
     const writer = writerOf(subject, parsed)
     writers.set(id, writer)
-    readers.set(subject, { id, event: shortName(subject), schema: parsed, type: writer.type, strict: strictOf(parsed) })
+    readers.set(subject, { id, event: shortName(subject), schema: parsed, type: writer.type, take: takeOf(parsed) })
   }
   const readersByEvent = new Map([...readers.values()].map((reader) => [reader.event, reader]))
 
@@ -116,7 +117,7 @@ export function createCodec<E = EventTypes>(lock: readonly LockEntry[]): Codec<E
     },
 
     learn({ schemaId, subject, schema }) {
-      const parsed = parseSchema(JSON.parse(schema))
+      const parsed = parseSchema(readJson(schema))
       const writer = writerOf(subject, parsed)
       const known = writers.get(schemaId)
       if (known && (known.subject !== subject || known.text !== writer.text)) {
@@ -135,17 +136,14 @@ function writerOf(subject: string, schema: RecordSchema): Writer {
 /** Where messages are written before they are copied out: one allocation per message, of its exact size. */
 let scratch = Buffer.alloc(8 * 1024)
 
-function write({ id, event, schema, type, strict }: Reader, data: unknown): Buffer {
+function write({ id, event, schema, type, take }: Reader, data: unknown): Buffer {
   let length: number
   try {
-    if (!strict(data)) throw new Error('not exactly what the schema declares')
-    length = writeTo(type, data)
-  } catch (cause) {
-    const misfit = misfitOf(schema, data)
-    // no cause beside a misfit: avsc's messages tell values
-    throw misfit
-      ? new EncodeError(event, misfit.path, misfit.problem)
-      : new EncodeError(event, '', 'cannot be written', cause)
+    length = writeTo(type, take(data))
+  } catch {
+    // no cause: messages of avsc, and of accessors, tell values
+    const { path, problem } = misfitIn(schema, data) ?? { path: '', problem: 'cannot be written' }
+    throw new EncodeError(event, path, problem)
   }
   if (length > maxMessageBytes) throw new EncodeError(event, '', `takes ${length} bytes, more than ${maxMessageBytes}`)
   const bytes = Buffer.allocUnsafe(length)
@@ -153,6 +151,15 @@ function write({ id, event, schema, type, strict }: Reader, data: unknown): Buff
   bytes[0] = 0
   bytes.writeUInt32BE(id, 1)
   return bytes
+}
+
+/** Looking for it reads the value once more, and its accessors may throw. */
+function misfitIn(schema: RecordSchema, data: unknown): Misfit | undefined {
+  try {
+    return misfitOf(schema, data)
+  } catch {
+    return undefined
+  }
 }
 
 /** Leaves the message in `scratch` and returns its length with the header. */

@@ -6,6 +6,7 @@ import { compile } from './avro.ts'
 import { readAvro } from './avro-model.ts'
 import { incompatibilities, javaRules, strictRules } from './compatibility.ts'
 import { anyBytes, anySchema, type Dice, evolved } from './compatibility-pairs.ts'
+import { readJson } from './json.ts'
 import { readingOf } from './reading.ts'
 import { parseSchema, type RecordSchema, SchemaError } from './schema.ts'
 
@@ -89,6 +90,13 @@ const compatible: [title: string, reader: unknown, writer: unknown][] = [
   ['the branch of the very name wins', [record('a.R', {}), record('b.R', {})], record('b.R', {})],
   ['the branch of the same type wins', ['double', timeIn('millis')], timeIn('millis')],
   ['a default of the second branch', record('R', { x: field(['null', 'int'], { default: 1 }) }), record('R', {})],
+  ['its own name as an alias', record('n.R', {}, { aliases: ['R'] }), record('n.R', {})],
+  ['its own full name as an alias', record('n.R', {}, { aliases: ['n.R', 'n.R'] }), record('n.R', {})],
+  [
+    'types inside that repeat their own names',
+    record('n.R', { e: enumOf(['A'], { aliases: ['E'] }), f: arrayOf(fixedOf(1, { aliases: ['n.F'] })) }),
+    record('n.R', { e: enumOf(['A']), f: arrayOf(fixedOf(1)) }),
+  ],
   ['Infinity as a default', record('R', { x: field('double', { default: 'Infinity' }) }), record('R', {})],
 ]
 
@@ -246,9 +254,15 @@ const incompatible: [title: string, reader: unknown, writer: unknown, ...Row[]][
     record('R', { x: 'int', y: 'int' }),
     ['DUPLICATE_ALIAS', '/fields/1/aliases', '/'],
   ],
+  [
+    "a type's own name as an alias, and then another's",
+    record('n.R', { f: fixedOf(1) }, { aliases: ['R', 'F'] }),
+    record('n.R', { f: fixedOf(1) }),
+    ['DUPLICATE_ALIAS', '/aliases', '/'],
+  ],
   ['an alias twice', record('R', {}, { aliases: ['S', 'S'] }), record('R', {}), ['DUPLICATE_ALIAS', '/aliases', '/']],
   [
-    'its own name as an alias',
+    "a field's own name as an alias",
     record('R', { x: field('int', { aliases: ['x'] }) }),
     record('R', { x: 'int' }),
     ['DUPLICATE_ALIAS', '/fields/0/aliases', '/'],
@@ -420,6 +434,7 @@ const malformed: [json: unknown, path: string, message: string][] = [
   [record('R', { x: field('int', { default: '1' }) }), '/fields/0/default', '"1" does not fit the type int'],
   [record('R', { x: field('int', { default: 2 ** 31 }) }), '/fields/0/default', 'does not fit'],
   [record('R', { x: field('int', { default: 0.5 }) }), '/fields/0/default', 'does not fit'],
+  [record('R', { x: field('long', { default: 2 ** 63 }) }), '/fields/0/default', '9223372036854776000 does not fit'],
   [record('R', { x: field('long', { default: 1e19 }) }), '/fields/0/default', 'does not fit'],
   [record('R', { x: field('string', { default: null }) }), '/fields/0/default', 'does not fit'],
   [record('R', { x: field(['null', 'int'], { default: 'x' }) }), '/fields/0/default', 'does not fit'],
@@ -462,6 +477,52 @@ describe('what is no schema', () => {
     for (let depth = 0; depth < 100_000; depth++) value = { r: value }
     const schema = record('R', { r: field(['null', 'R'], { default: value }) })
     expect(errorOf(() => incompatibilities(schema, schema)).message).toContain('nested deeper than 500 levels')
+  })
+
+  /** Verdicts of Avro's Java implementation (1.12.0) on the text of a default. */
+  const texts: [type: string, good: string[], bad: string[]][] = [
+    ['"int"', ['1', '-0', '2147483647'], ['1.0', '1e3', '1E3', '0e0', '-0.0', '2147483648', '1e999']],
+    [
+      '"long"',
+      ['9223372036854775807', '-9223372036854775808', '9007199254740993'],
+      ['9223372036854775808', '-9223372036854775809', '1.0', '1e18', '1e999'],
+    ],
+    ['"float"', ['1', '1e300', '1e999', '"NaN"'], ['null', 'true', '[]']],
+    ['"double"', ['1', '1.0', '-1e999', '123456789012345678901234567890', '9223372036854775808'], ['null', '{}']],
+    ['{"type":"array","items":"int"}', ['[1,2]'], ['[1,1.0]', '1.0', '9007199254740993']],
+    ['{"type":"map","values":"string"}', ['{"a":"b"}'], ['1.0', '1e999', '9007199254740993']],
+    ['{"type":"map","values":"long"}', ['{"a":1}'], ['{"a":9223372036854775808}', '{"a":1.0}']],
+    ['["null","long"]', ['null', '9223372036854775807'], ['9223372036854775808', '1.0']],
+    ['["int","double"]', ['1.0', '1e999'], ['"a"']],
+    ['{"type":"record","name":"S","fields":[{"name":"a","type":"int"}]}', ['{"a":1}'], ['{"a":1.0}', '{}', '1.0']],
+    ['{"type":"int","logicalType":"date"}', ['1'], ['1.0']],
+    ['{"type":"fixed","name":"F","size":2.0}', [], ['"ab"']],
+  ]
+  test.each(
+    texts.flatMap(([type, good, bad]) => [
+      ...good.map((text) => [type, text, true] as const),
+      ...bad.map((text) => [type, text, false] as const),
+    ]),
+  )('%s with the default %s, read from its text: %p', (type, text, fits) => {
+    const json = readJson(`{"type":"record","name":"R","fields":[{"name":"x","type":${type},"default":${text}}]}`)
+    if (fits) expect(incompatibilities(json, json)).toEqual([])
+    else expect(errorOf(() => incompatibilities(json, json)).path).toMatch(/^reader#\/fields\/0\/(default|type)$/)
+  })
+
+  test('a decimal whose precision is no integer in Avro is none', () => {
+    const [four, real] = ['4', '4.0'].map((text) =>
+      readJson(`{"type":"bytes","logicalType":"decimal","precision":${text}}`),
+    )
+    expect(rows(four, real)).toEqual([['LOGICAL_TYPE_CHANGED', '/', '/']])
+    expect(rows('bytes', real)).toEqual([])
+  })
+
+  test('a default that asks for more looks than it has letters is refused', () => {
+    const fields = Object.fromEntries(Array.from({ length: 500 }, (_, at) => [`f${at}`, field('int', { default: 0 })]))
+    const schema = record('R', {
+      a: field(arrayOf(record('S', fields)), { default: Array.from({ length: 8000 }, () => ({})) }),
+    })
+    expect(errorOf(() => incompatibilities(schema, 'int')).message).toContain('more than 100000 parts')
   })
 
   test('names are resolved as the specification says', () => {

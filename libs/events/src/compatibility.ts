@@ -56,7 +56,8 @@ export const strictRules = {
   AMBIGUOUS_FIELD:
     'A field of the reader names several fields of the writer, by its name and aliases. Java throws instead of answering.',
   WRITER_FIELD_READ_TWICE: 'Two fields of the reader read the same field of the writer: one of them has a new meaning.',
-  DUPLICATE_ALIAS: 'An alias is already the name or alias of something else in the reader, or of the same thing.',
+  DUPLICATE_ALIAS:
+    'An alias is already the name or alias of something else in the reader, or is there twice. A type may repeat its own name, a field may not: Java throws.',
   AMBIGUOUS_UNION_BRANCH:
     'Several branches of the reader claim a named type, and the one of the same full name is missing or cannot read it: implementations differ in which of them they take.',
 } as const
@@ -295,12 +296,15 @@ function fieldContents(reader: RecordNode, writer: RecordNode): Contents {
   const problems: Problem[] = []
   const parts: Part[] = []
   const readBy = new Map<number, AvroField>()
+  let unread: readonly AvroField[] | undefined
   reader.fields.forEach((field, at) => {
     const steps = ['fields', at]
     const matches = new Set([field.name, ...field.aliases].flatMap((name) => written.get(name) ?? []))
     const [match, other] = matches
     if (match === undefined) {
-      if (!('default' in field)) problems.push(missingDefault(field, steps, reader, writer))
+      if ('default' in field) return
+      unread ??= unreadFields(reader, writer) // once: for each field it took time in the square of their number
+      problems.push(missingDefault(field, steps, unread))
       return
     }
     if (other !== undefined) {
@@ -316,9 +320,13 @@ function fieldContents(reader: RecordNode, writer: RecordNode): Contents {
   return { problems, parts }
 }
 
-function missingDefault(field: AvroField, steps: Path, reader: RecordNode, writer: RecordNode): Problem {
+/** The written fields that no field of the reader names. */
+function unreadFields(reader: RecordNode, writer: RecordNode): readonly AvroField[] {
   const readable = new Set(reader.fields.flatMap(({ name, aliases }) => [name, ...aliases]))
-  const unread = writer.fields.filter(({ name }) => !readable.has(name))
+  return writer.fields.filter(({ name }) => !readable.has(name))
+}
+
+function missingDefault(field: AvroField, steps: Path, unread: readonly AvroField[]): Problem {
   const names = unread.map(({ name }) => name)
   const renamed =
     unread.length > 0 ? `; if it was renamed, add its old name as an alias (unread: ${listed(names)})` : ''
@@ -347,17 +355,17 @@ function readTwice(field: AvroField, steps: Path, before: AvroField, match: numb
 /** Aliases of the reader that claim what something else in it claims, whatever the writer has. */
 function duplicateAliases({ named: types }: AvroSchema): Incompatibility[] {
   const records = types.filter((type): type is RecordNode => type.kind === 'record')
-  const groups: { items: readonly Claimant[]; places: (at: number) => Path; names: boolean }[] = [
-    { items: types, places: (at) => (types[at] as NamedNode).path, names: true },
+  const groups: { items: readonly Claimant[]; places: (at: number) => Path; areTypes: boolean }[] = [
+    { items: types, places: (at) => (types[at] as NamedNode).path, areTypes: true },
     ...records.map(({ fields, path }) => ({
       items: fields,
       places: (at: number) => [...path, 'fields', at],
       // an alias that is another field's name depends on what was written: ambiguous or read twice
-      names: false,
+      areTypes: false,
     })),
   ]
-  return groups.flatMap(({ items, places, names }) =>
-    claimedTwice(items, names).map(({ at, reason }) => ({
+  return groups.flatMap(({ items, places, areTypes }) =>
+    claimedTwice(items, areTypes).map(({ at, reason }) => ({
       type: 'DUPLICATE_ALIAS' satisfies IncompatibilityType,
       readerPath: pointer([...places(at), 'aliases']),
       writerPath: '/',
@@ -373,10 +381,12 @@ interface Claimant {
   readonly aliases: readonly string[]
 }
 
-function claimedTwice(items: readonly Claimant[], names: boolean): { at: number; reason: string }[] {
-  const claims = new Map<string, string>(names ? items.map(({ name }) => [name, name]) : [])
+/** A type may repeat its own name, which claims nothing; a field may not: Java finds the written field twice, and throws. */
+function claimedTwice(items: readonly Claimant[], areTypes: boolean): { at: number; reason: string }[] {
+  const claims = new Map<string, string>(areTypes ? items.map(({ name }) => [name, name]) : [])
   return items.flatMap(({ name, aliases }, at) =>
     aliases.flatMap((alias) => {
+      if (areTypes && alias === name) return []
       const before = alias === name ? name : claims.get(alias)
       claims.set(alias, name)
       if (before === undefined) return []

@@ -1,4 +1,4 @@
-import { dayOf, decimalOf, defaultBytes, timeOf } from './avro.ts'
+import { defaultBytes } from './avro.ts'
 import {
   BoundsError,
   blocks,
@@ -16,6 +16,7 @@ import {
   smallest,
   walkOf,
 } from './bounds.ts'
+import { dayOf, decimalOf, timeOf } from './logical.ts'
 import { type EnumSchema, type Field, type RecordSchema, type ScalarKind, type Schema, shortName } from './schema.ts'
 
 /** Reads the value that starts at `at` and ends with the bytes; throws `BoundsError` and others when there is none. */

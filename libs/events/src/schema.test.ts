@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals'
 import { createCodec } from './codec.ts'
+import { readJson } from './json.ts'
 import { normalise, parseSchema, SchemaError } from './schema.ts'
 
 const thing = (...fields: unknown[]) => ({ type: 'record', name: 'test.Thing', fields })
@@ -76,6 +77,87 @@ test('a default that does not fit is refused when a codec is made', () => {
   expect(() => createCodec(lock(withField('int', { default: 'x' })))).toThrow('incompatible field default')
   expect(() => createCodec(lock(withField(['null', 'int'], { default: 1 })))).toThrow('incompatible field default')
   expect(() => createCodec(lock(withField('long', { default: 1 })))).not.toThrow()
+})
+
+/** A type, and defaults as JSON text: those that fit and those that do not. */
+const defaults: [type: unknown, good: string[], bad: string[]][] = [
+  ['boolean', ['true'], ['1', '"true"', 'null']],
+  ['int', ['0', '-0', '2147483647', '-2147483648'], ['1.0', '1e3', '0e0', '-0.0', '2147483648', '0.5', 'true', '"1"']],
+  [
+    'long',
+    ['1', '9007199254740991', '-9007199254740991'],
+    ['1.0', '1e3', '9007199254740993', '9223372036854775808', '-9223372036854775809', '1e999'],
+  ],
+  ['float', ['1', '1.0', '1e3', '0.1', '3.4028235e38'], ['1e39', '1e300', '1e999', '1e-60', '-0.0', '"NaN"', 'null']],
+  ['double', ['1', '1.0', '1e300', '12345678901234567890'], ['1e999', '-1e999', '-0', '"1"', '"Infinity"']],
+  ['string', ['""', '"Zoë"'], ['1', 'null', '"\\ud800"']],
+  ['bytes', ['""', '"\\u00ff"'], ['"\\u0100"', '1', '[1]']],
+  [{ type: 'string', logicalType: 'uuid' }, ['"6f1c2b52-6ef5-4a3e-8a39-0d3c1d9b4c11"'], ['"x"', '""']],
+  [{ type: 'int', logicalType: 'date' }, ['0', '19000'], ['1.0', '2932897', '-719163', '"2024-01-01"']],
+  [{ type: 'long', logicalType: 'timestamp-millis' }, ['0', '8640000000000000'], ['1.0', '1e3', '8640000000000001']],
+  [
+    { type: 'bytes', logicalType: 'decimal', precision: 4, scale: 2 },
+    ['"\\u0064"', '"\\u0000\\u0064"'],
+    ['""', '"\\u0027\\u0010"', '1', '"12.50"', '"\\u0100"'],
+  ],
+  [{ type: 'fixed', name: 'F', size: 2 }, ['"ab"', '"\\u00ff\\u0000"'], ['"a"', '"abc"', '"a\\u0100"', '2']],
+  [{ type: 'enum', name: 'E', symbols: ['A', 'B'] }, ['"B"'], ['"C"', '0', '["A"]']],
+  [{ type: 'array', items: 'int' }, ['[]', '[1,2]'], ['[1.0]', '[null]', '{}', '1.0', 'null']],
+  [{ type: 'map', values: 'long' }, ['{}', '{"a":1}'], ['{"a":1e3}', '[]', '1.0', '{"__proto__":1}', '{"\\ud800":1}']],
+  [['null', 'int'], ['null'], ['1', '1.0']],
+  [{ type: 'array', items: { type: 'map', values: ['null', 'int'] } }, ['[{"a":null}]'], ['[{"a":1}]', '[[]]']],
+  [
+    {
+      type: 'record',
+      name: 'R',
+      fields: [
+        { name: 'a', type: 'int' },
+        { name: 'b', type: 'float', default: 1 },
+      ],
+    },
+    ['{"a":1}', '{"a":1,"b":1.5}'],
+    ['{}', '{"a":1.0}', '{"a":1,"b":1e39}', '{"a":1,"c":2}', '[]'],
+  ],
+]
+
+test.each(
+  defaults.flatMap(([type, good, bad]) => [
+    ...good.map((text) => [JSON.stringify(type), text, true] as const),
+    ...bad.map((text) => [JSON.stringify(type), text, false] as const),
+  ]),
+)('%s with the default %s: %p', (type, text, fits) => {
+  const json = readJson(
+    `{"type":"record","name":"test.Thing","fields":[{"name":"x","type":${type},"default":${text}}]}`,
+  )
+  const lock = () => [
+    { id: 1, version: 1, subject: 'test.Thing', fingerprint: '', schema: normalise(parseSchema(json)) },
+  ]
+  if (!fits) {
+    const refused = { name: 'SchemaError', path: 'test.Thing.x', message: expect.stringContaining('field default') }
+    expect(lock).toThrow(expect.objectContaining(refused))
+    return
+  }
+  // what is left out is written, and the lock, which is a file of plain JSON, keeps it
+  const rows = JSON.parse(JSON.stringify(lock()))
+  const codec = createCodec<{ Thing: Record<string, unknown> }>(rows)
+  const { data } = codec.decode(codec.encode('Thing', {}))
+  expect(codec.decode(codec.encode('Thing', data)).data).toEqual(data)
+})
+
+test('a default inside of another field is told with its text, which is cut', () => {
+  const long = `1${'0'.repeat(500)}.0`
+  const json = readJson(`{"type":"record","name":"test.Thing","fields":[{"name":"x","type":"int","default":${long}}]}`)
+  expect(() => parseSchema(json)).toThrow(
+    /^test\.Thing\.x: incompatible field default: 10{56}\.\.\. does not fit the type int/,
+  )
+})
+
+test.each([
+  '{"type":"fixed","name":"F","size":2.0}',
+  '{"type":"bytes","logicalType":"decimal","precision":4.0,"scale":0}',
+])('%s has a number that is no integer in Avro', (type) => {
+  const json = readJson(`{"type":"record","name":"test.Thing","fields":[{"name":"x","type":${type}}]}`)
+  expect(() => parseSchema(json)).toThrow(SchemaError)
 })
 
 test('the normalised form is the same for the same meaning, and is its own normalised form', () => {

@@ -1,3 +1,6 @@
+import { defaultProblem } from './defaults.ts'
+import { isJsonObject } from './json.ts'
+
 /** The kinds of value without parts. `null` is not among them: it exists only inside of {@link NullableSchema}. */
 export const scalarKinds = [
   'boolean',
@@ -119,11 +122,12 @@ type Json = Record<string, unknown>
 /**
  * Reads the JSON of an Avro record schema and refuses what this library does not promise to keep: unions other than
  * `["null", X]`, logical types other than `uuid`, `date`, `timestamp-millis` and `decimal` (avsc would drop them silently), records that
- * contain themselves, values that take no byte, unknown attributes, and names that every JavaScript object has.
+ * contain themselves, values that take no byte, unknown attributes, names that every JavaScript object has, and defaults
+ * that do not fit. `json` is what {@link readJson} or `JSON.parse` makes of a text; the latter hides whether it had `1.0`.
  * Throws {@link SchemaError}.
  */
 export function parseSchema(json: unknown): RecordSchema {
-  const name = isObject(json) && typeof json.name === 'string' ? json.name : 'schema'
+  const name = isJsonObject(json) && typeof json.name === 'string' ? json.name : 'schema'
   const schema = parse(json, { path: name, depth: 0, namespace: '', names: new Map() })
   if (schema.kind !== 'record') throw new SchemaError(name, 'an event is a record')
   return schema
@@ -133,7 +137,7 @@ function parse(json: unknown, scope: Scope): Schema {
   if (scope.depth > maxDepth) throw new SchemaError(scope.path, `nested deeper than ${maxDepth}`)
   if (typeof json === 'string') return parseName(json, scope)
   if (Array.isArray(json)) return parseUnion(json, scope)
-  if (!isObject(json)) throw new SchemaError(scope.path, 'a type is a name, a union or an object')
+  if (!isJsonObject(json)) throw new SchemaError(scope.path, 'a type is a name, a union or an object')
   switch (json.type) {
     case 'record':
     case 'enum':
@@ -231,14 +235,21 @@ function record(json: Json, named: Named, scope: Scope): RecordSchema {
 }
 
 function parseField(json: unknown, scope: Scope): Field {
-  if (!isObject(json)) throw new SchemaError(scope.path, 'a field is an object')
+  if (!isJsonObject(json)) throw new SchemaError(scope.path, 'a field is an object')
   const name = nameIn(json, scope.path)
   const path = `${scope.path}.${name}`
   requireName(name, path)
   only(json, attributes.field ?? [], path)
   const type = parse(json.type, { ...scope, path, depth: scope.depth + 1 })
-  const held = Object.hasOwn(json, 'default') ? { default: json.default } : {}
-  return { name, ...docIn(json, path), aliases: aliasesIn(json, path), type, ...held }
+  return { name, ...docIn(json, path), aliases: aliasesIn(json, path), type, ...defaultIn(json, type, path) }
+}
+
+/** The default of a field, its numbers as `JSON.parse` has them. */
+function defaultIn(json: Json, type: Schema, path: string): { default?: unknown } {
+  if (!Object.hasOwn(json, 'default')) return {}
+  const problem = defaultProblem(type, json.default)
+  if (problem !== undefined) throw new SchemaError(path, `incompatible field default: ${problem}`)
+  return { default: JSON.parse(JSON.stringify(json.default)) }
 }
 
 function enumeration(json: Json, named: Named, { path }: Scope): EnumSchema {
@@ -256,8 +267,6 @@ function fixed(json: Json, named: Named, { path }: Scope): FixedSchema {
   if (typeof size !== 'number' || !Number.isInteger(size) || size < 1) throw new SchemaError(path, 'size is 1 or more')
   return { kind: 'fixed', ...named, size }
 }
-
-const isObject = (json: unknown): json is Json => typeof json === 'object' && json !== null && !Array.isArray(json)
 
 const isBase = (name: string): name is ScalarKind =>
   (scalarKinds as readonly string[]).includes(name) && !Object.hasOwn(logicalTypes, name)

@@ -1,6 +1,6 @@
-import { isDate } from 'node:util/types'
-import { isDay, isDecimal, isLong, isTime, isUuid } from './avro.ts'
-import type { Field, RecordSchema, ScalarKind, Schema } from './schema.ts'
+import { isBoxedPrimitive, isDate, isMap, isPromise, isSet, isTypedArray } from 'node:util/types'
+import { floatProblem, isDay, isDecimal, isFloat, isLong, isTime, isUuid } from './logical.ts'
+import type { DecimalSchema, Field, RecordSchema, ScalarKind, Schema } from './schema.ts'
 
 /** What does not fit in a value: where, and why. It never tells the value itself, which may be personal data. */
 export interface Misfit {
@@ -9,39 +9,43 @@ export interface Misfit {
   problem: string
 }
 
-/** Whether a value has nothing that avsc would drop or change without a word. */
-export type Strict = (value: unknown) => boolean
+/**
+ * Takes of a value what is to be written, as a copy, and throws when there is anything that avsc would drop or change
+ * without a word. Each property is read once, so an accessor cannot show one thing here and another to avsc.
+ */
+export type Take = (value: unknown) => unknown
 
 /**
- * Compiles a schema into the checks that avsc leaves out when it writes: keys that no field declares, a field left to
- * undefined, an enum's symbol such as `constructor`, text with half of a surrogate pair. Types and ranges are left
- * to avsc, which checks them while writing; parts of the schema that need none of this are not visited.
+ * Compiles a schema into the checks that avsc leaves out when it writes: objects that are more than their fields or
+ * entries, a field left to undefined, an enum's symbol such as `constructor`, text with half of a surrogate pair, a
+ * float beyond its range. Other types and ranges are left to avsc, which checks them while writing.
  */
-export function strictOf(schema: Schema): Strict {
-  return build(schema, new Map()) ?? (() => true)
+export function takeOf(schema: Schema): Take {
+  return build(schema, new Map()) ?? ((value) => value)
 }
 
-function build(schema: Schema, made: Map<Schema, Strict | undefined>): Strict | undefined {
+/** Undefined for what needs no check: avsc looks at it while writing. */
+function build(schema: Schema, made: Map<Schema, Take | undefined>): Take | undefined {
   if (!made.has(schema)) made.set(schema, buildNew(schema, made))
   return made.get(schema)
 }
 
-function buildNew(schema: Schema, made: Map<Schema, Strict | undefined>): Strict | undefined {
+function buildNew(schema: Schema, made: Map<Schema, Take | undefined>): Take | undefined {
   switch (schema.kind) {
     case 'string':
-      return isText
+      return only(isText)
+    case 'float':
+      return only(isFloat)
     case 'enum': {
       const symbols = new Set<unknown>(schema.symbols)
-      return (value) => symbols.has(value)
+      return only((value) => symbols.has(value))
     }
     case 'nullable': {
       const of = build(schema.of, made)
-      return of && ((value) => value === null || of(value))
+      return of && ((value) => (value === null ? null : of(value)))
     }
-    case 'array': {
-      const item = build(schema.items, made)
-      return item && ((value) => Array.isArray(value) && value.every(item))
-    }
+    case 'array':
+      return arrayOf(build(schema.items, made))
     case 'map':
       return mapOf(build(schema.values, made))
     case 'record':
@@ -51,18 +55,63 @@ function buildNew(schema: Schema, made: Map<Schema, Strict | undefined>): Strict
   }
 }
 
-const isText = (value: unknown): boolean => typeof value === 'string' && value.isWellFormed()
+const only =
+  (fits: (value: unknown) => boolean): Take =>
+  (value) =>
+    fits(value) ? value : refuse()
 
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
+/** What it is that does not fit is found out by {@link misfitOf}. */
+function refuse(): never {
+  throw new Error('not exactly what the schema declares')
+}
 
-function mapOf(item: Strict | undefined): Strict {
+const isText = (value: unknown): value is string => typeof value === 'string' && value.isWellFormed()
+
+/** Whether nothing is inherited but what all objects have. That of another realm (a worker, a test) is as good. */
+function isOfRoot(value: object): boolean {
+  const above = Object.getPrototypeOf(value)
+  if (above === Object.prototype || above === null) return true
+  return Object.getPrototypeOf(above) === null && Object.hasOwn(above, 'isPrototypeOf')
+}
+
+/** Whether a value is an object by itself: no array, and no instance of a class, such as Map, whose content is not in its keys. */
+const isPlain = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) && isOfRoot(value)
+
+/** Whether an array is of no class but Array, in whatever realm. */
+function isOfArray(value: unknown[]): boolean {
+  const above = Object.getPrototypeOf(value)
+  return above === Array.prototype || (Array.isArray(above) && isOfRoot(above))
+}
+
+/** Whether an object has anything but `count` keys that are seen by everyone: symbols, or what is not enumerable. */
+const hasHidden = (value: object, count: number): boolean =>
+  Object.getOwnPropertyNames(value).length !== count || Object.getOwnPropertySymbols(value).length > 0
+
+/** Whether a value is an array that consists of its items: without gaps, keys of its own, or a class around it. */
+const isPlainArray = (value: unknown): value is unknown[] => Array.isArray(value) && isOfArray(value) && isDense(value)
+
+const isDense = (value: unknown[]): boolean =>
+  Object.keys(value).length === value.length && Object.getOwnPropertySymbols(value).length === 0
+
+function arrayOf(item: Take | undefined): Take {
   return (value) => {
-    if (!isObject(value)) return false
-    for (const key of Object.keys(value)) {
-      if (!isKey(key) || (item && !item(value[key]))) return false
+    if (!isPlainArray(value)) return refuse()
+    return item ? value.map(item) : value.slice()
+  }
+}
+
+function mapOf(item: Take | undefined): Take {
+  return (value) => {
+    if (!isPlain(value)) return refuse()
+    const keys = Object.keys(value)
+    if (hasHidden(value, keys.length)) return refuse()
+    const taken: Record<string, unknown> = {}
+    for (const key of keys) {
+      if (!isKey(key)) return refuse()
+      taken[key] = item ? item(value[key]) : value[key]
     }
-    return true
+    return taken
   }
 }
 
@@ -71,30 +120,34 @@ const hasDefault = (field: Field): boolean => Object.hasOwn(field, 'default')
 
 const isKey = (key: string): boolean => key !== '__proto__' && key.isWellFormed()
 
-function recordOf(schema: RecordSchema, made: Map<Schema, Strict | undefined>): Strict {
-  const names = new Set(schema.fields.map(({ name }) => name))
-  const required = schema.fields.filter((field) => !hasDefault(field)).map(({ name }) => name)
-  const parts = schema.fields.flatMap((field) => {
-    const check = build(field.type, made)
-    return check ? [{ name: field.name, check, optional: hasDefault(field) }] : []
+/** In generated code, as the reading of records is, for the same reason: `reading.ts`. Names are letters, digits and underscores. */
+function recordOf({ fields }: RecordSchema, made: Map<Schema, Take | undefined>): Take {
+  const names = new Set(fields.map(({ name }) => name))
+  const takes = fields.map(({ type }) => build(type, made))
+  const literal = fields.map((field, at) => {
+    const absent = hasDefault(field) ? `leftOut('${field.name}', value)` : 'refuse()'
+    return `${field.name}: (v = value.${field.name}) === undefined ? ${absent} : ${takes[at] ? `p${at}(v)` : 'v'}`
   })
-  return (value) => {
-    if (!isObject(value)) return false
-    let known = 0
-    for (const key in value) {
-      if (!names.has(key) || value[key] === undefined) return false
-      known++
-    }
-    if (known !== names.size && !required.every((name) => value[name] !== undefined)) return false
-    for (const { name, check, optional } of parts) {
-      if (!check(value[name]) && !(optional && value[name] === undefined)) return false
-    }
-    return true
+  const parts = { refuse, leftOut, ...Object.fromEntries(takes.map((take, at) => [`p${at}`, take])) }
+  const body = `return (value) => { let v; return { ${literal.join(', ')} } }`
+  const take = new Function(...Object.keys(parts), body)(...Object.values(parts))
+  return (value) => (isPlain(value) && hasOnly(value, names) ? take(value) : refuse())
+}
+
+/** Undefined is how avsc is told to write the default; an undefined that was given is refused. */
+const leftOut = (name: string, record: object): undefined => (name in record ? refuse() : undefined)
+
+function hasOnly(value: Record<string, unknown>, names: ReadonlySet<string>): boolean {
+  let count = 0
+  for (const key in value) {
+    if (!names.has(key)) return false
+    count++
   }
+  return !hasHidden(value, count)
 }
 
 /**
- * The first thing in `value` that does not fit the schema, or undefined. Slower than {@link strictOf} and complete: it
+ * The first thing in `value` that does not fit the schema, or undefined. Slower than {@link takeOf} and complete: it
  * is asked only once something is known to be wrong.
  */
 export function misfitOf(schema: Schema, value: unknown, path = ''): Misfit | undefined {
@@ -102,60 +155,129 @@ export function misfitOf(schema: Schema, value: unknown, path = ''): Misfit | un
     case 'nullable':
       return value === null ? undefined : misfitOf(schema.of, value, path)
     case 'array':
-      if (!Array.isArray(value)) return { path, problem: `must be an array, is ${kindOf(value)}` }
-      return first(value, (item, index) => misfitOf(schema.items, item, `${path}[${index}]`))
+      return misfitOfArray(schema.items, value, path)
     case 'map':
-      if (!isObject(value)) return { path, problem: `must be an object, is ${kindOf(value)}` }
-      return first(Object.keys(value), (key) => {
-        const at = join(path, key)
-        return isKey(key) ? misfitOf(schema.values, value[key], at) : { path: at, problem: 'is no key for a map' }
-      })
+      return misfitOfMap(schema.values, value, path)
     case 'record':
       return misfitOfRecord(schema, value, path)
-    case 'enum':
-      return schema.symbols.includes(value as string)
-        ? undefined
-        : { path, problem: `must be one of ${schema.symbols.join(', ')}` }
-    case 'fixed':
-      return Buffer.isBuffer(value) && value.length === schema.size
-        ? undefined
-        : { path, problem: `must be a Buffer of ${schema.size} bytes, is ${kindOf(value)}` }
-    case 'decimal': {
-      const wanted = `a decimal of ${schema.scale} digits behind the point and at most ${schema.precision} in all, as text`
-      return isDecimal(value, schema) ? undefined : { path, problem: `must be ${wanted}, is ${kindOf(value)}` }
-    }
     default: {
-      const [fits, wanted] = scalars[schema.kind]
-      return fits(value) ? undefined : { path, problem: `must be ${wanted}, is ${kindOf(value)}` }
+      const problem = problemOf(schema, value)
+      return problem === undefined ? undefined : { path, problem }
     }
   }
 }
 
+function misfitOfArray(items: Schema, value: unknown, path: string): Misfit | undefined {
+  if (!isPlainArray(value)) {
+    if (!Array.isArray(value)) return { path, problem: `must be an array, is ${kindOf(value)}` }
+    if (!isOfArray(value)) return { path, problem: 'must be a plain array, is one of another class' }
+    if (Object.keys(value).length >= value.length) return { path, problem: 'must be an array of items alone, has keys' }
+    return { path, problem: 'must be an array without gaps' }
+  }
+  return first(value, (item, index) => misfitOf(items, item, `${path}[${index}]`))
+}
+
+function misfitOfMap(values: Schema, value: unknown, path: string): Misfit | undefined {
+  if (!isPlain(value)) return notPlain(value, path)
+  const keys = Object.keys(value)
+  if (hasHidden(value, keys.length)) return hidden(path)
+  // keys of maps are data, such as somebody's address, so they are counted and not told
+  return first(keys, (key, index) => {
+    const at = `${path}{${index}}`
+    return isKey(key) ? misfitOf(values, value[key], at) : { path: at, problem: 'has a key that a map cannot have' }
+  })
+}
+
 function misfitOfRecord({ fields }: RecordSchema, value: unknown, path: string): Misfit | undefined {
-  if (!isObject(value)) return { path, problem: `must be an object, is ${kindOf(value)}` }
+  if (!isPlain(value)) return notPlain(value, path)
   const names = new Set(fields.map(({ name }) => name))
   for (const key in value) {
     if (!names.has(key)) return { path: join(path, key), problem: 'is not declared by the schema' }
   }
+  if (!hasOnly(value, names)) return hidden(path)
   return first(fields, (field) => {
     const { name, type } = field
     const at = join(path, name)
-    if (value[name] !== undefined) return misfitOf(type, value[name], at)
+    const given = value[name]
+    if (given !== undefined) return misfitOf(type, given, at)
     return hasDefault(field) && !(name in value) ? undefined : { path: at, problem: 'is missing' }
   })
 }
 
-const scalars: Record<ScalarKind, [fits: (value: unknown) => boolean, wanted: string]> = {
-  boolean: [(value) => typeof value === 'boolean', 'a boolean'],
-  int: [(value) => typeof value === 'number' && value === (value | 0), 'an integer of 32 bits'],
-  long: [isLong, 'a bigint of 64 bits'],
-  float: [(value) => typeof value === 'number', 'a number'],
-  double: [(value) => typeof value === 'number', 'a number'],
-  string: [isText, 'text in well-formed Unicode'],
-  bytes: [Buffer.isBuffer, 'a Buffer'],
-  uuid: [isUuid, 'a UUID'],
-  date: [isDay, 'a day in the form YYYY-MM-DD'],
-  'timestamp-millis': [isTime, 'a valid Date'],
+const notPlain = (value: unknown, path: string): Misfit => ({
+  path,
+  problem: `must be a plain object, is ${kindOf(value)}`,
+})
+
+const hidden = (path: string): Misfit => ({ path, problem: 'has a key that is a symbol or not enumerable' })
+
+type Single = Exclude<Schema, { kind: 'nullable' | 'array' | 'map' | 'record' }>
+
+/** What is wrong with a value without parts. */
+function problemOf(schema: Single, value: unknown): string | undefined {
+  switch (schema.kind) {
+    case 'enum':
+      if (schema.symbols.includes(value as string)) return undefined
+      return `must be one of ${schema.symbols.join(', ')}, is ${typeof value === 'string' ? 'another' : kindOf(value)}`
+    case 'fixed':
+      if (!Buffer.isBuffer(value)) return `must be a Buffer of ${schema.size} bytes, is ${kindOf(value)}`
+      return value.length === schema.size ? undefined : `must be a Buffer of ${schema.size} bytes, has ${value.length}`
+    case 'decimal':
+      return isDecimal(value, schema) ? undefined : decimalProblem(schema, value)
+    default:
+      return scalars[schema.kind](value)
+  }
+}
+
+function decimalProblem({ precision, scale }: DecimalSchema, value: unknown): string {
+  const wanted = `must be a decimal of ${scale} digits behind the point and at most ${precision} in all, as text`
+  if (typeof value !== 'string') return `${wanted}, is ${kindOf(value)}`
+  const [, whole, fraction = ''] = /^-?(0|[1-9]\d*)(?:\.(\d+))?$/.exec(value) ?? []
+  if (whole === undefined) return `${wanted}, is text of another form`
+  if (fraction.length !== scale) return `${wanted}, has ${fraction.length} behind the point`
+  return /[1-9]/.test(value) ? `${wanted}, has more` : `${wanted}, is zero with a sign`
+}
+
+/** What is wrong with a scalar: its type or, where that is right, what its type does not hold. */
+const scalars: Record<ScalarKind, (value: unknown) => string | undefined> = {
+  boolean: (value) => (typeof value === 'boolean' ? undefined : mustBe('a boolean', value)),
+  int: (value) => (typeof value === 'number' ? intProblem(value) : mustBe('an integer of 32 bits', value)),
+  long(value) {
+    if (typeof value !== 'bigint') return mustBe('a bigint of 64 bits', value)
+    if (isLong(value)) return undefined
+    return value > 0n
+      ? 'is too large for a long, which ends at 2^63 - 1'
+      : 'is too small for a long, which begins at -2^63'
+  },
+  float(value) {
+    if (typeof value !== 'number') return mustBe('a number', value)
+    return Number.isFinite(value) ? floatProblem(value) : undefined
+  },
+  double: (value) => (typeof value === 'number' ? undefined : mustBe('a number', value)),
+  string(value) {
+    if (typeof value !== 'string') return mustBe('text in well-formed Unicode', value)
+    return isText(value) ? undefined : 'must be text in well-formed Unicode, has half of a surrogate pair'
+  },
+  bytes: (value) => (Buffer.isBuffer(value) ? undefined : mustBe('a Buffer', value)),
+  uuid: (value) => (isUuid(value) ? undefined : mustBe('a UUID', value, ' of another form')),
+  date(value) {
+    if (isDay(value)) return undefined
+    const isForm = typeof value === 'string' && /^\d{4}-\d\d-\d\d$/.test(value)
+    return isForm
+      ? 'is no day of the years 1 to 9999'
+      : mustBe('a day in the form YYYY-MM-DD', value, ' of another form')
+  },
+  'timestamp-millis': (value) => (isTime(value) ? undefined : mustBe('a valid Date', value)),
+}
+
+const mustBe = (wanted: string, value: unknown, ofText = ''): string =>
+  `must be ${wanted}, is ${kindOf(value)}${typeof value === 'string' ? ofText : ''}`
+
+function intProblem(value: number): string | undefined {
+  if (!Number.isFinite(value)) return `must be an integer of 32 bits, is ${Number.isNaN(value) ? 'NaN' : 'infinite'}`
+  if (value > 2 ** 31 - 1) return 'is too large for an int, which ends at 2^31 - 1'
+  if (value < -(2 ** 31)) return 'is too small for an int, which begins at -2^31'
+  return Number.isInteger(value) ? undefined : 'must be an integer of 32 bits, has a fraction'
 }
 
 function first<T>(items: readonly T[], find: (item: T, index: number) => Misfit | undefined): Misfit | undefined {
@@ -168,10 +290,22 @@ function first<T>(items: readonly T[], find: (item: T, index: number) => Misfit 
 
 const join = (path: string, key: string): string => (path === '' ? key : `${path}.${key}`)
 
+/** Classes that people take for plain data. Their names alone: that of any other class is not ours to tell. */
+const classes: readonly [is: (value: unknown) => boolean, name: string][] = [
+  [isMap, 'a Map'],
+  [isSet, 'a Set'],
+  [Buffer.isBuffer, 'a Buffer'],
+  [isTypedArray, 'a typed array'],
+  [isPromise, 'a Promise'],
+  [isBoxedPrimitive, 'a boxed primitive'],
+]
+
 /** What a value is, in words, without its content. */
 function kindOf(value: unknown): string {
   if (value === null || value === undefined) return String(value)
   if (Array.isArray(value)) return 'an array'
   if (isDate(value)) return Number.isNaN(value.getTime()) ? 'an invalid Date' : 'a Date'
-  return typeof value === 'object' ? 'an object' : `a ${typeof value}`
+  if (typeof value !== 'object') return `a ${typeof value}`
+  const known = classes.find(([is]) => is(value))
+  return known?.[1] ?? (isPlain(value) ? 'an object' : 'an instance of a class')
 }

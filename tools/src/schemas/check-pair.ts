@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { incompatibilities } from '@shopstream/events/compatibility'
+import { readJson } from '@shopstream/events/json'
 import { UsageError } from '../options.ts'
 
 export const usage = `Usage: npm run -s schemas -- check-pair READER WRITER
@@ -27,7 +28,7 @@ export async function checkPair(args: string[], folder = process.env.INIT_CWD ??
 
 function readSchema(folder: string, file: string): unknown {
   try {
-    return JSON.parse(readFileSync(resolve(folder, file), 'utf8').replace(/^\ufeff/, ''))
+    return readJson(readFileSync(resolve(folder, file), 'utf8').replace(/^\ufeff/, ''))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw new UsageError(`there is no file ${file}`)
     throw new UsageError(`${file} cannot be read: ${(error as Error).message}`)

@@ -18,6 +18,11 @@ beforeAll(() => {
   }
   for (const [file, schema] of Object.entries(files)) writeFileSync(join(folder, file), JSON.stringify(schema))
   writeFileSync(join(folder, 'text.avsc'), 'no JSON')
+  const withDefault = (type: string, text: string) =>
+    `{"type":"record","name":"R","fields":[{"name":"x","type":"${type}","default":${text}}]}`
+  writeFileSync(join(folder, 'real.avsc'), withDefault('int', '1.0'))
+  writeFileSync(join(folder, 'beyond.avsc'), withDefault('long', '9223372036854775808'))
+  writeFileSync(join(folder, 'longest.avsc'), withDefault('long', '9223372036854775807'))
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
@@ -53,11 +58,14 @@ describe('check-pair', () => {
       ],
     })
     expect(schemas('check-pair', 'one.avsc', 'two.avsc').status).toBe(0)
+    expect(schemas('check-pair', 'longest.avsc', 'longest.avsc').status).toBe(0)
   })
 
   test.each([
     [['none.avsc', 'one.avsc'], 'no Avro schema: none.avsc'],
     [['one.avsc', 'none.avsc'], 'no Avro schema: none.avsc'],
+    [['real.avsc', 'one.avsc'], 'the default 1.0 does not fit the type int'],
+    [['one.avsc', 'beyond.avsc'], 'the default 9223372036854775808 does not fit the type long'],
     [['one.avsc', 'lost.avsc'], 'there is no file lost.avsc'],
     [['one.avsc', 'text.avsc'], 'text.avsc cannot be read'],
     [['one.avsc', '.'], '. cannot be read'],

@@ -1,5 +1,6 @@
 import { globSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { readJson } from '@shopstream/events/json'
 import { type EnumSchema, parseSchema, type RecordSchema, type Schema, shortName } from '@shopstream/events/schema'
 import type { Finding } from './findings.ts'
 import { layOut } from './layout.ts'
@@ -26,7 +27,7 @@ export function readSchemaFiles(root: string): SchemaFile[] {
     .map((path) => {
       const text = readFileSync(join(root, path), 'utf8')
       try {
-        return { path, text, tidy: layOut(text), event: parseSchema(JSON.parse(text)) }
+        return { path, text, tidy: layOut(text), event: parseSchema(readJson(text)) }
       } catch (error) {
         return { path, text, problem: (error as Error).message }
       }

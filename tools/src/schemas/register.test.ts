@@ -203,6 +203,16 @@ describe('is refused, and nothing is written:', () => {
           schema.fields.push({ name: 'more', doc: 'More.', type: 'int', default: 'one' }),
         ),
     ],
+    [
+      'a default of an int that is written as no integer',
+      '1.0 does not fit the type int',
+      () =>
+        copy.replace(
+          orderPlaced,
+          '{ "name": "userId"',
+          '{ "name": "more", "doc": "More.", "type": "int", "default": 1.0 }, { "name": "userId"',
+        ),
+    ],
     ['what is no JSON', 'OrderPlaced.avsc', () => copy.write(orderPlaced, '{')],
     [
       'a key twice in one object',

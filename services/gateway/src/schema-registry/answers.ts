@@ -1,19 +1,9 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { LockEntry } from '@shopstream/events/registry'
-import { normalise, parseSchema } from '@shopstream/events/schema'
-
-/** What the registry refuses, with the code that Confluent's Schema Registry gives it; its first three digits are the status. */
-export class RegistryError extends Error {
-  readonly code: number
-
-  constructor(code: number, message: string) {
-    super(message)
-    this.code = code
-  }
-
-  get status(): number {
-    return Number(String(this.code).slice(0, 3))
-  }
-}
+import { reasonsAgainst } from './compatibility.ts'
+import { RegistryError } from './errors.ts'
+import { asInLock, readSchema } from './given-schema.ts'
+import { settings, subjectsOf } from './subjects.ts'
 
 /** A schema as clients of the registry get it. */
 interface RegisteredSchema {
@@ -41,11 +31,13 @@ const shown = ({ subject, version, id, schema }: LockEntry): RegisteredSchema =>
  * Source: https://docs.confluent.io/platform/current/schema-registry/develop/api.html
  */
 export function answersFrom(lock: readonly LockEntry[]) {
-  const bySubject = Map.groupBy(lock, ({ subject }) => subject)
+  const subjects = subjectsOf(lock)
 
+  const noSubject = (subject: string) =>
+    new RegistryError(40401, `Subject '${subject}' not found. ${subjects.help(subject)}.`)
   const rowsOf = (subject: string): LockEntry[] => {
-    const rows = bySubject.get(subject)
-    if (!rows) throw new RegistryError(40401, `Subject '${subject}' not found.`)
+    const rows = subjects.rows(subject)
+    if (!rows) throw noSubject(subject)
     return rows
   }
   const rowOf = (subject: string, version: string): LockEntry => {
@@ -66,32 +58,48 @@ export function answersFrom(lock: readonly LockEntry[]) {
     if (!row) throw new RegistryError(40403, `Schema ${id} not found`)
     return row
   }
-  /** The row of a subject that has this schema; its text may be laid out and documented as it likes. */
-  const rowBySchema = (subject: string, text: unknown): LockEntry | undefined => {
-    const rows = rowsOf(subject) // first: reading a schema costs more
-    const wanted = textOf(text)
-    return rows.findLast(({ schema }) => JSON.stringify(schema) === wanted)
+  const rowBySchema = (rows: readonly LockEntry[], schema: unknown): LockEntry | undefined => {
+    const wanted = asInLock(readSchema(schema))
+    return wanted === undefined ? undefined : rows.findLast((row) => isDeepStrictEqual(row.schema, wanted))
   }
 
   return {
-    subjects: () => [...bySubject.keys()].sort(),
+    subjects: (prefix = '') => subjects.names.filter((name) => name.startsWith(prefix)),
     versions: (subject: string) => rowsOf(subject).map(({ version }) => version),
     version: (subject: string, version: string) => shown(rowOf(subject, version)),
     versionSchema: (subject: string, version: string) => rowOf(subject, version).schema,
-    schemas: () => lock.map(shown),
+    /** Nothing refers to another schema: each has all of its types in it. */
+    referencedBy(subject: string, version: string): number[] {
+      rowOf(subject, version)
+      return []
+    },
+    schemas(prefix = '', latestOnly = false) {
+      const rows = lock.filter(({ subject }) => subject.startsWith(prefix))
+      return rows.filter((row) => !latestOnly || rowsOf(row.subject).at(-1) === row).map(shown)
+    },
     schema: (id: string) => ({ schema: JSON.stringify(rowById(id).schema) }),
     schemaText: (id: string) => rowById(id).schema,
     usesOf: (id: string) => [rowById(id)].map(({ subject, version }) => ({ subject, version })),
+    /** The row that has this schema. Its text may be laid out, documented and annotated as it likes. */
     lookup(subject: string, schema: unknown) {
-      const row = rowBySchema(subject, schema)
-      if (!row) throw new RegistryError(40403, 'Schema not found')
+      const rows = subjects.candidates(subject)
+      if (rows.length === 0) throw noSubject(subject) // first: reading a schema costs more
+      const row = rowBySchema(rows, schema)
+      if (!row) throw new RegistryError(40403, `Schema not found. ${subjects.help(subject)}.`)
       return shown(row)
     },
-    /** Registering what is registered changes nothing, so clients that register before they write work. */
+    /** Registering what is registered changes nothing, so clients that register before they write work as they come. */
     register(subject: string, schema: unknown) {
-      const row = bySubject.has(subject) ? rowBySchema(subject, schema) : undefined
-      if (!row) throw readOnly(`Subject ${subject}`)
+      const rows = subjects.candidates(subject)
+      const row = rows.length > 0 ? rowBySchema(rows, schema) : undefined
+      if (!row) throw readOnly(`Subject ${subject}`, `has no such schema. ${subjects.help(subject)}`)
       return { id: row.id }
+    },
+    /** Whether a schema could be the next version beside one or all of a subject; with `verbose`, why not. */
+    compatibility(subject: string, version: string | undefined, schema: unknown, verbose: boolean) {
+      const rows = version === undefined ? rowsOf(subject) : [rowOf(subject, version)]
+      const messages = reasonsAgainst(readSchema(schema), rows)
+      return { is_compatible: messages.length === 0, ...(verbose && { messages }) }
     },
     config: () => config,
     subjectConfig(subject: string, defaultToGlobal: boolean) {
@@ -106,19 +114,13 @@ export function answersFrom(lock: readonly LockEntry[]) {
       return mode
     },
     readOnly: (): never => {
-      throw readOnly('The registry')
+      throw readOnly('The registry', `is as the repository has it. ${settings}`)
     },
   }
 }
 
-const readOnly = (what: string) =>
-  new RegistryError(42205, `${what} is in read-only mode: schemas are registered in the repository, by its own command`)
-
-/** A schema that clients send, as the lock has it. */
-function textOf(schema: unknown): string {
-  try {
-    return JSON.stringify(normalise(parseSchema(JSON.parse(String(schema)))))
-  } catch (error) {
-    throw new RegistryError(42201, `Invalid schema: ${(error as Error).message}`)
-  }
-}
+const readOnly = (what: string, why: string) =>
+  new RegistryError(
+    42205,
+    `${what} is in read-only mode, and ${why}. New schemas are registered in the repository: npm run schemas -- register.`,
+  )

@@ -1,7 +1,9 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { registry } from '@shopstream/events/registry'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { answersFrom, RegistryError } from './answers.ts'
+import { answersFrom } from './answers.ts'
+import { RegistryError } from './errors.ts'
+import { schemaIn } from './given-schema.ts'
 
 /** Below which path of the gateway the registry is. */
 export const registryPath = '/schema-registry'
@@ -16,34 +18,61 @@ export type RegistryAccess = { user: string; password: string } | 'anonymous'
 
 interface Asked {
   params: Record<string, string>
-  query: { defaultToGlobal?: string }
+  /** A parameter that is given twice is a list. */
+  query: Record<string, string | string[]>
   body: unknown
 }
 
 type Answer = (asked: Asked) => unknown
 
-/** Every route, below {@link registryPath}. Other query parameters of Confluent's API are accepted and change nothing. */
+/**
+ * Every route, below {@link registryPath}. Query parameters of Confluent's API that are not named here are accepted and
+ * change nothing: all schemas are compared in normal form, and none was ever deleted.
+ */
 function routesOf(answers: ReturnType<typeof answersFrom>): [method: string, path: string, answer: Answer][] {
   const p = (name: string) => (asked: Asked) => asked.params[name] ?? ''
   const subject = p('subject')
   const version = p('version')
   const id = p('id')
-  const global = ({ query }: Asked) => query.defaultToGlobal === 'true'
-  const schema = ({ body }: Asked) => (body as { schema?: unknown } | null)?.schema
+  // Python's client writes True
+  const flag = (name: string) => (asked: Asked) => String(asked.query[name]).toLowerCase() === 'true'
+  const global = flag('defaultToGlobal')
+  const verbose = flag('verbose')
+  const latestOnly = flag('latestOnly')
+  const deletedOnly = (asked: Asked) => flag('deletedOnly')(asked) || flag('deleted_only')(asked)
+  const listed = (list: (asked: Asked) => unknown[]) => (asked: Asked) =>
+    deletedOnly(asked) ? [] : paged(list(asked), asked.query)
+  const prefix = ({ query }: Asked) => String(query.subjectPrefix ?? '').replace(anyContext, '')
   return [
     ['GET', '/', () => ({})],
     ['GET', '/contexts', () => ['.']],
-    ['GET', '/subjects', () => answers.subjects()],
-    ['POST', '/subjects/:subject', (asked) => answers.lookup(subject(asked), schema(asked))],
-    ['GET', '/subjects/:subject/versions', (asked) => answers.versions(subject(asked))],
-    ['POST', '/subjects/:subject/versions', (asked) => answers.register(subject(asked), schema(asked))],
+    ['GET', '/v1/metadata/id', () => cluster],
+    ['GET', '/subjects', listed((asked) => answers.subjects(prefix(asked)))],
+    ['POST', '/subjects/:subject', (asked) => answers.lookup(subject(asked), schemaIn(asked.body))],
+    ['GET', '/subjects/:subject/versions', listed((asked) => answers.versions(subject(asked)))],
+    ['POST', '/subjects/:subject/versions', (asked) => answers.register(subject(asked), schemaIn(asked.body))],
     ['GET', '/subjects/:subject/versions/:version', (asked) => answers.version(subject(asked), version(asked))],
     [
       'GET',
       '/subjects/:subject/versions/:version/schema',
       (asked) => answers.versionSchema(subject(asked), version(asked)),
     ],
-    ['GET', '/schemas', () => answers.schemas()],
+    [
+      'GET',
+      '/subjects/:subject/versions/:version/referencedby',
+      (asked) => answers.referencedBy(subject(asked), version(asked)),
+    ],
+    [
+      'POST',
+      '/compatibility/subjects/:subject/versions',
+      (asked) => answers.compatibility(subject(asked), undefined, schemaIn(asked.body), verbose(asked)),
+    ],
+    [
+      'POST',
+      '/compatibility/subjects/:subject/versions/:version',
+      (asked) => answers.compatibility(subject(asked), version(asked), schemaIn(asked.body), verbose(asked)),
+    ],
+    ['GET', '/schemas', listed((asked) => answers.schemas(prefix(asked), latestOnly(asked)))],
     ['GET', '/schemas/types', () => ['AVRO']],
     ['GET', '/schemas/ids/:id', (asked) => answers.schema(id(asked))],
     ['GET', '/schemas/ids/:id/schema', (asked) => answers.schemaText(id(asked))],
@@ -63,6 +92,19 @@ function routesOf(answers: ReturnType<typeof answersFrom>): [method: string, pat
     ['DELETE', '/subjects/:subject', answers.readOnly],
     ['DELETE', '/subjects/:subject/versions/:version', answers.readOnly],
   ]
+}
+
+/** `:*:` before a prefix asks for all contexts, `:.:` for the only one that there is. */
+const anyContext = /^:[*.]?:/
+
+/** Who asks for the cluster's id wants to know whether two addresses are of one registry. */
+const cluster = { id: '', scope: { path: [], clusters: { 'schema-registry-cluster': 'shopstream' } } }
+
+/** Confluent's paging: `offset` from 0, and a `limit` below 1 is none. */
+function paged(list: unknown[], { offset, limit }: Asked['query']): unknown[] {
+  const [from, count] = [Number(offset), Number(limit)]
+  const rest = from > 0 ? list.slice(from) : list
+  return count > 0 ? rest.slice(0, count) : rest
 }
 
 /** Serves the schemas of this build to clients of Confluent's Schema Registry, with its paths, answers and errors. */
