@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { kafkaClientFrom, kafkaClients } from '@shopstream/messaging'
 import { type FaultKind, faultKinds } from './chaos/faults.ts'
 import { type Report, runChaos } from './chaos/run.ts'
 import { planFaults } from './chaos/schedule.ts'
@@ -24,6 +25,7 @@ process that uses it a tenth of the time instead.
   --faults KINDS    these kinds alone, separated by commas; --list shows them
   --list            shows the kinds of faults, and with --seed the schedule
   --customers N     default 8, and one of the staff
+  --client NAME     the Kafka client of the shop: ${kafkaClients.join(' or ')}; default: what KAFKA_CLIENT says, else the first
   --previous REF    the commit of which services run beside today's for a while; default: the one before the last that
                     changed services, libs or schemas; "none": today's code, as where there is no git
   --folder F        where logs, answers, schedule and report go; default: a temporary one, removed after a success
@@ -37,6 +39,7 @@ const options = readOptions(usage, {
   list: { type: 'boolean', default: false },
   customers: { type: 'string', default: '8' },
   previous: { type: 'string' },
+  client: { type: 'string' },
   folder: { type: 'string' },
   keep: { type: 'boolean', default: false },
   json: { type: 'boolean', default: false },
@@ -83,7 +86,7 @@ const counted = (counts: Record<string, number>) =>
 /** The arguments that bring the same customers and faults. */
 const again = (seed: string) =>
   Object.entries({ ...options, seed })
-    .filter(([name]) => ['seed', 'minutes', 'faults', 'customers', 'previous'].includes(name))
+    .filter(([name]) => ['seed', 'minutes', 'faults', 'customers', 'previous', 'client'].includes(name))
     .map(([name, value]) => `--${name} ${value}`)
     .join(' ')
 
@@ -91,6 +94,7 @@ function print(report: Report, folder: string | undefined): void {
   const { seed, minutes, faults, operations, answers, orders, mails, events, previous, discrepancies } = report
   const lines = [
     `seed        ${seed}, ${minutes} minutes, ${report.customers} customers; beside today's services: ${previous}`,
+    `client      ${kafkaClientFrom(process.env)}`,
     `faults      ${counted(faults)}`,
     ...Object.entries(operations).map(
       ([kind, outcomes], n) => `${(n ? '' : 'operations').padEnd(12)}${kind}: ${counted(outcomes)}`,
@@ -113,6 +117,9 @@ function print(report: Report, folder: string | undefined): void {
 }
 
 async function main(): Promise<number> {
+  if (options.client) process.env.KAFKA_CLIENT = options.client // as all processes of the shop read it
+  if (!kafkaClients.some((name) => name === (process.env.KAFKA_CLIENT ?? name)))
+    refuse(`there is no client ${process.env.KAFKA_CLIENT}`)
   const minutes = numberOf('minutes', 0.1, 1_440)
   const customers = numberOf('customers', 1, 200)
   const kinds = chosenKinds()

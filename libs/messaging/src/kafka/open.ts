@@ -50,12 +50,13 @@ const adapters: Record<KafkaClient, () => Promise<(options: BusOptions) => Bus>>
 
 /** The one of the environment at once, so that nothing is loaded while a service works. */
 const usual = kafkaClients.find((name) => name === process.env.KAFKA_CLIENT) ?? 'kafkajs'
-const usualAdapter = await adapters[usual]()
+const usualAdapter = adapters[usual]()
+usualAdapter.catch(() => {}) // told when it is used
 
 /** Makes a bus of the client that was chosen. Throws when there is no such client; never for an absent broker. */
 export async function openKafkaBus(options: KafkaOptions): Promise<Bus> {
   const client = options.client ?? kafkaClientFrom(process.env)
-  const create = client === usual ? usualAdapter : await adapters[client]()
+  const create = await (client === usual ? usualAdapter : adapters[client]())
   return create(busOptions(options))
 }
 

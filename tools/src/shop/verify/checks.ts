@@ -286,8 +286,9 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       sql: (database) => `
         with low as (
           select topic, key, min(sequence) as sequence from fact as f where ${events(ownTopics(database))} group by 1, 2),
+        readable as (select *, ${unreadOf('kept.topic')} as unread from kept),
         expected as (
-          select a.topic, a.key, s.sequence from aggregate as a join kept as k using (topic)
+          select a.topic, a.key, s.sequence, k.unread from aggregate as a join readable as k using (topic)
           left join low using (topic, key)
           cross join lateral generate_series(
             case when k.since is null or a.born > k.since then 1
@@ -295,9 +296,9 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
               else coalesce(low.sequence, case when a.changed > k.since then a.sequence else a.sequence + 1 end) end,
             a.sequence) as s (sequence)
           where a.sequence > 0)
-        select e.topic || ' ' || e.key || ' ' || e.sequence as subject, e.*, ${unreadOf('e.topic')} as unread from expected as e
-        where ${allSeen('e.topic')}
-          and not exists (select 1 from fact as f where f.topic = e.topic and f.key = e.key and f.sequence = e.sequence)
+        select e.topic || ' ' || e.key || ' ' || e.sequence as subject, e.* from expected as e
+        where not exists (select 1 from fact as f where f.topic = e.topic and f.key = e.key and f.sequence = e.sequence)
+          and ${allSeen('e.topic')}
           and not exists (select 1 from pending as o where o.topic = e.topic and o.key = e.key and o.sequence = e.sequence)`,
       message: (found) =>
         `${ofEvent(found)} was decided, and is neither in the outbox nor in the topic${unlessUnread(found)}`,
