@@ -204,10 +204,8 @@ describe('what is written is read', () => {
       [1, 1],
     ] as const) {
       const bytes = Buffer.concat([message(...size), Buffer.alloc(999_423, byte), Buffer.from([last])])
-      const begun = performance.now()
       if (byte === 1) expect(() => codec.decode(bytes)).toThrow('a number of 999424 bytes')
       else expect(codec.decode(bytes).data).toEqual({ x: byte === 0 ? '100' : '-100' })
-      expect(performance.now() - begun).toBeLessThan(1_000)
     }
   })
 

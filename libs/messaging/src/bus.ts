@@ -44,13 +44,16 @@ export interface IncomingBatch {
   unreadable?: Unreadable
 }
 
-/** A partition while it is a consumer's. Its methods do nothing once it has been revoked. */
+/** A partition while it is a consumer's. Once it has been revoked, what is not `done` comes to whoever gets it next. */
 export interface AssignedPartition {
   readonly topic: string
   readonly partition: number
   /** Aborted when the partition is another member's, or the consumer closes: what is left of a batch must not be handled. */
   readonly revoked: AbortSignal
-  /** Everything before `next` is done: committed to the group soon after, and where reading goes on. */
+  /**
+   * Everything before `next` is done: committed to the group soon after, and where reading goes on. Counts for what was in
+   * hand when the partition was revoked, too, as long as the group has not given it away.
+   */
   done(next: bigint): void
   /** Reading goes on at `next`, be it before or behind what is done; what is before counts as done. */
   seek(next: bigint): void

@@ -9,6 +9,8 @@ beforeAll(async () => {
   model = await readModel()
 })
 
+const kinds = { TOPIC: '', GROUP: 'group ', TRANSACTIONAL_ID: 'as ' }
+
 /** `READ shop.order.v1`, one line for each permission of a principal. */
 const permissions = (principal: string) =>
   aclsOf(model)
@@ -16,7 +18,7 @@ const permissions = (principal: string) =>
     .flatMap(({ operations, resourceType, resourceName }) =>
       operations
         .filter((operation) => operation !== 'DESCRIBE')
-        .map((operation) => `${operation} ${resourceType === 'GROUP' ? 'group ' : ''}${resourceName}`),
+        .map((operation) => `${operation} ${kinds[resourceType]}${resourceName}`),
     )
     .toSorted()
 
@@ -27,13 +29,14 @@ test('a service may do what its tables say, and nothing else', () => {
     'READ shop.reservation.v1',
     'READ shop.schema.v1',
     'READ shop.signing-key.v1',
+    'WRITE as order-relay',
     'WRITE shop.order.dlq',
     'WRITE shop.order.v1',
   ])
 })
 
 test('a service that consumes nothing has no group, no dead letters, and does not read schemas', () => {
-  expect(permissions('User:user')).toEqual(['WRITE shop.signing-key.v1', 'WRITE shop.user.v1'])
+  expect(permissions('User:user')).toEqual(['WRITE as user-relay', 'WRITE shop.signing-key.v1', 'WRITE shop.user.v1'])
 })
 
 test('the deployment alone creates and configures topics, and writes schemas', () => {

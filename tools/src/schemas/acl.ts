@@ -1,10 +1,10 @@
 import { deadLetterTopic, type EventName, type Topic } from '@shopstream/events'
 import { consumesAny, deployment, type Model, type ServiceWiring, withSchemas } from './wiring.ts'
 
-/** Permissions of one principal on one topic or consumer group, under the names of Kafka's own ACLs. */
+/** Permissions of one principal on one topic, consumer group or publisher's name, under the names of Kafka's own ACLs. */
 export interface Acl {
   principal: string
-  resourceType: 'TOPIC' | 'GROUP'
+  resourceType: 'TOPIC' | 'GROUP' | 'TRANSACTIONAL_ID'
   resourceName: string
   patternType: 'LITERAL'
   permissionType: 'ALLOW'
@@ -18,7 +18,8 @@ type Operation = 'READ' | 'WRITE' | 'DESCRIBE' | 'CREATE' | 'ALTER_CONFIGS'
 
 /**
  * `infra/kafka/acls.json`: what each principal may do, and nothing beyond what libs/messaging asks of the broker.
- * The relay is no idempotent producer and nothing uses transactions, so no principal gets a permission on the cluster.
+ * Nothing uses transactions, and a relay that is fenced by its name needs that name alone (KIP-679), so no principal gets a
+ * permission on the cluster.
  */
 export function printAcls(model: Model): string {
   const text = JSON.stringify({ acls: aclsOf(model) }, null, 2)
@@ -55,9 +56,19 @@ function serviceAcls(topics: readonly Topic[], wiring: ServiceWiring): Acl[] {
     const why = [told('produces', written), told('consumes', read)].filter((text) => text !== '').join('; ')
     return [acl(service, 'TOPIC', name, [...operations, 'DESCRIBE'], why)]
   })
-  if (!consumesAny(wiring)) return own
+  const publishes = produces.length > 0 || consumesAny(wiring)
+  // known to brokers as a transactional id; with KafkaJS it is not used
+  const relay = acl(
+    service,
+    'TRANSACTIONAL_ID',
+    `${service}-relay`,
+    ['WRITE', 'DESCRIBE'],
+    'fences a relay that was frozen',
+  )
+  if (!consumesAny(wiring)) return publishes ? [...own, relay] : own
   return [
     ...own,
+    relay,
     acl(service, 'TOPIC', deadLetterTopic(service).name, ['WRITE', 'DESCRIBE'], 'copies what it gave up on'),
     // joining, committing and asking for committed offsets
     acl(service, 'GROUP', service, ['READ', 'DESCRIBE'], 'its consumer group'),

@@ -59,23 +59,26 @@ interface Leaders {
 
 export function createLog(brokers: readonly BrokerAddress[], carrier: Carrier, limits: DecodingLimits): Log {
   const known = new Map<string, Leaders>()
+  let answeredLast: BrokerAddress | undefined
   /** When what stands at an offset was written does not change: a partition that stands still is asked for once. */
   const heads = new Map<string, { offset: bigint; timestamp: Date | undefined }>()
 
-  /** Asks the brokers one after the other, those that were given first. */
+  /** Asks the brokers one after the other, the one that answered last first, as a frozen one takes its time limit. */
   async function metadataOf(topics: readonly string[]): Promise<ClusterMetadata> {
     const key = topics.toSorted().join('\n')
     const found = known.get(key)
     if (found && performance.now() - found.at < metadataMaxAge) return found.metadata
     const others = [...(found?.metadata.brokers.values() ?? [])]
     let problem: unknown
-    for (const broker of [...brokers, ...others]) {
+    for (const broker of [...(answeredLast ? [answeredLast] : []), ...brokers, ...others]) {
       try {
         const metadata = await carrier.send(broker, metadataRequest(topics))
+        answeredLast = broker
         known.set(key, { at: performance.now(), metadata })
         return metadata
       } catch (error) {
         problem = error
+        if (broker === answeredLast) answeredLast = undefined
       }
     }
     throw problem
@@ -205,6 +208,12 @@ export function createLog(brokers: readonly BrokerAddress[], carrier: Carrier, l
         nameOf: carrier.nameOf,
         leadersOf: async (topics) => new Map((await ledPartitions(topics)).map((one) => [placeOf(one), one.leader])),
         fetch,
+        async keptFrom({ topic, partition, next }) {
+          const found = (await bounds([topic])).find((one) => one.partition === partition)
+          if (!found) return next
+          if (next > found.end) return found.end // a topic that was made anew
+          return next < found.start ? found.start : next
+        },
         forget: () => known.clear(),
       })
     },
@@ -267,6 +276,8 @@ interface ReadingParts {
   nameOf(errorCode: number): string
   leadersOf(topics: readonly string[]): Promise<Map<string, number>>
   fetch(topics: readonly string[], leader: number, places: FetchPlace[], maxWaitMs: number): Promise<FetchedPartition[]>
+  /** Where reading goes on when what stood at an offset has been deleted. */
+  keptFrom(range: Place & { next: bigint }): Promise<bigint>
   forget(): void
 }
 
@@ -311,7 +322,7 @@ async function readOnce(open: Range[], options: ReadOptions, parts: ReadingParts
   for (const answer of fetched.flat()) {
     const range = byPlace.get(placeOf(answer))
     if (!range || options.signal?.aborted) continue
-    if (answer.errorCode === offsetOutOfRange && range.next < answer.logStartOffset) range.next = answer.logStartOffset
+    if (answer.errorCode === offsetOutOfRange) range.next = await parts.keptFrom(range)
     else if (answer.errorCode !== 0) problems.push(`${placeOf(answer)}: ${parts.nameOf(answer.errorCode)}`)
     else
       await takeIn(

@@ -24,6 +24,7 @@ export function watchBroker(ask: () => Promise<void>, logger: Logger, stop: Abor
         answered = performance.now()
         problem = undefined
       } catch (error) {
+        if (stop.aborted) return
         if (problem === undefined) logger.warn({ err: error }, 'Kafka does not answer; events wait in the outbox')
         problem = error instanceof Error ? error.message : String(error)
       }

@@ -159,7 +159,7 @@ function partitionOf(
     topic: ownName(topic),
     partition,
     revoked,
-    done: (next) => unlessRevoked(() => payload.resolveOffset(String(next - 1n)))(),
+    done: (next) => payload.resolveOffset(String(next - 1n)),
     seek: (next) => unlessRevoked(() => consumer.seek({ topic, partition, offset: String(next) }))(),
     pause: unlessRevoked(() => {
       resume = payload.pause()
