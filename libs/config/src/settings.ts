@@ -82,7 +82,7 @@ export const dataSettings = {
     pattern: '^[^\\s:]+:\\d{1,5}$|^\\[[0-9a-fA-F:]+\\]:\\d{1,5}$',
     example: '127.0.0.1:9092',
   }),
-  /** Which client speaks to Kafka; docs/adr/0016 says what each is for. */
+  /** Which client speaks to Kafka; docs/adr/0017 says what each is for. */
   KAFKA_CLIENT: settings.choice(['kafkajs', 'platformatic'], 'kafkajs'),
   /** Bytes that a batch of records may have when it is unpacked; a larger one stops its partition, and is told. */
   KAFKA_BATCH_LIMIT_BYTES: integer(16_777_216, { min: 65_536, max: 1_073_741_824 }),

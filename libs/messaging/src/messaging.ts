@@ -217,5 +217,6 @@ async function wereFilled(database: MessagingOptions['database']): Promise<boole
 
 function hasReached(positions: PartitionPosition[], target: PartitionPosition[]): boolean {
   const done = new Map(positions.map((position) => [`${position.topic}/${position.partition}`, position.done]))
-  return target.every(({ topic, partition, end }) => (done.get(`${topic}/${partition}`) ?? 0n) >= end)
+  // What a transaction hides that somebody has left open does not count.
+  return target.every(({ topic, partition, stableEnd }) => (done.get(`${topic}/${partition}`) ?? 0n) >= stableEnd)
 }

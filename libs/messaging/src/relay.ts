@@ -156,7 +156,9 @@ async function publishNext(leading: Leading) {
 
 /** Once for each partition that took nothing. */
 function tellTroubles({ logger }: Leading, deliveries: readonly Delivery<PendingRow>[]): void {
-  const troubled = deliveries.filter(({ error }) => error && !(error instanceof MessageRefused))
+  const troubled = deliveries.filter(
+    ({ error }) => error && ![error, error.cause].some((one) => one instanceof MessageRefused),
+  )
   for (const [first] of Map.groupBy(troubled, ({ message }) => placeOf(message)).values()) {
     if (!first) continue
     const { topic, partition } = first.message

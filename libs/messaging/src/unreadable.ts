@@ -32,8 +32,9 @@ export async function meetUnreadable(database: Database<unknown>, found: Unreada
   const known = await sql<{ isSteppedOver: boolean }>`
     update unreadable_batch set last_met_at = now()
     where topic = ${topic} and partition = ${partition} and last_offset = ${lastOffset} and digest = ${digest}
+      and first_offset <= ${firstOffset} -- what was decided about a part says nothing about the whole
     returning stepped_over_at is not null as "isSteppedOver"`.execute(database.query)
-  if (known.rows[0]) return known.rows[0].isSteppedOver
+  if (known.rows.length > 0) return known.rows.some(({ isSteppedOver }) => isSteppedOver)
   await sql`
     insert into unreadable_batch (topic, partition, first_offset, last_offset, reason, bytes, digest)
     values (${topic}, ${partition}, ${firstOffset}, ${lastOffset}, ${reason}, ${bytes}, ${digest})

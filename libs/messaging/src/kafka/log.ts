@@ -208,11 +208,12 @@ export function createLog(brokers: readonly BrokerAddress[], carrier: Carrier, l
         nameOf: carrier.nameOf,
         leadersOf: async (topics) => new Map((await ledPartitions(topics)).map((one) => [placeOf(one), one.leader])),
         fetch,
-        async keptFrom({ topic, partition, next }) {
+        async keptFrom({ topic, partition, next, end }) {
           const found = (await bounds([topic])).find((one) => one.partition === partition)
-          if (!found) return next
-          if (next > found.end) return found.end // a topic that was made anew
-          return next < found.start ? found.start : next
+          if (!found || (next >= found.start && next <= found.end)) return next
+          if (end !== undefined && end > found.end)
+            throw new HandlingFailed('', { cause: new Error(`${topic}/${partition} was made anew while it was read`) })
+          return found.start
         },
         forget: () => known.clear(),
       })
@@ -277,7 +278,7 @@ interface ReadingParts {
   leadersOf(topics: readonly string[]): Promise<Map<string, number>>
   fetch(topics: readonly string[], leader: number, places: FetchPlace[], maxWaitMs: number): Promise<FetchedPartition[]>
   /** Where reading goes on when what stood at an offset has been deleted. */
-  keptFrom(range: Place & { next: bigint }): Promise<bigint>
+  keptFrom(range: Range): Promise<bigint>
   forget(): void
 }
 

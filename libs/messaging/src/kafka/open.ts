@@ -3,7 +3,7 @@ import type { Bus } from '../bus.ts'
 import type { BusOptions } from './options.ts'
 import type { BrokerAddress } from './protocol.ts'
 
-/** The clients that there is an adapter for; docs/adr/0016 says which is for what. */
+/** The clients that there is an adapter for; docs/adr/0017 says which is for what. */
 export const kafkaClients = ['kafkajs', 'platformatic'] as const
 export type KafkaClient = (typeof kafkaClients)[number]
 

@@ -23,7 +23,8 @@ export function readingOf(
     const done = new Map(offsets.map((one) => [placeOf(one), one.offset]))
     return (await log.bounds(wireTopics)).map((bounds) => {
       const offset = done.get(placeOf(bounds)) ?? -1n
-      return { ...bounds, topic: ownName(bounds.topic), done: offset < bounds.start ? bounds.start : offset }
+      const isKept = offset >= bounds.start && offset <= bounds.end // not so after a topic was made anew
+      return { ...bounds, topic: ownName(bounds.topic), done: isKept ? offset : bounds.start }
     })
   }
 
@@ -56,7 +57,7 @@ export function readingOf(
       const wanted = [...byTopic].map(async ([topic, ofTopic]) => {
         const starts = to instanceof Date ? await log.offsetsAt(wireName(topic), to) : undefined
         return ofTopic.map(({ partition, start, done }) => {
-          const from = starts?.get(partition) ?? given?.get(placeOf({ topic, partition })) ?? start
+          const from = starts?.get(partition) ?? (given ? (given.get(placeOf({ topic, partition })) ?? done) : start)
           // biome-ignore lint/complexity/useMathMinMax: Math takes no bigint
           const kept = from < start ? start : from
           // biome-ignore lint/complexity/useMathMinMax: Math takes no bigint

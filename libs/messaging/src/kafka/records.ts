@@ -40,7 +40,10 @@ export interface DecodingLimits {
   messageBytes: number
 }
 
-/** How many unpacked bytes an answer may still bring; shared by its partitions. */
+/**
+ * How many bytes of memory an answer may still become; shared by its partitions. What is made of a record and of a header
+ * counts as well: 8 KB of gzip can hold four million headers without a name or a value.
+ */
 export interface Budget {
   left: number
 }
@@ -50,6 +53,10 @@ export interface AbortedTransaction {
   firstOffset: bigint
 }
 
+/** What a record and a header take in memory beside their bytes, roughly. */
+const objectBytes = { record: 500, header: 100 }
+/** More headers than this are no event's; each is an object. */
+const maxHeaders = 1_000
 /** Bytes of what each format begins with, up to the one that says which it is; and of a whole batch's head. */
 const headBytes = 17
 const batchHeadBytes = 61
@@ -57,8 +64,8 @@ const attribute = { codec: 0b111, logAppendTime: 0b1000, transactional: 0b1_0000
 
 /**
  * Takes a partition's answer apart: record batches (format v2) and the message sets of v0 and v1. Never throws. It ends
- * where something cannot be read, where the bytes end, or where the budget is used up, so that an answer of compressed
- * batches does not fill the memory; whoever asked goes on at `next`.
+ * where something cannot be read, where the bytes end, or where the budget is used up, in the middle of a batch, too, so that
+ * an answer of compressed batches does not fill the memory; whoever asked goes on at `next`.
  * @param from records before this offset are left out: brokers send whole batches.
  * @param aborted transactions that were aborted, as the answer tells; their records are left out.
  * Source: Kafka's message format (kafka.apache.org/documentation/#messageformat), for aborted transactions KIP-98.
@@ -78,15 +85,19 @@ export function decodeRecords(
     const entry = bytes.subarray(at, at + size)
     const lastOffset = lastOffsetOf(entry)
     try {
-      for (const record of recordsOf(entry, isAborted, limits, budget)) {
+      for (const record of recordsOf(entry, isAborted, limits)) {
         if (record.offset < from) continue
-        if (sizeOf(record) > limits.messageBytes) throw new RecordTooLarge(record, limits.messageBytes)
+        if (budget.left <= 0) return decoded
+        const size = sizeOf(record)
+        if (size > limits.messageBytes) throw new RecordTooLarge(record.offset, size, limits.messageBytes)
         decoded.records.push(record)
+        decoded.next = record.offset + 1n
+        budget.left -= size + objectBytes.record + objectBytes.header * record.headers.length
       }
     } catch (error) {
-      decoded.unreadable = unreadable(entry, { from, lastOffset, before: decoded.records.at(-1) }, error)
-      decoded.next = decoded.unreadable.firstOffset
-      break
+      const end = believableEnd(error, bytes, at + size, lastOffset)
+      const found = unreadable(entry, { from, lastOffset: end, before: decoded.records.at(-1) }, error)
+      if (found) return { ...decoded, next: found.firstOffset, unreadable: found }
     }
     if (lastOffset >= from) decoded.next = lastOffset + 1n
     at += size
@@ -113,32 +124,46 @@ function lastOffsetOf(entry: Buffer): bigint {
 class RecordTooLarge extends Error {
   readonly offset: bigint
 
-  constructor(record: LogRecord, limit: number) {
-    super(`a message of ${sizeOf(record)} bytes; the limit is ${limit}`)
-    this.offset = record.offset
+  constructor(offset: bigint, size: number, limit: number) {
+    super(`a message of ${size} bytes; the limit is ${limit}`)
+    this.offset = offset
   }
+}
+
+/** What a batch says of itself may be as wrong as the rest of it. */
+class WrongChecksum extends UnreadableBytes {
+  constructor() {
+    super('the checksum is another one')
+  }
+}
+
+/** After a wrong checksum what is unreadable ends where the next entry begins, or is one offset where there is none. */
+function believableEnd(error: unknown, bytes: Buffer, nextAt: number, lastOffset: bigint): bigint {
+  if (!(error instanceof WrongChecksum)) return lastOffset
+  return nextAt + headBytes <= bytes.length ? bytes.readBigInt64BE(nextAt) - 1n : -1n
 }
 
 function unreadable(
   entry: Buffer,
   { from, lastOffset, before }: { from: bigint; lastOffset: bigint; before: LogRecord | undefined },
   error: unknown,
-): UnreadableRecords {
+): UnreadableRecords | undefined {
   const reason = error instanceof Error ? error.message : String(error)
   if (error instanceof RecordTooLarge)
     return { firstOffset: error.offset, lastOffset: error.offset, reason, bytes: entry }
   const first = isBatch(entry) ? entry.readBigInt64BE(0) : from
   const behind = before === undefined ? first : before.offset + 1n
   const firstOffset = [from, behind].reduce((one, other) => (one > other ? one : other), first)
+  if (firstOffset > lastOffset && !(error instanceof WrongChecksum)) return undefined // all of it has been read
   return { firstOffset, lastOffset: lastOffset > firstOffset ? lastOffset : firstOffset, reason, bytes: entry }
 }
 
-function recordsOf(entry: Buffer, isAborted: IsAborted, limits: DecodingLimits, budget: Budget): Iterable<LogRecord> {
-  if (!isBatch(entry)) return messagesOf(entry, limits, budget)
+function recordsOf(entry: Buffer, isAborted: IsAborted, limits: DecodingLimits): Iterable<LogRecord> {
+  if (!isBatch(entry)) return messagesOf(entry, limits)
   const magic = entry.readInt8(16)
   if (magic !== 2) throw new UnreadableBytes(`message format v${magic} is not known`)
   if (entry.length < batchHeadBytes) throw new UnreadableBytes('a batch that is shorter than its head')
-  if (crc32c(entry.subarray(21)) !== entry.readUInt32BE(17)) throw new UnreadableBytes('the checksum is another one')
+  if (crc32c(entry.subarray(21)) !== entry.readUInt32BE(17)) throw new WrongChecksum()
   const attributes = entry.readInt16BE(21)
   const producerId = entry.readBigInt64BE(43)
   if (attributes & attribute.control) {
@@ -146,7 +171,7 @@ function recordsOf(entry: Buffer, isAborted: IsAborted, limits: DecodingLimits, 
     return []
   }
   if (isAborted.batch(producerId, lastOffsetOf(entry)) && attributes & attribute.transactional) return []
-  return batchRecords(entry, attributes, limits, budget)
+  return batchRecords(entry, attributes, limits)
 }
 
 interface IsAborted {
@@ -168,7 +193,7 @@ function watchTransactions(aborted: readonly AbortedTransaction[]): IsAborted {
   return {
     control(producerId, entry) {
       openUntil(lastOffsetOf(entry))
-      const [marker] = batchRecords(entry, entry.readInt16BE(21), unlimited, { left: 0 })
+      const [marker] = batchRecords(entry, entry.readInt16BE(21), unlimited)
       if (marker?.key && marker.key.length >= 4 && marker.key.readInt16BE(2) === abortMarker) open.delete(producerId)
     },
     batch(producerId, lastOffset) {
@@ -182,11 +207,10 @@ function watchTransactions(aborted: readonly AbortedTransaction[]): IsAborted {
 const unlimited = { batchBytes: 65_536, messageBytes: 65_536 }
 
 /** Unpacks as it is asked, so that what comes before something broken has been given by then. */
-function* batchRecords(entry: Buffer, attributes: number, limits: DecodingLimits, budget: Budget): Iterable<LogRecord> {
+function* batchRecords(entry: Buffer, attributes: number, limits: DecodingLimits): Iterable<LogRecord> {
   const bytes = decompress(attributes & attribute.codec, entry.subarray(batchHeadBytes), limits.batchBytes)
   if (bytes.length > limits.batchBytes)
     throw new UnreadableBytes(`${bytes.length} bytes; the limit is ${limits.batchBytes}`)
-  budget.left -= bytes.length
   const head: BatchHead = {
     firstOffset: entry.readBigInt64BE(0),
     lastDelta: entry.readInt32BE(23),
@@ -204,6 +228,8 @@ function* batchRecords(entry: Buffer, attributes: number, limits: DecodingLimits
     last = delta
     yield record
   }
+  if (count < 0 || (reader.rest().length > 0 && last < head.lastDelta))
+    throw new UnreadableBytes(`bytes behind the ${count} records that there are to be`)
 }
 
 interface BatchHead {
@@ -235,7 +261,7 @@ function oneRecord(reader: Reader, head: BatchHead): { record: LogRecord; delta:
 
 function headersOf(reader: Reader): LogRecord['headers'] {
   const count = reader.varint()
-  if (count < 0 || count > reader.rest().length) throw new UnreadableBytes(`${count} headers`)
+  if (count < 0 || count > maxHeaders) throw new UnreadableBytes(`${count} headers; the limit is ${maxHeaders}`)
   return Array.from({ length: count }, () => {
     const name = reader.sized()
     if (name === null) throw new UnreadableBytes('a header without a name')
@@ -244,15 +270,13 @@ function headersOf(reader: Reader): LogRecord['headers'] {
 }
 
 /** Message sets, before format v2. A compressed message's value holds others. Source: KIP-31, KIP-32. */
-function* messagesOf(entry: Buffer, limits: DecodingLimits, budget: Budget): Iterable<LogRecord> {
+function* messagesOf(entry: Buffer, limits: DecodingLimits): Iterable<LogRecord> {
   const { codec, appendTime, ...message } = oneMessage(entry)
   if (codec === 0) {
-    budget.left -= entry.length
     yield message
     return
   }
   const bytes = decompress(codec, message.value ?? Buffer.alloc(0), limits.batchBytes)
-  budget.left -= bytes.length
   const inner: LogRecord[] = []
   for (let at = 0; at < bytes.length; ) {
     if (at + headBytes > bytes.length || sizeOfEntry(bytes, at) > bytes.length - at)
@@ -270,8 +294,7 @@ function* messagesOf(entry: Buffer, limits: DecodingLimits, budget: Budget): Ite
 }
 
 function oneMessage(entry: Buffer): LogRecord & { codec: number; appendTime: boolean } {
-  if (zlib.crc32(entry.subarray(16)) !== entry.readUInt32BE(12))
-    throw new UnreadableBytes('the checksum is another one')
+  if (zlib.crc32(entry.subarray(16)) !== entry.readUInt32BE(12)) throw new WrongChecksum()
   const reader = new Reader(entry.subarray(17))
   const attributes = reader.bytes(1).readInt8()
   const timestamp = entry.readInt8(16) === 1 ? timeOf(reader.bytes(8).readBigInt64BE()) : undefined

@@ -180,7 +180,7 @@ function long(value: bigint): Buffer {
 }
 
 /** Zigzag, as in records. */
-function varint(value: number): Buffer {
+export function varint(value: number): Buffer {
   const bytes: number[] = []
   let left = ((value << 1) ^ (value >> 31)) >>> 0
   for (; left > 0x7f; left >>>= 7) bytes.push((left & 0x7f) | 0x80)

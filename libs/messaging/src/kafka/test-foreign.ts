@@ -24,7 +24,12 @@ export interface ForeignTransaction {
 export function openForeignProducer(brokers: readonly string[]): ForeignProducer {
   const [host = '', port = ''] = (brokers[0] ?? '').split(':')
   const kafka = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
-  const carrier = createCarrier(kafka, { clientId: 'foreign', connectionTimeout: 3_000, requestTimeout: 10_000 })
+  const carrier = createCarrier(kafka, {
+    clientId: 'foreign',
+    brokerCount: 1,
+    connectionTimeout: 3_000,
+    requestTimeout: 10_000,
+  })
   return {
     async write(topic, partition, batch) {
       for (let attempt = 1; ; attempt++) {

@@ -31,7 +31,11 @@ export function createKafkaJsBus(options: BusOptions): Bus {
     logCreator: () => (entry) => logEntry(logger, entry),
   })
   const closing = new AbortController()
-  const log = createLog(brokers, createCarrier(kafka, { clientId, ...timeouts }), options.limits)
+  const log = createLog(
+    brokers,
+    createCarrier(kafka, { clientId, brokerCount: brokers.length, ...timeouts }),
+    options.limits,
+  )
   const admin = connectedOnce(() => kafka.admin())
   const producer = connectedOnce(() =>
     kafka.producer({

@@ -90,6 +90,7 @@ async function consumeUntilBroken(
     if (stop.aborted) return
     await consumer.run({
       eachBatchAutoResolve: false,
+      autoCommitInterval: 1_000, // without it what holds nothing but markers and aborted records is never committed
       partitionsConsumedConcurrently: partitionsAtOnce,
       eachBatch: async (payload) => {
         handling++
@@ -119,16 +120,24 @@ async function handleBatch(
   stop: AbortSignal,
 ): Promise<void> {
   const revoked = new AbortController()
+  // Another broker's answer can make KafkaJS join again while a handler is at work; the partition may be another's then.
+  let isOurs = true
+  const forget = consumer.on(consumer.events.GROUP_JOIN, () => {
+    isOurs = false
+    revoked.abort()
+  })
   const beat = () => {
     if (!payload.isRunning()) revoked.abort()
     return payload.heartbeat().catch(() => revoked.abort()) // the next heartbeat outside tells KafkaJS, which joins again
   }
   const timer = setInterval(beat, heartbeatMs)
   const ends = AbortSignal.any([stop, revoked.signal])
+  const batch = toBatch(payload.batch, ownName(payload.batch.topic))
   try {
-    await handle(toBatch(payload.batch, ownName(payload.batch.topic)), partitionOf(consumer, payload, ownName, ends))
+    await handle(batch, partitionOf(consumer, payload, { ownName, revoked: ends, isOurs: () => isOurs }))
   } finally {
     clearInterval(timer)
+    forget()
   }
   await payload.heartbeat()
 }
@@ -147,8 +156,7 @@ function toBatch(batch: Batch, topic: string): IncomingBatch {
 function partitionOf(
   consumer: KafkaConsumer,
   payload: EachBatchPayload,
-  ownName: RunOptions['ownName'],
-  revoked: AbortSignal,
+  { ownName, revoked, isOurs }: { ownName: RunOptions['ownName']; revoked: AbortSignal; isOurs(): boolean },
 ): AssignedPartition {
   const { topic, partition } = payload.batch
   let resume: (() => void) | undefined
@@ -159,7 +167,9 @@ function partitionOf(
     topic: ownName(topic),
     partition,
     revoked,
-    done: (next) => payload.resolveOffset(String(next - 1n)),
+    done: (next) => {
+      if (isOurs()) payload.resolveOffset(String(next - 1n))
+    },
     seek: (next) => unlessRevoked(() => consumer.seek({ topic, partition, offset: String(next) }))(),
     pause: unlessRevoked(() => {
       resume = payload.pause()

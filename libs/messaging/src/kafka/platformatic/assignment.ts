@@ -20,9 +20,13 @@ export function encodeSubscription(topics: readonly string[]): Buffer {
 /** The topics; none where it cannot be read. */
 export function decodeSubscription(bytes: Buffer | null): string[] {
   if (!bytes || bytes.length < 6) return []
-  const reader = Reader.from(bytes)
-  reader.skip(2) // the version: later ones add to its end
-  return reader.readArray((entry) => entry.readString(false), false, false)
+  try {
+    const reader = Reader.from(bytes)
+    reader.skip(2) // the version: later ones add to its end
+    return reader.readArray((entry) => entry.readString(false), false, false)
+  } catch {
+    return [] // a member of another make must not keep the group from being dealt out
+  }
 }
 
 export function encodeAssignment(places: readonly Place[]): Buffer {

@@ -9,7 +9,7 @@ import { type DecodingLimits, decodeRecords } from '../records.ts'
 import type { Cluster } from './cluster.ts'
 import { metadataMaxAge } from './cluster.ts'
 import type { Connections } from './connections.ts'
-import { errors, nameOf } from './errors.ts'
+import { BrokerError, errors, Unreachable } from './errors.ts'
 import type { OwnedPartition } from './partition.ts'
 
 /**
@@ -36,7 +36,7 @@ export interface FetchingOptions {
   /** Whether the partitions can still be this member's. */
   isLeased(): boolean
   answered(): void
-  /** Told when a handler has thrown, which it must not. */
+  /** Told when a handler has thrown, which it must not, and of what does not pass by itself. */
   failed(error: unknown): void
   signal: AbortSignal
 }
@@ -122,6 +122,7 @@ export function startFetching(options: FetchingOptions): Fetching {
         await Promise.race([Promise.all(handlers), pause(handlersLimit, signal)])
       } catch (error) {
         if (signal.aborted) return
+        if (!(error instanceof Unreachable || error instanceof BrokerError)) options.failed(error) // it would come again for ever
         logger.debug({ err: error, broker: lane.broker }, 'a broker sends nothing')
         leadersHaveMoved()
         await pause(restMs, signal)
@@ -186,7 +187,7 @@ export function startFetching(options: FetchingOptions): Fetching {
   }
 
   function takeIn(lane: Lane, answers: readonly Answer[]): Promise<void>[] {
-    const budget = { left: limits.batchBytes }
+    const budget = { left: limits.batchBytes - lane.unpacked }
     return answers.flatMap((answer) => {
       const { owned, errorCode, records } = answer
       if (errorCode === errors.none) return records.length > 0 ? giveOut(lane, answer, budget) : []
@@ -202,7 +203,9 @@ export function startFetching(options: FetchingOptions): Fetching {
   }
 
   function cannotBeRead(owned: OwnedPartition, errorCode: number): void {
-    logger.debug({ topic: owned.topic, partition: owned.partition, reason: nameOf(errorCode) }, 'cannot be read now')
+    const problem = new BrokerError(placeOfOwned(owned), errorCode)
+    logger.debug({ err: problem, topic: owned.topic, partition: owned.partition }, 'cannot be read now')
+    if (!problem.isPassing) options.failed(problem)
     owned.restsUntil = performance.now() + restMs
     leadersHaveMoved()
   }

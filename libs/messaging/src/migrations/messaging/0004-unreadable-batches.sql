@@ -14,7 +14,7 @@ create table unreadable_batch (
   stepped_over_at timestamptz,
   actor text,
   stepped_over_for text, -- the reason that was given
-  unique (topic, partition, last_offset, digest),
+  unique (topic, partition, last_offset, digest, first_offset),
   constraint unreadable_batch_decided check (
     (stepped_over_at is null) = (actor is null) and (stepped_over_at is null) = (stepped_over_for is null))
 );
