@@ -43,6 +43,8 @@ test('values are converted and defaults filled in', () => {
     DATABASE_URL: complete.DATABASE_URL,
     DATABASE_POOL_SIZE: 10,
     KAFKA_BROKERS: ['one:9092', 'two:9092'],
+    KAFKA_CLIENT: 'kafkajs',
+    KAFKA_BATCH_LIMIT_BYTES: 16_777_216,
     KAFKA_TOPIC_PREFIX: '',
     KEY_ENCRYPTION_SECRET: complete.KEY_ENCRYPTION_SECRET,
     SEED_CATALOGUE: true,
