@@ -285,10 +285,10 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
     return { handled, parked }
   }
 
-  /** Bulk where some of its messages are, and none is urgent. */
+  /** Bulk where none of its messages is urgent; what others write that is no event of ours can wait. */
   function laneOf(chunk: readonly IncomingMessage[]): Lane {
     const lanes = new Set(chunk.map(({ headers }) => consumptions.get(typeOf(headers) ?? '')?.policy.lane))
-    return lanes.has('bulk') && !lanes.has('urgent') ? 'bulk' : 'urgent'
+    return lanes.has('urgent') ? 'urgent' : 'bulk'
   }
 
   function concernsUs(headers: IncomingMessage['headers']): boolean {

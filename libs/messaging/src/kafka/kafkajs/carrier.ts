@@ -5,6 +5,7 @@ import ConnectionPool from 'kafkajs/src/network/connectionPool.js'
 import socketFactory from 'kafkajs/src/network/socketFactory.js'
 import Encoder from 'kafkajs/src/protocol/encoder.js'
 import protocolErrors from 'kafkajs/src/protocol/error.js'
+import './internals.ts' // its connections need the same mend
 import { withTimeLimit } from '../../async.ts'
 import type { Carrier } from '../log.ts'
 import type { ApiRequest, BrokerAddress } from '../protocol.ts'

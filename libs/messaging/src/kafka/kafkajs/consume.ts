@@ -76,6 +76,12 @@ async function consumeUntilBroken(
     working()
   })
   consumer.on(consumer.events.CRASH, ({ payload }) => broken.reject(payload.error))
+  // One broker's answer can make KafkaJS join again while a handler is at work with another's; its partition may have gone then.
+  let generation = new AbortController()
+  consumer.on(consumer.events.GROUP_JOIN, () => {
+    generation.abort()
+    generation = new AbortController()
+  })
   let lastTime = Date.now()
   const watchdog = setInterval(() => {
     const time = Date.now()
@@ -95,7 +101,7 @@ async function consumeUntilBroken(
       eachBatch: async (payload) => {
         handling++
         try {
-          await handleBatch(consumer, payload, options, stop)
+          await handleBatch(consumer, payload, options, { stop, joinedAnew: generation.signal })
         } finally {
           handling--
           lastSign = performance.now()
@@ -117,27 +123,20 @@ async function handleBatch(
   consumer: KafkaConsumer,
   payload: EachBatchPayload,
   { handle, ownName }: RunOptions,
-  stop: AbortSignal,
+  { stop, joinedAnew }: { stop: AbortSignal; joinedAnew: AbortSignal },
 ): Promise<void> {
   const revoked = new AbortController()
-  // Another broker's answer can make KafkaJS join again while a handler is at work; the partition may be another's then.
-  let isOurs = true
-  const forget = consumer.on(consumer.events.GROUP_JOIN, () => {
-    isOurs = false
-    revoked.abort()
-  })
   const beat = () => {
     if (!payload.isRunning()) revoked.abort()
     return payload.heartbeat().catch(() => revoked.abort()) // the next heartbeat outside tells KafkaJS, which joins again
   }
   const timer = setInterval(beat, heartbeatMs)
-  const ends = AbortSignal.any([stop, revoked.signal])
+  const ends = AbortSignal.any([stop, joinedAnew, revoked.signal])
   const batch = toBatch(payload.batch, ownName(payload.batch.topic))
   try {
-    await handle(batch, partitionOf(consumer, payload, { ownName, revoked: ends, isOurs: () => isOurs }))
+    await handle(batch, partitionOf(consumer, payload, { ownName, revoked: ends, joinedAnew }))
   } finally {
     clearInterval(timer)
-    forget()
   }
   await payload.heartbeat()
 }
@@ -156,7 +155,7 @@ function toBatch(batch: Batch, topic: string): IncomingBatch {
 function partitionOf(
   consumer: KafkaConsumer,
   payload: EachBatchPayload,
-  { ownName, revoked, isOurs }: { ownName: RunOptions['ownName']; revoked: AbortSignal; isOurs(): boolean },
+  { ownName, revoked, joinedAnew }: { ownName: RunOptions['ownName']; revoked: AbortSignal; joinedAnew: AbortSignal },
 ): AssignedPartition {
   const { topic, partition } = payload.batch
   let resume: (() => void) | undefined
@@ -168,7 +167,7 @@ function partitionOf(
     partition,
     revoked,
     done: (next) => {
-      if (isOurs()) payload.resolveOffset(String(next - 1n))
+      if (!joinedAnew.aborted) payload.resolveOffset(String(next - 1n))
     },
     seek: (next) => unlessRevoked(() => consumer.seek({ topic, partition, offset: String(next) }))(),
     pause: unlessRevoked(() => {
