@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { isDeepStrictEqual } from 'node:util'
 import { topics } from '@shopstream/events'
-import { type Message, openKafkaBus, readMessage } from '@shopstream/messaging'
+import { type IncomingMessage, type Message, openKafkaBus, readMessage } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
 import { eventually, type Mail } from '@shopstream/testing'
 import { readOptions } from './options.ts'
@@ -45,6 +45,15 @@ async function main(): Promise<void> {
   }
 }
 
+/** What others have written to the topics is no part of the play. */
+function readEvent(message: IncomingMessage): Message[] {
+  try {
+    return [readMessage(message)]
+  } catch {
+    return []
+  }
+}
+
 /** Watches the topics and the inbox, and shows what is new in them. */
 async function watch(shop: RunningShop) {
   const logger = createLogger({ service: 'demo', level: 'silent', format: 'json' })
@@ -57,11 +66,8 @@ async function watch(shop: RunningShop) {
     group: `demo-${randomUUID()}`,
     topics: names,
     async handle(batch, partition) {
-      for (const message of batch.messages) {
-        const event = readMessage(message)
-        if (event.time.getTime() >= begun) events.push(event)
-        partition.done(message.offset + 1n)
-      }
+      events.push(...batch.messages.flatMap(readEvent).filter(({ time }) => time.getTime() >= begun))
+      partition.done(batch.unreadable ? batch.unreadable.lastOffset + 1n : batch.next)
     },
   })
   const mails = async () => (await (await fetch(`${shop.mailUrl}/email`)).json()) as Mail[]

@@ -17,7 +17,7 @@ import { compactedTopics, eventIdOf, MalformedMessage, type Message, readMessage
 import { outsideWindow, recordInInbox } from './inbox.ts'
 import { createGate, type Lane } from './lanes.ts'
 import { learnMissing } from './learned-schemas.ts'
-import { backoffOf, blockedKeys, keyOf, type Parking, park } from './parked.ts'
+import { backoffOf, blockedKeys, describe, keyOf, type Parking, park } from './parked.ts'
 import { meetUnreadable } from './unreadable.ts'
 
 export interface ConsumerOptions {
@@ -228,6 +228,7 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
         })
         count(handled, 'handled')
         count(parked, 'parked')
+        tellDead(parked)
         return
       } catch (error) {
         if (!isUnavailable(error) || isTooSlow(error, performance.now() - begun, items)) throw error
@@ -237,6 +238,16 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
           throw new PartitionLost('the partition moved while the database was unavailable', { cause: error })
       }
     }
+  }
+
+  /** One line for a chunk: a foreign producer may write many. */
+  function tellDead(parked: readonly Item[]): void {
+    const dead = parked.filter(({ problem }) => problem instanceof MalformedMessage)
+    const [first] = dead
+    if (!first) return
+    const { topic, partition, offset } = first.message
+    const where = { topic, partition, offset: String(offset), messages: dead.length }
+    logger.warn({ ...where, reason: describe(first.problem) }, 'messages that can never be read are parked as dead')
   }
 
   /**

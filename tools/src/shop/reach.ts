@@ -1,6 +1,6 @@
 import { ConfigError, dataSettings, readConfig, settings, Type } from '@shopstream/config'
 import { createDatabase, type Database } from '@shopstream/database'
-import { type Bus, openKafkaBus } from '@shopstream/messaging'
+import { type Bus, kafkaClientFrom, openKafkaBus } from '@shopstream/messaging'
 import { createLogger, type Logger } from '@shopstream/observability'
 import { Refusal } from '../options.ts'
 import { homeFolder, runningShop } from '../stack/home.ts'
@@ -54,8 +54,18 @@ const deploymentSchema = Type.Object({
 
 const limitSchema = Type.Object({ KAFKA_BATCH_LIMIT_BYTES: dataSettings.KAFKA_BATCH_LIMIT_BYTES })
 
+/** Commands take the client that KAFKA_CLIENT names, whichever the services use. */
+function checkClient(env: NodeJS.ProcessEnv): void {
+  try {
+    kafkaClientFrom(env)
+  } catch (error) {
+    throw new Refusal((error as Error).message)
+  }
+}
+
 /** Finds the shop. Throws a {@link Refusal} when none runs and the environment names none, or only half of one. */
 export function findPlace(env: NodeJS.ProcessEnv = process.env): Place {
+  checkClient(env)
   try {
     const { KAFKA_BATCH_LIMIT_BYTES: batchLimitBytes } = readConfig(limitSchema, env)
     const isDeployed = owners.some((owner) => env[variableOf(owner)])

@@ -96,7 +96,7 @@ async function consumeUntilBroken(
     if (stop.aborted) return
     await consumer.run({
       eachBatchAutoResolve: false,
-      autoCommitInterval: 1_000, // without it what holds nothing but markers and aborted records is never committed
+      autoCommitThreshold: 1, // without it an answer of nothing but markers and aborted records is never committed
       partitionsConsumedConcurrently: partitionsAtOnce,
       eachBatch: async (payload) => {
         handling++

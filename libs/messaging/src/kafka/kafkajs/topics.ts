@@ -1,6 +1,7 @@
 import type { Topic } from '@shopstream/events'
 import kafkajs, { type Admin } from 'kafkajs'
 import { pause } from '../../async.ts'
+import { configEntries } from '../topic-settings.ts'
 
 /** See `Bus.ensureTopics`. */
 export async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
@@ -69,13 +70,3 @@ async function leadersOf(admin: Admin, topics: string[]): Promise<void> {
     await pause(50)
   }
 }
-
-/**
- * A topic's settings, and that all of its replicas but one must have what is acknowledged: with Kafka's default of one, the
- * leader alone may have acknowledged what dies with it.
- */
-const configEntries = (settings: Record<string, string>, replicas: number) =>
-  Object.entries({ 'min.insync.replicas': String(Math.max(1, replicas - 1)), ...settings }).map(([name, value]) => ({
-    name,
-    value,
-  }))

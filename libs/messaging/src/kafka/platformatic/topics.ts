@@ -8,6 +8,7 @@ import {
 import type { Topic } from '@shopstream/events'
 import { pause } from '../../async.ts'
 import type { BrokerAddress } from '../protocol.ts'
+import { configEntries } from '../topic-settings.ts'
 import type { Cluster } from './cluster.ts'
 import { type Connections, timeLimit } from './connections.ts'
 import { errors, throwIfError } from './errors.ts'
@@ -128,13 +129,3 @@ async function waitForLeaders(cluster: Cluster, topics: readonly Topic[]): Promi
     await pause(50)
   }
 }
-
-/**
- * A topic's settings, and that all of its replicas but one must have what is acknowledged: with Kafka's default of one, the
- * leader alone may have acknowledged what dies with it.
- */
-const configEntries = (settings: Record<string, string>, replicas: number) =>
-  Object.entries({ 'min.insync.replicas': String(Math.max(1, replicas - 1)), ...settings }).map(([name, value]) => ({
-    name,
-    value,
-  }))
