@@ -146,8 +146,9 @@ export interface Bus {
   /**
    * Publishes for as long as nobody else does by this name: what an earlier one sends after the first message of a later
    * one is refused with {@link PublisherFenced}, where the client can do that ({@link fences}).
+   * @param until nothing more is sent once it is aborted, be it in the middle of a publish, which throws its reason then.
    */
-  publisher(name: string): Publisher
+  publisher(name: string, until?: AbortSignal): Publisher
   /** Whether {@link publisher} keeps an earlier one from writing behind a later one. */
   readonly fences: boolean
   /** Consumes until closed, whatever happens to broker and network. */

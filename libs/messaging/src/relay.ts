@@ -83,7 +83,7 @@ export function startRelay(options: RelayOptions): Relay {
     if (stopping.signal.aborted) return
     logger.debug('this instance publishes the outbox')
     meters.leads(true)
-    const publisher = bus.publisher(`${service}-relay`)
+    const publisher = bus.publisher(`${service}-relay`, session.ended)
     const ping = setInterval(() => session.query('select 1').catch(() => undefined), pingMs) // a loss shows in the next statement
     try {
       await drainUntilStopped({ session, publisher, resting, meters, logger })

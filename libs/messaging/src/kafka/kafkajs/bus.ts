@@ -61,22 +61,33 @@ export function createKafkaJsBus(options: BusOptions): Bus {
   let isShaken = false
 
   /** KafkaJS tries for seconds to send to what is missing or has no leader, and everything else waits for that. */
-  async function publish<M extends OutgoingMessage>(messages: readonly M[]): Promise<Delivery<M>[]> {
+  async function publish<M extends OutgoingMessage>(
+    messages: readonly M[],
+    until?: AbortSignal,
+  ): Promise<Delivery<M>[]> {
     if (messages.length === 0) return []
     for (const { topic } of messages) published.add(wireName(topic))
     const troubles = await log.troubles([...published], isShaken)
     isShaken = false
     const troubleOf = ({ topic, partition }: M) =>
       troubles.get(wireName(topic)) ?? troubles.get(placeOf({ topic: wireName(topic), partition }))
-    const deliveries = new Map((await send(messages.filter((one) => !troubleOf(one)))).map((one) => [one.message, one]))
+    const deliveries = new Map(
+      (
+        await send(
+          messages.filter((one) => !troubleOf(one)),
+          until,
+        )
+      ).map((one) => [one.message, one]),
+    )
     return messages.map((message) => {
       const error = troubleOf(message)
       return error ? { message, error } : (deliveries.get(message) as Delivery<M>)
     })
   }
 
-  async function send<M extends OutgoingMessage>(messages: readonly M[]): Promise<Delivery<M>[]> {
+  async function send<M extends OutgoingMessage>(messages: readonly M[], until?: AbortSignal): Promise<Delivery<M>[]> {
     if (messages.length === 0) return []
+    until?.throwIfAborted() // between parts, too: with its lock gone, another relay publishes
     try {
       const stored = await sendBatch(await producer.get(), messages, wireName)
       return messages.map((message) => (stored.has(placeOf(message)) ? { message } : { message, error: unconfirmed() }))
@@ -86,27 +97,34 @@ export function createKafkaJsBus(options: BusOptions): Bus {
         isShaken = true
         if (!pulse.isThere()) throw error
       }
-      return sendApart(messages, error as Error)
+      return sendApart(messages, error as Error, until)
     }
   }
 
   /** Topic by topic, or partitions side by side where there is one topic: KafkaJS gives up on all when the broker does not take one. */
-  async function sendApart<M extends OutgoingMessage>(messages: readonly M[], error: Error): Promise<Delivery<M>[]> {
+  async function sendApart<M extends OutgoingMessage>(
+    messages: readonly M[],
+    error: Error,
+    until?: AbortSignal,
+  ): Promise<Delivery<M>[]> {
     const byTopic = [...Map.groupBy(messages, ({ topic }) => topic).values()]
     if (byTopic.length > 1) {
       const deliveries: Delivery<M>[] = []
-      for (const ofTopic of byTopic) deliveries.push(...(await send(ofTopic)))
+      for (const ofTopic of byTopic) deliveries.push(...(await send(ofTopic, until)))
       return deliveries
     }
     const byPartition = [...Map.groupBy(messages, ({ partition }) => partition).values()]
     if (byPartition.length === 1) return messages.map((message) => ({ message, error }))
-    return (await settleAll(byPartition.map(send))).flat()
+    return (await settleAll(byPartition.map((ofPartition) => send(ofPartition, until)))).flat()
   }
 
-  const publisher = (): Publisher => ({ publish, close: async () => {} })
+  const publisher = (_name: string, until?: AbortSignal): Publisher => ({
+    publish: (messages) => publish(messages, until),
+    close: async () => {},
+  })
 
   return {
-    publish,
+    publish: (messages) => publish(messages),
     publisher,
     fences: false,
     consume: ({ group, topics, handle }) =>
