@@ -73,6 +73,13 @@ async function openPlace(client: (typeof kafkaClients)[number], batchLimitBytes?
   }
 }
 
+/** Adds those that are not there yet: one may come again when its group joins anew, which no client can rule out. */
+function addOnce(messages: IncomingMessage[], found: readonly IncomingMessage[]): void {
+  const isKnown = ({ partition, offset }: IncomingMessage) =>
+    messages.some((one) => one.partition === partition && one.offset === offset)
+  messages.push(...found.filter((one) => !isKnown(one)))
+}
+
 /** Consumes into a list. */
 function collect(bus: Bus, options: Partial<ConsumeOptions> = {}) {
   const messages: IncomingMessage[] = []
@@ -80,7 +87,7 @@ function collect(bus: Bus, options: Partial<ConsumeOptions> = {}) {
     group: 'group',
     topics: [topic],
     async handle(batch, partition) {
-      messages.push(...batch.messages)
+      addOnce(messages, batch.messages)
       if (!batch.unreadable) partition.done(batch.next)
     },
     ...options,
@@ -253,7 +260,7 @@ describe.each(kafkaClients)('%s', (client) => {
     const met: IncomingBatch['unreadable'][] = []
     const { keys } = collect(place.bus, {
       async handle(batch, partition) {
-        messages.push(...batch.messages)
+        addOnce(messages, batch.messages)
         if (!batch.unreadable) return partition.done(batch.next)
         partition.done(batch.next)
         met.push(batch.unreadable)
@@ -332,14 +339,15 @@ describe.each(kafkaClients)('%s', (client) => {
   test('a partition that is paused gives nothing, the others go on; resumed, it goes on where it was; sought, from there', async () => {
     const { bus } = await openPlace(client)
     await bus.publish([...numbered(0, 'a', 3), ...numbered(1, 'b', 3)])
+    let toPause = true
     let paused: AssignedPartition | undefined
     const messages: IncomingMessage[] = []
     collect(bus, {
       async handle(batch, partition) {
-        messages.push(...batch.messages)
+        addOnce(messages, batch.messages)
         partition.done(batch.next)
-        if (partition.partition !== 0 || paused) return
-        paused = partition
+        if (partition.partition !== 0 || !toPause) return
+        paused = partition // the last one, should the group have joined anew
         partition.pause()
       },
     })
@@ -350,6 +358,7 @@ describe.each(kafkaClients)('%s', (client) => {
     await bus.publish([message(1, 'later still')])
     await eventually('it to go on', () => keysOf(1).includes('later still'), patience)
     expect(keysOf(0)).toEqual(['a-0', 'a-1', 'a-2'])
+    toPause = false
     paused?.resume()
     await eventually('the one that was paused', () => keysOf(0).length === 4, patience)
     messages.length = 0

@@ -3,22 +3,15 @@ import kafkajs, { type Admin } from 'kafkajs'
 import { pause } from '../../async.ts'
 import { configEntries } from '../topic-settings.ts'
 
+/** Ms that the controller has to make topics; a busy one needs more than the 5 s that KafkaJS gives it. */
+const creatingLimit = 10_000
+
 /** See `Bus.ensureTopics`. */
 export async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
   const existing = new Set(await admin.listTopics())
   const missing = topics.filter(({ name }) => !existing.has(name))
   const replicationFactor = Math.min(3, (await admin.describeCluster()).brokers.length)
-  if (missing.length > 0) {
-    await admin.createTopics({
-      waitForLeaders: false, // KafkaJS's own waiting throws while the broker has not heard of the topics yet
-      topics: missing.map(({ name, partitions, settings }) => ({
-        topic: name,
-        numPartitions: partitions,
-        replicationFactor,
-        configEntries: configEntries(settings, replicationFactor),
-      })),
-    })
-  }
+  if (missing.length > 0) await create(admin, missing, replicationFactor)
   await leadersOf(
     admin,
     missing.map(({ name }) => name),
@@ -26,6 +19,28 @@ export async function ensureTopics(admin: Admin, topics: Topic[]): Promise<strin
   const present = topics.filter(({ name }) => existing.has(name))
   if (present.length > 0) await adjust(admin, present)
   return missing.map(({ name }) => name)
+}
+
+/** A busy controller answers that its time was over, having made the topics or not: it is asked again. */
+async function create(admin: Admin, topics: Topic[], replicationFactor: number, attempts = 3): Promise<void> {
+  try {
+    await admin.createTopics({
+      timeout: creatingLimit,
+      waitForLeaders: false, // KafkaJS's own waiting throws while the broker has not heard of the topics yet
+      topics: topics.map(({ name, partitions, settings }) => ({
+        topic: name,
+        numPartitions: partitions,
+        replicationFactor,
+        configEntries: configEntries(settings, replicationFactor),
+      })),
+    })
+  } catch (error) {
+    const answers = error instanceof kafkajs.KafkaJSAggregateError ? error.errors : [error]
+    const typesOf = (answer: unknown) => (answer as { type?: string }).type ?? ''
+    const serious = answers.find((answer) => !['TOPIC_ALREADY_EXISTS', 'REQUEST_TIMED_OUT'].includes(typesOf(answer)))
+    if (serious || attempts === 1) throw serious ?? answers[0]
+    await create(admin, topics, replicationFactor, attempts - 1)
+  }
 }
 
 /**

@@ -13,6 +13,7 @@ export const errors = {
   unknownTopicOrPartition: 3,
   leaderNotAvailable: 5,
   notLeader: 6,
+  requestTimedOut: 7,
   messageTooLarge: 10,
   coordinatorLoading: 14,
   coordinatorNotAvailable: 15,

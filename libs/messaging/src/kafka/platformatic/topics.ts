@@ -60,11 +60,13 @@ async function describe(cluster: Cluster, connections: Connections, names: strin
   return { controller, brokerCount: brokers.length, existing: new Map(found) }
 }
 
+/** A busy controller answers that its time was over, having made the topics or not: it is asked again. */
 async function create(
   connections: Connections,
   controller: BrokerAddress,
   topics: readonly Topic[],
   replicas: number,
+  attempts = 3,
 ): Promise<void> {
   const wanted = topics.map(({ name, partitions, settings }) => ({
     name,
@@ -79,8 +81,10 @@ async function create(
     [wanted, creatingLimit, false],
     timeLimit.answer,
   )
-  for (const { name, errorCode, errorMessage } of answer.topics)
+  const isLate = ({ errorCode }: { errorCode: number }) => errorCode === errors.requestTimedOut && attempts > 1
+  for (const { name, errorCode, errorMessage } of answer.topics.filter((one) => !isLate(one)))
     if (errorCode !== errors.topicExists) throwIfError(`creating ${name}`, errorCode, errorMessage) // somebody else was first
+  if (answer.topics.some(isLate)) await create(connections, controller, topics, replicas, attempts - 1)
 }
 
 /**
