@@ -73,11 +73,28 @@ async function openPlace(client: (typeof kafkaClients)[number], batchLimitBytes?
   }
 }
 
-/** Adds those that are not there yet: one may come again when its group joins anew, which no client can rule out. */
+/**
+ * Adds those that are not there yet: one may come again when its group joins anew, and be there twice when a broker took
+ * one partition's messages and refused another's.
+ */
 function addOnce(messages: IncomingMessage[], found: readonly IncomingMessage[]): void {
-  const isKnown = ({ partition, offset }: IncomingMessage) =>
-    messages.some((one) => one.partition === partition && one.offset === offset)
-  messages.push(...found.filter((one) => !isKnown(one)))
+  const identity = ({ partition, key, value }: IncomingMessage) => `${partition} ${key} ${value?.toString('base64')}`
+  const known = new Set(messages.map(identity))
+  messages.push(...found.filter((one) => !known.has(identity(one))))
+}
+
+/** Publishes until all is delivered, as the relay does: a topic that was just made refuses for a while. */
+async function write(bus: Bus, messages: readonly OutgoingMessage[]): Promise<void> {
+  let pending = messages
+  await eventually(
+    'everything to be delivered',
+    async () => {
+      const failed = (await bus.publish(pending)).filter(({ error }) => error)
+      pending = failed.map(({ message }) => message)
+      return pending.length === 0
+    },
+    patience,
+  )
 }
 
 /** Consumes into a list. */
@@ -119,10 +136,10 @@ describe.each(kafkaClients)('%s', (client) => {
 
   test('every codec is read, in order, and so is what comes before and behind', async () => {
     const place = await openPlace(client)
-    await place.bus.publish([message(0, 'before')])
+    await write(place.bus, [message(0, 'before')])
     for (const [name, codec, compress] of codecs)
       await place.writeRaw(0, encodeBatch({ records: [{ key: name, value: Buffer.alloc(5_000) }], codec, compress }))
-    await place.bus.publish([message(0, 'behind')])
+    await write(place.bus, [message(0, 'behind')])
     const { keys } = collect(place.bus)
     await eventually('all', () => keys().length === codecs.length + 2, patience)
     expect(keys()).toEqual(['before', ...codecs.map(([name]) => name), 'behind'])
@@ -205,7 +222,7 @@ describe.each(kafkaClients)('%s', (client) => {
     const place = await openPlace(client)
     await place.transaction('committed', [0], 'commit')
     await place.transaction('aborted', [0, 3], 'abort')
-    await place.bus.publish([message(0, 'plain')])
+    await write(place.bus, [message(0, 'plain')])
     await place.transaction('aborted', [0], 'abort')
     const { messages } = collect(place.bus)
     await eventually('both', () => messages.length === 2, patience)
@@ -226,7 +243,7 @@ describe.each(kafkaClients)('%s', (client) => {
     const place = await openPlace(client)
     const transaction = await place.begin()
     await transaction.send([{ partition: 0, value: 'undecided' }])
-    await place.bus.publish([message(0, 'hidden'), message(1, 'seen')])
+    await write(place.bus, [message(0, 'hidden'), message(1, 'seen')])
     const { keys, messages } = collect(place.bus)
     await eventually('the other partition', () => keys().includes('seen'), patience)
     const position = (await done(place.bus)).get(0)
@@ -253,9 +270,9 @@ describe.each(kafkaClients)('%s', (client) => {
       codec: 1,
       compress: (bytes) => zlib.gzipSync(bytes),
     })
-    await place.bus.publish([message(0, 'before')])
+    await write(place.bus, [message(0, 'before')])
     await place.writeRaw(0, bomb)
-    await place.bus.publish([message(0, 'behind'), message(1, 'elsewhere')])
+    await write(place.bus, [message(0, 'behind'), message(1, 'elsewhere')])
     let isAllowed = false
     const met: IncomingBatch['unreadable'][] = []
     const { keys } = collect(place.bus, {
@@ -338,13 +355,15 @@ describe.each(kafkaClients)('%s', (client) => {
 
   test('a partition that is paused gives nothing, the others go on; resumed, it goes on where it was; sought, from there', async () => {
     const { bus } = await openPlace(client)
-    await bus.publish([...numbered(0, 'a', 3), ...numbered(1, 'b', 3)])
+    await write(bus, [...numbered(0, 'a', 3), ...numbered(1, 'b', 3)])
     let toPause = true
     let paused: AssignedPartition | undefined
     const messages: IncomingMessage[] = []
+    let seekable = 0n
     collect(bus, {
       async handle(batch, partition) {
         addOnce(messages, batch.messages)
+        seekable = batch.messages.findLast(({ key }) => key === 'a-1')?.offset ?? seekable
         partition.done(batch.next)
         if (partition.partition !== 0 || !toPause) return
         paused = partition // the last one, should the group have joined anew
@@ -353,16 +372,16 @@ describe.each(kafkaClients)('%s', (client) => {
     })
     const keysOf = (partition: number) => messages.filter((one) => one.partition === partition).map(({ key }) => key)
     await eventually('both', () => messages.length === 6, patience)
-    await bus.publish([message(0, 'later'), message(1, 'later')])
+    await write(bus, [message(0, 'later'), message(1, 'later')])
     await eventually('the one that is not paused', () => keysOf(1).includes('later'), patience)
-    await bus.publish([message(1, 'later still')])
+    await write(bus, [message(1, 'later still')])
     await eventually('it to go on', () => keysOf(1).includes('later still'), patience)
     expect(keysOf(0)).toEqual(['a-0', 'a-1', 'a-2'])
     toPause = false
     paused?.resume()
     await eventually('the one that was paused', () => keysOf(0).length === 4, patience)
     messages.length = 0
-    paused?.seek(1n)
+    paused?.seek(seekable)
     await eventually('what was sought', () => keysOf(0).length >= 3, patience)
     expect(keysOf(0)).toEqual(['a-1', 'a-2', 'later'])
     await caughtUp(bus)
@@ -370,7 +389,7 @@ describe.each(kafkaClients)('%s', (client) => {
 
   test('what was not done comes again, to the next consumer too', async () => {
     const { bus } = await openPlace(client)
-    await bus.publish(numbered(0, 'a', 5))
+    await write(bus, numbered(0, 'a', 5))
     const first: (string | null)[][] = []
     const { consumer } = collect(bus, {
       async handle(batch, partition) {
@@ -413,7 +432,10 @@ describe.each(kafkaClients)('%s', (client) => {
         partition.done(batch.next)
       },
     })
-    await place.bus.publish([0, 1, 2, 3, 4, 5].flatMap((partition) => numbered(partition, `p${partition}`, 200)))
+    await write(
+      place.bus,
+      [0, 1, 2, 3, 4, 5].flatMap((partition) => numbered(partition, `p${partition}`, 200)),
+    )
     await eventually('the first to work', () => all.size > 20, patience)
     const second = collect(other)
     await eventually('the second to work', () => second.messages.length > 0, patience)
@@ -426,7 +448,7 @@ describe.each(kafkaClients)('%s', (client) => {
 
   test('closing lets the handler in hand finish, keeps what is done, and leaves the group at once', async () => {
     const { bus } = await openPlace(client)
-    await bus.publish(numbered(0, 'a', 10))
+    await write(bus, numbered(0, 'a', 10))
     let isFinished = false
     const begun = Promise.withResolvers<void>()
     const { consumer } = collect(bus, {
@@ -449,7 +471,10 @@ describe.each(kafkaClients)('%s', (client) => {
     const { bus } = await openPlace(client)
     const value = Buffer.alloc(200_000, '0123456789abcdef')
     for (let n = 0; n < 25; n++)
-      await bus.publish([0, 1, 2, 3, 4, 5].map((partition) => ({ ...message(partition, `${n}`), value })))
+      await write(
+        bus,
+        [0, 1, 2, 3, 4, 5].map((partition) => ({ ...message(partition, `${n}`), value })),
+      )
     let held = 0
     const release = Promise.withResolvers<void>()
     const { messages } = collect(bus, {
@@ -472,10 +497,10 @@ describe.each(kafkaClients)('%s', (client) => {
 
   test('a group is moved back to a time or an offset without a consumer, and what lasts is measured without unpacking', async () => {
     const { bus } = await openPlace(client)
-    await bus.publish(numbered(0, 'a', 3))
+    await write(bus, numbered(0, 'a', 3))
     await delay(1_100)
     const time = new Date()
-    await bus.publish(numbered(0, 'b', 3))
+    await write(bus, numbered(0, 'b', 3))
     const { consumer } = collect(bus)
     await caughtUp(bus)
     await consumer.close()
