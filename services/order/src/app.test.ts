@@ -1,8 +1,12 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { createDatabase, sql } from '@shopstream/database'
 import { newEventId } from '@shopstream/events'
 import type { AnyNewEvent, Message } from '@shopstream/messaging'
 import { createWorld, eventually, type World } from '@shopstream/testing'
 import { buildOrder } from './app.ts'
+import { waiting } from './reading/wait.ts'
+import type { Tables } from './tables.ts'
 
 let world: World
 let orders: Awaited<ReturnType<typeof buildOrder>>
@@ -174,6 +178,32 @@ describe('placing', () => {
       status: 201,
       body: { status: 'pending' },
     })
+  })
+
+  test('many that wait ask the database together, and see what another instance has decided', async () => {
+    const ids = await Promise.all(Array.from({ length: 20 }, () => place()))
+    const { DATABASE_URL: url, DATABASE_POOL_SIZE: poolSize } = world.settings
+    const database = createDatabase<Tables>({ url, poolSize, applicationName: 'another', logger: world.logger })
+    try {
+      let statements = 0
+      const query = database.query.withPlugin({
+        transformQuery({ node }) {
+          statements++
+          return node
+        },
+        transformResult: async ({ result }) => result,
+      })
+      const waitUntilDecided = waiting({ ...database, query })
+      const { signal } = new AbortController()
+      const answers = ids.map((id) => waitUntilDecided({ id, owner: undefined, seconds: 10, signal }))
+      await delay(1_500)
+      expect(statements).toBeGreaterThan(ids.length) // each once, and then all together, every 300 ms at the most
+      expect(statements).toBeLessThan(2 * ids.length)
+      await sql`update "order" set status = 'confirmed' where id = any(${ids}::uuid[])`.execute(database.query)
+      expect((await Promise.all(answers)).map((order) => order?.status)).toEqual(ids.map(() => 'confirmed'))
+    } finally {
+      await database.close()
+    }
   })
 })
 

@@ -19,7 +19,7 @@ import { changeOrder } from './fulfilling/change.ts'
 import type { Order, OrderCommand } from './life-cycle.ts'
 import { findOrder, listOrders } from './orders.ts'
 import { place } from './placing/place.ts'
-import { waitUntilDecided } from './reading/wait.ts'
+import { waiting } from './reading/wait.ts'
 import type { Tables } from './tables.ts'
 
 const Status = Type.Enum(['pending', 'confirmed', 'rejected', 'shipped', 'delivered', 'cancelled'])
@@ -77,6 +77,7 @@ export function routes({
   database: Database<Tables>
   deadlineSeconds: number
 }): Route[] {
+  const waitUntilDecided = waiting(database)
   return [
     route({
       method: 'POST',
@@ -99,7 +100,7 @@ export function routes({
         if (placed.replayed || waitSeconds === undefined) return placed
         try {
           const { id } = placed.body
-          const order = await waitUntilDecided(database, { id, owner: user.id, seconds: waitSeconds, signal })
+          const order = await waitUntilDecided({ id, owner: user.id, seconds: waitSeconds, signal })
           const answer = { ...placed, body: order ? toView(order) : placed.body }
           await amend(answer)
           return answer
@@ -136,7 +137,7 @@ export function routes({
         const order =
           waitSeconds === undefined
             ? await findOrder(database.query, id, owner)
-            : await waitUntilDecided(database, { id, owner, seconds: waitSeconds, signal })
+            : await waitUntilDecided({ id, owner, seconds: waitSeconds, signal })
         if (!order) throw errors['order-not-found']()
         return reply.ok(toView(order))
       },

@@ -1,30 +1,80 @@
-import type { Database } from '@shopstream/database'
-import { createAlarm } from '@shopstream/messaging'
+import { type Database, sql } from '@shopstream/database'
+import { createAlarm, pause } from '@shopstream/messaging'
 import type { Order } from '../life-cycle.ts'
 import { findOrder, orderChanged } from '../orders.ts'
 import type { Tables } from '../tables.ts'
 
-/** Another instance may have decided: without a signal from this one the order is read again after this time, in ms. */
+/** Another instance may have decided: without a signal from this one, all that wait are looked for after this time, in ms. */
 const lookAgainMs = 300
 
+export interface Wait {
+  id: string
+  /** A user id; undefined for staff, who see all. */
+  owner: string | undefined
+  seconds: number
+  signal: AbortSignal
+}
+
+/** See {@link waiting}. */
+export type WaitUntilDecided = (wait: Wait) => Promise<Order | undefined>
+
 /**
- * The order as soon as it has left `pending`, or as it is after `seconds`, or when `signal` is aborted; undefined when
- * `owner` may not see it.
+ * For requests that wait for orders: gives the order as soon as it has left `pending`, or as it is after `seconds`, or
+ * when `signal` is aborted; undefined when `owner` may not see it. However many wait, the database is asked about them by
+ * one statement: one for each, of 130 that waited behind a partition that stood, was 430 a second, and delayed all others.
  */
-export async function waitUntilDecided(
-  database: Database<Tables>,
-  { id, owner, seconds, signal }: { id: string; owner: string | undefined; seconds: number; signal: AbortSignal },
-): Promise<Order | undefined> {
-  const over = AbortSignal.any([signal, AbortSignal.timeout(seconds * 1000)])
-  const alarm = createAlarm(over)
-  const stopListening = database.on(orderChanged, (changed) => changed === id.toLowerCase() && alarm.wake())
-  try {
+export function waiting(database: Database<Tables>): WaitUntilDecided {
+  const alarms = new Map<string, Set<() => void>>()
+  const wake = (id: string) => {
+    for (const alarm of alarms.get(id) ?? []) alarm()
+  }
+  database.on(orderChanged, (id) => wake(id as string))
+
+  let isLooking = false
+  /** Looks as long as any wait. */
+  async function look(): Promise<void> {
+    if (isLooking) return
+    isLooking = true
     for (;;) {
-      const order = await findOrder(database.query, id, owner)
-      if (order?.status !== 'pending' || over.aborted) return order
-      await alarm.wait(lookAgainMs)
+      await pause(lookAgainMs)
+      const ids = [...alarms.keys()]
+      if (ids.length === 0) break
+      for (const id of await noLongerPending(database, ids)) wake(id)
     }
-  } finally {
-    stopListening()
+    isLooking = false
+  }
+
+  return async ({ owner, seconds, signal, ...wait }) => {
+    const id = wait.id.toLowerCase()
+    const over = AbortSignal.any([signal, AbortSignal.timeout(seconds * 1000)])
+    const alarm = createAlarm(over)
+    const ofOrder = alarms.get(id) ?? new Set()
+    alarms.set(id, ofOrder.add(alarm.wake))
+    try {
+      for (;;) {
+        const order = await findOrder(database.query, id, owner)
+        if (order?.status !== 'pending' || over.aborted) return order
+        void look()
+        await alarm.wait(seconds * 1000)
+      }
+    } finally {
+      ofOrder.delete(alarm.wake)
+      if (ofOrder.size === 0) alarms.delete(id)
+    }
+  }
+}
+
+/** Those of the orders that are decided; all when the database cannot be asked: each then asks itself, and hears why. */
+async function noLongerPending({ query }: Database<Tables>, ids: string[]): Promise<string[]> {
+  try {
+    const rows = await query
+      .selectFrom('order')
+      .select('id')
+      .where('id', '=', sql<string>`any(${ids}::uuid[])`)
+      .where('status', '!=', 'pending')
+      .execute()
+    return rows.map(({ id }) => id)
+  } catch {
+    return ids
   }
 }
