@@ -855,6 +855,7 @@ describe('what others write into our topics', () => {
     'a bomb: every command names it and goes on; an operator steps over it for both groups that stand there',
     async () => {
       await write(bomb())
+      await write(bomb())
       const id = await placedInPartition()
       const met = await stands('inventory', 'notification')
       const [{ firstOffset }] = met as unknown as [{ firstOffset: string }]
@@ -894,17 +895,25 @@ describe('what others write into our topics', () => {
       const file = join(opened.home, 'bytes.log')
       const shown = await run(unreadable, 'show', place, '--out', file)
       expect(shown.out).toMatch(/1 record, gzip/)
+      expect(shown.out).toMatch(/bytes written to/)
+      expect(shown.out).not.toMatch(/as they came/)
       expect(readFileSync(file).subarray(61)).toEqual(bomb().subarray(61))
       await expect(run(unreadable, 'show', place, '--out', file)).rejects.toThrow('file already exists')
       const elsewhere = `${topic}/${partition}@99999`
       await expect(run(unreadable, 'step-over', elsewhere, '--reason', 'none')).rejects.toThrow(place)
 
       const decision = ['--reason', 'a load test', '--actor', 'ada']
+      await expect(run(unreadable, 'step-over', place, '--service', 'user', ...decision)).rejects.toThrow(
+        /inventory, notification stand/,
+      )
       const stepped = await run(unreadable, 'step-over', place, ...decision)
       expect(stepped).toMatchObject({
         code: 0,
         out: expect.stringMatching(/inventory steps over.*\nnotification steps over/),
       })
+      const next = `${topic}/${partition}@${BigInt(firstOffset) + 1n}`
+      expect(stepped.out).toContain(`inventory stands again, before ${next}: npm run shop -- unreadable show ${next}`)
+      await run(unreadable, 'step-over', next, ...decision)
       await decided(id)
       await expect(run(unreadable, 'step-over', place, ...decision)).rejects.toThrow(
         /stepped over .* by ada: a load test/,
@@ -1044,15 +1053,18 @@ describe('what others write into our topics', () => {
   )
 })
 
-test.each(['status', 'explain', 'lag', 'tail', 'dead-letters', 'unreadable', 'republish', 'rewind', 'catch-up'])(
-  '%s has help, and 2 for bad usage',
-  (command) => {
-    const call = (...args: string[]) =>
-      spawnSync(process.execPath, ['tools/src/shop.ts', command, ...args], { cwd: repository, encoding: 'utf8' })
-    expect(call('--help')).toMatchObject({
-      status: 0,
-      stdout: expect.stringMatching(`^Usage: npm run shop -- ${command}`),
-    })
-    expect(call('--no-such-option').status).toBe(2)
-  },
-)
+test('each has help, and bad usage is told', async () => {
+  const commands = { status, explain, lag, tail, 'dead-letters': deadLetters, unreadable, republish, rewind }
+  for (const [name, command] of Object.entries({ ...commands, 'catch-up': catchUp })) {
+    const { usage } = await import(`../shop/${name}.ts`)
+    expect(usage).toMatch(new RegExp(`^Usage: npm run shop -- ${name}`))
+    await expect(run(command, '--no-such-option')).rejects.toThrow(/no-such-option/)
+  }
+})
+
+test('of the program: help, and 2 for bad usage', () => {
+  const call = (...args: string[]) =>
+    spawnSync(process.execPath, ['tools/src/shop.ts', 'status', ...args], { cwd: repository, encoding: 'utf8' })
+  expect(call('--help')).toMatchObject({ status: 0, stdout: expect.stringMatching('^Usage: npm run shop -- status') })
+  expect(call('--no-such-option').status).toBe(2)
+})

@@ -23,8 +23,8 @@ export function listLines(stretches: readonly Stretch[], now = new Date()): stri
       placeInWords(stretch),
       String(one.size),
       age(secondsSince(one.metAt, now)),
-      stateInWords(one, now),
-      decisionInWords(one, now) ?? shown(one.reason, 100),
+      decisionInWords(one, now) ?? stateInWords(one, now),
+      shown(one.reason, 100),
     ]),
   )
   return [
@@ -33,7 +33,12 @@ export function listLines(stretches: readonly Stretch[], now = new Date()): stri
   ]
 }
 
-export function detailLines(stretch: Stretch, bytes: Buffer, now = new Date()): string[] {
+/** With `savedTo`, the file that has the bytes, instead of the first of them. */
+export function detailLines(
+  stretch: Stretch,
+  bytes: Buffer,
+  { savedTo, now = new Date() }: { savedTo?: string | undefined; now?: Date } = {},
+): string[] {
   const stands = stretch.met.some(({ steppedOverAt }) => steppedOverAt === null)
   return [
     strong(placeInWords(stretch)),
@@ -44,13 +49,18 @@ export function detailLines(stretch: Stretch, bytes: Buffer, now = new Date()): 
       const told = decisionInWords(one, now) ?? bad(stateInWords(one, now))
       return `  ${one.service.padEnd(14)}met ${age(secondsSince(one.metAt, now))} ago, ${told}`
     }),
-    strong('Bytes, as they came'),
-    ...hexLines(bytes),
+    ...(savedTo === undefined
+      ? [strong('Bytes, as they came'), ...hexLines(bytes)]
+      : [good(`${plural(bytes.length, 'byte')} written to ${savedTo}`)]),
     ...(stands
       ? [
-          faint(
-            `  → all of them, to look at elsewhere: ${shop(`unreadable show ${placeInWords(stretch)} --out FILE`)}`,
-          ),
+          ...(savedTo === undefined
+            ? [
+                faint(
+                  `  → all of them, to look at elsewhere: ${shop(`unreadable show ${placeInWords(stretch)} --out FILE`)}`,
+                ),
+              ]
+            : []),
           faint(`  → to go on without it: ${shop(`unreadable step-over ${placeInWords(stretch)} --reason '...'`)}`),
           faint('  → docs/runbooks/unreadable-records.md'),
         ]

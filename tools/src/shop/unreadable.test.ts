@@ -62,10 +62,10 @@ test('list and show name place, groups, decisions and what to run; bytes of any 
   const stretches = stretchesOf([met('inventory'), met('notification', { ...decided, state: 'stepped over' })])
   const listed = listLines(stretches, now).join('\n')
   expect(listed).toMatch(/inventory\/1 +shop\.order\.v1\/3@12-41 +100 +5 min +stands +unpacked/)
-  expect(listed).toMatch(/notification\/1 .* stepped over 11:59:50\.000 by ada: a \ufffd\[2Jbomb/)
+  expect(listed).toMatch(/notification\/1 .* stepped over 11:59:50\.000 by ada: a \ufffd\[2Jbomb +unpacked/)
   expect(listLines([])).toEqual(['None.'])
   for (const length of [0, 1, 60, 61, 600]) {
-    const told = detailLines(stretches[0] as (typeof stretches)[number], Buffer.alloc(length, 2), now).join('\n')
+    const told = detailLines(stretches[0] as (typeof stretches)[number], Buffer.alloc(length, 2), { now }).join('\n')
     expect(told).toContain("unreadable step-over shop.order.v1/3@12-41 --reason '...'")
     expect(told).not.toContain('\u001b[2J')
   }
@@ -78,7 +78,7 @@ test('the head of a batch is told: codec, records, writer', () => {
   bytes.writeBigInt64BE(BigInt(now.getTime()), 35)
   bytes.writeBigInt64BE(77n, 43)
   bytes.writeInt32BE(30, 57)
-  const told = detailLines(stretchesOf([met('order')])[0] as never, bytes, now).join('\n')
+  const told = detailLines(stretchesOf([met('order')])[0] as never, bytes, { now }).join('\n')
   expect(told).toContain(
     '30 records, zstd, 80 bytes, written 2026-01-31T12:00:00.000Z, by producer 77, in a transaction',
   )

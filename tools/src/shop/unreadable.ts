@@ -10,10 +10,19 @@ import { readGroups } from './groups.ts'
 import { ownerNamed } from './ownerships.ts'
 import { print } from './printing.ts'
 import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
-import { allMet, decisionInWords, type Met, type Place, placeInWords, type Stretch, stretchesOf } from './stretches.ts'
+import {
+  allMet,
+  decisionInWords,
+  type Met,
+  type Place,
+  placeInWords,
+  type Stretch,
+  showCommand,
+  stretchesOf,
+} from './stretches.ts'
 import { detailLines, listLines } from './unreadable-telling.ts'
 import { untilInterrupted } from './watching.ts'
-import { good, plural, shop, toJson } from './words.ts'
+import { good, shop, toJson } from './words.ts'
 
 export const usage = `Usage: npm run shop -- unreadable COMMAND [options]
 
@@ -97,9 +106,7 @@ async function show(values: Values, target: string | undefined): Promise<number>
     const ofStretch = stretchesOf(met.filter((one) => isSame(one, found)))[0] as Stretch
     if (values.out !== undefined) saveTo(values.out, bytes)
     if (values.json) console.log(toJson({ ...ofStretch, bytes }, 2))
-    else print(detailLines(ofStretch, bytes).join('\n'))
-    if (values.out !== undefined && !values.json)
-      print(good(`${plural(bytes.length, 'byte')} written to ${values.out}`))
+    else print(detailLines(ofStretch, bytes, { savedTo: values.out }).join('\n'))
     return 0
   })
 }
@@ -149,7 +156,8 @@ async function stepOverAll(values: Values, target: string | undefined): Promise<
       ...(await notMetYet(reach, applied, before.met, services)),
     ]
     const waiting = values['no-wait'] ? [] : await untilPassed(reach, applied)
-    for (const line of [...left, ...waiting]) print(line)
+    const standing = values['no-wait'] ? [] : await standingBehind(reach, applied)
+    for (const line of [...left, ...waiting, ...standing]) print(line)
     return notAsked.length > 0 || waiting.length > 0 ? 1 : 0
   })
 }
@@ -183,6 +191,10 @@ const nothingAt = (target: string, notAsked: readonly string[]) =>
 function whyNothing(target: string, there: readonly Met[], all: readonly Met[], notAsked: readonly string[]): string {
   const [decided] = there
   if (decided) return `Nothing was changed: ${decided.service} ${decisionInWords(decided) ?? 'no longer stands there'}.`
+  const place = parsePlace(target)
+  const elsewhere = place ? all.filter((one) => one.state === 'stands' && isAt(one, place)) : []
+  if (elsewhere.length > 0)
+    return `Nothing was changed: ${servicesOf(elsewhere)} stand there, not the service of --service.`
   const others = all.filter(({ steppedOverAt }) => steppedOverAt === null).map(placeInWords)
   const instead = others.length > 0 ? ` They stand before ${[...new Set(others)].join(', ')}.` : ''
   return `Nothing was changed. ${nothingAt(target, notAsked)}${instead}`
@@ -210,6 +222,36 @@ async function notMetYet(
     return [`${group} has not come to it yet, and will stand there: run the same again when ${shop('status')} says so.`]
   })
   return (await Promise.all(perGroup)).flat()
+}
+
+const servicesOf = (met: readonly Met[]) => [...new Set(met.map(({ service }) => service))].join(', ')
+
+/** A consumer comes to what is behind within so long. */
+const comesWithinMs = 3_000
+
+/** Groups that stand in the same partition again, behind what they have stepped over: foreign producers write more than one. */
+async function standingBehind(reach: Reach, applied: readonly Met[]): Promise<string[]> {
+  const stop = AbortSignal.any([untilInterrupted(), AbortSignal.timeout(comesWithinMs)])
+  for (;;) {
+    const { met } = await allMet(reach)
+    const standing = met.filter((one) => one.state === 'stands' && applied.some((passed) => isBehind(one, passed)))
+    if (standing.length > 0 || stop.aborted || (await areAtEnd(reach.bus, applied)))
+      return standing.map((one) => `${one.service} stands again, before ${placeInWords(one)}: ${showCommand(one)}`)
+    await pause(250, stop)
+  }
+}
+
+const isBehind = (one: Met, { service, topic, partition, lastOffset }: Met) =>
+  one.service === service && one.topic === topic && one.partition === partition && one.firstOffset > lastOffset
+
+async function areAtEnd(bus: Reach['bus'], applied: readonly Met[]): Promise<boolean> {
+  const answers = await Promise.all(
+    applied.map(async ({ service, topic, partition }) => {
+      const { answer } = await ask('Kafka', () => bus.positions(service, [topic]))
+      return answer?.some((one) => one.partition === partition && one.done >= one.stableEnd)
+    }),
+  )
+  return answers.every(Boolean)
 }
 
 const passedWithinMs = 30_000

@@ -16,6 +16,8 @@ export interface RawRecord {
 export interface BatchParts {
   firstOffset?: bigint
   records: readonly RawRecord[]
+  /** How many the head claims; default: as many as there are. */
+  count?: number
   lastDelta?: number
   /** 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd. */
   codec?: number
@@ -35,7 +37,8 @@ export interface BatchParts {
 export function encodeBatch({
   firstOffset = 0n,
   records,
-  lastDelta = Math.max(0, records.at(-1)?.delta ?? records.length - 1),
+  count = records.length,
+  lastDelta = Math.max(0, records.at(-1)?.delta ?? count - 1),
   codec = 0,
   compress = (bytes) => bytes,
   spoil = (bytes) => bytes,
@@ -57,7 +60,7 @@ export function encodeBatch({
     long(producerId),
     int(2, producerEpoch),
     int(4, firstSequence),
-    int(4, records.length),
+    int(4, count),
     packed,
   ])
   const checksum = Buffer.alloc(4)

@@ -39,7 +39,7 @@ export function createPlatformaticBus(options: BusOptions): Bus {
 
   return {
     publish: (messages) => publishFollowing(messages, producer.publish),
-    publisher: (name) => createPublisher(wireName(name), { ...publishing, producer }),
+    publisher: (name, until) => createPublisher(wireName(name), { ...publishing, producer }, until),
     fences: true,
     consume({ group, topics, handle }) {
       const inHand = new Set<string>()

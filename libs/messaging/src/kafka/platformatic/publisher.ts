@@ -30,6 +30,7 @@ const fencing: readonly number[] = [errors.invalidProducerEpoch, errors.producer
 export function createPublisher(
   name: string,
   parts: { cluster: Cluster; connections: Connections; producer: Producer },
+  until?: AbortSignal,
 ): Publisher {
   const coordinator = createCoordinator(parts, 'transaction', name)
   let identity: (ProducerIdentity & { since: number }) | undefined
@@ -45,9 +46,10 @@ export function createPublisher(
   async function publish<M extends OutgoingMessage>(messages: readonly M[]): Promise<Delivery<M>[]> {
     if (fenced) throw fenced
     try {
-      const deliveries = await publishFollowing(messages, async (some) =>
-        parts.producer.publish(some, await usableIdentity()),
-      )
+      const deliveries = await publishFollowing(messages, async (some) => {
+        until?.throwIfAborted()
+        return parts.producer.publish(some, await usableIdentity())
+      })
       const refused = deliveries.find(({ error }) => isFencing(error))
       if (refused) throw refused.error
       return deliveries
