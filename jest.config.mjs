@@ -19,6 +19,6 @@ export default {
   globalSetup: '<rootDir>/libs/testing/src/jest/global-setup.ts',
   globalTeardown: '<rootDir>/libs/testing/src/jest/global-teardown.ts',
   testTimeout: 60_000,
-  maxWorkers: 3, // with two, a core is idle whenever the tests of outages wait
+  maxWorkers: 2, // a third makes waits of e2e tests run out of time on 2 cores
   forceExit: true, // what a failed test has left open must not keep the run from ending
 }

@@ -92,9 +92,12 @@ export interface Shop {
 const stopLimitMs = 9_300
 const serviceStopLimitMs = 4_500
 
-/** Flags of each service's Node: a small young generation and heap keep five of them small. */
+/**
+ * Flags of each service's Node: a small heap keeps five of them small. A young generation of 2 MB instead of 16 cost a third
+ * of the CPU of an order.
+ */
 export const nodeFlags = [
-  '--max-semi-space-size=2',
+  '--max-semi-space-size=16',
   '--max-old-space-size=192',
   '--import',
   join(import.meta.dirname, 'die-with-parent.mjs'),
