@@ -85,8 +85,7 @@ function isOfArray(value: unknown[]): boolean {
 }
 
 /** Whether an object has anything but `count` keys that are seen by everyone: symbols, or what is not enumerable. */
-const hasHidden = (value: object, count: number): boolean =>
-  Object.getOwnPropertyNames(value).length !== count || Object.getOwnPropertySymbols(value).length > 0
+const hasHidden = (value: object, count: number): boolean => Reflect.ownKeys(value).length !== count
 
 /** Whether a value is an array that consists of its items: without gaps, keys of its own, or a class around it. */
 const isPlainArray = (value: unknown): value is unknown[] => Array.isArray(value) && isOfArray(value) && isDense(value)
@@ -122,16 +121,22 @@ const isKey = (key: string): boolean => key !== '__proto__' && key.isWellFormed(
 
 /** In generated code, as the reading of records is, for the same reason: `reading.ts`. Names are letters, digits and underscores. */
 function recordOf({ fields }: RecordSchema, made: Map<Schema, Take | undefined>): Take {
-  const names = new Set(fields.map(({ name }) => name))
   const takes = fields.map(({ type }) => build(type, made))
   const literal = fields.map((field, at) => {
     const absent = hasDefault(field) ? `leftOut('${field.name}', value)` : 'refuse()'
     return `${field.name}: (v = value.${field.name}) === undefined ? ${absent} : ${takes[at] ? `p${at}(v)` : 'v'}`
   })
-  const parts = { refuse, leftOut, ...Object.fromEntries(takes.map((take, at) => [`p${at}`, take])) }
-  const body = `return (value) => { let v; return { ${literal.join(', ')} } }`
-  const take = new Function(...Object.keys(parts), body)(...Object.values(parts))
-  return (value) => (isPlain(value) && hasOnly(value, names) ? take(value) : refuse())
+  const declared = fields.map(({ name }) => `case '${name}':`).join(' ')
+  const parts = { refuse, leftOut, isPlain, hasHidden, ...Object.fromEntries(takes.map((take, at) => [`p${at}`, take])) }
+  const body = `return (value) => {
+    if (!isPlain(value)) refuse()
+    let count = 0
+    for (const key in value) switch (key) { ${declared} count++; break; default: refuse() }
+    if (hasHidden(value, count)) refuse()
+    let v
+    return { ${literal.join(', ')} }
+  }`
+  return new Function(...Object.keys(parts), body)(...Object.values(parts))
 }
 
 /** Undefined is how avsc is told to write the default; an undefined that was given is refused. */

@@ -28,6 +28,8 @@ test('the kinds of faults, the schedule of a seed, and words for what makes no s
   const listed = await chaos('--list', '--seed', seed, '--faults', 'cut,replay')
   expect(listed).toMatch(/^ +\d+\.\d s {2}replay +(order|inventory|notification) +\d+\.\d s$/m)
   expect(listed).not.toContain('kill-service')
-  await expect(chaos('--faults', 'flood')).rejects.toThrow(/code 2:\nthere is no fault flood: --list shows/)
-  await expect(chaos('--minutes', '0')).rejects.toThrow(/code 2:\n--minutes takes a number/)
+  await Promise.all([
+    expect(chaos('--faults', 'flood')).rejects.toThrow(/code 2:\nthere is no fault flood: --list shows/),
+    expect(chaos('--minutes', '0')).rejects.toThrow(/code 2:\n--minutes takes a number/),
+  ])
 })

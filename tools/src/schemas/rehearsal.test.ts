@@ -1,5 +1,5 @@
 import { globSync } from 'node:fs'
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { type EventName, type Topic, topics } from '@shopstream/events'
 import { type CheckOptions, checkSchemas } from './check.ts'
 import { workspace } from './files.ts'
@@ -11,17 +11,24 @@ import { type Copy, copySchemas, type Json } from './testing.ts'
 import { readWiring, type ServiceWiring } from './wiring.ts'
 
 let services: ServiceWiring[]
-beforeAll(async () => {
-  services = await readWiring(workspace)
-})
-
 let copy: Copy
 let restore: () => void
 let options: CheckOptions & { topics: readonly Topic[]; wiring: ServiceWiring[] }
-beforeEach(async () => {
+/** With an event beside the shop's own, which each test begins with. */
+let prepared: { copy: Copy; options: typeof options }
+
+beforeAll(async () => {
+  services = await readWiring(workspace)
   copy = copySchemas(layOut)
   options = { root: copy.root, wiring: services, topics }
   await registerOrderRehearsed()
+  prepared = { copy, options }
+})
+afterAll(() => prepared.copy.drop())
+
+beforeEach(() => {
+  copy = prepared.copy.again()
+  options = { ...prepared.options, root: copy.root }
   restore = snapshot()
 })
 afterEach(() => copy.drop())

@@ -22,6 +22,8 @@ export interface Copy {
   /** Changes a schema as JSON; the file keeps the one layout. */
   edit(file: string, change: (schema: Json) => void): void
   lock(): LockEntry[]
+  /** A copy of this copy, as it is now. */
+  again(): Copy
   drop(): void
 }
 
@@ -36,7 +38,7 @@ const parts = [
 
 /** Copies schemas, locks, topics and derived files of this workspace, and the services' tables. */
 export function copySchemas(layOut: (text: string) => string): Copy {
-  const root = mkdtempSync(join(tmpdir(), 'shopstream-schemas-'))
+  const root = newRoot()
   for (const part of [...parts, ...tables]) {
     cpSync(join(workspace, part), join(root, part), { recursive: true, force: true })
   }
@@ -44,6 +46,12 @@ export function copySchemas(layOut: (text: string) => string): Copy {
   const lock = firstVersions(root)
   writeFileSync(join(root, lockFile), printLock(lock))
   writeGolden(root, lock)
+  return copyAt(root, layOut)
+}
+
+const newRoot = () => mkdtempSync(join(tmpdir(), 'shopstream-schemas-'))
+
+function copyAt(root: string, layOut: (text: string) => string): Copy {
   const read = (file: string) => readFileSync(join(root, file), 'utf8')
   const write = (file: string, text: string) => {
     mkdirSync(join(root, dirname(file)), { recursive: true })
@@ -67,6 +75,11 @@ export function copySchemas(layOut: (text: string) => string): Copy {
       write(file, layOut(JSON.stringify(schema)))
     },
     lock: () => JSON.parse(read('schemas/registry.lock.json')),
+    again() {
+      const other = newRoot()
+      cpSync(root, other, { recursive: true })
+      return copyAt(other, layOut)
+    },
     drop: () => rmSync(root, { recursive: true }),
   }
 }
