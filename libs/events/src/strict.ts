@@ -131,7 +131,13 @@ function recordOf({ fields }: RecordSchema, made: Map<Schema, Take | undefined>)
     return `${field.name}: (v = value.${field.name}) === undefined ? ${absent} : ${takes[at] ? `p${at}(v)` : 'v'}`
   })
   const declared = fields.map(({ name }) => `case '${name}':`).join(' ')
-  const parts = { refuse, leftOut, isPlain, hasHidden, ...Object.fromEntries(takes.map((take, at) => [`p${at}`, take])) }
+  const parts = {
+    refuse,
+    leftOut,
+    isPlain,
+    hasHidden,
+    ...Object.fromEntries(takes.map((take, at) => [`p${at}`, take])),
+  }
   const body = `return (value) => {
     if (!isPlain(value)) refuse()
     let count = 0
