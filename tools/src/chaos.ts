@@ -1,9 +1,9 @@
 /** `npm run chaos`: customers and faults in a shop of its own, and whether every answer stayed true. */
 import { randomInt } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { kafkaClientFrom, kafkaClients } from '@shopstream/messaging'
+import { temporaryFolder } from '@shopstream/testing'
 import { type FaultKind, faultKinds } from './chaos/faults.ts'
 import { type Report, runChaos } from './chaos/run.ts'
 import { planFaults } from './chaos/schedule.ts'
@@ -128,7 +128,7 @@ async function main(): Promise<number> {
     return 0
   }
   const seed = options.seed ?? String(randomInt(1_000_000_000))
-  const folder = options.folder ? resolve(options.folder) : mkdtempSync(join(tmpdir(), 'shopstream-chaos-'))
+  const folder = options.folder ? resolve(options.folder) : temporaryFolder('chaos')
   mkdirSync(folder, { recursive: true, mode: 0o711 })
   if (readdirSync(folder).length > 0) refuse(`${folder} is not empty; a run needs a folder of its own`)
   const say = (line: string) => void process.stderr.write(`${line}\n`)

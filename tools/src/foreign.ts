@@ -1,9 +1,10 @@
 /** `npm run foreign`: a producer in another language beside orders, and whether it delays or loses any of them. */
 import { randomInt } from 'node:crypto'
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { availableParallelism, tmpdir } from 'node:os'
+import { rmSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { type KafkaClient, kafkaClients } from '@shopstream/messaging'
+import { temporaryFolder } from '@shopstream/testing'
 import type { Report } from './foreign/assess.ts'
 import type { Delays, Line } from './foreign/judge.ts'
 import { machineLoad, runForeign } from './foreign/run.ts'
@@ -121,8 +122,7 @@ async function main(): Promise<number> {
   const rate = numberOf('rate', 1, 1_000)
   const client = chosenClient()
   const seed = options.seed ?? String(randomInt(1_000_000_000))
-  const folder = mkdtempSync(join(tmpdir(), 'shopstream-foreign-'))
-  chmodSync(folder, 0o711) // as root, Postgres runs as another user, and would keep its data where nobody removes them
+  const folder = temporaryFolder('foreign')
   const say = (line: string) => void process.stderr.write(`${line}\n`)
   say(`seed ${seed}; logs: ${folder}`)
   const interrupted = new AbortController()

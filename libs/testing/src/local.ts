@@ -40,3 +40,4 @@ export {
 export { type ProxiedKafka, startProxiedKafka } from './proxied-kafka.ts'
 export { createSteppedClock, type SteppedClock } from './stepped-clock.ts'
 export { startTcpProxy, type TcpProxy, type TcpProxyOptions } from './tcp-proxy.ts'
+export { temporaryFolder } from './temporary.ts'

@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { rmSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
+import { temporaryFolder } from '@shopstream/testing'
 import { call, order, orderOf, register, staffToken, stock } from '../stack/client.ts'
 import { startShop } from '../stack/shop.ts'
 import { cpuOf, inWords, listed, type Say, spread, treeOf } from './measure.ts'
@@ -13,7 +12,7 @@ const idleSeconds = 20
 
 /** One order after the other on a shop at rest: how long until it is decided, until it is taken, and a read beside them. */
 export async function rest(say: Say) {
-  const home = mkdtempSync(join(tmpdir(), 'shopstream-bench-'))
+  const home = temporaryFolder('bench')
   const shop = await startShop({ home })
   try {
     const staff = await staffToken(shop)

@@ -1,16 +1,14 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { eventually, repository } from '@shopstream/testing'
+import { rmSync } from 'node:fs'
+import { eventually, repository, temporaryFolder } from '@shopstream/testing'
 import { inWords, listed, memoryOf, type Say, spread, total, treeOf } from './measure.ts'
 
 const laterStarts = 3
 
 /** Starts the shop as a user does, by `npm start`, on fresh state and then on kept state; ends it as Ctrl-C does. */
 export async function start(say: Say) {
-  const home = mkdtempSync(join(tmpdir(), 'shopstream-bench-'))
+  const home = temporaryFolder('bench')
   try {
     const first = await startOnce(home)
     say(`first start, from nothing: ready after ${seconds(first.readyMs)} s`)

@@ -1,13 +1,11 @@
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { rmSync } from 'node:fs'
 import { json } from 'node:stream/consumers'
 import { sql } from '@shopstream/database'
 import { newEventId, topicOf } from '@shopstream/events'
 import type { NewEvent, OutgoingMessage } from '@shopstream/messaging'
 import { outgoing } from '@shopstream/messaging'
-import { eventually, repository } from '@shopstream/testing'
+import { eventually, repository, temporaryFolder } from '@shopstream/testing'
 import { readWiring } from '../schemas/wiring.ts'
 import { findPlace, type Owner, owners, type Reach, reach } from '../shop/reach.ts'
 import type { Summary } from '../shop/verify.ts'
@@ -67,7 +65,7 @@ const stocked = 1_000_000
 
 /** Fills a shop of its own with orders and everything that came of them, and times `verify` over it. */
 export async function verify(say: Say, { orders }: { orders: number }) {
-  const home = mkdtempSync(join(tmpdir(), 'shopstream-bench-'))
+  const home = temporaryFolder('bench')
   const shop = await startShop({ home })
   try {
     await Promise.all(Object.values(shop.services).map((service) => service.stop(5_000)))

@@ -1,8 +1,6 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { rmSync } from 'node:fs'
 import { expect, test } from '@jest/globals'
-import { repository, runCommand } from '@shopstream/testing'
+import { repository, runCommand, temporaryFolder } from '@shopstream/testing'
 import { faultKinds } from '../chaos/faults.ts'
 
 const chaos = (...args: string[]) =>
@@ -12,7 +10,7 @@ const chaos = (...args: string[]) =>
 const seed = '13'
 
 test('faults of every kind: nothing lost, nothing twice, and every answer stays true', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'shopstream-chaos-test-'))
+  const folder = temporaryFolder('chaos-test')
   const output = await chaos('--seed', seed, '--minutes', '0.6', '--customers', '4', '--folder', folder) // else its logs stay there
   const counts = [...(/^faults +(.*)$/m.exec(output)?.[1] ?? '').matchAll(/([a-z-]+) (\d+)/g)]
   expect(counts.map(([, kind]) => kind)).toEqual(faultKinds.map(({ kind }) => kind))

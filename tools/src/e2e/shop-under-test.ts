@@ -1,7 +1,5 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import type { Mail } from '@shopstream/testing'
+import { rmSync } from 'node:fs'
+import { type Mail, temporaryFolder } from '@shopstream/testing'
 import type { Customer } from '../stack/client.ts'
 import type { ServiceName } from '../stack/services.ts'
 import { ownPorts, type Ports } from '../stack/settings.ts'
@@ -15,12 +13,7 @@ export interface OpenShop {
 }
 
 /** A shop of a test's own: own folder, own ports, own Kafka and Postgres; `log` holds what it printed last. */
-export async function openShop({
-  home = mkdtempSync(join(tmpdir(), 'shopstream-e2e-')),
-  env = {},
-  ports,
-  only,
-}: OpenShop = {}) {
+export async function openShop({ home = temporaryFolder('e2e'), env = {}, ports, only }: OpenShop = {}) {
   const log: string[] = []
   const shop = await startShop({
     home,

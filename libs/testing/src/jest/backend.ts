@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { containerEngine } from '../containers.ts'
@@ -7,6 +7,7 @@ import { kafkaSettings, startKafka, stopLeftoverKafka } from '../kafka.ts'
 import { freePort } from '../ports.ts'
 import { removePostgres, startPostgres, stopLeftoverPostgres } from '../postgres.ts'
 import { isAlive, parseIdentity, writeIdentity } from '../process.ts'
+import { temporaryFolder } from '../temporary.ts'
 
 /** Kafka and Postgres for one run of the tests. */
 export interface Backend {
@@ -46,8 +47,7 @@ const prefix = 'shopstream-test-'
 
 async function startLocal(progress: (line: string) => void): Promise<Backend> {
   await removeAbandonedRuns()
-  const dir = mkdtempSync(join(tmpdir(), prefix))
-  chmodSync(dir, 0o711) // as root, Postgres runs as another user, who has to get through
+  const dir = temporaryFolder('test')
   writeIdentity(join(dir, 'owner.json'), process.pid)
   const started = await Promise.allSettled([
     startKafka({ dir: join(dir, 'kafka'), progress }),
