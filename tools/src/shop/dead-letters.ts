@@ -54,7 +54,7 @@ Filters, which all have to hold
   --newer-than TIME     parked since then
   --state STATES        ${letterStates.join(', ')}, separated by commas, or all
                         default: dead,waiting to list, dead to redrive and to discard, waiting to retry; with ID any
-  --limit N             the first N of each group, those first that were never redriven; list: default 100
+  --limit N             the first N of each group, those first that were never redriven; list without --json: default 100
 
 ${timeHelp}
 
@@ -121,13 +121,13 @@ function say({ json }: Values, told: unknown, lines: () => string[]): void {
   else print(lines().join('\n'))
 }
 
-/** Of each group, that list prints; a topic full of garbage parks thousands. */
+/** Of each group, that list shows to people; a topic full of garbage parks thousands. Programs get all. */
 const usualLimit = 100
 
 async function list(values: Values): Promise<number> {
   const choice = choose(values, ['dead', 'waiting'])
   return withReach(async (reach) => {
-    const limit = choice.limit ?? usualLimit
+    const limit = choice.limit ?? (values.json ? Number.MAX_SAFE_INTEGER - 1 : usualLimit)
     const found = Map.groupBy(await find(reach, { ...choice, limit: limit + 1 }), ({ group }) => group)
     const more = [...found].flatMap(([group, letters]) => (letters.length > limit ? [group] : []))
     const shown = [...found.values()].flatMap((letters) => letters.slice(0, limit))
