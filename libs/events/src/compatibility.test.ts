@@ -646,7 +646,7 @@ describe('against avsc', () => {
           expect(problem ?? failure(reader, writer, messages, false)).toBeDefined()
         }
       }),
-      { numRuns: 1500 },
+      { numRuns: 3000 },
     )
     expect(reads).toBeGreaterThan(300)
     expect(refuses).toBeGreaterThan(150)
@@ -664,7 +664,7 @@ describe('against avsc', () => {
         for (const message of messagesOf(pair.writer, seeded(seed), 10)) read(message, 0)
         reads += 1
       }),
-      { numRuns: 1500 },
+      { numRuns: 3000 },
     )
     expect(reads).toBeGreaterThan(20)
   })

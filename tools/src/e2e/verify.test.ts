@@ -126,7 +126,7 @@ test(
     const lives = Promise.all(Array.from({ length: 4 }, () => live(skus, over.signal)))
     try {
       await asStaff('POST', '/v1/mailings', { subject: 'News', text: 'There are some.' })
-      for (let look = 0; look < 4; look += 1) {
+      for (let look = 0; look < 6; look += 1) {
         const summary = await verify(held, { settleMs: 3_000 })
         expect(found(summary)).toEqual([])
         expect(summary.rows).toBeGreaterThan(0)

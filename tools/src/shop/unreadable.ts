@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { sql } from '@shopstream/database'
-import { pause, stepOver } from '@shopstream/messaging'
+import { type PartitionPosition, pause, stepOver } from '@shopstream/messaging'
 import { Refusal, UsageError } from '../options.ts'
 import { actorOf } from './actor.ts'
 import { ask, reasonOf } from './asking.ts'
@@ -216,8 +216,7 @@ async function notMetYet(
       !met.some((one) => one.service === group && isSame(one, stretch)),
   )
   const perGroup = others.map(async ({ group }) => {
-    const { answer } = await ask('Kafka', () => reach.bus.positions(group, [topic]))
-    const position = answer?.find((one) => one.partition === partition)
+    const position = await positionOf(reach.bus, { service: group, topic, partition })
     if (position && position.done > lastOffset) return []
     return [`${group} has not come to it yet, and will stand there: run the same again when ${shop('status')} says so.`]
   })
@@ -235,7 +234,8 @@ async function standingBehind(reach: Reach, applied: readonly Met[]): Promise<st
   for (;;) {
     const { met } = await allMet(reach)
     const standing = met.filter((one) => one.state === 'stands' && applied.some((passed) => isBehind(one, passed)))
-    if (standing.length > 0 || stop.aborted || (await areAtEnd(reach.bus, applied)))
+    const moving = applied.filter((passed) => !standing.some((one) => isBehind(one, passed)))
+    if (stop.aborted || (await areAtEnd(reach.bus, moving)))
       return standing.map((one) => `${one.service} stands again, before ${placeInWords(one)}: ${showCommand(one)}`)
     await pause(250, stop)
   }
@@ -246,9 +246,9 @@ const isBehind = (one: Met, { service, topic, partition, lastOffset }: Met) =>
 
 async function areAtEnd(bus: Reach['bus'], applied: readonly Met[]): Promise<boolean> {
   const answers = await Promise.all(
-    applied.map(async ({ service, topic, partition }) => {
-      const { answer } = await ask('Kafka', () => bus.positions(service, [topic]))
-      return answer?.some((one) => one.partition === partition && one.done >= one.stableEnd)
+    applied.map(async (met) => {
+      const position = await positionOf(bus, met)
+      return position !== undefined && position.done >= position.stableEnd
     }),
   )
   return answers.every(Boolean)
@@ -272,7 +272,16 @@ async function untilPassed({ bus }: Reach, applied: readonly Met[]): Promise<str
   )
 }
 
-async function hasPassed(bus: Reach['bus'], { service, topic, partition, lastOffset }: Met): Promise<boolean> {
+async function hasPassed(bus: Reach['bus'], met: Met): Promise<boolean> {
+  const position = await positionOf(bus, met)
+  return position !== undefined && position.done > met.lastOffset
+}
+
+/** Where a service's group stands; undefined when Kafka cannot be asked. */
+async function positionOf(
+  bus: Reach['bus'],
+  { service, topic, partition }: Pick<Met, 'service' | 'topic' | 'partition'>,
+): Promise<PartitionPosition | undefined> {
   const { answer } = await ask('Kafka', () => bus.positions(service, [topic]))
-  return answer?.some((one) => one.partition === partition && one.done > lastOffset) === true
+  return answer?.find((one) => one.partition === partition)
 }

@@ -7,7 +7,7 @@ import type { Tables } from '../tables.ts'
 /** Another instance may have decided: without a signal from this one, all that wait are looked for after this time, in ms. */
 const lookAgainMs = 300
 
-export interface Wait {
+interface Wait {
   id: string
   /** A user id; undefined for staff, who see all. */
   owner: string | undefined
@@ -15,15 +15,12 @@ export interface Wait {
   signal: AbortSignal
 }
 
-/** See {@link waiting}. */
-export type WaitUntilDecided = (wait: Wait) => Promise<Order | undefined>
-
 /**
  * For requests that wait for orders: gives the order as soon as it has left `pending`, or as it is after `seconds`, or
  * when `signal` is aborted; undefined when `owner` may not see it. However many wait, the database is asked about them by
  * one statement: one for each, of 130 that waited behind a partition that stood, was 430 a second, and delayed all others.
  */
-export function waiting(database: Database<Tables>): WaitUntilDecided {
+export function waiting(database: Database<Tables>): (wait: Wait) => Promise<Order | undefined> {
   const alarms = new Map<string, Set<() => void>>()
   const wake = (id: string) => {
     for (const alarm of alarms.get(id) ?? []) alarm()
