@@ -583,6 +583,22 @@ function typesOf(...schemas: unknown[]): avsc.Type[] | undefined {
   }
 }
 
+/**
+ * avsc keeps the resolver of two records that it failed to make, and takes it for good when a later branch of a union
+ * asks for the same two (one of 45,000 pairs of schemas here). So what a failed try has left is taken out again.
+ */
+const { createResolver } = avsc.Type.prototype
+avsc.Type.prototype.createResolver = function (writer, options: { registry?: Record<string, unknown> } = {}) {
+  options.registry ??= {}
+  const known = new Set(Object.keys(options.registry))
+  try {
+    return createResolver.call(this, writer, options)
+  } catch (error) {
+    for (const pair of Object.keys(options.registry)) if (!known.has(pair)) delete options.registry[pair]
+    throw error
+  }
+}
+
 /** How avsc reads: undefined when it read all, or the error. */
 function failure(reader: avsc.Type, writer: avsc.Type, messages: Buffer[], ignoreNamespaces: boolean): unknown {
   try {

@@ -80,7 +80,11 @@ async function openPlace(client: (typeof kafkaClients)[number], batchLimitBytes?
 function addOnce(messages: IncomingMessage[], found: readonly IncomingMessage[]): void {
   const identity = ({ partition, key, value }: IncomingMessage) => `${partition} ${key} ${value?.toString('base64')}`
   const known = new Set(messages.map(identity))
-  messages.push(...found.filter((one) => !known.has(identity(one))))
+  for (const one of found) {
+    if (known.has(identity(one))) continue
+    known.add(identity(one))
+    messages.push(one)
+  }
 }
 
 /** Publishes until all is delivered, as the relay does: a topic that was just made refuses for a while. */
