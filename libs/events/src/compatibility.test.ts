@@ -588,13 +588,14 @@ function typesOf(...schemas: unknown[]): avsc.Type[] | undefined {
  * asks for the same two (one of 45,000 pairs of schemas here). So what a failed try has left is taken out again.
  */
 const { createResolver } = avsc.Type.prototype
-avsc.Type.prototype.createResolver = function (writer, options: { registry?: Record<string, unknown> } = {}) {
-  options.registry ??= {}
-  const known = new Set(Object.keys(options.registry))
+avsc.Type.prototype.createResolver = function (writer, options: object = {}) {
+  const shared: { registry?: Record<string, unknown> } = options
+  shared.registry ??= {}
+  const known = new Set(Object.keys(shared.registry))
   try {
     return createResolver.call(this, writer, options)
   } catch (error) {
-    for (const pair of Object.keys(options.registry)) if (!known.has(pair)) delete options.registry[pair]
+    for (const pair of Object.keys(shared.registry)) if (!known.has(pair)) delete shared.registry[pair]
     throw error
   }
 }

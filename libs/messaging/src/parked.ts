@@ -69,59 +69,58 @@ export async function park(tx: Transaction, group: string, parkings: readonly Pa
     events.map(({ message }) => message),
   )
   const { rows } = await sql<ParkedRow>`
-    insert into parked_message
-      (event_id, topic, partition, "offset", key, bytes, headers, state, blocks, attempts, error, waits_for_schema, next_attempt_at)
-    select event_id, topic, partition, "offset", key, bytes, headers, state, blocks, attempts, error, waits_for_schema,
-      case when state = 'dead'
-        or bool_or(blocks) over (partition by topic, key order by place rows between unbounded preceding and 1 preceding)
-        or exists (
-          select 1 from parked_message as earlier
-          where earlier.blocks and earlier.topic = event.topic and earlier.key = event.key)
-      then null else now() + make_interval(secs => pause_ms / 1000) end
-    from unnest(
-      ${events.map(({ message }) => eventIdOf(message.headers) ?? null)}::uuid[],
-      ${events.map(({ message }) => message.topic)}::text[],
-      ${events.map(({ message }) => message.partition)}::integer[],
-      ${events.map(({ message }) => message.offset)}::bigint[],
-      ${events.map(({ message }) => message.key)}::text[],
-      ${events.map(({ message }) => message.value)}::bytea[],
-      ${events.map(({ message }) => JSON.stringify(toStored(message.headers)))}::jsonb[],
-      ${events.map(({ state }) => state)}::text[],
-      ${events.map(({ message, blocks }) => blocks && message.key !== null)}::boolean[],
-      ${events.map(({ attempts }) => attempts)}::integer[],
-      ${events.map(({ error }) => describe(error))}::text[],
-      ${events.map(({ error }) => missingSchema(error) ?? null)}::bigint[],
-      ${events.map(({ pauseMs }) => pauseMs)}::double precision[]
-    ) with ordinality as event
-      (event_id, topic, partition, "offset", key, bytes, headers, state, blocks, attempts, error, waits_for_schema, pause_ms, place)
-    where not exists ( -- a conflict would wait for the attempt that may be under way
-      select 1 from parked_message as live
-      where live.topic = event.topic and live.partition = event.partition and live."offset" = event."offset" and live.ended_at is null)
-    order by place
-    on conflict (topic, partition, "offset") do update set
-      event_id = excluded.event_id, key = excluded.key, bytes = excluded.bytes, headers = excluded.headers,
-      state = excluded.state, blocks = excluded.blocks, attempts = excluded.attempts, error = excluded.error,
-      waits_for_schema = excluded.waits_for_schema, parked_at = now(), ended_at = null, redriven_at = null,
-      next_attempt_at = case when excluded.state = 'waiting' then now() end -- its place in the key is an old one, maybe the first
-    where parked_message.state = 'handled'
-      or parked_message.state = 'discarded' and parked_message.bytes is distinct from excluded.bytes -- a topic made anew
-    returning *`.execute(tx)
+    with event as (
+      select * from unnest(
+        ${events.map(({ message }) => eventIdOf(message.headers) ?? null)}::uuid[],
+        ${events.map(({ message }) => message.topic)}::text[],
+        ${events.map(({ message }) => message.partition)}::integer[],
+        ${events.map(({ message }) => message.offset)}::bigint[],
+        ${events.map(({ message }) => message.key)}::text[],
+        ${events.map(({ message }) => message.value)}::bytea[],
+        ${events.map(({ message }) => JSON.stringify(toStored(message.headers)))}::jsonb[],
+        ${events.map(({ state }) => state)}::text[],
+        ${events.map(({ message, blocks }) => blocks && message.key !== null)}::boolean[],
+        ${events.map(({ attempts }) => attempts)}::integer[],
+        ${events.map(({ error }) => describe(error))}::text[],
+        ${events.map(({ error, attempts }) => (attempts > 0 ? describeFully(error) : null))}::text[],
+        ${events.map(({ error }) => missingSchema(error) ?? null)}::bigint[],
+        ${events.map(({ pauseMs }) => pauseMs)}::double precision[]
+      ) with ordinality as event
+        (event_id, topic, partition, "offset", key, bytes, headers, state, blocks, attempts, error, failure, waits_for_schema, pause_ms, place)
+    ), parked as (
+      insert into parked_message
+        (event_id, topic, partition, "offset", key, bytes, headers, state, blocks, attempts, error, waits_for_schema, next_attempt_at)
+      select event_id, topic, partition, "offset", key, bytes, headers, state, blocks, attempts, error, waits_for_schema,
+        case when state = 'dead'
+          or bool_or(blocks) over (partition by topic, key order by place rows between unbounded preceding and 1 preceding)
+          or exists (
+            select 1 from parked_message as earlier
+            where earlier.blocks and earlier.topic = event.topic and earlier.key = event.key)
+        then null else now() + make_interval(secs => pause_ms / 1000) end
+      from event
+      where not exists ( -- a conflict would wait for the attempt that may be under way
+        select 1 from parked_message as live
+        where live.topic = event.topic and live.partition = event.partition and live."offset" = event."offset" and live.ended_at is null)
+      order by place
+      on conflict (topic, partition, "offset") do update set
+        event_id = excluded.event_id, key = excluded.key, bytes = excluded.bytes, headers = excluded.headers,
+        state = excluded.state, blocks = excluded.blocks, attempts = excluded.attempts, error = excluded.error,
+        waits_for_schema = excluded.waits_for_schema, parked_at = now(), ended_at = null, redriven_at = null,
+        next_attempt_at = case when excluded.state = 'waiting' then now() end -- its place in the key is an old one, maybe the first
+      where parked_message.state = 'handled'
+        or parked_message.state = 'discarded' and parked_message.bytes is distinct from excluded.bytes -- a topic made anew
+      returning *
+    ), attempted as (
+      insert into parked_attempt (parked_id, number, error)
+      select id, coalesce((select max(number) from parked_attempt where parked_id = id), 0) + 1, failure
+      from parked join event using (topic, partition, "offset") where failure is not null
+    )
+    select * from parked order by id`.execute(tx)
   crashPoint('parked-written')
-  const failures = new Map(events.map(({ message, error }) => [placeOf(message), error]))
-  await recordAttempts(
-    tx,
-    rows.filter(({ attempts }) => attempts > 0).map((row) => ({ id: row.id, error: failures.get(placeOf(row)) })),
-  )
-  await copyToDeadLetters(
-    tx,
-    group,
-    rows.filter(({ state }) => state === 'dead'),
-  )
-  signal(tx, parkedSignal)
+  const dead = rows.filter(({ state }) => state === 'dead')
+  await copyToDeadLetters(tx, group, dead)
+  if (dead.length < rows.length) signal(tx, parkedSignal)
 }
-
-const placeOf = ({ topic, partition, offset }: Pick<IncomingMessage, 'topic' | 'partition' | 'offset'>) =>
-  `${topic}/${partition}/${offset}`
 
 /** Takes these keys until the transaction ends, so that what goes behind a message does not miss that one's end. */
 export async function lockKeys(
@@ -133,17 +132,12 @@ export async function lockKeys(
   )
 }
 
-/** Keeps what attempts failed with, as the next numbers of their messages. */
-export async function recordAttempts(
-  tx: Transaction,
-  failed: readonly { id: bigint; error: unknown }[],
-): Promise<void> {
-  if (failed.length === 0) return
+/** Keeps what an attempt failed with, as the next number of its message. */
+export async function recordAttempt(tx: Transaction, id: bigint, error: unknown): Promise<void> {
   await sql`
     insert into parked_attempt (parked_id, number, error)
-    select id, coalesce((select max(number) from parked_attempt where parked_id = id), 0) + 1, error
-    from unnest(${failed.map(({ id }) => id)}::bigint[], ${failed.map(({ error }) => describeFully(error))}::text[])
-      as failed (id, error)`.execute(tx)
+    select ${id}::bigint, coalesce(max(number), 0) + 1, ${describeFully(error)}
+    from parked_attempt where parked_id = ${id}`.execute(tx)
 }
 
 /** Messages that wait for one of these schemas are due at once. */

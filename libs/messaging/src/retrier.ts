@@ -13,7 +13,7 @@ import {
   missingSchema,
   type ParkedRow,
   parkedSignal,
-  recordAttempts,
+  recordAttempt,
 } from './parked.ts'
 
 export interface RetrierOptions {
@@ -145,7 +145,7 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
         blocks = ${fate.blocks && row.key !== null}, waits_for_schema = ${fate.state === 'waiting' ? (missing ?? null) : null},
         next_attempt_at = case when ${fate.state} = 'waiting' then now() + make_interval(secs => ${fate.pauseMs / 1000}::double precision) end
       where id = ${row.id}`.execute(tx)
-    if (!hasWaited || row.waits_for_schema !== missing) await recordAttempts(tx, [{ id: row.id, error }])
+    if (!hasWaited || row.waits_for_schema !== missing) await recordAttempt(tx, row.id, error)
     crashPoint('attempt-recorded')
     const where = { topic: row.topic, partition: row.partition, offset: String(row.offset), attempts }
     if (fate.state === 'dead') {

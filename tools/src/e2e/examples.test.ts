@@ -50,8 +50,21 @@ const examples: Record<string, Example> = {
 }
 
 let opened: Awaited<ReturnType<typeof openShop>>
+const missing = Object.fromEntries(
+  Object.entries(examples).map(([name, { needs = [] }]) => [
+    name,
+    needs.filter(({ command }) => !runs(command)).map(({ tool }) => tool),
+  ]),
+)
+/** Begun together: each waits for its registry. */
+const prepared: Record<string, ReturnType<Example['prepare']>> = {}
 
 beforeAll(async () => {
+  for (const [name, { prepare }] of Object.entries(examples)) {
+    if (missing[name]?.length) continue
+    prepared[name] = prepare(join(repository, 'examples', name))
+    prepared[name].catch(() => {}) // its own test tells
+  }
   opened = await openShop()
 }, 180_000)
 
@@ -72,9 +85,9 @@ test('the partitions that the examples are held to are those of the shop', () =>
   expect(Object.fromEntries(ours)).toEqual(ofKey)
 })
 
-for (const [name, { needs = [], prepare }] of Object.entries(examples)) {
-  const missing = needs.filter(({ command }) => !runs(command)).map(({ tool }) => tool)
-  if (missing.length > 0) test.skip(`examples/${name}: skipped, this machine lacks ${missing.join(' and ')}`, () => {})
+for (const name of Object.keys(examples)) {
+  const lacks = missing[name] ?? []
+  if (lacks.length > 0) test.skip(`examples/${name}: skipped, this machine lacks ${lacks.join(' and ')}`, () => {})
   else
     test(
       `examples/${name}`,
@@ -82,7 +95,7 @@ for (const [name, { needs = [], prepare }] of Object.entries(examples)) {
         const {
           command: [program, ...args],
           cwd,
-        } = await prepare(join(repository, 'examples', name))
+        } = await (prepared[name] as ReturnType<Example['prepare']>)
         await runCommand(program, args, { cwd, env: environment(opened.shop), limitMs }) // throws with its output
       },
       2 * limitMs,

@@ -1,6 +1,6 @@
 """A producer in another language: what anyone with write access may put into the shop's topics.
 
-Usage: python producer.py oddities|bombs|hold PLAN      (PLAN is JSON; each function says what of)
+Usage: python producer.py oddities|transactions|bombs|hold PLAN      (PLAN is JSON; each function says what of)
 Prints a line of JSON at the end. All keys are its own: what is parked holds back the rest of its key.
 Environment: KAFKA_BROKERS
 """
@@ -170,12 +170,17 @@ class Tally:
         return delivered
 
 
+def as_another_machine():
+    """What is computed here must not take the shop's time. Not so for who holds a transaction open: others wait for it."""
+    os.nice(10)
+
+
 def oddities(plan: dict) -> dict:
     """Writes `perSecond` messages for `seconds` into every partition of `topics` in turn, from one `seed`; codecs take
-    turns. Beside them a transaction a second, of which every other one is aborted."""
+    turns."""
+    as_another_machine()
     chance = random.Random(plan["seed"])
     by_codec = [producer(**{"compression.type": codec, "linger.ms": 20, "message.max.bytes": 2_000_000}) for codec in CODECS]
-    transactions = Transactions(plan, chance)
     places = [(topic, n) for topic in plan["topics"] for n in range(topic["partitions"])]
     tally, begun, count = Tally(), time.monotonic(), 0
     while not stopped and (since := time.monotonic() - begun) < plan["seconds"]:
@@ -187,48 +192,46 @@ def oddities(plan: dict) -> dict:
             writer = by_codec[chance.randrange(len(by_codec))]
             writer.produce(topic["name"], partition=partition, on_delivery=tally.callback(kind), **message)
             count += 1
-        transactions.perhaps_one(since)
         for writer in by_codec:
             writer.poll(0)
         time.sleep(0.01)
     for writer in by_codec:
         writer.flush(30)
-    return {"written": tally.written, "refused": tally.refused, "transactions": transactions.ended}
+    return {"written": tally.written, "refused": tally.refused}
 
 
-class Transactions:
-    """Short ones: what is behind an open transaction waits, which is what `hold` is for."""
-
-    def __init__(self, plan: dict, chance: random.Random):
-        self.plan, self.chance, self.last, self.ended = plan, chance, 0.0, Counter()
-        self.writer = producer(**{"transactional.id": f"{KEY}-{os.getpid()}", "linger.ms": 0, "compression.type": "zstd"})
-        self.writer.init_transactions(30)
-
-    def perhaps_one(self, since: float):
-        if since < self.last + TRANSACTION_EVERY:
-            return
-        self.last = since
-        how = "committed" if self.ended.total() % 2 == 0 else "aborted"
+def transactions(plan: dict) -> dict:
+    """Writes a transaction a second for `seconds` into partitions of `topics`, from one `seed`; every other one is
+    aborted. Short ones: what is behind an open transaction waits, which is what `hold` is for."""
+    chance, ended = random.Random(plan["seed"]), Counter()
+    writer = producer(**{"transactional.id": f"{KEY}-{os.getpid()}", "linger.ms": 0, "compression.type": "zstd"})
+    writer.init_transactions(30)
+    until = time.monotonic() + plan["seconds"]
+    while not stopped and time.monotonic() < until:
+        time.sleep(TRANSACTION_EVERY)
+        how = "committed" if ended.total() % 2 == 0 else "aborted"
         try:
-            self.write()
-            self.writer.commit_transaction(10) if how == "committed" else self.writer.abort_transaction(10)
-            self.ended[how] += 1
+            write_transaction(writer, chance, plan["topics"])
+            writer.commit_transaction(10) if how == "committed" else writer.abort_transaction(10)
+            ended[how] += 1
         except KafkaException as error:
-            self.writer.abort_transaction(10)
-            self.ended[f"failed: {error.args[0].str()}"] += 1
+            writer.abort_transaction(10)
+            ended[f"failed: {error.args[0].str()}"] += 1
+    return ended
 
-    def write(self):
-        self.writer.begin_transaction()
-        for _ in range(MESSAGES_OF_TRANSACTION):
-            topic = self.chance.choice(self.plan["topics"])
-            key, value = f"{KEY}-transaction", random_bytes(self.chance, 200)
-            self.writer.produce(topic["name"], partition=self.chance.randrange(topic["partitions"]), key=key, value=value)
-        self.writer.flush(10)
+
+def write_transaction(writer: Producer, chance: random.Random, topics: list):
+    writer.begin_transaction()
+    for _ in range(MESSAGES_OF_TRANSACTION):
+        topic = chance.choice(topics)
+        key, value = f"{KEY}-transaction", random_bytes(chance, 200)
+        writer.produce(topic["name"], partition=chance.randrange(topic["partitions"]), key=key, value=value)
+    writer.flush(10)
 
 
 def bombs(plan: dict) -> dict:
     """Writes each of `bombs`, `count` messages of `bytes` zeros, as one batch of its `codec` into its place."""
-    os.nice(10)  # It stands for another machine: packing 150 MB must not take the shop's time. Not so for transactions.
+    as_another_machine()  # packing 150 MB
     tally = Tally()
     for bomb in plan["bombs"]:
         writer = producer(
@@ -267,5 +270,5 @@ def hold(plan: dict) -> dict:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, stop)
-    commands = {"oddities": oddities, "bombs": bombs, "hold": hold}
+    commands = {"oddities": oddities, "transactions": transactions, "bombs": bombs, "hold": hold}
     print(json.dumps(commands[sys.argv[1]](json.loads(sys.argv[2]))), flush=True)

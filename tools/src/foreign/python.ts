@@ -44,7 +44,7 @@ export interface Writing<R> {
 export function startProducer<R>(
   python: string,
   brokers: readonly string[],
-  command: 'oddities' | 'bombs' | 'hold',
+  command: 'oddities' | 'transactions' | 'bombs' | 'hold',
   plan: unknown,
 ): Writing<R> {
   const child = spawn(python, [script, command, JSON.stringify(plan)], {

@@ -78,7 +78,8 @@ async function play(options: RunOptions, { shop, reach }: OwnShop, python: strin
     topics: topics.map(({ name, partitions, events }) => ({ name, partitions, events })),
     schemas: registry.map(({ id }) => id),
   }
-  const writing = startProducer<Oddities>(python, reach.brokers, 'oddities', plan)
+  const writing = startProducer<Omit<Oddities, 'transactions'>>(python, reach.brokers, 'oddities', plan)
+  const transacting = startProducer<Oddities['transactions']>(python, reach.brokers, 'transactions', plan)
   try {
     const readable = await during(lastingMs * readableShare, 'orders beside readable oddities')
     const restMs = lastingMs * (1 - readableShare)
@@ -92,13 +93,14 @@ async function play(options: RunOptions, { shop, reach }: OwnShop, python: strin
     return {
       cores,
       baseline,
-      oddities: await writing.ended,
+      oddities: { ...(await writing.ended), transactions: await transacting.ended },
       ...(await obstructing),
       readable: await Promise.all(readable),
       unreadable: await Promise.all(unreadable),
     }
   } finally {
     writing.stop()
+    transacting.stop()
   }
 }
 
