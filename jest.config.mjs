@@ -18,6 +18,7 @@ export default {
   testEnvironment: 'node',
   globalSetup: '<rootDir>/libs/testing/src/jest/global-setup.ts',
   globalTeardown: '<rootDir>/libs/testing/src/jest/global-teardown.ts',
+  testSequencer: '<rootDir>/libs/testing/src/jest/sequencer.mjs',
   testTimeout: 60_000,
   maxWorkers: 2, // a third makes waits of e2e tests run out of time on 2 cores
   forceExit: true, // what a failed test has left open must not keep the run from ending

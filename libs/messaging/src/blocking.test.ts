@@ -1,7 +1,8 @@
 import { afterEach, expect, test } from '@jest/globals'
 import { eventually } from '@shopstream/testing'
 import { outgoing } from './outbox.ts'
-import { openTestShop, sequencesByKey, stockEvent, stockEvents, type TestShop, upTo } from './test-shop.ts'
+import { openTestShop, sequencesByKey, stockEvents, type TestShop, upTo } from './test-shop.ts'
+import { stockEvent } from './test-stock.ts'
 
 let shop: TestShop
 afterEach(() => shop?.close())

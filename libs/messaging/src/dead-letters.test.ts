@@ -13,7 +13,8 @@ import {
   planFor,
   showLetter,
 } from './dead-letters.ts'
-import { openTestShop, sequencesByKey, stockEvent, stockEvents, type TestShop, upTo } from './test-shop.ts'
+import { openTestShop, sequencesByKey, stockEvents, type TestShop, upTo } from './test-shop.ts'
+import { stockEvent } from './test-stock.ts'
 
 const topic = topicOf('StockLevelChanged')
 let shop: TestShop

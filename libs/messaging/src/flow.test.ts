@@ -7,7 +7,8 @@ import kafkajs from 'kafkajs'
 import { on } from './consumption.ts'
 import { maxBytesInFlight } from './kafka/consuming.ts'
 import { type NewEvent, outgoing } from './outbox.ts'
-import { collect, openTestShop, produces, stockEvent, type TestShop } from './test-shop.ts'
+import { collect, openTestShop, type TestShop } from './test-shop.ts'
+import { produces, stockEvent } from './test-stock.ts'
 
 let shop: TestShop
 const undo: (() => Promise<void>)[] = []
@@ -78,6 +79,7 @@ test('a consumer whose database is locked holds no more than its bound of what t
   const kafka = await startProxiedKafka()
   undo.push(kafka.close)
   shop = await openTestShop({ brokers: kafka.proxied })
+  await shop.deploy() // also the topic of orders
   const count = 80
   const description = 'x'.repeat(400_000)
   // Of two topics, as one MiB of each partition is what an answer holds already: 12 of them are more than the bound.

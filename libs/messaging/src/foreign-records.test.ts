@@ -13,7 +13,8 @@ import {
 } from './kafka/test-batches.ts'
 import { type ForeignProducer, openForeignProducer } from './kafka/test-foreign.ts'
 import { outgoing } from './outbox.ts'
-import { atRest, openTestShop, sequencesByKey, stockEvent, type TestShop, upTo } from './test-shop.ts'
+import { atRest, openTestShop, sequencesByKey, type TestShop, upTo } from './test-shop.ts'
+import { stockEvent } from './test-stock.ts'
 import { listUnreadable, stepOver } from './unreadable.ts'
 
 /** Whatever others write to the shop's topics: everything readable takes effect, and the rest is told. */

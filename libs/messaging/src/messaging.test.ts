@@ -6,7 +6,8 @@ import { createMetrics } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
 import { MessageRefused } from './bus.ts'
 import { outgoing } from './outbox.ts'
-import { collect, openTestShop, produces, sequencesByKey, stockEvent, type TestShop, upTo } from './test-shop.ts'
+import { collect, openTestShop, sequencesByKey, type TestShop, upTo } from './test-shop.ts'
+import { produces, stockEvent } from './test-stock.ts'
 
 const topic = topicOf('StockLevelChanged')
 let shop: TestShop

@@ -21,13 +21,13 @@ import {
   atRest,
   databaseIn,
   openTestShop,
-  stockEvent,
   stockEvents,
   type TestShop,
   type TestShopOptions,
   upTo,
 } from './test-shop.ts'
 import { closeGate } from './test-shop-child.ts'
+import { stockEvent } from './test-stock.ts'
 
 const minute = 60_000
 const hour = 60 * minute
@@ -60,6 +60,10 @@ async function inShop(work: (shop: TestShop) => Promise<void>, options: TestShop
   const shop = await openTestShop(options)
   try {
     await work(shop)
+  } catch (error) {
+    for (const { log } of shop.children)
+      process.stderr.write(`the last words of an instance:\n${log.slice(-30).join('\n')}\n`)
+    throw error
   } finally {
     await shop.close()
   }
@@ -77,7 +81,7 @@ outage(
     await load.handled(10)
     for (const offset of [hour + minute, -hour - minute, 0, -hour]) {
       clock.step(offset)
-      await load.handled(load.rounds + 50)
+      await load.handled(load.rounds + 20)
     }
     await load.finish()
     await memberThatStays(shop)

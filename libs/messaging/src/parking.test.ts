@@ -5,7 +5,8 @@ import fc from 'fast-check'
 import type { IncomingMessage } from './bus.ts'
 import { actOnLetters, type Letter, type LetterAction, listLetters } from './dead-letters.ts'
 import { insertOutbox, outgoing } from './outbox.ts'
-import { atRest, openTestShop, stockEvent, type TestShop, upTo } from './test-shop.ts'
+import { atRest, openTestShop, type TestShop, upTo } from './test-shop.ts'
+import { stockEvent } from './test-stock.ts'
 
 /** What handling an event does: it fails now and then, always until it is mended, or it can never be read. */
 type Kind = 'good' | 'transient' | 'permanent' | 'malformed'

@@ -2,7 +2,8 @@ import { expect } from '@jest/globals'
 import { sql } from '@shopstream/database'
 import { eventually } from '@shopstream/testing'
 import { pause } from './async.ts'
-import { atRest, stockEvent, type TestShop, upTo } from './test-shop.ts'
+import { atRest, type TestShop, upTo } from './test-shop.ts'
+import { stockEvent } from './test-stock.ts'
 
 /** For what takes its time while parts are down. */
 export const patience = { timeoutMs: 120_000, everyMs: 100 }
@@ -23,15 +24,22 @@ export interface Load {
   finish(others?: Record<string, number[]>): Promise<void>
 }
 
-/** Emits round after round, from `first` on. */
+/**
+ * Emits round after round, from `first` on. It waits for the consumers once they are a hundred rounds behind: the backlog
+ * of an outage would otherwise grow with its length, and a busy machine might not handle it within the patience of a test.
+ */
 export function startLoad(shop: TestShop, first = 1): Load {
   const stopping = new AbortController()
   let rounds = first - 1
+  const consumersToFollow = async () => {
+    while (!stopping.signal.aborted && rounds - Math.max(first, await lastHandled(shop)) > 100) await pause(200)
+  }
   const running = (async () => {
     while (!stopping.signal.aborted) {
       rounds += 1
       await shop.emit(...keys.map((key) => stockEvent(key, BigInt(rounds))))
-      await pause(60) // 12 keys each time: a busy machine has to handle more than comes, or an outage's backlog never ends
+      await pause(150) // 12 keys each time: a busy machine has to handle more than comes
+      if (rounds % 10 === 0) await consumersToFollow()
     }
   })()
   running.catch(() => undefined) // told by finish
@@ -46,6 +54,13 @@ export function startLoad(shop: TestShop, first = 1): Load {
       await expectRounds(shop, rounds, others)
     },
   }
+}
+
+/** The highest round of which something has taken effect; some partitions may be further behind. */
+async function lastHandled(shop: TestShop): Promise<number> {
+  const { rows } = await sql<{ round: bigint | null }>`
+    select max(sequence) as round from effect where key like 'sku-%'`.execute(shop.database.query)
+  return Number(rows[0]?.round ?? 0)
 }
 
 /** As {@link Load.handled}, for rounds that were emitted by hand. */

@@ -3,8 +3,9 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { openSession } from '@shopstream/database'
-import { eventually, type SteppedClock } from '@shopstream/testing'
+import { cacheFolder, eventually, type SteppedClock } from '@shopstream/testing'
 import type { CrashPoint } from './crash-points.ts'
+import { gate } from './test-stock.ts'
 
 /** An instance in a process of its own. */
 export interface ChildShop {
@@ -43,6 +44,7 @@ export function startChild(
   const child: ChildProcess = spawn(process.execPath, [...(clock?.nodeArgs ?? []), script], {
     env: {
       PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: join(cacheFolder, 'compiled'),
       ...clock?.env,
       ...(crashAt && { SHOPSTREAM_CRASH_AT: crashAt }),
       INSTANCE: name,
@@ -73,9 +75,6 @@ export function startChild(
     },
   }
 }
-
-/** Advisory lock that handlers of `gated…` keys take, and thereby wait for. */
-export const gate = 4_711
 
 /** Makes children wait in the middle of a transaction when they come to a `gated…` key, until opened. */
 export async function closeGate(url: string) {

@@ -2,10 +2,11 @@
  * An instance of the test shop in a process of its own, so that it can be stopped, killed, and live by another clock.
  * It is told by the keys of messages what to do with them, because it cannot be handed a function.
  */
+import { flushCompileCache } from 'node:module'
 import { createDatabase } from '@shopstream/database'
 import { createLogger, createMetrics } from '@shopstream/observability'
 import { createMessaging, openKafkaBus } from './index.ts'
-import { produces, toldByKeys } from './test-shop.ts'
+import { produces, toldByKeys } from './test-stock.ts'
 
 const setting = (name: string) => process.env[name] ?? ''
 const logger = createLogger({ service: 'shop', level: 'info', format: 'json' })
@@ -38,4 +39,5 @@ createMessaging({
   metrics,
 }).start()
 
+flushCompileCache() // Node would at its end, which most of these do not live to see
 process.stdin.on('end', () => process.exit(1)).resume()

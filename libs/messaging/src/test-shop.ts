@@ -5,74 +5,21 @@ import {
   type Database,
   dropServiceDatabase,
   migrate,
-  signal,
   sql,
-  type Transaction,
 } from '@shopstream/database'
+import { deadLetterTopic, topicOf } from '@shopstream/events'
 import { createLogger, createMetrics, type Logger } from '@shopstream/observability'
 import { eventually, type TestDatabase, testBroker } from '@shopstream/testing'
 import type { Bus, OutgoingMessage } from './bus.ts'
-import { type Consumption, type FailurePolicy, on } from './consumption.ts'
-import type { Message } from './envelope.ts'
+import type { Consumption, FailurePolicy } from './consumption.ts'
 import { createMessaging, messagingMigrations } from './index.ts'
 import { openKafkaBus } from './kafka/open.ts'
 import type { Messaging } from './messaging.ts'
-import { producer } from './outbox.ts'
-import { type ChildLife, type ChildShop, gate, startChild } from './test-shop-child.ts'
+import { type ChildLife, type ChildShop, startChild } from './test-shop-child.ts'
+import { produces, stockEvent, type Trouble, writeEffects } from './test-stock.ts'
 import { ensureTopics } from './topics.ts'
 
-export const produces = producer('shop', ['StockLevelChanged', 'ProductListed'])
 export const silent = createLogger({ service: 'test', level: process.env.LOG_LEVEL ?? 'silent', format: 'json' })
-
-/** The payload with a number by which tests tell events apart. */
-export const stockEvent = (sku: string, sequence: bigint) => ({
-  type: 'StockLevelChanged' as const,
-  key: sku,
-  sequence,
-  data: { sku, onHand: Number(sequence), reserved: 0, available: Number(sequence) },
-})
-
-/** Decides on a message before its effect is written: throws to make it fail. */
-export type Trouble = (message: Message, tx: Transaction) => void | Promise<void>
-
-/** The row of `consumes.ts`: writes each stock event to `effect`, with the instance (application name) that did it. */
-export const writeEffects = (trouble: Trouble, policy: Partial<FailurePolicy> = {}): Consumption =>
-  on(
-    { StockLevelChanged: ['sku', 'onHand', 'reserved', 'available'] },
-    async (tx: Transaction, messages) => {
-      for (const message of messages) {
-        await trouble(message, tx)
-        await sql`insert into effect (event_id, key, sequence) values (${message.id}, ${message.key}, ${message.sequence})`.execute(
-          tx,
-        )
-      }
-    },
-    { backoffMs: 20, maxBackoffMs: 50, ...policy },
-  )
-
-const troubleByKey: Trouble = async ({ id, key, sequence }, tx) => {
-  if (key.startsWith('gated')) await sql`select pg_advisory_xact_lock_shared(${gate})`.execute(tx)
-  if (key.startsWith('computing')) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 7_000) // no event is served meanwhile
-  if (key.startsWith('slow')) await sql`select pg_sleep(7)`.execute(tx)
-  if (key.startsWith('stopping')) signal(tx, 'stop')
-  if (key.startsWith('faulty')) await failByChance(tx, key, sequence)
-  if (key.startsWith('echoed')) await produces.emit(tx, [stockEvent(`echo of ${key}`, sequence)])
-  if (key.startsWith('dying') && sequence === 2n) throw new Error('never')
-  if (key.startsWith('failing') && sequence === 2n) {
-    const tried = await sql`select 1 from parked_message where event_id = ${id} and attempts >= 2`.execute(tx)
-    if (tried.rows.length === 0) throw new Error('not before the third attempt')
-  }
-}
-
-/** The test says in a table how likely each event fails, and may change its mind. */
-async function failByChance(tx: Transaction, key: string, sequence: bigint): Promise<void> {
-  const { rows } = await sql<{ chance: number }>`
-    select chance from fault where key = ${key} and sequence = ${sequence}`.execute(tx)
-  if (Math.random() < (rows[0]?.chance ?? 0)) throw new Error(`${key} fails at ${sequence}`)
-}
-
-/** The row of `consumes.ts` of instances in a process of their own. */
-export const toldByKeys = writeEffects(troubleByKey, { attempts: 3 })
 
 export interface TestShopOptions {
   trouble?: Trouble
@@ -96,6 +43,12 @@ export async function databaseIn(adminUrl: string): Promise<TestDatabase> {
   return { url, drop: () => dropServiceDatabase(adminUrl, name) }
 }
 
+/** Not the whole catalogue: a broker would have ten thousand partitions at the end of a test run. */
+const usedTopics = [
+  ...(['StockLevelChanged', 'ProductListed', 'SchemaRegistered'] as const).map(topicOf),
+  deadLetterTopic('shop'),
+]
+
 /** A service of its own against real parts: emits stock events and writes each one that it consumes to `effect`. */
 export async function openTestShop({
   trouble = () => {},
@@ -109,7 +62,7 @@ export async function openTestShop({
   const broker = { ...testBroker(), ...(parts.brokers && { brokers: parts.brokers }) }
   const bus = await openKafkaBus({ ...broker, clientId: 'observer', logger })
   const deploy = () => ensureTopics(bus, ['shop'])
-  if (deployed) await deploy()
+  if (deployed) await bus.ensureTopics(usedTopics)
   const database = createDatabase<unknown>({ url, poolSize, applicationName: 'test', logger })
   await migrate(database, [
     ...messagingMigrations,
@@ -147,6 +100,8 @@ export async function openTestShop({
       running.push(messaging)
       return messaging
     },
+    /** Those in processes of their own. */
+    children: children as readonly ChildShop[],
     /** Starts an instance in a process of its own, which writes effects under its name; see test-shop-main.ts. */
     startProcess(name: string, life?: ChildLife): ChildShop {
       const child = startChild({ ...broker, name, url }, life)

@@ -9,12 +9,12 @@ const chaos = (...args: string[]) =>
 // Its schedule has every kind of fault within 35 s.
 const seed = '13'
 
-test('a minute of faults of every kind: nothing lost, nothing twice, and every answer stays true', async () => {
+test('faults of every kind: nothing lost, nothing twice, and every answer stays true', async () => {
   const folder = temporaryFolder('chaos-test')
-  const output = await chaos('--seed', seed, '--minutes', '1', '--customers', '4', '--folder', folder) // else its logs stay there
+  const output = await chaos('--seed', seed, '--minutes', '0.6', '--customers', '4', '--folder', folder) // else its logs stay there
   const counts = [...(/^faults +(.*)$/m.exec(output)?.[1] ?? '').matchAll(/([a-z-]+) (\d+)/g)]
   expect(counts.map(([, kind]) => kind)).toEqual(faultKinds.map(({ kind }) => kind))
-  // A machine that is busy may not manage each of them in a minute.
+  // A machine that is busy may not manage each of them in that time.
   expect(counts.filter(([, , count]) => Number(count) > 0).length).toBeGreaterThan(faultKinds.length / 2)
   expect(Number(/order: done (\d+)/.exec(output)?.[1])).toBeGreaterThan(20)
   expect(Number(/^verified +(\d+) rows$/m.exec(output)?.[1])).toBeGreaterThan(100)

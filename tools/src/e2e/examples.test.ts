@@ -150,7 +150,10 @@ async function virtualEnvironment(example: string): Promise<string> {
   const interpreter = join(folder, 'bin/python')
   await once(folder, requirements, async () => {
     await runCommand('python3', ['-m', 'venv', folder], { env: inherited(), limitMs })
-    await runCommand(interpreter, ['-m', 'pip', 'install', '-q', '-r', requirements], { env: inherited(), limitMs })
+    await runCommand(interpreter, ['-m', 'pip', 'install', '-q', '--no-compile', '-r', requirements], {
+      env: inherited(),
+      limitMs,
+    })
   })
   return interpreter
 }

@@ -2,7 +2,8 @@ import { afterEach, expect, test } from '@jest/globals'
 import { partitionOf, topicOf } from '@shopstream/events'
 import { eventually } from '@shopstream/testing'
 import { GroupHasMembers } from '../bus.ts'
-import { openTestShop, stockEvent, type TestShop } from '../test-shop.ts'
+import { openTestShop, type TestShop } from '../test-shop.ts'
+import { stockEvent } from '../test-stock.ts'
 
 const topic = topicOf('StockLevelChanged')
 let shop: TestShop

@@ -1,0 +1,33 @@
+import TestSequencer from '@jest/test-sequencer'
+
+/**
+ * Suites of half a minute and more, the longest first: one that begins last leaves a core without work. A fresh clone has
+ * no durations of earlier runs; Jest would go by the sizes of files then, and begin with the longest ones at the end.
+ */
+const long = [
+  'tools/src/e2e/shop-commands',
+  'libs/messaging/src/outages-of-brokers',
+  'tools/src/e2e/failures',
+  'tools/src/e2e/verify',
+  'tools/src/e2e/chaos',
+  'libs/messaging/src/outages',
+  'tools/src/e2e/examples',
+  'tools/src/e2e/shop',
+  'libs/testing/src/servers',
+  'libs/messaging/src/crash-points',
+  'libs/messaging/src/kafka/conformance',
+  'libs/messaging/src/flow',
+  'tools/src/saga/model',
+  'libs/messaging/src/parking',
+]
+
+const placeOf = (path) => {
+  const place = long.findIndex((suite) => path.endsWith(`${suite}.test.ts`))
+  return place === -1 ? long.length : place
+}
+
+export default class LongestFirst extends TestSequencer {
+  sort(tests) {
+    return [...super.sort(tests)].sort((one, other) => placeOf(one.path) - placeOf(other.path))
+  }
+}
