@@ -18,7 +18,7 @@ import { outsideWindow, recordInInbox } from './inbox.ts'
 import { createGate, type Lane } from './lanes.ts'
 import { learnMissing } from './learned-schemas.ts'
 import { backoffOf, blockedKeys, describe, keyOf, type Parking, park } from './parked.ts'
-import { meetUnreadable } from './unreadable.ts'
+import { lookAgain, type MetUnreadable, meetUnreadable } from './unreadable.ts'
 
 export interface ConsumerOptions {
   database: Database<unknown>
@@ -43,8 +43,10 @@ const chunkSize = 200
 /** Chunks in hand at once, each with a connection of the pool's. */
 const chunksAtOnce = 4
 const maxBackoffMs = 5_000
-/** Pause in ms until what cannot be read is looked at again: somebody may have said that it may be stepped over. */
-const unreadablePauseMs = 2_000
+/** So often, in ms, is asked whether somebody has said that what cannot be read may be stepped over. */
+const decisionPauseMs = 2_000
+/** The longest pause in ms until what cannot be read is fetched again: the topic may have forgotten it, or been made anew. */
+const maxUnreadablePauseMs = 60_000
 /** So often may a chunk run into the database's time limits (5 s without a statement, 15 s in one) before it is to blame. */
 const slowLimit = 2
 
@@ -146,9 +148,9 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
    */
   async function standBefore(found: Unreadable, partition: AssignedPartition): Promise<void> {
     const { topic, firstOffset, lastOffset, reason } = found
-    const isSteppedOver = await meetUnreadable(database, found).catch((error) => {
+    const noted = await meetUnreadable(database, found).catch((error) => {
       logger.warn({ err: error }, 'what cannot be read could not be noted')
-      return false
+      return undefined
     })
     const where = {
       topic,
@@ -156,21 +158,44 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
       firstOffset: String(firstOffset),
       lastOffset: String(lastOffset),
     }
-    if (isSteppedOver) {
+    if (noted?.isSteppedOver) {
       logger.warn(where, 'what cannot be read is stepped over, as somebody has decided')
       partition.done(lastOffset + 1n)
       blocked.free(partition)
       return
     }
     const problem = new Error(`offsets ${firstOffset} to ${lastOffset} cannot be read: ${reason}`)
-    const { attempts } = blocked.failed(
+    const { attempts, pauseMs } = blocked.failed(
       { topic, partition: partition.partition, offset: firstOffset },
       problem,
-      () => unreadablePauseMs,
+      (times) => Math.min(maxUnreadablePauseMs, decisionPauseMs * 2 ** Math.min(times - 1, 10)),
     )
     if (attempts === 1)
       logger.error({ ...where, reason }, 'a partition stands still: what comes next in it cannot be read')
-    holdBack(partition, unreadablePauseMs)
+    partition.pause()
+    void awaitDecision(noted?.met, pauseMs, partition)
+  }
+
+  /**
+   * Lets a partition go on when what it stands before may be stepped over, and after `ms` milliseconds at the latest. Only
+   * then is it fetched and unpacked again: up to 16 MiB every two seconds had each service collect garbage all the time.
+   */
+  async function awaitDecision(
+    met: MetUnreadable | undefined,
+    ms: number,
+    partition: AssignedPartition,
+  ): Promise<void> {
+    const until = performance.now() + ms
+    while (performance.now() < until && !partition.revoked.aborted) {
+      await pause(decisionPauseMs, partition.revoked)
+      if (!met || partition.revoked.aborted) break
+      const isSteppedOver = await lookAgain(database, met).catch((error) => {
+        logger.warn({ err: error }, 'whether somebody has decided cannot be looked up now')
+        return false
+      })
+      if (isSteppedOver !== false) break
+    }
+    partition.resume()
   }
 
   async function handleChunk(chunk: IncomingMessage[], partition: AssignedPartition): Promise<void> {
@@ -269,9 +294,10 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
   async function handleTogether(tx: Transaction, items: readonly Item[]): Promise<{ handled: Item[]; parked: Item[] }> {
     const fresh = await withoutRepeats(tx, items)
     crashPoint('inbox-written')
+    const readable = fresh.filter(({ problem }) => !(problem instanceof MalformedMessage)) // the others wait for nobody
     const held = await blockedKeys(
       tx,
-      fresh.map(({ message }) => message),
+      readable.map(({ message }) => message),
     )
     const handled: Item[] = []
     const parked: Item[] = []

@@ -1,6 +1,7 @@
 import zlib from 'node:zlib'
 import { afterEach, describe, expect, test } from '@jest/globals'
 import { encode, topicOf } from '@shopstream/events'
+import { createMetrics } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
 import fc from 'fast-check'
 import {
@@ -135,7 +136,8 @@ describe('what cannot be read', () => {
 
   test('stands alone: its partition waits and says so, all others go on; stepped over, what is behind it takes effect', async () => {
     const { write } = await open()
-    const { checks } = await shop.start()
+    const metrics = createMetrics('shop')
+    const { checks } = await shop.start(undefined, metrics)
     await write(0, encodeBatch({ records: [goodRecord('before', 1n)] }))
     await write(0, bomb(150))
     await write(0, encodeBatch({ records: [goodRecord('behind', 1n)] }))
@@ -171,6 +173,17 @@ describe('what cannot be read', () => {
     ])
     expect(await standing(checks)).toMatch(/shop\.stock\.v1\/0 stands still since .* offsets 1 to 1 cannot be read/)
     expect((await shop.effects()).some(({ key }) => key === 'behind' || key === 'beside')).toBe(false)
+    await eventually(
+      'both to have been looked at for ten seconds',
+      async () => {
+        const found = await listUnreadable(shop.database.query)
+        return found.every(({ metAt, lastMetAt }) => lastMetAt.getTime() - metAt.getTime() > 10_000)
+      },
+      patience,
+    )
+    // After 0, 2, 6 and 14 s; not each time that somebody's decision is looked for, which would be six times and more.
+    const fetched = await metrics.getSingleMetric('shopstream_consumer_blocked_attempts_total')?.get()
+    expect(fetched?.values[0]?.value).toBeLessThanOrEqual(2 * 4)
 
     const decision = { topic: topic.name, actor: 'test', reason: 'a bomb' }
     await expect(stepOver(shop.database.query, { ...decision, partition: 0, offset: 1n, reason: ' ' })).rejects.toThrow(

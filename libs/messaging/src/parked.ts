@@ -43,6 +43,7 @@ export const keyOf = ({ topic, key }: { topic: string; key: string | null }) => 
 
 /** Which of these messages' keys are blocked by a parked message; as {@link keyOf} gives them. */
 export async function blockedKeys(tx: Transaction, messages: readonly IncomingMessage[]): Promise<Set<string>> {
+  if (messages.length === 0) return new Set()
   const { rows } = await sql<{ topic: string; key: string }>`
     select topic, key
     from (select distinct topic, key from unnest(
@@ -56,7 +57,7 @@ export async function blockedKeys(tx: Transaction, messages: readonly IncomingMe
 /**
  * Writes messages to the parking lot, in their order. One that is malformed is dead at once. One that is there already
  * is left alone, unless it ended as handled: then it has come again and failed, and waits anew. Comes last in a
- * transaction: it takes the keys, which handlers must not wait for.
+ * transaction: it takes the keys of what blocks others, which handlers must not wait for.
  */
 export async function park(tx: Transaction, group: string, parkings: readonly Parking[]): Promise<void> {
   if (parkings.length === 0) return
@@ -64,9 +65,10 @@ export async function park(tx: Transaction, group: string, parkings: readonly Pa
     const attempts = error === undefined ? 0 : 1
     return { message, error, attempts, ...fateOf(error, attempts, policy) }
   })
+  // What blocks nobody has no follower that could miss its end.
   await lockKeys(
     tx,
-    events.map(({ message }) => message),
+    events.filter(({ blocks }) => blocks).map(({ message }) => message),
   )
   const { rows } = await sql<ParkedRow>`
     with event as (
@@ -127,6 +129,7 @@ export async function lockKeys(
   tx: Transaction,
   keys: readonly Pick<IncomingMessage, 'topic' | 'key'>[],
 ): Promise<void> {
+  if (keys.length === 0) return
   await sql`select parked_lock(${keys.map(({ topic }) => topic)}::text[], ${keys.map(({ key }) => key)}::text[])`.execute(
     tx,
   )

@@ -22,24 +22,38 @@ export interface UnreadableRow {
   steppedOverFor: string | null
 }
 
-/**
- * Notes that a partition stands before this, and says whether somebody has decided that it may be stepped over. Known by
- * its bytes as well: after a topic was made anew, another thing stands at the same offset.
- */
-export async function meetUnreadable(database: Database<unknown>, found: Unreadable): Promise<boolean> {
-  const { topic, partition, firstOffset, lastOffset, reason, bytes } = found
-  const digest = createHash('sha256').update(bytes).digest()
-  const known = await sql<{ isSteppedOver: boolean }>`
+/** What tells one from all others, without its bytes: after a topic was made anew, another thing stands at the same offset. */
+export interface MetUnreadable extends Pick<Unreadable, 'topic' | 'partition' | 'firstOffset' | 'lastOffset'> {
+  /** SHA-256 of the bytes. */
+  digest: Buffer
+}
+
+/** Notes that a partition stands before this, bytes and all, and says whether somebody has decided that it may be stepped over. */
+export async function meetUnreadable(
+  database: Database<unknown>,
+  { topic, partition, firstOffset, lastOffset, reason, bytes }: Unreadable,
+): Promise<{ met: MetUnreadable; isSteppedOver: boolean }> {
+  const met = { topic, partition, firstOffset, lastOffset, digest: createHash('sha256').update(bytes).digest() }
+  const known = await lookAgain(database, met)
+  if (known !== undefined) return { met, isSteppedOver: known }
+  await sql`
+    insert into unreadable_batch (topic, partition, first_offset, last_offset, reason, bytes, digest)
+    values (${topic}, ${partition}, ${firstOffset}, ${lastOffset}, ${reason}, ${bytes}, ${met.digest})
+    on conflict do nothing`.execute(database.query)
+  return { met, isSteppedOver: false }
+}
+
+/** Notes that a partition still stands before this, and says whether it may be stepped over by now; undefined: it is not known. */
+export async function lookAgain(
+  database: Database<unknown>,
+  { topic, partition, firstOffset, lastOffset, digest }: MetUnreadable,
+): Promise<boolean | undefined> {
+  const { rows } = await sql<{ isSteppedOver: boolean }>`
     update unreadable_batch set last_met_at = now()
     where topic = ${topic} and partition = ${partition} and last_offset = ${lastOffset} and digest = ${digest}
       and first_offset <= ${firstOffset} -- what was decided about a part says nothing about the whole
     returning stepped_over_at is not null as "isSteppedOver"`.execute(database.query)
-  if (known.rows.length > 0) return known.rows.some(({ isSteppedOver }) => isSteppedOver)
-  await sql`
-    insert into unreadable_batch (topic, partition, first_offset, last_offset, reason, bytes, digest)
-    values (${topic}, ${partition}, ${firstOffset}, ${lastOffset}, ${reason}, ${bytes}, ${digest})
-    on conflict do nothing`.execute(database.query)
-  return false
+  return rows.length === 0 ? undefined : rows.some(({ isSteppedOver }) => isSteppedOver)
 }
 
 const columns = sql`
