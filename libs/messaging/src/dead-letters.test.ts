@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
-import { encode, topicOf } from '@shopstream/events'
+import { deadLetterTopic, encode, topicOf } from '@shopstream/events'
 import { eventually } from '@shopstream/testing'
+import kafkajs from 'kafkajs'
 import {
   actOnLetters,
   type Letter,
@@ -13,7 +14,7 @@ import {
   planFor,
   showLetter,
 } from './dead-letters.ts'
-import { openTestShop, sequencesByKey, stockEvents, type TestShop, upTo } from './test-shop.ts'
+import { collect, openTestShop, sequencesByKey, stockEvents, type TestShop, upTo } from './test-shop.ts'
 import { stockEvent } from './test-stock.ts'
 
 const topic = topicOf('StockLevelChanged')
@@ -49,6 +50,45 @@ async function plant(row: {
       ${row.error ?? 'Error: no'}, ${row.next ?? null}) returning id`.execute(shop.database.query)
   return rows[0]?.id as bigint
 }
+
+test('another message at the place of a parked one, whose topic was made anew, is parked beside it; the same one is not', async () => {
+  shop = await openTestShop({
+    policy: { attempts: 1 },
+    trouble: ({ key }) => {
+      if (key === 'sku') throw new RangeError('no')
+    },
+  })
+  const { brokers, topicPrefix } = shop.broker
+  const first = await shop.start()
+  await shop.emit(stockEvent('sku', 1n))
+  const [dead] = await statesAre('dead')
+  await first.stop()
+
+  const admin = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING }).admin()
+  await admin.connect()
+  await admin.deleteTopics({ topics: [topicPrefix + topic.name] })
+  await eventually('the deletion', async () => !(await admin.listTopics()).includes(topicPrefix + topic.name))
+  await admin.disconnect()
+  await shop.deploy()
+  await shop.emit(stockEvent('sku', 2n))
+  const second = await shop.start()
+  const [, other] = await statesAre('dead', 'behind')
+  expect(other).toMatchObject({ topic: dead.topic, partition: dead.partition, offset: dead.offset, key: 'sku' })
+  expect(other.eventId).not.toBe(dead.eventId)
+  await second.stop()
+
+  await sql`delete from inbox`.execute(shop.database.query) // as when a week has left its window
+  await shop.bus.rewind('shop', [topic.name])
+  await shop.emit(stockEvent('behind', 1n))
+  await shop.start()
+  await eventually('the group to have passed it again', async () => (await effects()).behind?.length === 1)
+  expect(idsOf(await all())).toEqual(idsOf([dead, other]))
+  expect(await act('redrive', [dead.id])).toEqual([dead.id])
+  const copies = collect(shop.bus, deadLetterTopic('shop').name)
+  await eventually('a copy of each death', async () => copies.messages.length === 2)
+  await copies.close()
+  expect(copies.messages.map(({ headers }) => String(headers.dlq_offset))).toEqual(['0', '0'])
+}, 90_000)
 
 describe('what a letter tells', () => {
   test('every attempt with its error, its headers and bytes, and who did what about it, when and why', async () => {

@@ -94,7 +94,7 @@ export async function listLetters(
   limit: number | null = null,
 ): Promise<Letter[]> {
   const { rows } = await sql<Letter>`
-    select id, ${state} as state, topic, partition, "offset", key, headers->>'ce_type' as type, event_id as "eventId",
+    select id, ${state} as state, topic, partition, coalesce(former_offset, "offset") as "offset", key, headers->>'ce_type' as type, event_id as "eventId",
       attempts, error, parked_at as "parkedAt", next_attempt_at as "nextAttemptAt", redriven_at as "redrivenAt",
       ended_at as "endedAt", waits_for_schema as "waitsForSchema",
       (select count(*)::integer from parked_message as follower
@@ -228,7 +228,7 @@ async function act(
   await sql`
       insert into parked_action (parked_id, action, actor, reason, details)
       select id, ${action}, ${actor}, ${reason ?? null}, jsonb_build_object(
-        'topic', topic, 'partition', partition, 'offset', "offset", 'key', key, 'type', headers->>'ce_type',
+        'topic', topic, 'partition', partition, 'offset', coalesce(former_offset, "offset"), 'key', key, 'type', headers->>'ce_type',
         'eventId', event_id, 'state', ${state}, 'attempts', attempts, 'error', error)
       from parked_message where id = any(${found}::bigint[]) order by id`.execute(tx)
   await sql`update parked_message as letter set ${change} where id = any(${found}::bigint[])`.execute(tx)

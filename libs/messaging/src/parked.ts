@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { isNativeError } from 'node:util/types'
-import { signal, sql, type Transaction } from '@shopstream/database'
+import { type RawBuilder, signal, sql, type Transaction } from '@shopstream/database'
 import { DecodeError, deadLetterTopic, partitionOf } from '@shopstream/events'
 import type { IncomingMessage, OutgoingMessage } from './bus.ts'
 import type { FailurePolicy } from './consumption.ts'
@@ -28,6 +28,8 @@ export interface ParkedRow {
   topic: string
   partition: number
   offset: bigint
+  /** Where it was in a topic that was made anew since; `offset` is its negated id then. */
+  former_offset: bigint | null
   key: string | null
   bytes: Buffer | null
   headers: StoredHeaders
@@ -61,32 +63,51 @@ export async function blockedKeys(tx: Transaction, messages: readonly IncomingMe
  */
 export async function park(tx: Transaction, group: string, parkings: readonly Parking[]): Promise<void> {
   if (parkings.length === 0) return
-  const events = parkings.map(({ message, policy, error }) => {
-    const attempts = error === undefined ? 0 : 1
-    return { message, error, attempts, ...fateOf(error, attempts, policy) }
-  })
+  const entries = parkings.map(toEntry)
   // What blocks nobody has no follower that could miss its end.
   await lockKeys(
     tx,
-    events.filter(({ blocks }) => blocks).map(({ message }) => message),
+    entries.filter(({ blocks }) => blocks).map(({ message }) => message),
   )
+  const rows = await insertParked(tx, entries)
+  if (rows.length < entries.length) rows.push(...(await parkWhereOthersWere(tx, entries, rows)))
+  crashPoint('parked-written')
+  const dead = rows.filter(({ state }) => state === 'dead')
+  await copyToDeadLetters(tx, group, dead)
+  if (dead.length < rows.length) signal(tx, parkedSignal)
+}
+
+/** A message on its way into the parking lot. */
+interface Entry extends Fate {
+  message: IncomingMessage
+  error: unknown
+  attempts: number
+}
+
+function toEntry({ message, policy, error }: Parking): Entry {
+  const attempts = error === undefined ? 0 : 1
+  return { message, error, attempts, ...fateOf(error, attempts, policy) }
+}
+
+/** Returns the rows of those that were not there, and of those that had ended as handled. */
+async function insertParked(tx: Transaction, entries: readonly Entry[]): Promise<ParkedRow[]> {
   const { rows } = await sql<ParkedRow>`
     with event as (
       select * from unnest(
-        ${events.map(({ message }) => eventIdOf(message.headers) ?? null)}::uuid[],
-        ${events.map(({ message }) => message.topic)}::text[],
-        ${events.map(({ message }) => message.partition)}::integer[],
-        ${events.map(({ message }) => message.offset)}::bigint[],
-        ${events.map(({ message }) => message.key)}::text[],
-        ${events.map(({ message }) => message.value)}::bytea[],
-        ${events.map(({ message }) => JSON.stringify(toStored(message.headers)))}::jsonb[],
-        ${events.map(({ state }) => state)}::text[],
-        ${events.map(({ message, blocks }) => blocks && message.key !== null)}::boolean[],
-        ${events.map(({ attempts }) => attempts)}::integer[],
-        ${events.map(({ error }) => describe(error))}::text[],
-        ${events.map(({ error, attempts }) => (attempts > 0 ? describeFully(error) : null))}::text[],
-        ${events.map(({ error }) => missingSchema(error) ?? null)}::bigint[],
-        ${events.map(({ pauseMs }) => pauseMs)}::double precision[]
+        ${entries.map(({ message }) => eventIdOf(message.headers) ?? null)}::uuid[],
+        ${entries.map(({ message }) => message.topic)}::text[],
+        ${entries.map(({ message }) => message.partition)}::integer[],
+        ${entries.map(({ message }) => message.offset)}::bigint[],
+        ${entries.map(({ message }) => message.key)}::text[],
+        ${entries.map(({ message }) => message.value)}::bytea[],
+        ${entries.map(({ message }) => JSON.stringify(toStored(message.headers)))}::jsonb[],
+        ${entries.map(({ state }) => state)}::text[],
+        ${entries.map(({ message, blocks }) => blocks && message.key !== null)}::boolean[],
+        ${entries.map(({ attempts }) => attempts)}::integer[],
+        ${entries.map(({ error }) => describe(error))}::text[],
+        ${entries.map(({ error, attempts }) => (attempts > 0 ? describeFully(error) : null))}::text[],
+        ${entries.map(({ error }) => missingSchema(error) ?? null)}::bigint[],
+        ${entries.map(({ pauseMs }) => pauseMs)}::double precision[]
       ) with ordinality as event
         (event_id, topic, partition, "offset", key, bytes, headers, state, blocks, attempts, error, failure, waits_for_schema, pause_ms, place)
     ), parked as (
@@ -105,12 +126,11 @@ export async function park(tx: Transaction, group: string, parkings: readonly Pa
         where live.topic = event.topic and live.partition = event.partition and live."offset" = event."offset" and live.ended_at is null)
       order by place
       on conflict (topic, partition, "offset") do update set
-        event_id = excluded.event_id, key = excluded.key, bytes = excluded.bytes, headers = excluded.headers,
+        headers = excluded.headers,
         state = excluded.state, blocks = excluded.blocks, attempts = excluded.attempts, error = excluded.error,
         waits_for_schema = excluded.waits_for_schema, parked_at = now(), ended_at = null, redriven_at = null,
         next_attempt_at = case when excluded.state = 'waiting' then now() end -- its place in the key is an old one, maybe the first
-      where parked_message.state = 'handled'
-        or parked_message.state = 'discarded' and parked_message.bytes is distinct from excluded.bytes -- a topic made anew
+      where parked_message.state = 'handled' and ${isSame(sql.table('parked_message'), sql.table('excluded'))}
       returning *
     ), attempted as (
       insert into parked_attempt (parked_id, number, error)
@@ -118,11 +138,53 @@ export async function park(tx: Transaction, group: string, parkings: readonly Pa
       from parked join event using (topic, partition, "offset") where failure is not null
     )
     select * from parked order by id`.execute(tx)
-  crashPoint('parked-written')
-  const dead = rows.filter(({ state }) => state === 'dead')
-  await copyToDeadLetters(tx, group, dead)
-  if (dead.length < rows.length) signal(tx, parkedSignal)
+  return rows
 }
+
+/** Whether two rows are of the same message: a topic that was made anew has another one at the same offset. */
+const isSame = (one: RawBuilder<unknown>, other: RawBuilder<unknown>) =>
+  sql`(${one}.event_id, ${one}.key, ${one}.bytes) is not distinct from (${other}.event_id, ${other}.key, ${other}.bytes)`
+
+/**
+ * Parks those whose place another message holds, which was there before its topic was made anew and keeps all but that
+ * place; see `former_offset`. Throws when one of the others is not there either: it would be lost.
+ */
+async function parkWhereOthersWere(
+  tx: Transaction,
+  entries: readonly Entry[],
+  inserted: readonly ParkedRow[],
+): Promise<ParkedRow[]> {
+  const places = new Set(inserted.map(placeOf))
+  const left = entries.filter(({ message }) => !places.has(placeOf(message)))
+  const { rows: known } = await sql<ParkedRow & { same: boolean }>`
+    select held.*, ${isSame(sql.table('held'), sql.table('event'))} as same
+    from unnest(
+      ${left.map(({ message }) => eventIdOf(message.headers) ?? null)}::uuid[],
+      ${left.map(({ message }) => message.topic)}::text[],
+      ${left.map(({ message }) => message.partition)}::integer[],
+      ${left.map(({ message }) => message.offset)}::bigint[],
+      ${left.map(({ message }) => message.key)}::text[],
+      ${left.map(({ message }) => message.value)}::bytea[]
+    ) as event (event_id, topic, partition, "offset", key, bytes)
+    join parked_message as held using (topic, partition, "offset")`.execute(tx)
+  const others = known.filter(({ same }) => !same)
+  await sql`
+    update parked_message set former_offset = "offset", "offset" = -id
+    where id = any(${others.map(({ id }) => id)}::bigint[])`.execute(tx)
+  const taken = new Set(others.map(placeOf))
+  const rows = await insertParked(
+    tx,
+    left.filter(({ message }) => taken.has(placeOf(message))),
+  )
+  if (rows.length !== others.length || known.length !== left.length)
+    throw new Error(
+      `of ${left.length} messages to park, ${left.length - known.length + others.length - rows.length} were not`,
+    )
+  return rows
+}
+
+const placeOf = ({ topic, partition, offset }: Pick<IncomingMessage, 'topic' | 'partition' | 'offset'>) =>
+  `${topic}/${partition}@${offset}`
 
 /** Takes these keys until the transaction ends, so that what goes behind a message does not miss that one's end. */
 export async function lockKeys(
@@ -250,7 +312,7 @@ export async function copyToDeadLetters(tx: Transaction, group: string, rows: re
         dlq_group: group,
         dlq_topic: row.topic,
         dlq_partition: String(row.partition),
-        dlq_offset: String(row.offset),
+        dlq_offset: String(row.former_offset ?? row.offset),
         dlq_attempts: String(row.attempts),
         dlq_error: row.error ?? '',
       },

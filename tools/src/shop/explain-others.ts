@@ -377,7 +377,9 @@ async function placeOf({ query }: Database<unknown>, id: string) {
   const { rows } = await sql<{ topic: string; partition: number; offset: bigint }>`
     select topic, partition, "offset" from inbox where event_id = ${id}
     union all
-    select topic, partition, "offset" from parked_message where event_id = ${id}`.execute(query)
+    select topic, partition, coalesce(former_offset, "offset") from parked_message where event_id = ${id}`.execute(
+    query,
+  )
   return rows[0]
 }
 

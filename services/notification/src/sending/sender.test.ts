@@ -60,10 +60,13 @@ test('mails go out also after the clock was set back by an hour', async () => {
   const systemTime = Date.now
   const clock = jest.spyOn(Date, 'now')
   undo.push(async () => clock.mockRestore())
-  clock.mockImplementation(() => systemTime() + 3_600_000)
-  await sent(person())
-  clock.mockRestore()
-  await sent(person())
+  for (const _ of Array(3)) {
+    clock.mockImplementation(() => systemTime() + 3_600_000)
+    await sent(person())
+    await delay(130) // the sender looks every 100 ms, and mostly waits between: it is set back in one of these pauses
+    clock.mockImplementation(systemTime)
+    await sent(person())
+  }
 })
 
 test('a recipient that is refused for good has failed after some attempts, and others are not held up', async () => {

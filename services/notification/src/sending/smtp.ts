@@ -38,7 +38,7 @@ export function createMailTransport({ url, connections, attemptMs }: TransportOp
     idleTimeout: idleMs,
     connectionTimeout: 5_000,
     greetingTimeout: 5_000,
-    socketTimeout: 10_000,
+    socketTimeout: attemptMs, // no less: a server that falls silent has the whole attempt to answer
     dnsTimeout: 5_000,
     disableFileAccess: true,
     disableUrlAccess: true,
