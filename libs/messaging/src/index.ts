@@ -27,6 +27,7 @@ export {
   type LetterState,
   letterStates,
   listLetters,
+  mayHaveTakenEffect,
   planFor,
   showLetter,
   statesFor,

@@ -480,6 +480,29 @@ describe('an order that waits', () => {
     3 * minutes,
   )
 
+  test('a dead one that is older than an inbox remembers may have taken effect: redrive --all leaves it out, not by its ID', async () => {
+    const key = randomUUID()
+    const { rows } = await sql<{ id: bigint }>`
+      insert into parked_message (event_id, topic, partition, "offset", key, headers, state, attempts, next_attempt_at)
+      values ('01890000-0000-7000-8000-000000000001', 'shop.order.v1', 0, 999999, ${key}, '{"ce_type": "OrderCancelled"}', 'dead', 1, null)
+      returning id`.execute(held.databases.inventory.query)
+    const ref = `inventory/${rows[0]?.id}`
+    const { code, out } = await run(deadLetters, 'redrive', '--key', key, '--reason', 'all of them')
+    expect({ code, lines: out.split('\n') }).toMatchObject({
+      code: 0,
+      lines: [
+        '0 messages redriven.',
+        expect.stringContaining('1 message left out, whose events were older than 21 days'),
+        expect.stringContaining('by its ID:'),
+        `  ${ref}`,
+      ],
+    })
+    const dry = ['--dry-run', '--reason', 'looked at']
+    expect(await json(deadLetters, 'redrive', '--all', ...dry)).toMatchObject({ keys: [], doubtful: [ref] })
+    expect(await json(deadLetters, 'redrive', ref, ...dry)).toMatchObject({ keys: [{ key }], doubtful: [] })
+    expect((await run(deadLetters, 'discard', ref, '--reason', 'long ago')).code).toBe(0)
+  })
+
   test(
     'because a mail cannot be sent: explain names the mail and the mail server',
     async () => {

@@ -1,4 +1,11 @@
-import type { KeyPlan, Letter, LetterAction, LetterDetails, LetterState } from '@shopstream/messaging'
+import {
+  inboxWindowDays,
+  type KeyPlan,
+  type Letter,
+  type LetterAction,
+  type LetterDetails,
+  type LetterState,
+} from '@shopstream/messaging'
 import { headerInWords, keyInWords, printable, shown, typeInWords } from './printing.ts'
 import type { Owner } from './reach.ts'
 import type { ReadEvent } from './reading.ts'
@@ -144,6 +151,8 @@ export interface Outcome {
   applied: number
   /** Others were faster, or it was being tried at the moment, or the command was interrupted. */
   leftOut: number
+  /** Those of a redrive that may have taken effect before, and were not named: they stay as they are. */
+  doubtful: readonly string[]
   waited: boolean
   exitCode: number
   messages: readonly Found[]
@@ -152,23 +161,38 @@ export interface Outcome {
 export function outcomeOf(done: {
   action: LetterAction
   planned: readonly Found[]
+  doubtful: readonly Found[]
   ended: readonly Found[]
   waited: boolean
   interrupted: boolean
 }): Outcome {
-  const { action, planned, ended, waited, interrupted } = done
+  const { action, planned, doubtful, ended, waited, interrupted } = done
   const failed = waited && ended.some(({ state }) => state !== 'handled')
   return {
     action,
     applied: ended.length,
     leftOut: planned.length - ended.length,
+    doubtful: doubtful.map(({ ref }) => ref),
     waited,
     exitCode: interrupted ? 130 : failed ? 1 : 0,
     messages: ended,
   }
 }
 
-export function outcomeLines({ action, applied, leftOut, waited, messages }: Outcome, now = new Date()): string[] {
+/** Why some of what the filters match is not redriven; no lines where there is none. */
+export function doubtfulLines(refs: readonly string[]): string[] {
+  if (refs.length === 0) return []
+  return [
+    `${plural(refs.length, 'message')} left out, whose events were older than ${inboxWindowDays} days when they came, or from the future:`,
+    'whether they took effect before is not known any more. Look at each (dead-letters show), and redrive it by its ID:',
+    `  ${refs.join(' ')}`,
+  ]
+}
+
+export function outcomeLines(
+  { action, applied, leftOut, doubtful, waited, messages }: Outcome,
+  now = new Date(),
+): string[] {
   const counts = Map.groupBy(messages, ({ state }) => (state === 'dead' ? 'dead again' : state))
   const summary = [...counts].map(([state, ofState]) => `${state} ${ofState.length}`).join(', ')
   const open = waited ? messages.filter(({ state }) => state !== 'handled') : []
@@ -177,6 +201,7 @@ export function outcomeLines({ action, applied, leftOut, waited, messages }: Out
     ...(leftOut > 0
       ? [`${leftOut} left out: no longer in that state, being tried at the moment, or not come to any more.`]
       : []),
+    ...doubtfulLines(doubtful),
     ...open.map(
       (letter) => `  ${letter.ref} ${nameOf(letter)}: ${stateOf(letter, now)}: ${shortly(letter.error, 200)}`,
     ),

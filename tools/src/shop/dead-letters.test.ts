@@ -40,7 +40,13 @@ test.each([
 test('what became of redriven messages decides about the exit code, and each that was not handled is named', () => {
   const handled = { ...letter, state: 'handled' as const }
   const stuck = { ...letter, ref: 'order/9', state: 'behind' as const, behindDead: 8n }
-  const done = { action: 'redrive' as const, planned: [handled, stuck, letter], waited: true, interrupted: false }
+  const done = {
+    action: 'redrive' as const,
+    planned: [handled, stuck, letter],
+    doubtful: [],
+    waited: true,
+    interrupted: false,
+  }
   expect(outcomeOf({ ...done, ended: [handled] })).toMatchObject({ exitCode: 0, applied: 1, leftOut: 2 })
   expect(outcomeOf({ ...done, ended: [stuck], waited: false })).toMatchObject({ exitCode: 0 })
   expect(outcomeOf({ ...done, ended: [handled], interrupted: true })).toMatchObject({ exitCode: 130 })

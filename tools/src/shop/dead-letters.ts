@@ -10,6 +10,7 @@ import {
   type LetterState,
   letterStates,
   listLetters,
+  mayHaveTakenEffect,
   pause,
   planFor,
   showLetter,
@@ -20,6 +21,7 @@ import { actorOf } from './actor.ts'
 import { reasonOf } from './asking.ts'
 import {
   detailLines,
+  doubtfulLines,
   type Found,
   isSettled,
   listLines,
@@ -61,7 +63,8 @@ ${timeHelp}
 Options
   --json                prints JSON
   ${personalHelp}
-retry, redrive and discard need an ID, --key or --all, which is all that the other filters match. They take
+retry, redrive and discard need an ID, --key or --all, which is all that the other filters match. redrive leaves out those
+that may have taken effect before (older than the ${inboxWindowDays} days that an inbox remembers), unless named by ID. They take
   --dry-run             only print what would happen, in which order, to which keys
   --reason TEXT         kept with each message; discard needs one
   --actor NAME          who decides; default: SHOP_ACTOR, else the user of this system
@@ -172,17 +175,31 @@ async function act(action: LetterAction, values: Values): Promise<number> {
   const timeoutMs = (positive('timeout', values.timeout) ?? 300) * 1_000
   const decision: Decision = { actor: actorOf(values.actor), ...(values.reason && { reason: values.reason }) }
   return withReach(async (reach) => {
-    const planned = await find(reach, choice)
-    if (choice.ids) refuseUnfit(action, choice.ids, planned)
+    const found = await find(reach, choice)
+    if (choice.ids) refuseUnfit(action, choice.ids, found)
+    // Only whoever names a message has looked at it.
+    const doubtful = action === 'redrive' && !choice.ids ? found.filter(mayHaveTakenEffect) : []
+    const planned = found.filter((letter) => !doubtful.includes(letter))
     if (values['dry-run']) {
       const plans = await plan(reach, planned)
-      say(values, { action, dryRun: true, keys: plans }, () => planLines(action, plans))
+      const leftOut = doubtful.map(({ ref }) => ref)
+      say(values, { action, dryRun: true, keys: plans, doubtful: leftOut }, () => [
+        ...planLines(action, plans),
+        ...doubtfulLines(leftOut),
+      ])
       return 0
     }
     const applied = await actOnAll(reach, action, planned, decision, rate)
     const waits = action !== 'discard' && !values['no-wait'] && applied.length > 0
     const ended = waits ? await outcomes(reach, action, applied, timeoutMs) : applied
-    const result = outcomeOf({ action, planned, ended, waited: waits, interrupted: untilInterrupted().aborted })
+    const result = outcomeOf({
+      action,
+      planned,
+      doubtful,
+      ended,
+      waited: waits,
+      interrupted: untilInterrupted().aborted,
+    })
     say(values, result, () => outcomeLines(result))
     return result.exitCode
   })
