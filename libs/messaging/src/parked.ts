@@ -86,7 +86,8 @@ interface Entry extends Fate {
 
 function toEntry({ message, policy, error }: Parking): Entry {
   const attempts = error === undefined ? 0 : 1
-  return { message, error, attempts, ...fateOf(error, attempts, policy) }
+  const fate = fateOf(error, attempts, policy)
+  return { message, error, attempts, ...fate, blocks: fate.blocks && message.key !== null }
 }
 
 /** Returns the rows of those that were not there, and of those that had ended as handled. */
@@ -102,7 +103,7 @@ async function insertParked(tx: Transaction, entries: readonly Entry[]): Promise
         ${entries.map(({ message }) => message.value)}::bytea[],
         ${entries.map(({ message }) => JSON.stringify(toStored(message.headers)))}::jsonb[],
         ${entries.map(({ state }) => state)}::text[],
-        ${entries.map(({ message, blocks }) => blocks && message.key !== null)}::boolean[],
+        ${entries.map(({ blocks }) => blocks)}::boolean[],
         ${entries.map(({ attempts }) => attempts)}::integer[],
         ${entries.map(({ error }) => describe(error))}::text[],
         ${entries.map(({ error, attempts }) => (attempts > 0 ? describeFully(error) : null))}::text[],
@@ -167,7 +168,10 @@ async function parkWhereOthersWere(
       ${left.map(({ message }) => message.value)}::bytea[]
     ) as event (event_id, topic, partition, "offset", key, bytes)
     join parked_message as held using (topic, partition, "offset")`.execute(tx)
+  if (known.length !== left.length)
+    throw new Error(`of ${left.length} messages to park, ${left.length - known.length} were not`)
   const others = known.filter(({ same }) => !same)
+  if (others.length === 0) return []
   await sql`
     update parked_message set former_offset = "offset", "offset" = -id
     where id = any(${others.map(({ id }) => id)}::bigint[])`.execute(tx)
@@ -176,12 +180,13 @@ async function parkWhereOthersWere(
     tx,
     left.filter(({ message }) => taken.has(placeOf(message))),
   )
-  if (rows.length !== others.length || known.length !== left.length)
-    throw new Error(
-      `of ${left.length} messages to park, ${left.length - known.length + others.length - rows.length} were not`,
-    )
+  if (rows.length !== others.length)
+    throw new Error(`of ${others.length} messages to park where others were, ${others.length - rows.length} were not`)
   return rows
 }
+
+/** Where a message was when it was parked. */
+export const offsetOf = ({ offset, former_offset }: ParkedRow): string => String(former_offset ?? offset)
 
 const placeOf = ({ topic, partition, offset }: Pick<IncomingMessage, 'topic' | 'partition' | 'offset'>) =>
   `${topic}/${partition}@${offset}`
@@ -312,7 +317,7 @@ export async function copyToDeadLetters(tx: Transaction, group: string, rows: re
         dlq_group: group,
         dlq_topic: row.topic,
         dlq_partition: String(row.partition),
-        dlq_offset: String(row.former_offset ?? row.offset),
+        dlq_offset: offsetOf(row),
         dlq_attempts: String(row.attempts),
         dlq_error: row.error ?? '',
       },

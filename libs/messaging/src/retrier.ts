@@ -11,6 +11,7 @@ import {
   describe,
   fateOf,
   missingSchema,
+  offsetOf,
   type ParkedRow,
   parkedSignal,
   recordAttempt,
@@ -147,7 +148,7 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
       where id = ${row.id}`.execute(tx)
     if (!hasWaited || row.waits_for_schema !== missing) await recordAttempt(tx, row.id, error)
     crashPoint('attempt-recorded')
-    const where = { topic: row.topic, partition: row.partition, offset: String(row.offset), attempts }
+    const where = { topic: row.topic, partition: row.partition, offset: offsetOf(row), attempts }
     if (fate.state === 'dead') {
       await copyToDeadLetters(tx, group, [failed])
       logger.error({ err: error, ...where }, 'a message failed for good and is dead')
