@@ -1,5 +1,5 @@
 import { Counter, Gauge, type Registry } from '@shopstream/observability'
-import type { PartitionOffset } from './bus.ts'
+import { type PartitionOffset, type Place, placeOf } from './bus.ts'
 import type { ReadinessCheck } from './limits.ts'
 import { describe } from './parked.ts'
 
@@ -26,13 +26,12 @@ export interface BlockedPartitions {
     pauseAfter: (attempts: number) => number,
   ): { attempts: number; pauseMs: number }
   /** The partition has moved on. */
-  free(place: { topic: string; partition: number }): void
+  free(place: Place): void
   readonly check: ReadinessCheck
 }
 
 export function createBlockedPartitions(registry: Registry): BlockedPartitions {
   const places = new Map<string, Blocked>()
-  const placeOf = ({ topic, partition }: { topic: string; partition: number }) => `${topic}/${partition}`
   const current = () => [...places.values()].filter(({ until }) => performance.now() < until + forgottenAfterMs)
   const attemptsMade = new Counter({
     name: 'shopstream_consumer_blocked_attempts_total',

@@ -101,10 +101,16 @@ export interface PartitionPosition {
   done: bigint
 }
 
-/** A place in a topic: the offset of the next message. */
-export interface PartitionOffset {
+/** A partition of a topic. */
+export interface Place {
   topic: string
   partition: number
+}
+
+export const placeOf = ({ topic, partition }: Place) => `${topic}/${partition}`
+
+/** A place in a topic: the offset of the next message. */
+export interface PartitionOffset extends Place {
   offset: bigint
 }
 

@@ -10,7 +10,16 @@ import {
 } from '@shopstream/observability'
 import { pause } from './async.ts'
 import type { BlockedPartitions } from './blocked-partitions.ts'
-import type { AssignedPartition, Bus, Consumer, IncomingBatch, IncomingMessage, Unreadable } from './bus.ts'
+import {
+  type AssignedPartition,
+  type Bus,
+  type Consumer,
+  type IncomingBatch,
+  type IncomingMessage,
+  type Place,
+  placeOf,
+  type Unreadable,
+} from './bus.ts'
 import { type Consumption, defaultPolicy, type FailurePolicy, topicsOf } from './consumption.ts'
 import { crashPoint } from './crash-points.ts'
 import { compactedTopics, eventIdOf, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
@@ -33,10 +42,8 @@ export interface ConsumerOptions {
 
 export interface RunningConsumer extends Consumer {
   /** When the first message of this partition that is being handled was written; undefined where none is. */
-  oldestInHand(place: { topic: string; partition: number }): Date | undefined
+  oldestInHand(place: Place): Date | undefined
 }
-
-const placeOf = ({ topic, partition }: { topic: string; partition: number }) => `${topic}/${partition}`
 
 /** Messages of one transaction at the most. Measured: 20.9k messages/s against 0.7k with a transaction for each. */
 const chunkSize = 200
@@ -96,7 +103,8 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
   async function handleChunks(batch: IncomingBatch, partition: AssignedPartition): Promise<boolean> {
     for (let start = 0; start < batch.messages.length; start += chunkSize) {
       const chunk = batch.messages.slice(start, start + chunkSize)
-      const lane = laneOf(chunk)
+      const lanes = lanesOf(chunk)
+      const lane = lanes.has('urgent') ? 'urgent' : 'bulk'
       if (chunk[0]?.timestamp) held.set(placeOf(partition), chunk[0].timestamp)
       const leave = await gate.enter(lane)
       try {
@@ -116,7 +124,7 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
       partition.done((chunk.at(-1) as IncomingMessage).offset + 1n)
       crashPoint('offset-resolved')
       blocked.free(partition)
-      if (lane === 'bulk' && hasBothLanes && !isLast) return false
+      if (lane === 'bulk' && lanes.has('bulk') && hasBothLanes && !isLast) return false
     }
     return true
   }
@@ -295,7 +303,7 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
     const fresh = await withoutRepeats(tx, items)
     crashPoint('inbox-written')
     const readable = fresh.filter(({ problem }) => !(problem instanceof MalformedMessage)) // the others wait for nobody
-    const held = await blockedKeys(
+    const waiting = await blockedKeys(
       tx,
       readable.map(({ message }) => message),
     )
@@ -304,14 +312,14 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
     const parkings: Parking[] = []
     for (const item of fresh) {
       const { message, policy, problem } = item
-      const waits = held.has(keyOf(message))
+      const waits = waiting.has(keyOf(message))
       if (!waits && problem === undefined) {
         handled.push(item)
         continue
       }
       if (!waits && mayBlock(policy, problem)) throw problem
       parked.push(item)
-      if (message.key !== null) held.add(keyOf(message))
+      if (message.key !== null) waiting.add(keyOf(message))
       const untried = waits && !(problem instanceof MalformedMessage)
       parkings.push({ message, policy, error: untried ? undefined : problem })
     }
@@ -322,10 +330,9 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
     return { handled, parked }
   }
 
-  /** Bulk where none of its messages is urgent; what others write that is no event of ours can wait. */
-  function laneOf(chunk: readonly IncomingMessage[]): Lane {
-    const lanes = new Set(chunk.map(({ headers }) => consumptions.get(typeOf(headers) ?? '')?.policy.lane))
-    return lanes.has('urgent') ? 'urgent' : 'bulk'
+  /** None where all is what others write that is no event of ours: that can wait, but is quickly done with. */
+  function lanesOf(chunk: readonly IncomingMessage[]): Set<Lane | undefined> {
+    return new Set(chunk.map(({ headers }) => consumptions.get(typeOf(headers) ?? '')?.policy.lane))
   }
 
   function concernsUs(headers: IncomingMessage['headers']): boolean {
@@ -384,20 +391,24 @@ class PartitionLost extends Error {}
 
 /**
  * Drops what took effect before: by event id on topics that delete, within the transaction. Compacted topics need no
- * inbox, their handlers ignore old sequences. A message without a readable id is known by its offset where it is parked.
+ * inbox, their handlers ignore old sequences. A message without a readable id, or that can never be read, is known by its
+ * offset where it is parked: the id that it claims may be another event's, which would be dropped as a repeat.
  */
 async function withoutRepeats(tx: Transaction, items: readonly Item[]): Promise<Item[]> {
   const needInbox = items.filter(({ message }) => !compactedTopics.has(message.topic))
   const identified = needInbox.flatMap((item) => {
-    const id = eventIdOf(item.message.headers)
+    const id = inboxIdOf(item)
     return id === undefined ? [] : [{ id, message: item.message }]
   })
   const fresh = await recordInInbox(tx, identified)
-  return items.filter(({ message }) => {
-    const id = eventIdOf(message.headers)
-    return compactedTopics.has(message.topic) || id === undefined || fresh.delete(id) // once, if it stands twice in the chunk
+  return items.filter((item) => {
+    const id = inboxIdOf(item)
+    return compactedTopics.has(item.message.topic) || id === undefined || fresh.delete(id) // once, if it stands twice in the chunk
   })
 }
+
+const inboxIdOf = ({ message, problem }: Item) =>
+  problem instanceof MalformedMessage ? undefined : eventIdOf(message.headers)
 
 interface Run {
   handle: Consumption['handle']

@@ -2,7 +2,6 @@ import { afterEach, describe, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
 import { deadLetterTopic, encode, topicOf } from '@shopstream/events'
 import { eventually } from '@shopstream/testing'
-import kafkajs from 'kafkajs'
 import {
   actOnLetters,
   type Letter,
@@ -58,17 +57,12 @@ test('another message at the place of a parked one, whose topic was made anew, i
       if (key === 'sku') throw new RangeError('no')
     },
   })
-  const { brokers, topicPrefix } = shop.broker
   const first = await shop.start()
   await shop.emit(stockEvent('sku', 1n))
   const [dead] = await statesAre('dead')
   await first.stop()
 
-  const admin = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING }).admin()
-  await admin.connect()
-  await admin.deleteTopics({ topics: [topicPrefix + topic.name] })
-  await eventually('the deletion', async () => !(await admin.listTopics()).includes(topicPrefix + topic.name))
-  await admin.disconnect()
+  await shop.deleteTopic(topic.name)
   await shop.deploy()
   await shop.emit(stockEvent('sku', 2n))
   const second = await shop.start()

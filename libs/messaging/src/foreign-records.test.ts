@@ -77,7 +77,8 @@ const oddBatch = fc.record({
 
 test('among good events of every codec, all that a record can hold loses or delays none, and ends parked with its bytes', async () => {
   const { write } = await open()
-  await shop.start()
+  const metrics = createMetrics('shop')
+  await shop.start(undefined, metrics)
   let rounds = 0
   const property = fc.asyncProperty(fc.array(oddBatch, { minLength: 5, maxLength: 20 }), async (batches) => {
     rounds += 1
@@ -101,7 +102,21 @@ test('among good events of every codec, all that a record can hold loses or dela
   expect(Object.entries(effects).filter(([key]) => key.startsWith('r'))).toHaveLength(rounds * 36)
   expect((await shop.parked()).length).toBeGreaterThan(20)
   expect(await listUnreadable(shop.database.query)).toEqual([])
+  expect(await metrics.metrics()).toContain('shopstream_consumer_rebuilt_total{service="shop"} 0')
 }, 300_000)
+
+test('what can never be read claims nobody’s id: the event that it is of takes effect, in the same batch and later', async () => {
+  const { write } = await open()
+  await shop.start()
+  const [near, later] = [goodRecord('near', 1n), goodRecord('later', 1n)]
+  const spoilt = (good: RawRecord): RawRecord => ({ ...good, key: 'spoilt', value: Buffer.from('no Avro') })
+  await write(0, encodeBatch({ records: [spoilt(near), spoilt(later), near] }))
+  await eventually('the parked', async () => (await shop.parked()).length === 2, patience)
+  await write(1, encodeBatch({ records: [later, spoilt(later)] }))
+  const { effects } = await atRest(shop)
+  expect(effects).toEqual({ near: [1], later: [1] })
+  expect((await shop.parked()).map(({ key, state }) => [key, state])).toEqual(Array(3).fill(['spoilt', 'dead']))
+})
 
 test('transactions, aborted and committed, and those that stay open for a while, lose nothing', async () => {
   const { write, begin } = await open()

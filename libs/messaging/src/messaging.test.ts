@@ -1,11 +1,12 @@
 import { afterEach, describe, expect, test } from '@jest/globals'
-import { sql } from '@shopstream/database'
+import { openSession, sql } from '@shopstream/database'
 import { encode, type LockEntry, partitionOf, registry, topicOf } from '@shopstream/events'
 import { createCodec } from '@shopstream/events/codec'
 import { createMetrics } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
 import { MessageRefused } from './bus.ts'
-import { outgoing } from './outbox.ts'
+import { outgoing, publishable } from './outbox.ts'
+import { createOutboxFloor, outbox as pendingOutbox } from './outbox-floor.ts'
 import { collect, openTestShop, sequencesByKey, type TestShop, upTo } from './test-shop.ts'
 import { produces, stockEvent } from './test-stock.ts'
 
@@ -110,6 +111,61 @@ describe('outbox, relay, inbox', () => {
     const measured = await metrics.metrics()
     expect(measured).toContain('shopstream_outbox_refused{service="shop"} 1\n')
     expect(measured).toContain('shopstream_outbox_oldest_seconds{service="shop"} 0\n') // it is no lateness of Kafka's
+  })
+
+  test('while somebody holds a snapshot, nobody walks over what has been published', async () => {
+    shop = await openTestShop()
+    await shop.start()
+    const dump = await openSession(shop.url, 'dump', {})
+    await dump.query('begin isolation level repeatable read')
+    await dump.query('select from outbox')
+    const others = Array.from({ length: 500 }, (_, n) => stockEvent(`sku-${n}`, 1n))
+    for (let round = 0; round < 6; round++) await shop.emit(...others)
+    await eventually('an empty outbox', async () => (await shop.outbox()).length === 0)
+    const pages = async () => {
+      const { rows } = await sql<{ 'QUERY PLAN': [{ Plan: { 'Shared Hit Blocks': number } }] }>`
+        explain (analyze, buffers, format json)
+        select id from ${sql.raw(pendingOutbox)} where ${sql.raw(publishable)} order by id limit 1`.execute(
+        shop.database.query,
+      )
+      return rows[0]?.['QUERY PLAN'][0].Plan['Shared Hit Blocks']
+    }
+    await eventually('a look at few pages', async () => ((await pages()) ?? Number.NaN) < 30)
+    await dump.close()
+  })
+
+  test('the floor of the outbox passes nobody who commits late, and leaves behind what waits', async () => {
+    shop = await openTestShop()
+    const session = await openSession(shop.url, 'relay', {})
+    const look = async () =>
+      (await session.query<{ id: bigint }>(`select id from ${pendingOutbox} order by id`)).map(({ id }) => id)
+    await shop.emit(stockEvent('waiting', 1n), stockEvent('published', 1n))
+    const isWritten = Promise.withResolvers<void>()
+    const mayCommit = Promise.withResolvers<void>()
+    const late = shop.database.transaction(async (tx) => {
+      await produces.emit(tx, [stockEvent('late', 1n)])
+      isWritten.resolve()
+      await mayCommit.promise
+    })
+    await isWritten.promise
+    await shop.emit(stockEvent('published', 2n), stockEvent('waiting', 2n))
+    await session.query(`delete from outbox where key = 'published'`)
+    const before = await look()
+    expect(before).toHaveLength(2)
+    const floor = createOutboxFloor(session)
+    const move = async () => {
+      await floor.passed(0)
+      return (await session.query<{ id: bigint }>('select id from outbox_floor'))[0]?.id ?? 0n
+    }
+    expect([await move(), await move()]).toEqual([0n, 0n]) // it is noted where it could be, and the late one is waited for
+    mayCommit.resolve()
+    await late
+    await eventually('the floor to move', async () => (await move()) > 0n)
+    expect(await look()).toEqual([before[0], 3n, before[1]])
+    await session.close()
+    await shop.start()
+    await eventually('all effects', async () => (await shop.effects()).length === 3)
+    expect(sequencesByKey(await shop.effects())).toEqual({ late: [1], waiting: [1, 2] })
   })
 
   test('a consumer outlives the loss of all its database connections', async () => {

@@ -11,6 +11,7 @@ import { maintainInbox } from './inbox.ts'
 import { keepSchemas } from './learned-schemas.ts'
 import { backlogLimitsOf, checkBacklog, checkParked, type ParkedLimits, type ReadinessCheck } from './limits.ts'
 import type { Producer } from './outbox.ts'
+import { outbox as pendingOutbox } from './outbox-floor.ts'
 import { type OutboxLimits, type OutboxVerdict, watchOutbox } from './outbox-limits.ts'
 import { hastenWaiting } from './parked.ts'
 import { type Relay, startRelay } from './relay.ts'
@@ -84,7 +85,7 @@ export function createMessaging(options: MessagingOptions): Messaging {
     checks,
     overloaded: () => outbox().overloaded,
     async hasPublished() {
-      const { rows } = await sql`select 1 from outbox limit 1`.execute(database.query)
+      const { rows } = await sql`select 1 from ${sql.raw(pendingOutbox)} limit 1`.execute(database.query)
       return rows.length === 0
     },
     start() {

@@ -66,6 +66,40 @@ test.each([
   300_000,
 )
 
+test('the leaders of all partitions move again and again while the relay publishes: nothing acknowledged is missing', async () => {
+  const shop = await openTestShop({ brokers: cluster.brokers })
+  const admin = new kafkajs.Kafka({ brokers: cluster.brokers, logLevel: kafkajs.logLevel.NOTHING }).admin()
+  try {
+    await admin.connect()
+    const declared = topicOf('StockLevelChanged')
+    const topic = shop.broker.topicPrefix + declared.name
+    const child = shop.startProcess('child')
+    const load = startLoad(shop)
+    await load.handled(10)
+    for (let turn = 0; turn < 6; turn++) {
+      // Whoever led is no replica any more, so that another one leads.
+      const replicasOf = (partition: number) => [1, 2].map((place) => 1 + ((partition + turn + place) % 3))
+      const partitionAssignment = Array.from({ length: declared.partitions }, (_, partition) => ({
+        partition,
+        replicas: replicasOf(partition),
+      }))
+      await admin.alterPartitionReassignments({ topics: [{ topic, partitionAssignment }] })
+      await eventually('the leaders to have moved', async () => {
+        const { topics } = await admin.fetchTopicMetadata({ topics: [topic] })
+        return topics[0]?.partitions.every(
+          ({ partitionId, leader, replicas }) => replicas.length === 2 && replicasOf(partitionId).includes(leader),
+        )
+      })
+      await load.handled(load.rounds + 1)
+    }
+    await load.finish()
+    expect(child.isAlive).toBe(true)
+  } finally {
+    await admin.disconnect()
+    await shop.close()
+  }
+}, 300_000)
+
 test('a partition that has too few replicas holds back no other of its topic, and its events wait', async () => {
   const shop = await openTestShop({ brokers: cluster.brokers, deployed: false })
   const admin = new kafkajs.Kafka({ brokers: cluster.brokers, logLevel: kafkajs.logLevel.NOTHING }).admin()

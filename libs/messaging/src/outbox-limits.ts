@@ -2,6 +2,7 @@ import { type Database, sql } from '@shopstream/database'
 import type { Logger } from '@shopstream/observability'
 import { pause } from './async.ts'
 import { publishable } from './outbox.ts'
+import { outbox } from './outbox-floor.ts'
 
 /** What a service's environment says of its outbox; see `dataSettings` in libs/config. */
 export interface OutboxLimits {
@@ -67,12 +68,11 @@ export function watchOutbox(
 }
 
 /**
- * SQL: the age in seconds of the oldest event that can be published, 0 where there is none; at the head of the primary
- * key. Rows that wait for a person (refused, or behind one) do not count.
+ * SQL: the age in seconds of the oldest event that can be published, 0 where there is none. Rows that wait for a person (refused, or behind one) do not count.
  */
 export const oldestPending = sql<number>`
   coalesce((
-    select extract(epoch from now() - created_at) from outbox
+    select extract(epoch from now() - created_at) from ${sql.raw(outbox)}
     where ${sql.raw(publishable)} order by id limit 1), 0)`
 
 /** One look at the outbox and at its file sizes. */

@@ -99,6 +99,7 @@ export async function insertOutbox(
       ${rows.map((row) => row.key)}::text[], ${rows.map((row) => row.value)}::bytea[],
       ${rows.map((row) => JSON.stringify(row.headers))}::jsonb[]
     ) with ordinality as event (topic, partition, key, value, headers, place)
+    where pg_current_xact_id() is not null -- once, before the first id is given out: see outbox-floor.ts
     order by place`.execute(tx)
   crashPoint('outbox-written')
   signal(tx, outboxSignal)

@@ -245,8 +245,15 @@ export function fateOf(error: unknown, attempts: number, policy: FailurePolicy, 
   if (error instanceof MalformedMessage || (attempts >= policy.attempts && !lasts)) {
     return { state: 'dead', blocks: policy.whenDead === 'block', pauseMs: 0 }
   }
-  return { state: 'waiting', blocks: true, pauseMs: backoffOf(attempts, policy, random) }
+  const backoff = missingSchema(error) === undefined ? policy : { ...policy, ...schemaBackoff }
+  return { state: 'waiting', blocks: true, pauseMs: backoffOf(attempts, backoff, random) }
 }
+
+/**
+ * Whoever keeps a schema wakes what waits for it ({@link hastenWaiting}); this is for when the two have missed each other. A
+ * producer on another registry can write 50,000 such messages in one batch, each with a key of its own.
+ */
+const schemaBackoff = { backoffMs: 60_000, maxBackoffMs: 3_600_000 }
 
 /** The pause in ms after `attempts` failed attempts. */
 export function backoffOf(attempts: number, policy: FailurePolicy, random = Math.random()): number {

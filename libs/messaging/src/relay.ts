@@ -1,10 +1,11 @@
 import { type Database, openSession, type Session } from '@shopstream/database'
 import { Counter, Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { createAlarm, pause, withTimeLimit } from './async.ts'
-import { type Bus, type Delivery, MessageRefused, type OutgoingMessage, type Publisher } from './bus.ts'
+import { type Bus, type Delivery, MessageRefused, type OutgoingMessage, type Publisher, placeOf } from './bus.ts'
 import { crashPoint } from './crash-points.ts'
 import { fromStored, type StoredHeaders } from './envelope.ts'
 import { outboxSignal, publishable } from './outbox.ts'
+import { createOutboxFloor, type OutboxFloor, outbox } from './outbox-floor.ts'
 
 export interface RelayOptions {
   database: Database<unknown>
@@ -37,8 +38,14 @@ interface PendingRow extends OutgoingMessage {
 }
 
 const batchRows = 500
-/** A record batch may have 1 MiB at the broker; this leaves room for headers. */
+/** A record batch may have 1 MiB at the broker; this leaves room for what {@link rowBytes} guesses. */
 const batchBytes = 700_000
+/**
+ * SQL: about the bytes of a row's message. Headers of our own have some 450; those of a dead-letter copy are a stranger's and
+ * can have 128 KiB, of which 500 rows would fill the memory.
+ */
+const rowBytes = `coalesce(octet_length(value), 0)
+  + case when pg_column_size(headers) > 1000 then octet_length(headers::text) else 500 end`
 const pollMs = 1_000
 const pingMs = 1_000
 /** A stopped holder keeps its connection open: the server ends it, and with it the lock, after this time in ms. */
@@ -46,7 +53,7 @@ const lockSession = { idle_session_timeout: 5_000, statement_timeout: 15_000, sy
 
 /**
  * Publishes the outbox of one database in id order: the instance that holds the session lock sends one batch at a time
- * and deletes exactly the rows that were acknowledged. There is no cursor: `id > last` loses rows that commit late.
+ * and deletes exactly the rows that were acknowledged. There is no cursor: `id > last` loses rows that commit late; see outbox-floor.ts.
  * While the broker answers but takes nothing of a partition (its topic is missing, its leader is away), that one is
  * passed over for a while as a whole, so that its rows hold back no others and stay in order. Whoever leads opens a
  * publisher of its own: where the client can fence, one that was frozen and wakes writes nothing any more.
@@ -86,7 +93,8 @@ export function startRelay(options: RelayOptions): Relay {
     const publisher = bus.publisher(`${service}-relay`, session.ended)
     const ping = setInterval(() => session.query('select 1').catch(() => undefined), pingMs) // a loss shows in the next statement
     try {
-      await drainUntilStopped({ session, publisher, resting, meters, logger })
+      const floor = createOutboxFloor(session)
+      await drainUntilStopped({ session, publisher, floor, resting, meters, logger })
     } finally {
       clearInterval(ping)
       meters.leads(false)
@@ -127,6 +135,7 @@ async function takeLock(session: Session): Promise<boolean> {
 interface Leading {
   session: Session
   publisher: Publisher
+  floor: OutboxFloor
   resting: Map<string, Resting>
   meters: Meters
   logger: Logger
@@ -151,6 +160,7 @@ async function publishNext(leading: Leading) {
     await session.query('delete from outbox where id = any($1::bigint[])', [stored.map(({ id }) => id)])
     crashPoint('relay-deleted')
   }
+  await leading.floor.passed(stored.length)
   return { found: rows.length, stored: stored.length }
 }
 
@@ -169,8 +179,6 @@ function tellTroubles({ logger }: Leading, deliveries: readonly Delivery<Pending
   }
 }
 
-const placeOf = ({ topic, partition }: PendingRow) => `${topic}/${partition}`
-
 /** Partitions of which nothing was stored; the others are awake again. */
 function restPartitions(resting: Map<string, Resting>, rows: PendingRow[], stored: PendingRow[]): void {
   const taken = new Set(stored.map(placeOf))
@@ -188,7 +196,7 @@ async function nextRows(session: Session, resting: readonly Resting[]): Promise<
   const passedOver = resting.filter(({ until }) => until > performance.now())
   const rows = await session.query<PendingRow & { headers: StoredHeaders }>(
     `with pending as (
-       select id, coalesce(octet_length(value), 0) + 500 as size from outbox
+       select id, ${rowBytes} as size from ${outbox}
        where ${publishable}
          and not exists (
            select 1 from unnest($2::text[], $3::integer[]) as resting (topic, partition)

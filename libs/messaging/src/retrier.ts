@@ -1,4 +1,4 @@
-import { type Database, isUnavailable, sql, type Transaction, tookTooLong } from '@shopstream/database'
+import { type Database, isUnavailable, type RawBuilder, sql, type Transaction, tookTooLong } from '@shopstream/database'
 import type { Logger } from '@shopstream/observability'
 import { createAlarm, pause } from './async.ts'
 import type { IncomingMessage } from './bus.ts'
@@ -87,16 +87,7 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
   /** Tries one due message; false when none is due. Its end makes the next of its key due. */
   async function retryNext(tx: Transaction): Promise<boolean> {
     trying = undefined
-    const { rows } = await sql<ParkedRow>`
-      select * from parked_message as head
-      where state = 'waiting' and next_attempt_at <= now()
-        and coalesce(headers->>'ce_type' = any(${types}::text[]), true) and not exists (
-        select 1 from parked_message as earlier
-        where earlier.blocks and earlier.topic = head.topic and earlier.key = head.key and earlier.id < head.id)
-      order by next_attempt_at
-      limit 1
-      for update skip locked`.execute(tx)
-    const [row] = rows
+    const row = (await nextDue(tx, sql`is null`)) ?? (await nextDue(tx, sql`is not null`))
     if (!row) return false
     trying = row
     crashPoint('retry-locked')
@@ -123,6 +114,20 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
       )
     }
     return true
+  }
+
+  /** What waits for a schema comes last: of that a stranger can have written any number. */
+  async function nextDue(tx: Transaction, schema: RawBuilder<unknown>): Promise<ParkedRow | undefined> {
+    const { rows } = await sql<ParkedRow>`
+      select * from parked_message as head
+      where state = 'waiting' and next_attempt_at <= now() and waits_for_schema ${schema}
+        and coalesce(headers->>'ce_type' = any(${types}::text[]), true) and not exists (
+        select 1 from parked_message as earlier
+        where earlier.blocks and earlier.topic = head.topic and earlier.key = head.key and earlier.id < head.id)
+      order by next_attempt_at
+      limit 1
+      for update skip locked`.execute(tx)
+    return rows[0]
   }
 
   async function read(tx: Transaction, message: IncomingMessage): Promise<Message> {

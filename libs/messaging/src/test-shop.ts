@@ -10,6 +10,7 @@ import {
 import { deadLetterTopic, topicOf } from '@shopstream/events'
 import { createLogger, createMetrics, type Logger } from '@shopstream/observability'
 import { eventually, type TestDatabase, testBroker } from '@shopstream/testing'
+import kafkajs from 'kafkajs'
 import type { Bus, OutgoingMessage } from './bus.ts'
 import type { Consumption, FailurePolicy } from './consumption.ts'
 import { createMessaging, messagingMigrations } from './index.ts'
@@ -122,6 +123,16 @@ export async function openTestShop({
       ),
     outbox: () =>
       rowsOf<{ id: bigint; refused: string | null }>(database, 'select id, refused from outbox order by id'),
+    async deleteTopic(name: string) {
+      const admin = new kafkajs.Kafka({ brokers: broker.brokers, logLevel: kafkajs.logLevel.NOTHING }).admin()
+      await admin.connect()
+      try {
+        await admin.deleteTopics({ topics: [broker.topicPrefix + name] })
+        await eventually('the deletion', async () => !(await admin.listTopics()).includes(broker.topicPrefix + name))
+      } finally {
+        await admin.disconnect()
+      }
+    },
     async close() {
       await Promise.all(children.map((child) => child.kill('SIGKILL')))
       for (const messaging of running) await messaging.stop()

@@ -85,7 +85,14 @@ export function createReader(databases: Reach['databases'], personal = false) {
       const { schemaId, reason, message } = error
       if (reason !== 'unknown-schema' || schemaId === undefined || schemaId >= 2 ** 31 || asked.has(schemaId))
         return { schemaId, problem: message }
-      await learn(schemaId)
+      try {
+        await learn(schemaId)
+      } catch (cause) {
+        return {
+          schemaId,
+          problem: `${message}; the one that was told cannot be read by this version: ${(cause as Error).message}`,
+        }
+      }
       return payloadOf(value)
     }
   }

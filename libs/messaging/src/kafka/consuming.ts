@@ -13,8 +13,8 @@ export const maxBytesOfPartition = 1_048_576
 
 /** Pauses before a consumer is built anew, in ms: doubled while it breaks again and again. */
 const rebuildPause = { first: 1_000, longest: 10_000 }
-/** One that has worked for so long, in ms, has not been built in vain. */
-const settledAfter = 20_000
+/** One that has worked for so long, in ms, has not been built in vain; longer than it takes to see that one hangs (30 s). */
+const settledAfter = 40_000
 /** So often in a row is a consumer built anew before readiness fails. */
 const rebuildLimit = 3
 

@@ -1,5 +1,5 @@
 import { pause } from '../async.ts'
-import type { PartitionPosition, ReadOptions, Unreadable } from '../bus.ts'
+import { type PartitionPosition, type Place, placeOf, type ReadOptions, type Unreadable } from '../bus.ts'
 import { toMessage } from './messages.ts'
 import {
   type ApiRequest,
@@ -11,7 +11,6 @@ import {
   type Landmark,
   metadataRequest,
   offsetsRequest,
-  type Place,
 } from './protocol.ts'
 import { type DecodingLimits, decodeRecords, firstTimestamp } from './records.ts'
 
@@ -43,8 +42,6 @@ export interface Log {
   check(): Promise<void>
   close(): Promise<void>
 }
-
-export const placeOf = ({ topic, partition }: Place) => `${topic}/${partition}`
 
 /** How old an idea of who leads which partition may be when it is used, in ms. */
 const metadataMaxAge = 5_000
@@ -139,8 +136,13 @@ export function createLog(brokers: readonly BrokerAddress[], carrier: Carrier, l
       maxBytes: 1,
       uncommitted: true,
     })
-    const { partitions } = await carrier.send(addressOf(addresses, led.leader), request)
-    return partitions[0] && firstTimestamp(partitions[0].records)
+    const [answer] = (await carrier.send(addressOf(addresses, led.leader), request)).partitions
+    if (!answer || answer.errorCode === offsetOutOfRange) return undefined
+    if (answer.errorCode !== 0) {
+      known.clear()
+      throw new BrokerSaid(placeOf(answer), carrier.nameOf(answer.errorCode))
+    }
+    return firstTimestamp(answer.records)
   }
 
   async function bounds(topics: readonly string[]): Promise<Omit<PartitionPosition, 'done'>[]> {
@@ -197,8 +199,9 @@ export function createLog(brokers: readonly BrokerAddress[], carrier: Carrier, l
     },
     async ageAt(place) {
       const kept = heads.get(placeOf(place))
-      const timestamp = kept?.offset === place.offset ? kept.timestamp : (await headAt(place))?.timestamp
-      if (timestamp) heads.set(placeOf(place), { offset: place.offset, timestamp })
+      const head = kept?.offset === place.offset ? kept : await headAt(place)
+      const timestamp = head?.timestamp
+      if (head) heads.set(placeOf(place), { offset: place.offset, timestamp })
       return timestamp ? Math.max(0, (Date.now() - timestamp.getTime()) / 1_000) : 0
     },
     async read(options) {
@@ -302,7 +305,7 @@ async function readRanges(ranges: Range[], options: ReadOptions, parts: ReadingP
   }
 }
 
-/** What a handler threw, which is not tried again. */
+/** What ends the reading, as a handler's error does: it is not tried again. Its cause is told. */
 class HandlingFailed extends Error {}
 
 /** One answer of each leader. Returns what was said against partitions. */
@@ -365,5 +368,5 @@ async function takeIn(
 }
 
 /** For readers that cannot go on without it. */
-export const unreadableError = ({ topic, partition, firstOffset, lastOffset, reason }: Unreadable) =>
+const unreadableError = ({ topic, partition, firstOffset, lastOffset, reason }: Unreadable) =>
   new Error(`${topic}/${partition} cannot be read from ${firstOffset} to ${lastOffset}: ${reason}`)

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
-import { type IncomingMessage, oddKey } from '../bus.ts'
-import type { Place } from './protocol.ts'
+import { type IncomingMessage, oddKey, type Place } from '../bus.ts'
 import type { LogRecord } from './records.ts'
 
 /** Keys longer than this, in bytes, are no ids of ours; databases would not index them. */

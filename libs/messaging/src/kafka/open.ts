@@ -23,7 +23,7 @@ export interface KafkaOptions {
 }
 
 /** Four times what topics take; one that has more when it is unpacked is taken for a bomb. */
-export const defaultBatchLimit = 16_777_216
+const defaultBatchLimit = 16_777_216
 /** What topics take of a batch, and so of a message. */
 const messageLimit = 4_194_304
 

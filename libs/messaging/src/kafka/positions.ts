@@ -1,5 +1,5 @@
-import { type Bus, GroupHasMembers, type PartitionOffset } from '../bus.ts'
-import { type Log, placeOf } from './log.ts'
+import { type Bus, GroupHasMembers, type PartitionOffset, placeOf } from '../bus.ts'
+import type { Log } from './log.ts'
 import type { BusOptions } from './options.ts'
 
 /** What a client knows of consumer groups; names as on the wire. */

@@ -1,3 +1,4 @@
+import type { Place } from '../bus.ts'
 import type { AbortedTransaction } from './records.ts'
 
 /**
@@ -63,11 +64,6 @@ function readPartition(reader: Reader) {
   reader.list(() => reader.int32()) // replicas
   reader.list(() => reader.int32()) // those in sync
   return partition
-}
-
-export interface Place {
-  topic: string
-  partition: number
 }
 
 /** Which offset of a partition is asked for: of the first message kept, of the next to be written, or of the first that an open transaction hides. */

@@ -55,6 +55,11 @@ export interface AbortedTransaction {
 
 /** What a record and a header take in memory beside their bytes, roughly. */
 const objectBytes = { record: 500, header: 100 }
+/**
+ * Records of a partition's answer at the most: a consumer may take 200 and have the rest sent again, and of the smallest an
+ * answer would hold 33,000. Of events, an answer of 1 MiB has some 2,000.
+ */
+const maxRecords = 2_000
 /** More headers than this are no event's; each is an object. */
 const maxHeaders = 1_000
 /** Bytes of what each format begins with, up to the one that says which it is; and of a whole batch's head. */
@@ -79,20 +84,19 @@ export function decodeRecords(
 ): DecodedRecords {
   const decoded: DecodedRecords = { records: [] }
   const isAborted = watchTransactions(aborted)
-  for (let at = 0; at + headBytes <= bytes.length && budget.left > 0; ) {
+  for (let at = 0; at + headBytes <= bytes.length && budget.left > 0 && decoded.records.length < maxRecords; ) {
     const size = sizeOfEntry(bytes, at)
     if (size > bytes.length - at) break // brokers cut answers anywhere
     const entry = bytes.subarray(at, at + size)
     const lastOffset = lastOffsetOf(entry)
     try {
-      for (const record of recordsOf(entry, isAborted, limits)) {
-        if (record.offset < from) continue
-        if (budget.left <= 0) return decoded
-        const size = sizeOf(record)
-        if (size > limits.messageBytes) throw new RecordTooLarge(record.offset, size, limits.messageBytes)
-        decoded.records.push(record)
-        decoded.next = record.offset + 1n
-        budget.left -= size + objectBytes.record + objectBytes.header * record.headers.length
+      const { records, unpackedBytes } = recordsOf(entry, from, isAborted, limits)
+      const before = budget.left
+      try {
+        if (!take(records, from, limits, budget, decoded)) return decoded
+      } finally {
+        // The records are views of it: a small one keeps in memory all that was packed with it.
+        budget.left = Math.min(budget.left, before - unpackedBytes)
       }
     } catch (error) {
       const end = believableEnd(error, bytes, at + size, lastOffset)
@@ -103,6 +107,26 @@ export function decodeRecords(
     at += size
   }
   return decoded
+}
+
+/** False when the budget or the number of records is used up before the end. Throws where a record is too large. */
+function take(
+  records: Iterable<LogRecord>,
+  from: bigint,
+  limits: DecodingLimits,
+  budget: Budget,
+  decoded: DecodedRecords,
+): boolean {
+  for (const record of records) {
+    if (record.offset < from) continue
+    if (budget.left <= 0 || decoded.records.length >= maxRecords) return false
+    const size = sizeOf(record)
+    if (size > limits.messageBytes) throw new RecordTooLarge(record.offset, size, limits.messageBytes)
+    decoded.records.push(record)
+    decoded.next = record.offset + 1n
+    budget.left -= size + objectBytes.record + objectBytes.header * record.headers.length
+  }
+  return true
 }
 
 /** One that says of itself that it is smaller than its head is all that is left: nothing behind it can be found. */
@@ -158,7 +182,15 @@ function unreadable(
   return { firstOffset, lastOffset: lastOffset > firstOffset ? lastOffset : firstOffset, reason, bytes: entry }
 }
 
-function recordsOf(entry: Buffer, isAborted: IsAborted, limits: DecodingLimits): Iterable<LogRecord> {
+interface Unpacked {
+  records: Iterable<LogRecord>
+  /** What the records are views of, where that had to be made; 0: they are views of the answer. */
+  unpackedBytes: number
+}
+
+const nothing: Unpacked = { records: [], unpackedBytes: 0 }
+
+function recordsOf(entry: Buffer, from: bigint, isAborted: IsAborted, limits: DecodingLimits): Unpacked {
   if (!isBatch(entry)) return messagesOf(entry, limits)
   const magic = entry.readInt8(16)
   if (magic !== 2) throw new UnreadableBytes(`message format v${magic} is not known`)
@@ -168,10 +200,10 @@ function recordsOf(entry: Buffer, isAborted: IsAborted, limits: DecodingLimits):
   const producerId = entry.readBigInt64BE(43)
   if (attributes & attribute.control) {
     isAborted.control(producerId, entry)
-    return []
+    return nothing
   }
-  if (isAborted.batch(producerId, lastOffsetOf(entry)) && attributes & attribute.transactional) return []
-  return batchRecords(entry, attributes, limits)
+  if (isAborted.batch(producerId, lastOffsetOf(entry)) && attributes & attribute.transactional) return nothing
+  return batchRecords(entry, from, attributes, limits)
 }
 
 interface IsAborted {
@@ -193,7 +225,7 @@ function watchTransactions(aborted: readonly AbortedTransaction[]): IsAborted {
   return {
     control(producerId, entry) {
       openUntil(lastOffsetOf(entry))
-      const [marker] = batchRecords(entry, entry.readInt16BE(21), unlimited)
+      const [marker] = batchRecords(entry, 0n, entry.readInt16BE(21), unlimited).records
       if (marker?.key && marker.key.length >= 4 && marker.key.readInt16BE(2) === abortMarker) open.delete(producerId)
     },
     batch(producerId, lastOffset) {
@@ -206,11 +238,16 @@ function watchTransactions(aborted: readonly AbortedTransaction[]): IsAborted {
 /** For what brokers write themselves. */
 const unlimited = { batchBytes: 65_536, messageBytes: 65_536 }
 
-/** Unpacks as it is asked, so that what comes before something broken has been given by then. */
-function* batchRecords(entry: Buffer, attributes: number, limits: DecodingLimits): Iterable<LogRecord> {
-  const bytes = decompress(attributes & attribute.codec, entry.subarray(batchHeadBytes), limits.batchBytes)
+function batchRecords(entry: Buffer, from: bigint, attributes: number, limits: DecodingLimits): Unpacked {
+  const codec = attributes & attribute.codec
+  const bytes = decompress(codec, entry.subarray(batchHeadBytes), limits.batchBytes)
   if (bytes.length > limits.batchBytes)
     throw new UnreadableBytes(`${bytes.length} bytes; the limit is ${limits.batchBytes}`)
+  return { records: takenApart(entry, from, attributes, bytes), unpackedBytes: codec === 0 ? 0 : bytes.length }
+}
+
+/** As it is asked, so that what comes before something broken has been given by then. */
+function* takenApart(entry: Buffer, from: bigint, attributes: number, bytes: Buffer): Iterable<LogRecord> {
   const head: BatchHead = {
     firstOffset: entry.readBigInt64BE(0),
     lastDelta: entry.readInt32BE(23),
@@ -219,10 +256,15 @@ function* batchRecords(entry: Buffer, attributes: number, limits: DecodingLimits
   }
   const count = entry.readInt32BE(57)
   const reader = new Reader(bytes)
+  const isDense = count === head.lastDelta + 1
   let last = -1
   for (let n = 0; n < count; n++) {
-    const length = reader.varint()
-    const { record, delta } = oneRecord(new Reader(reader.bytes(length)), head)
+    const held = reader.bytes(reader.varint())
+    if (isDense && head.firstOffset + BigInt(n) < from) {
+      last = n // what has been taken before is not taken apart again
+      continue
+    }
+    const { record, delta } = oneRecord(new Reader(held), head)
     if (delta <= last || delta > head.lastDelta)
       throw new UnreadableBytes(`a record at ${delta} of its batch, after ${last}`)
     last = delta
@@ -270,12 +312,9 @@ function headersOf(reader: Reader): LogRecord['headers'] {
 }
 
 /** Message sets, before format v2. A compressed message's value holds others. Source: KIP-31, KIP-32. */
-function* messagesOf(entry: Buffer, limits: DecodingLimits): Iterable<LogRecord> {
+function messagesOf(entry: Buffer, limits: DecodingLimits): Unpacked {
   const { codec, appendTime, ...message } = oneMessage(entry)
-  if (codec === 0) {
-    yield message
-    return
-  }
+  if (codec === 0) return { records: [message], unpackedBytes: 0 }
   const bytes = decompress(codec, message.value ?? Buffer.alloc(0), limits.batchBytes)
   const inner: LogRecord[] = []
   for (let at = 0; at < bytes.length; ) {
@@ -289,8 +328,14 @@ function* messagesOf(entry: Buffer, limits: DecodingLimits): Iterable<LogRecord>
   // In v1 they count from the first of them, and the one around them has the offset of the last.
   const isRelative = entry.readInt8(16) === 1
   const shift = isRelative ? message.offset - (inner.at(-1)?.offset ?? message.offset) : 0n
-  for (const { offset, timestamp, key, value, headers } of inner)
-    yield { offset: offset + shift, timestamp: appendTime ? message.timestamp : timestamp, key, value, headers }
+  const records = inner.map(({ offset, timestamp, key, value, headers }) => ({
+    offset: offset + shift,
+    timestamp: appendTime ? message.timestamp : timestamp,
+    key,
+    value,
+    headers,
+  }))
+  return { records, unpackedBytes: bytes.length }
 }
 
 function oneMessage(entry: Buffer): LogRecord & { codec: number; appendTime: boolean } {

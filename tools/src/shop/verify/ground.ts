@@ -160,7 +160,12 @@ async function takeSnapshot(owner: Owner, session: Session, topics: readonly str
         `insert into aggregate select '${topic}', ${key}, ${sequence}, ${born}, ${changed}, ${state}, ${lines} from ${table}`,
       )
     }
-    await session.query(`insert into pending select topic, key, (headers->>'ce_sequence')::bigint from outbox`)
+    await session.query(
+      `insert into pending select topic, key, (headers->>'ce_sequence')::bigint from outbox where topic = any($1)`,
+      [
+        topics, // not the copies of dead letters, whose headers are as they came
+      ],
+    )
   } finally {
     await session.query('commit')
   }

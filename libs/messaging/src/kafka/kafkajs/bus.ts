@@ -1,8 +1,8 @@
 import type { Logger } from '@shopstream/observability'
 import kafkajs, { type LogEntry, type Producer } from 'kafkajs'
-import { type Bus, type Delivery, MessageRefused, type OutgoingMessage, type Publisher } from '../../bus.ts'
+import { type Bus, type Delivery, MessageRefused, type OutgoingMessage, type Publisher, placeOf } from '../../bus.ts'
 import { createConsumerMeters, keepConsuming } from '../consuming.ts'
-import { createLog, placeOf } from '../log.ts'
+import { createLog } from '../log.ts'
 import type { BusOptions } from '../options.ts'
 import { readingOf } from '../positions.ts'
 import { watchBroker } from '../pulse.ts'
@@ -17,6 +17,18 @@ import { ensureTopics } from './topics.ts'
 const refusals = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD', 'POLICY_VIOLATION'])
 
 const timeouts = { connectionTimeout: 3_000, requestTimeout: 15_000 }
+
+/**
+ * Of publishers by name: a relay tries again by itself, and what was not taken apart from the rest. With five retries, which
+ * take 3 s and come three times (all, topic by topic, partition by partition), a partition with too few replicas held up all.
+ */
+const promptRetry = { initialRetryTime: 100, retries: 1 }
+
+interface Sending {
+  producer: { get(): Promise<Producer>; renew(): void }
+  /** Nothing more is sent from then on. */
+  until?: AbortSignal | undefined
+}
 
 /** {@link Bus} by KafkaJS. Connects in the background and stays with it; never throws for an absent broker. */
 export function createKafkaJsBus(options: BusOptions): Bus {
@@ -37,15 +49,19 @@ export function createKafkaJsBus(options: BusOptions): Bus {
     options.limits,
   )
   const admin = connectedOnce(() => kafka.admin())
-  const producer = connectedOnce(() =>
-    kafka.producer({
-      // Every message brings its partition; idempotence drops batches after a leader change (see reliability.md).
-      createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
-      idempotent: false,
-      allowAutoTopicCreation: false,
-      metadataMaxAge,
-    }),
-  )
+  const producerWith = (retry?: kafkajs.RetryOptions) =>
+    connectedOnce(() =>
+      kafka.producer({
+        // Every message brings its partition; idempotence drops batches after a leader change (see reliability.md).
+        createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
+        idempotent: false,
+        allowAutoTopicCreation: false,
+        metadataMaxAge,
+        ...(retry && { retry }),
+      }),
+    )
+  const producer = producerWith()
+  const promptProducer = producerWith(promptRetry)
   const meters = metrics && createConsumerMeters(metrics)
   const pulse = watchBroker(() => log.check(), logger, closing.signal)
   const asAdmin = async <R>(work: (client: kafkajs.Admin) => Promise<R>) => {
@@ -61,10 +77,7 @@ export function createKafkaJsBus(options: BusOptions): Bus {
   let isShaken = false
 
   /** KafkaJS tries for seconds to send to what is missing or has no leader, and everything else waits for that. */
-  async function publish<M extends OutgoingMessage>(
-    messages: readonly M[],
-    until?: AbortSignal,
-  ): Promise<Delivery<M>[]> {
+  async function publish<M extends OutgoingMessage>(by: Sending, messages: readonly M[]): Promise<Delivery<M>[]> {
     if (messages.length === 0) return []
     for (const { topic } of messages) published.add(wireName(topic))
     const troubles = await log.troubles([...published], isShaken)
@@ -74,8 +87,8 @@ export function createKafkaJsBus(options: BusOptions): Bus {
     const deliveries = new Map(
       (
         await send(
+          by,
           messages.filter((one) => !troubleOf(one)),
-          until,
         )
       ).map((one) => [one.message, one]),
     )
@@ -85,46 +98,46 @@ export function createKafkaJsBus(options: BusOptions): Bus {
     })
   }
 
-  async function send<M extends OutgoingMessage>(messages: readonly M[], until?: AbortSignal): Promise<Delivery<M>[]> {
+  async function send<M extends OutgoingMessage>(by: Sending, messages: readonly M[]): Promise<Delivery<M>[]> {
     if (messages.length === 0) return []
-    until?.throwIfAborted() // between parts, too: with its lock gone, another relay publishes
+    by.until?.throwIfAborted() // between parts, too: with its lock gone, another relay publishes
     try {
-      const stored = await sendBatch(await producer.get(), messages, wireName)
+      const stored = await sendBatch(await by.producer.get(), messages, wireName)
       return messages.map((message) => (stored.has(placeOf(message)) ? { message } : { message, error: unconfirmed() }))
     } catch (error) {
       if (!(error instanceof MessageRefused)) {
-        producer.renew()
+        by.producer.renew()
         isShaken = true
         if (!pulse.isThere()) throw error
       }
-      return sendApart(messages, error as Error, until)
+      return sendApart(by, messages, error as Error)
     }
   }
 
   /** Topic by topic, or partitions side by side where there is one topic: KafkaJS gives up on all when the broker does not take one. */
   async function sendApart<M extends OutgoingMessage>(
+    by: Sending,
     messages: readonly M[],
     error: Error,
-    until?: AbortSignal,
   ): Promise<Delivery<M>[]> {
     const byTopic = [...Map.groupBy(messages, ({ topic }) => topic).values()]
     if (byTopic.length > 1) {
       const deliveries: Delivery<M>[] = []
-      for (const ofTopic of byTopic) deliveries.push(...(await send(ofTopic, until)))
+      for (const ofTopic of byTopic) deliveries.push(...(await send(by, ofTopic)))
       return deliveries
     }
     const byPartition = [...Map.groupBy(messages, ({ partition }) => partition).values()]
     if (byPartition.length === 1) return messages.map((message) => ({ message, error }))
-    return (await settleAll(byPartition.map((ofPartition) => send(ofPartition, until)))).flat()
+    return (await settleAll(byPartition.map((ofPartition) => send(by, ofPartition)))).flat()
   }
 
   const publisher = (_name: string, until?: AbortSignal): Publisher => ({
-    publish: (messages) => publish(messages, until),
+    publish: (messages) => publish({ producer: promptProducer, until }, messages),
     close: async () => {},
   })
 
   return {
-    publish: (messages) => publish(messages),
+    publish: (messages) => publish({ producer }, messages),
     publisher,
     fences: false,
     consume: ({ group, topics, handle }) =>
@@ -168,7 +181,7 @@ export function createKafkaJsBus(options: BusOptions): Bus {
     check: () => pulse.check(),
     async close() {
       closing.abort()
-      await Promise.all([producer.close(), admin.close(), log.close()])
+      await Promise.all([producer.close(), promptProducer.close(), admin.close(), log.close()])
     },
   }
 }

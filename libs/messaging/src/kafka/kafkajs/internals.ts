@@ -46,10 +46,15 @@ fetchRequests.protocol = ({ version }) => {
   }
 }
 
+let turn = 0
+
 function decodeAnswer(bytes: Buffer, offsets: ReadonlyMap<string, bigint>) {
   const { throttleMs, errorCode, sessionId, partitions } = decodeFetch(bytes)
   const budget = { left: limits.batchBytes }
-  const responses = [...Map.groupBy(partitions, ({ topic }) => topic)].map(([topicName, ofTopic]) => ({
+  // Each begins in its turn: KafkaJS always asks for them in one order, and the first could use up the budget for ever.
+  turn = (turn + 1) % Math.max(1, partitions.length)
+  const inTurn = [...partitions.slice(turn), ...partitions.slice(0, turn)]
+  const responses = [...Map.groupBy(inTurn, ({ topic }) => topic)].map(([topicName, ofTopic]) => ({
     topicName,
     partitions: ofTopic.map((partition) => ({
       partition: partition.partition,

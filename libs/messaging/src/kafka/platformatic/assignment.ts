@@ -1,5 +1,5 @@
 import { Reader, Writer } from '@platformatic/kafka'
-import type { Place } from '../protocol.ts'
+import type { Place } from '../../bus.ts'
 
 /**
  * What the members of a group tell one another, as KafkaJS does it, so that members of both clients can be in one group

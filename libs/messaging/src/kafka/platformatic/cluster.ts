@@ -1,6 +1,6 @@
 import { FindCoordinatorKeyTypes, findCoordinatorV4 } from '@platformatic/kafka'
-import { placeOf } from '../log.ts'
-import { type BrokerAddress, type ClusterMetadata, metadataRequest, type Place } from '../protocol.ts'
+import { type Place, placeOf } from '../../bus.ts'
+import { type BrokerAddress, type ClusterMetadata, metadataRequest } from '../protocol.ts'
 import { type Connections, timeLimit } from './connections.ts'
 import { BrokerError, errors, throwIfError, Unreachable } from './errors.ts'
 

@@ -1,7 +1,6 @@
 import type { Logger } from '@shopstream/observability'
 import { pause, withTimeLimit } from '../../async.ts'
-import type { ConsumeOptions } from '../../bus.ts'
-import { placeOf } from '../log.ts'
+import { type ConsumeOptions, placeOf } from '../../bus.ts'
 import type { BusOptions } from '../options.ts'
 import type { Cluster } from './cluster.ts'
 import { type Connections, createConnections } from './connections.ts'

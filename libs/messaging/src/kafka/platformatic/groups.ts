@@ -1,5 +1,5 @@
 import { describeGroupsV5, offsetCommitV8, offsetFetchV8 } from '@platformatic/kafka'
-import { placeOf } from '../log.ts'
+import { placeOf } from '../../bus.ts'
 import type { GroupAccess } from '../positions.ts'
 import type { Cluster } from './cluster.ts'
 import { type Connections, timeLimit } from './connections.ts'

@@ -1,8 +1,6 @@
 import { heartbeatV4, joinGroupV7, leaveGroupV5, offsetCommitV8, offsetFetchV8, syncGroupV5 } from '@platformatic/kafka'
 import { pause } from '../../async.ts'
-import type { PartitionOffset } from '../../bus.ts'
-import { placeOf } from '../log.ts'
-import type { Place } from '../protocol.ts'
+import { type PartitionOffset, type Place, placeOf } from '../../bus.ts'
 import {
   assign,
   decodeAssignment,

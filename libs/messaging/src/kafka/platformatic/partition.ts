@@ -1,5 +1,5 @@
-import type { AssignedPartition } from '../../bus.ts'
-import type { BrokerAddress, Place } from '../protocol.ts'
+import type { AssignedPartition, Place } from '../../bus.ts'
+import type { BrokerAddress } from '../protocol.ts'
 
 export interface OwnedOptions extends Place {
   /** Without the prefix of the wire. */

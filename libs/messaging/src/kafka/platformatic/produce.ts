@@ -1,7 +1,6 @@
 import { type MessageRecord, NumericMap, ProduceAcks, produceV9 } from '@platformatic/kafka'
 import { pause } from '../../async.ts'
-import { type Delivery, MessageRefused, type OutgoingMessage } from '../../bus.ts'
-import { placeOf } from '../log.ts'
+import { type Delivery, MessageRefused, type OutgoingMessage, placeOf } from '../../bus.ts'
 import type { BrokerAddress } from '../protocol.ts'
 import type { Cluster } from './cluster.ts'
 import { type Connections, timeLimit } from './connections.ts'

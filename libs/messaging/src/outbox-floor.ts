@@ -1,0 +1,76 @@
+import type { Session } from '@shopstream/database'
+
+/**
+ * SQL: the outbox without what the relay has done with, to be used as a table `outbox`. While somebody holds a snapshot,
+ * deleted rows stay, and whoever reads from the head walks over all of them.
+ */
+export const outbox = `(
+  select * from outbox where id = any (array(select unnest(left_behind) from outbox_floor))
+  union all
+  select * from outbox where id > (select id from outbox_floor)) as outbox`
+
+/** Rows that are published between two moves of the floor: walking over so many takes about a millisecond. */
+const stepRows = 2_000
+/** So many rows that wait may stand below it, such as those of a topic that is missing; it stays at the last of them otherwise. */
+const leftBehind = 1_000
+const askEveryMs = 1_000
+
+/** A row that is given out as `id` at the most belongs to a transaction before `transaction`. */
+interface Mark {
+  id: bigint
+  transaction: string
+}
+
+/** Moves the floor of the outbox, for as long as a relay leads. */
+export interface OutboxFloor {
+  /** To be told of what has been published and deleted. */
+  passed(rows: number): Promise<void>
+}
+
+/**
+ * Ids are given out before their transactions commit, so the last one that was seen says nothing of those before it. A
+ * transaction has its own number before it is given an id (`insertOutbox` sees to that). So: the last id that is given out
+ * is noted, then a new transaction number; once no transaction before that number is running, all rows up to that id are
+ * there, or never come. A dump has no number and holds nothing up; a transaction that writes does, for as long as it runs.
+ */
+export function createOutboxFloor(session: Session): OutboxFloor {
+  let passed = stepRows // whoever led before may have left a step
+  let mark: Mark | undefined
+  let askedAt = Number.NEGATIVE_INFINITY
+
+  return {
+    async passed(rows) {
+      passed += rows
+      if (!mark && passed >= stepRows) {
+        passed = 0
+        mark = await takeMark(session)
+      } else if (mark && performance.now() - askedAt >= askEveryMs) {
+        askedAt = performance.now()
+        if (await moveTo(session, mark)) mark = undefined
+      }
+    },
+  }
+}
+
+async function takeMark(session: Session): Promise<Mark> {
+  // Two statements: the number is to be newer than the id.
+  const [last] = await session.query<{ id: bigint }>('select last_value as id from outbox_id_seq')
+  const [own] = await session.query<{ transaction: string }>('select pg_current_xact_id()::text as transaction')
+  return { id: last?.id ?? 0n, transaction: own?.transaction ?? '0' }
+}
+
+/** Returns false while a transaction from before the mark is running. */
+async function moveTo(session: Session, { id, transaction }: Mark): Promise<boolean> {
+  const [state] = await session.query<{ over: boolean }>(
+    `with state as materialized (select pg_snapshot_xmin(pg_current_snapshot()) >= $2::xid8 as over),
+     waiting as (select id from ${outbox} where id <= $1 order by id limit ${leftBehind}),
+     moved as (
+       update outbox_floor set
+         id = case when cardinality(ids) < ${leftBehind} then $1 else ids[${leftBehind}] end, left_behind = ids
+       from (select array(select id from waiting order by id) as ids) as found
+       where outbox_floor.id < $1 and (select over from state))
+     select over from state`,
+    [id, transaction],
+  )
+  return state?.over === true
+}
