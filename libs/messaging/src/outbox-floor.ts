@@ -54,7 +54,9 @@ export function createOutboxFloor(session: Session): OutboxFloor {
 
 async function takeMark(session: Session): Promise<Mark> {
   // Two statements: the number is to be newer than the id.
-  const [last] = await session.query<{ id: bigint }>('select last_value as id from outbox_id_seq')
+  const [last] = await session.query<{ id: bigint }>(
+    'select last_value - (not is_called)::integer as id from outbox_id_seq', // of one that was never asked it is the first to come
+  )
   const [own] = await session.query<{ transaction: string }>('select pg_current_xact_id()::text as transaction')
   return { id: last?.id ?? 0n, transaction: own?.transaction ?? '0' }
 }

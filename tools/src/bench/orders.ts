@@ -1,0 +1,68 @@
+import { randomUUID } from 'node:crypto'
+import { rmSync } from 'node:fs'
+import { temporaryFolder } from '@shopstream/testing'
+import { call, orderOf, register, staffToken, stock } from '../stack/client.ts'
+import { type Shop, startShop } from '../stack/shop.ts'
+import { cpuOf, inWords, listed, type Say, spread, total, treeOf } from './measure.ts'
+
+const clients = 32
+const warmUpSeconds = 10
+const roundSeconds = 20
+const rounds = 3
+
+/** Clients that place an order as soon as the one before is decided: orders per second, and the CPU of each part for one. */
+export async function orders(say: Say) {
+  const home = temporaryFolder('bench')
+  const shop = await startShop({ home })
+  try {
+    const sku = await stock(shop, await staffToken(shop), 1_000_000)
+    const customers = await Promise.all(Array.from({ length: clients }, () => register(shop)))
+    const tokens = customers.map(({ token }) => token)
+    say(`${clients} clients; ${warmUpSeconds} s to warm up, then ${rounds} rounds of ${roundSeconds} s`)
+    await play(shop, tokens, sku, warmUpSeconds)
+    const measured = []
+    for (let round = 1; round <= rounds; round++) {
+      const one = await play(shop, tokens, sku, roundSeconds)
+      say(`${one.perSecond.toFixed(1)} orders/s; CPU ms per order: ${listed(one.cpu, '')}`)
+      measured.push(one)
+    }
+    const times = measured.flatMap(({ latencies }) => latencies)
+    const perSecond = spread(measured.map((one) => one.perSecond))
+    const cpuMs = spread(measured.map(({ cpu }) => total(ofTheShop(cpu))))
+    say(`orders/s: ${inWords(perSecond, '')}`)
+    say(`CPU ms per order, all but the load generator: ${inWords(cpuMs, '')}`)
+    say(`from POST to decided: ${inWords(spread(times), 'ms')}`)
+    return { perSecond, cpuMsPerOrder: cpuMs, milliseconds: spread(times), rounds: measured.map(({ cpu }) => cpu) }
+  } finally {
+    await shop.stop()
+    rmSync(home, { recursive: true, force: true })
+  }
+}
+
+/** This process is the load generator, the supervisor and the mail server: no part of the shop. */
+const ofTheShop = ({ 'npm and the stack': _, ...cpu }: Record<string, number>) => cpu
+
+async function play(shop: Shop, tokens: readonly string[], sku: string, seconds: number) {
+  const before = cpuOf(treeOf(process.pid))
+  const begun = performance.now()
+  const latencies: number[] = []
+  const oneAfterTheOther = async (token: string) => {
+    while (performance.now() - begun < seconds * 1_000) {
+      const posted = performance.now()
+      const { body } = await call(shop, 'POST', '/v1/orders', {
+        token,
+        body: orderOf(sku),
+        headers: { prefer: 'wait=30', 'idempotency-key': randomUUID() },
+      })
+      if (body.status !== 'confirmed') throw new Error(`an order was answered with ${JSON.stringify(body)}`)
+      latencies.push(performance.now() - posted)
+    }
+  }
+  await Promise.all(tokens.map(oneAfterTheOther))
+  const lasted = (performance.now() - begun) / 1_000
+  const after = cpuOf(treeOf(process.pid))
+  const cpu = Object.fromEntries(
+    Object.entries(after).map(([part, used]) => [part, ((used - (before[part] ?? 0)) * 1_000) / latencies.length]),
+  )
+  return { perSecond: latencies.length / lasted, cpu, latencies }
+}
