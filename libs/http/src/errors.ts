@@ -10,6 +10,8 @@ export class ShopError extends Error {
   /** HTTP status, 400-599. */
   readonly status: number
   readonly fields: FieldError[] | undefined
+  /** Seconds until the client may try again, where they are known: `Retry-After` of a 429 or 503. */
+  retryAfter: number | undefined
 
   constructor(code: string, status: number, detail: string, fields?: FieldError[]) {
     super(detail)
@@ -17,6 +19,12 @@ export class ShopError extends Error {
     this.code = code
     this.status = status
     this.fields = fields
+  }
+
+  /** The same refusal, saying when to try again. */
+  retryIn(seconds: number): this {
+    this.retryAfter = seconds
+    return this
   }
 }
 

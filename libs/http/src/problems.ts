@@ -62,7 +62,7 @@ export function sendProblem(reply: FastifyReply, error: ShopError): FastifyReply
   const { status } = error
   if (status === 401) reply.header('www-authenticate', 'Bearer')
   if (status === 503 || status === 429)
-    reply.header('retry-after', retryAfter[error.code === 'overloaded' ? 'overloaded' : 'default'])
+    reply.header('retry-after', error.retryAfter ?? retryAfter[error.code === 'overloaded' ? 'overloaded' : 'default'])
   return reply
     .code(status)
     .type('application/problem+json')

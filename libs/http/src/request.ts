@@ -2,7 +2,7 @@ import type { Database, Transaction } from '@shopstream/database'
 import type { Logger } from '@shopstream/observability'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errors } from './errors.ts'
-import { waitSecondsOf } from './headers.ts'
+import { clientAddressOf, waitSecondsOf } from './headers.ts'
 import type { Reply, Route, ShopRequest } from './routes.ts'
 
 /** What all requests of an app share. */
@@ -41,6 +41,7 @@ export function shopRequest(
     body,
     headers,
     id,
+    clientAddress: clientAddressOf(headers, request.ip),
     log: request.log as Logger,
     isStaff: caller?.roles.includes('staff') ?? false,
     get user() {

@@ -53,6 +53,8 @@ export interface ShopRequest<S extends RouteSchema = RouteSchema> {
   readonly isStaff: boolean
   /** The request id, also in the answer's `X-Request-Id`. */
   readonly id: string
+  /** The IP address of the client at the gateway. Personal data: for limits, and never in a log. */
+  readonly clientAddress: string
   readonly log: Logger
   /** Aborted when the client has gone or the service stops: do not wait any longer. */
   readonly signal: AbortSignal

@@ -3,18 +3,19 @@ import fastJsonStringify, { type AnySchema } from 'fast-json-stringify'
 import type { FastifySchemaCompiler, FastifySerializerCompiler, FastifyServerOptions } from 'fastify'
 import { type TSchema, Type } from 'typebox'
 import type { FieldError } from './errors.ts'
+import { isLine, isLines, isPrintable } from './text.ts'
 
 /**
  * Formats of text. They are stricter than usual ones where that keeps bad input out of SQL and mails: `uuid` takes no
- * `urn:uuid:`, `line` takes neither line breaks nor other control characters, nor only blanks,
- * `lines` the same with line breaks.
+ * `urn:uuid:`, and `line`, `lines` and `printable` take no control characters, see text.ts.
  */
 const formats: Record<string, RegExp | ((text: string) => boolean)> = {
   uuid: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i,
   email: (text) => text.length <= 254 && email.test(text),
   'date-time': (text) => dateTime.test(text) && !Number.isNaN(Date.parse(text)),
-  line: /^(?=.*\S)[^\p{Cc}\u2028\u2029]+$/u,
-  lines: (text) => text.trim() !== '' && !/[^\P{Cc}\t\r\n]/u.test(text),
+  line: isLine,
+  lines: isLines,
+  printable: isPrintable,
 }
 const email =
   /^[^\s@"<>(),:;\\[\]\p{Cc}.]+(\.[^\s@"<>(),:;\\[\]\p{Cc}.]+)*@[\p{L}\p{N}]([\p{L}\p{N}-]*[\p{L}\p{N}])?(\.[\p{L}\p{N}]([\p{L}\p{N}-]*[\p{L}\p{N}])?)+$/u
@@ -24,8 +25,10 @@ const formatWords: Record<string, string> = {
   uuid: 'must be a UUID',
   email: 'must be an email address',
   'date-time': 'must be a time in ISO 8601 with its offset',
-  line: 'must be one line of text, neither empty nor with control characters',
-  lines: 'must be text, neither empty nor with control characters other than line breaks and tabs',
+  line: 'must be one line of text that can be seen, without control characters and bidirectional overrides',
+  lines:
+    'must be text that can be seen, without bidirectional overrides and control characters but line breaks and tabs',
+  printable: 'must be text without bidirectional overrides and control characters but line breaks and tabs',
 }
 
 const strict = {

@@ -162,6 +162,24 @@ test.each([
   ['10^9', { items: [{ sku: 'a', quantity: 1e9 }] }, ['items[0].quantity: must be at most 10000']],
   ['a line break', { items: [{ sku: 'a', quantity: 1 }], name: 'a\nb' }, [/^name: must be one line of text/]],
   ['only blanks', { items: [{ sku: 'a', quantity: 1 }], name: ' ' }, [/^name: must be one line of text/]],
+  ...[
+    '\u3164',
+    '\u2800',
+    '\u200b',
+    ' \u115f\u00ad\ufe0f ',
+    '\u0301',
+    'a\u202eb',
+    'a\u202a',
+    'a\u2066b\u2069',
+    'a\tb',
+    'a\u2028b',
+    'a\u0085b',
+    'a\u001b[2J',
+  ].map((name): [string, object, RegExp[]] => [
+    `what cannot be seen or turns text around, ${JSON.stringify(name)}`,
+    { items: [{ sku: 'a', quantity: 1 }], name },
+    [/^name: must be one line of text/],
+  ]),
   ['a NUL', { items: [{ sku: 'a\0', quantity: 1 }] }, [/^items\[0\].sku: must be text without NUL/]],
   ['half a surrogate pair', { items: [{ sku: '\ud800', quantity: 1 }] }, [/^items\[0\].sku: must be text/]],
   ['no literal', { items: [{ sku: 'a', quantity: 1 }], kind: 'x' }, ['kind: must be one of small, large']],
@@ -191,6 +209,59 @@ test.each([
   })
   const found = problem.errors.map(({ field, message }: { field: string; message: string }) => `${field}: ${message}`)
   expect(found).toEqual(expected.map((text) => (text instanceof RegExp ? expect.stringMatching(text) : text)))
+})
+
+test.each(['Zoë 👩‍🚀', 'محمد', 'דן\u200f 2', 'ক্‍ষ', '👍', '2', '\u00a0a'])('%j is a line of text', async (name) => {
+  const body = { items: [{ sku: 'a', quantity: 1 }], name }
+  const { statusCode } = await (await start(orders)).inject({ method: 'POST', url: '/v1/things', body })
+  expect(statusCode).toBe(201)
+})
+
+test.each<[string, string, boolean]>([
+  ['lines', 'one\n\ttwo\r\n', true],
+  ['lines', '\u3164\n', false],
+  ['lines', 'one\n\u202etwo', false],
+  ['lines', 'one\u0007', false],
+  ['printable', '', true],
+  ['printable', ' \n', true],
+  ['printable', 'one\u2067', false],
+])('%s: %j, %s', async (format, text, isTaken) => {
+  const saying = route({
+    method: 'POST',
+    url: '/v1/said',
+    summary: 'Says',
+    access: 'anyone',
+    schema: { body: Type.Object({ text: Type.String({ format }) }), response: { 204: Type.Null() } },
+    handle: async () => reply.noContent(),
+  })
+  const { statusCode } = await (await start([saying])).inject({ method: 'POST', url: '/v1/said', body: { text } })
+  expect(statusCode).toBe(isTaken ? 204 : 400)
+})
+
+test.each([
+  [{}, '127.0.0.1'],
+  [{ 'x-real-ip': '192.0.2.1' }, '192.0.2.1'],
+  [{ 'x-real-ip': '2001:db8::1' }, '2001:db8::1'],
+  [{ 'x-real-ip': 'nonsense' }, '127.0.0.1'],
+  [{ 'x-forwarded-for': '192.0.2.1' }, '127.0.0.1'],
+])('with %j the client is %s', async (headers, clientAddress) => {
+  const telling = route({
+    method: 'GET',
+    url: '/v1/client',
+    summary: 'Where are you',
+    access: 'anyone',
+    schema: { response: { 200: Type.Object({ clientAddress: Type.String() }) } },
+    handle: async (request) => reply.ok({ clientAddress: request.clientAddress }),
+  })
+  const response = await (await start([telling])).inject({ url: '/v1/client', headers })
+  expect(response.json()).toEqual({ clientAddress })
+})
+
+test('a refusal says when to try again', async () => {
+  const table = errorsOf({ 'too-often': { status: 429, detail: 'Too often.' } })
+  const http = await start([failing(() => table['too-often']().retryIn(17))])
+  const { statusCode, headers } = await http.inject('/v1/failing')
+  expect([statusCode, headers['retry-after']]).toEqual([429, '17'])
 })
 
 test.each([

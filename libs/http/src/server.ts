@@ -54,6 +54,8 @@ export interface HttpOptions {
   serveMetrics?: boolean
   /** The OpenAPI document, when it is not made from `routes`. */
   document?: () => Promise<object>
+  /** Addresses and networks of proxies in front, whose `X-Forwarded-*` are believed; none by default. */
+  trustedProxies?: readonly string[] | undefined
 }
 
 /** Bytes. */
@@ -81,6 +83,7 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     genReqId: ({ headers }) => requestIdOf(headers),
     requestIdHeader: false,
+    trustProxy: options.trustedProxies ? [...options.trustedProxies] : false,
     bodyLimit,
     connectionTimeout: timeouts.connection,
     requestTimeout: timeouts.request,

@@ -12,11 +12,14 @@ export const Price = Type.Object({
 /** A sum of prices, which may be larger than any one of them. */
 export const Total = Type.Object({ amount: Type.Integer({ minimum: 0 }), currency: Price.properties.currency })
 
-/** One line of text, of some script: not empty, no control characters. */
+/** One line of text, of any script: something is to be seen, and nothing hides or turns around (text.ts). */
 export const line = (maxLength: number) => Type.String({ format: 'line', minLength: 1, maxLength })
 
-/** Text of several lines: not empty, no control characters but line breaks and tabs. */
+/** The same of several lines. */
 export const lines = (maxLength: number) => Type.String({ format: 'lines', minLength: 1, maxLength })
+
+/** Text of several lines that may be empty. */
+export const printable = (maxLength: number) => Type.String({ format: 'printable', maxLength })
 
 /** A body that may be left out. */
 export const optionalBody = <T extends TObject>(body: T) => Type.Union([body, Type.Null()])

@@ -1,6 +1,6 @@
 import { Type } from '@shopstream/config'
 import type { Database, Transaction } from '@shopstream/database'
-import { line, Price, page, type Route, reply, route, Sku, toMoney, toPrice } from '@shopstream/http'
+import { line, Price, page, printable, type Route, reply, route, Sku, toMoney, toPrice } from '@shopstream/http'
 import { put, retire } from './catalogue/decide.ts'
 import { applyChange, findListed, type ListedProduct, listListed, lockProduct, lockSku } from './catalogue/queries.ts'
 import { errors } from './errors.ts'
@@ -16,7 +16,7 @@ const Product = Type.Object({
   available: Type.Integer(),
   version: Type.Integer(),
 })
-const ProductBody = Type.Object({ name: line(200), description: Type.String({ maxLength: 5_000 }), price: Price })
+const ProductBody = Type.Object({ name: line(200), description: printable(5_000), price: Price })
 const Level = Type.Object({ sku: Sku, onHand: Type.Integer(), reserved: Type.Integer(), available: Type.Integer() })
 const AdjustmentBody = Type.Object({
   delta: Type.Integer({

@@ -1,0 +1,22 @@
+/**
+ * Something to be seen. Nothing is seen of blanks, marks alone and format characters, of what Unicode has drawn as nothing
+ * by default (U+200B, joiners, fillers such as U+3164), nor of two symbols without ink: U+2800, U+1D159.
+ */
+const visible = /[^\p{White_Space}\p{C}\p{M}\p{Default_Ignorable_Code_Point}\u2800\u{1D159}]/u
+
+/**
+ * Control characters, halves of surrogate pairs, and the explicit formatting of UAX #9, by which text reads in another
+ * order than it is stored. Its implicit marks (U+061C, U+200E, U+200F) turn no letters, and belong to names as joiners do.
+ */
+const unprintable = /[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]/u
+const lineEnds = /[\r\n\u0085\u2028\u2029]/
+const layout = /[\t\r\n]/g
+
+/** One line of any script in which something is to be seen, and nothing hides or turns around. */
+export const isLine = (text: string) => isLines(text) && !lineEnds.test(text) && !text.includes('\t')
+
+/** The same of several lines. */
+export const isLines = (text: string) => visible.test(text) && isPrintable(text)
+
+/** Text of several lines that may also be empty. */
+export const isPrintable = (text: string) => !unprintable.test(text.replace(layout, ''))
