@@ -31,6 +31,7 @@ export async function buildGateway(
     metrics,
     serveMetrics: false,
     document: document.read,
+    trustedProxies: config.TRUSTED_PROXIES,
   })
   if (config.CORS_ORIGINS) {
     const { default: cors } = await import('@fastify/cors')

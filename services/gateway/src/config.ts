@@ -24,6 +24,12 @@ export const configSchema = Type.Object({
       example: 'https://shop.example.org',
     }),
   ),
+  TRUSTED_PROXIES: Type.Optional(
+    settings.list('addresses or networks of the load balancers in front, whose X-Forwarded-For is believed', {
+      pattern: '^[0-9a-fA-F.:]+(/\\d{1,3})?$',
+      example: '10.0.0.0/8,2001:db8::/32',
+    }),
+  ),
   /** The events' schemas for clients of a Confluent Schema Registry, at /schema-registry. */
   SCHEMA_REGISTRY_ACCESS: settings.choice(['off', 'password', 'anonymous'], 'off'),
   SCHEMA_REGISTRY_USER: settings.text('who may read the schema registry with a password', { defaultValue: 'reader' }),

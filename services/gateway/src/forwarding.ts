@@ -73,13 +73,15 @@ async function forward(upstream: Upstream, request: FastifyRequest, reply: Fasti
 }
 
 function requestHeaders(request: FastifyRequest): OutgoingHttpHeaders {
-  const { headers, ip, id, trace, protocol, host } = request
+  const { headers, ip, id, trace, protocol, host, socket } = request
   const { 'content-length': _, ...forwarded } = endToEnd(headers)
   return {
     ...forwarded,
     'x-request-id': id,
     traceparent: formatTraceparent(trace),
-    'x-forwarded-for': [headers['x-forwarded-for'] ?? [], ip].flat().join(', '),
+    'x-forwarded-for': [headers['x-forwarded-for'] ?? [], socket.remoteAddress ?? []].flat().join(', '),
+    // What the services go by: whatever a client has sent as such ends here, and in front of the other a client writes too.
+    'x-real-ip': ip,
     'x-forwarded-proto': protocol,
     'x-forwarded-host': host,
   }

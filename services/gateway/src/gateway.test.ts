@@ -141,6 +141,7 @@ test('a request is passed on as it is, with request id, trace and the client add
       'idempotency-key': 'k',
       traceparent: `00-${traceId}-00f067aa0ba902b7-01`,
       'x-forwarded-for': '10.0.0.1',
+      'x-real-ip': '10.0.0.2',
       'x-request-id': 'my-request',
     },
     body: '{"not": "json',
@@ -163,9 +164,23 @@ test('a request is passed on as it is, with request id, trace and the client add
       host: `127.0.0.1:${ports.order}`,
       'x-request-id': 'my-request',
       'x-forwarded-for': '10.0.0.1, 127.0.0.1',
+      'x-real-ip': '127.0.0.1',
     },
   })
   expect(echo.headers.traceparent).toMatch(new RegExp(`^00-${traceId}-(?!00f067aa0ba902b7)[0-9a-f]{16}-01$`))
+})
+
+test.each([
+  ['nobody is trusted', {}, '192.0.2.9, 192.0.2.7', '127.0.0.1'],
+  ['a balancer that is trusted says it', { TRUSTED_PROXIES: '127.0.0.0/8' }, '192.0.2.9, 192.0.2.7', '192.0.2.7'],
+  ['and one before it', { TRUSTED_PROXIES: '127.0.0.1,192.0.2.7' }, '192.0.2.9, 192.0.2.7', '192.0.2.9'],
+  ['another one is trusted', { TRUSTED_PROXIES: '10.0.0.0/8' }, '192.0.2.9', '127.0.0.1'],
+])('the services are told the address of the client, which it cannot choose: %s', async (_, env, told, ip) => {
+  await startEcho()
+  await startGateway(env)
+  const headers = { 'x-forwarded-for': told, 'x-real-ip': '192.0.2.1', forwarded: 'for=192.0.2.1' }
+  const echo = (await (await fetch(`${address}/v1/orders`, { headers })).json()) as { headers: object }
+  expect(echo.headers).toMatchObject({ 'x-real-ip': ip, 'x-forwarded-for': `${told}, 127.0.0.1` })
 })
 
 test.each(['GET', 'PUT', 'PATCH', 'DELETE', 'POST'])('%s without a body is passed on', async (method) => {
