@@ -160,7 +160,7 @@ class ImportingCustomers(unittest.TestCase):
         eventually("notification to have read both imports", lambda: all(map(self.is_read, places)))
         for _, email in customers:
             self.assertEqual([mail["subject"] for mail in self.mails_to(email)], ["A warm welcome to shopstream"])
-        self.assertIn("Hello Zofia Łuczak", self.mails_to(customers[0][1])[0]["text"])
+        self.assertNotIn("Zofia", self.mails_to(customers[0][1])[0]["text"])  # nobody has confirmed the address
 
     def test_a_file_with_a_bad_line_writes_nothing(self):
         good = (uuid4().hex, f"crm-{uuid4()}@example.com", "Ada", "2019-04-01")

@@ -56,11 +56,12 @@ test('registering is answered by a welcome mail, and the mail by an event', asyn
   expect(mail).toMatchObject({
     subject: expect.stringContaining('welcome'),
     from: [{ address: 'shop@example.com', name: 'shopstream' }],
-    to: [{ address: ana.email, name: '山田 "太郎" Ñandú' }],
+    to: [{ address: ana.email, name: '' }],
     headers: { 'message-id': `<${causeId}@shopstream.local>` },
   })
-  expect(mail?.text).toContain('Hello 山田 "太郎" Ñandú,')
-  expect(mail?.html).toContain('Hello 山田 &quot;太郎&quot; Ñandú,')
+  expect(mail?.text).toContain('Hello,')
+  expect(mail?.text).not.toContain('山田')
+  expect(mail?.html).not.toContain('山田')
   await eventually('sent', async () => (await service.notificationsOf(ana.userId))[0]?.state === 'sent')
   const [listed] = await service.notificationsOf(ana.userId)
   expect(listed).toEqual({
@@ -94,7 +95,7 @@ test.each([
   ['confirmed', ['2 × tea at €6.25', 'Total: €12.50']],
   ['rejected', ['tea: 2 ordered, 1 in stock']],
   ['shipped', ['Post & Sons', 'RR123']],
-  ['cancelled', ['Reason: <b>too late</b>']],
+  ['cancelled', ['was cancelled']],
 ] as const)('an order that is %s is told of', async (kind, texts) => {
   const ana = person()
   const order = orderOf(ana.userId)
@@ -106,6 +107,7 @@ test.each([
   expect(mail?.headers['message-id']).toBe(`<${causeIdOf(message?.headers)}@shopstream.local>`)
   for (const text of texts) expect(mail?.text).toContain(text)
   expect(mail?.html).not.toContain('<b>')
+  expect(mail?.text).not.toContain('too late')
   expect((await service.notificationsOf(ana.userId)).map(({ kind: each, orderId }) => [each, orderId])).toEqual([
     ['welcome', undefined],
     [kind, order.orderId],
@@ -177,7 +179,7 @@ test('a name that would break out of a header does not', async () => {
   const eve = person('Eve\r\nBcc: victim@example.com\r\n\r\nOh')
   await world.publish(eve.registered())
   const [mail] = await mailTo(eve.email)
-  expect(mail?.to).toEqual([{ address: eve.email, name: 'Eve Bcc: victim@example.com Oh' }])
+  expect(mail?.to).toEqual([{ address: eve.email, name: '' }])
   expect(Object.keys(mail?.headers ?? {})).not.toContain('bcc')
   expect(mailsTo('victim@example.com')).toEqual([])
 })

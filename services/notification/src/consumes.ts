@@ -18,7 +18,7 @@ export const consumes: readonly Consumption[] = [
       OrderConfirmed: ['orderId', 'userId', 'lines', 'total'],
       OrderRejected: ['orderId', 'userId', 'shortages'],
       OrderShipped: ['orderId', 'userId', 'carrier', 'trackingNumber'],
-      OrderCancelled: ['orderId', 'userId', 'reason'],
+      OrderCancelled: ['orderId', 'userId'],
     },
     notifyBuyers,
   ),

@@ -16,7 +16,7 @@ export type OrderMessage =
   | Message<'OrderConfirmed', 'orderId' | 'userId' | 'lines' | 'total'>
   | Message<'OrderRejected', 'orderId' | 'userId' | 'shortages'>
   | Message<'OrderShipped', 'orderId' | 'userId' | 'carrier' | 'trackingNumber'>
-  | Message<'OrderCancelled', 'orderId' | 'userId' | 'reason'>
+  | Message<'OrderCancelled', 'orderId' | 'userId'>
 export type OrderEvent = OrderMessage['type']
 
 interface Money {
@@ -40,7 +40,7 @@ const mailsOf: { [M in OrderMessage as M['type']]: { kind: EventKind; facts(data
     }),
   },
   OrderShipped: { kind: 'shipped', facts: ({ carrier, trackingNumber }) => ({ carrier, trackingNumber }) },
-  OrderCancelled: { kind: 'cancelled', facts: ({ reason }) => ({ reason }) },
+  OrderCancelled: { kind: 'cancelled', facts: () => ({}) },
 }
 
 /** The mail that an order's event asks for. */

@@ -11,16 +11,16 @@ const facts: Record<EventKind, Facts> = {
   confirmed: { orderId, items: ['2 × tea at €6.25'], total: '€12.50' },
   rejected: { orderId, items: ['tea: 5 ordered, 2 in stock'] },
   shipped: { orderId, carrier: 'Post & Sons', trackingNumber: 'RR123<4>' },
-  cancelled: { orderId, reason: 'changed my mind' },
+  cancelled: { orderId },
 }
 const kinds = Object.keys(templates) as EventKind[]
-const compose = (kind: EventKind, name = 'Ana', more: Facts = {}) =>
+const compose = (kind: EventKind, more: Facts = {}, recipient = { email: 'ana@example.com' }) =>
   composeMail('shop <shop@example.com>', {
     kind,
     causeId,
     facts: { ...facts[kind], ...more },
     createdAt: new Date('2026-01-01T00:00:00Z'),
-    recipient: { email: 'ana@example.com', name },
+    recipient,
   })
 
 test.each(kinds)('the subject of %s says its kind and no other', (kind) => {
@@ -32,39 +32,46 @@ test.each(kinds)('the subject of %s says its kind and no other', (kind) => {
 test.each(kinds)('%s has the facts in text and HTML', (kind) => {
   const { text, html, messageId } = compose(kind)
   const said = Object.values(facts[kind]).flat() as string[]
-  for (const fact of [...said, 'Ana']) {
+  for (const fact of said) {
     expect(text).toContain(fact)
     expect(html).toContain(fact.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;'))
   }
   expect(messageId).toBe(messageIdOf(causeId))
 })
 
-test('markup in what people wrote is text', () => {
-  const { html } = compose('cancelled', '<b>Ana</b>', { reason: '<script>alert("1")</script> & \'so\'' })
-  expect(html).not.toContain('<script>')
-  expect(html).toContain('&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt; &amp; &#39;so&#39;')
-  expect(html).toContain('&lt;b&gt;Ana&lt;/b&gt;')
+test.each(kinds)('%s has no word of whoever registered, to whom nobody has shown that the address belongs', (kind) => {
+  const stranger = { name: 'Win 500 EUR: https://win.example', email: 'win-500-eur.at.win.example@example.com' }
+  const { to, ...mail } = compose(kind, { reason: stranger.name, name: stranger.name }, stranger)
+  expect(to).toEqual({ name: '', address: stranger.email })
+  expect(JSON.stringify(mail)).not.toContain('win')
+  expect(JSON.stringify(mail)).not.toContain('Win')
 })
 
-test('no fact and no name breaks out of its line or its element', () => {
+test('markup in what people wrote is text', () => {
+  const { html } = compose('shipped', { carrier: '<script>alert("1")</script> & \'so\'' })
+  expect(html).not.toContain('<script>')
+  expect(html).toContain('&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt; &amp; &#39;so&#39;')
+})
+
+test('no fact breaks out of its line or its element', () => {
   const nasty = fc.oneof(
     fc.string({ unit: 'binary' }),
     fc.constantFrom('a\r\nBcc: eve@example.com', '{orderId}', '{items}', '\u2028', '</p>', '$&', "$'", '\ud800'),
   )
   fc.assert(
-    fc.property(nasty, nasty, (name, reason) => {
-      const { to, subject, text, html } = compose('cancelled', name, { reason })
-      expect(to.name).not.toMatch(/[\r\n\u2028\u2029]/)
-      expect(subject).toBe(`Order cancelled: ${orderId}`)
-      expect(text.split('\n')).toHaveLength(compose('cancelled').text.split('\n').length)
-      expect(html.match(/<[^>]*>/g)).toEqual(compose('cancelled').html.match(/<[^>]*>/g))
-      expect([to.name, text, html].every((each) => each.isWellFormed())).toBe(true)
+    fc.property(nasty, nasty, (email, carrier) => {
+      const { to, subject, text, html } = compose('shipped', { carrier }, { email })
+      expect(to.address).not.toMatch(/[\r\n\u2028\u2029]/)
+      expect(subject).toBe(`Order shipped: ${orderId}`)
+      expect(text.split('\n')).toHaveLength(compose('shipped').text.split('\n').length)
+      expect(html.match(/<[^>]*>/g)).toEqual(compose('shipped').html.match(/<[^>]*>/g))
+      expect([to.address, text, html].every((each) => each.isWellFormed())).toBe(true)
     }),
   )
 })
 
 test('a template that names what a notification has not is an error', () => {
-  expect(() => compose('shipped', 'Ana', { carrier: undefined })).toThrow('{carrier}')
+  expect(() => compose('shipped', { carrier: undefined })).toThrow('{carrier}')
 })
 
 const mailing = (subject: string, text: string, resends = 0) =>
@@ -75,7 +82,7 @@ const mailing = (subject: string, text: string, resends = 0) =>
     subject,
     text,
     createdAt: new Date('2026-01-01T00:00:00Z'),
-    recipient: { email: 'ana@example.com', name: 'Ana' },
+    recipient: { email: 'ana@example.com' },
   })
 
 test('a mailing is what staff wrote, in paragraphs and lines, and placeholders are nothing to it', () => {

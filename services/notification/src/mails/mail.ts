@@ -4,7 +4,8 @@ import { templates } from './templates.ts'
 /** A mail ready for the SMTP client, which encodes names and texts of any script. */
 export interface Mail {
   from: string
-  to: { name: string; address: string }
+  /** Without a name, which is the registered person's text (see templates.ts); as an object it is never parsed. */
+  to: { name: ''; address: string }
   subject: string
   messageId: string
   date: Date
@@ -20,7 +21,7 @@ export type MailSource = {
   resends?: number
   /** When it was made, or asked for again, not when it is sent, so that a repeated mail is the same to the byte. */
   createdAt: Date
-  recipient: { email: string; name: string }
+  recipient: { email: string }
 } & ({ kind: EventKind; facts: Facts } | { kind: 'mailing'; subject: string; text: string })
 
 /**
@@ -36,10 +37,10 @@ export const subjectOf = (kind: EventKind, facts: Facts) => oneLine(fill(templat
 /** Writes the mail for a notification, as text and as HTML. */
 export function composeMail(from: string, source: MailSource): Mail {
   const { causeId, resends, createdAt, recipient } = source
-  const { subject, blocks } = source.kind === 'mailing' ? ofMailing(source) : ofTemplate(source.kind, source)
+  const { subject, blocks } = source.kind === 'mailing' ? ofMailing(source) : ofTemplate(source.kind, source.facts)
   return {
     from,
-    to: { name: oneLine(recipient.name), address: oneLine(recipient.email) },
+    to: { name: '', address: oneLine(recipient.email) },
     subject,
     messageId: messageIdOf(causeId, resends),
     date: createdAt,
@@ -49,13 +50,10 @@ export function composeMail(from: string, source: MailSource): Mail {
   }
 }
 
-function ofTemplate(kind: EventKind, { facts, recipient }: { facts: Facts; recipient: MailSource['recipient'] }) {
-  const all: Facts = { ...facts, name: recipient.name, email: recipient.email }
-  return {
-    subject: subjectOf(kind, all),
-    blocks: templates[kind].paragraphs.map((paragraph) => block(paragraph, all)),
-  }
-}
+const ofTemplate = (kind: EventKind, facts: Facts) => ({
+  subject: subjectOf(kind, facts),
+  blocks: templates[kind].paragraphs.map((paragraph) => block(paragraph, facts)),
+})
 
 /** Staff's own words: blank lines part paragraphs, and lines stay lines. */
 function ofMailing({ subject, text }: { subject: string; text: string }) {

@@ -1,6 +1,12 @@
 import type { EventKind } from '../tables.ts'
 
-/** A mail as data. `{word}` stands for the fact of that name; the paragraph `{items}` for the list of items. */
+/**
+ * A mail as data. `{word}` stands for the fact of that name; the paragraph `{items}` for the list of items.
+ *
+ * No address here was ever confirmed: whoever registers says where mails go. So a mail holds the shop's words alone: the
+ * templates, what the shop has counted and priced, and what staff write (SKUs, carriers, mailings). Text of a registered
+ * person, such as a name, a reason or a shipping address, would make the shop send a stranger's words to anybody.
+ */
 export interface Template {
   /** No personal data and no free text: it is kept and listed, and says of what kind the mail is by exactly one word. */
   subject: string
@@ -11,15 +17,15 @@ export const templates: Record<EventKind, Template> = {
   welcome: {
     subject: 'A warm welcome to shopstream',
     paragraphs: [
-      'Hello {name},',
-      'your account is ready: log in with {email}.',
+      'Hello,',
+      'your account is ready: log in with the address that this mail was sent to.',
       'If you did not register, somebody mistyped an address and you can ignore this mail.',
     ],
   },
   confirmed: {
     subject: 'Order confirmed: {orderId}',
     paragraphs: [
-      'Hello {name},',
+      'Hello,',
       'we have reserved everything for your order {orderId} and will ship it soon:',
       '{items}',
       'Total: {total}',
@@ -28,25 +34,17 @@ export const templates: Record<EventKind, Template> = {
   rejected: {
     subject: 'Order rejected: {orderId}',
     paragraphs: [
-      'Hello {name},',
+      'Hello,',
       'we are sorry: we do not have enough in stock for your order {orderId}, and nothing of it will be sent or charged. These were short:',
       '{items}',
     ],
   },
   shipped: {
     subject: 'Order shipped: {orderId}',
-    paragraphs: [
-      'Hello {name},',
-      'your order {orderId} is on its way with {carrier}.',
-      'Tracking number: {trackingNumber}',
-    ],
+    paragraphs: ['Hello,', 'your order {orderId} is on its way with {carrier}.', 'Tracking number: {trackingNumber}'],
   },
   cancelled: {
     subject: 'Order cancelled: {orderId}',
-    paragraphs: [
-      'Hello {name},',
-      'your order {orderId} was cancelled, and nothing of it will be sent or charged.',
-      'Reason: {reason}',
-    ],
+    paragraphs: ['Hello,', 'your order {orderId} was cancelled, and nothing of it will be sent or charged.'],
   },
 }
