@@ -1,5 +1,5 @@
-import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { createDatabase } from '@shopstream/database'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { createDatabase, sql } from '@shopstream/database'
 import { createWorld, eventually, type World } from '@shopstream/testing'
 import { decodeJwt, decodeProtectedHeader, importJWK, jwtVerify } from 'jose'
 import type { Tables } from './tables.ts'
@@ -29,8 +29,16 @@ afterAll(async () => {
 let people = 0
 const register = (more: object = {}) =>
   user.call('POST', '/v1/users', { email: `p${++people}@example.com`, password, displayName: 'Ana', ...more })
-const login = (email: string, as = password) => user.call('POST', '/v1/sessions', { email, password: as })
+const login = (email: string, as = password, { at = user, from }: { at?: TestUser; from?: string } = {}) =>
+  at.call('POST', '/v1/sessions', { email, password: as }, undefined, from)
 const refresh = (refreshToken: string) => user.call('POST', '/v1/sessions/refresh', { refreshToken })
+const statusesOf = async (answers: Promise<{ status: number }>[]) =>
+  (await Promise.all(answers)).map(({ status }) => status).toSorted()
+/** Runs an instance with other settings for as long as `work` takes. */
+const withInstance = async (settings: Parameters<typeof startUser>[1], work: (at: TestUser) => Promise<void>) => {
+  const instance = await startUser(world, settings)
+  await work(instance).finally(instance.stop)
+}
 const registrationsOf = (email: string) => published(world, 'UserRegistered').filter(({ data }) => data.email === email)
 
 test('registering makes an account and its event', async () => {
@@ -148,16 +156,27 @@ test('a refresh token is good for one refresh, and the session goes on', async (
     sid: decodeJwt(first.accessToken).sid,
     roles: ['customer'],
   })
-  expect(await refresh(first.refreshToken)).toMatchObject({ status: 401, body: { code: 'invalid-refresh-token' } })
   expect(await refresh('made-up')).toMatchObject({ status: 401, body: { code: 'invalid-refresh-token' } })
   expect((await refresh(second.body.refreshToken)).status).toBe(201)
 })
 
-test('of many refreshes with one token at once exactly one wins', async () => {
+test('a spent refresh token that is used again ends its session, and no other', async () => {
+  const { body: account } = await register()
+  const [stolen, there] = [(await login(account.email)).body, (await login(account.email)).body]
+  const second = (await refresh(stolen.refreshToken)).body
+  const third = (await refresh(second.refreshToken)).body
+  expect(await refresh(stolen.refreshToken)).toMatchObject({ status: 401, body: { code: 'invalid-refresh-token' } })
+  expect(await refresh(third.refreshToken)).toMatchObject({ status: 401, body: { code: 'invalid-refresh-token' } })
+  expect((await refresh(there.refreshToken)).status).toBe(201)
+})
+
+test('of many refreshes with one token at once exactly one wins, and its session goes on', async () => {
   const { body: account } = await register()
   const { refreshToken } = (await login(account.email)).body
-  const answers = await Promise.all(Array.from({ length: 8 }, () => refresh(refreshToken)))
-  expect(answers.map(({ status }) => status).toSorted()).toEqual([201, ...Array(7).fill(401)])
+  const answers = await Promise.all(Array.from({ length: 30 }, () => refresh(refreshToken))) // three times the pool
+  expect(answers.map(({ status }) => status).toSorted()).toEqual([201, ...Array(29).fill(401)])
+  const winner = answers.find(({ status }) => status === 201)
+  expect((await refresh(winner?.body.refreshToken)).status).toBe(201)
 })
 
 test('logging out ends the refresh tokens of this login alone', async () => {
@@ -219,13 +238,207 @@ test('with another secret the service says what to set and does not start', asyn
   await expect(startUser(world, secret)).rejects.toThrow(/KEY_ENCRYPTION_SECRET does not open/)
 })
 
-test('another STAFF_PASSWORD is the one that counts from the next start on', async () => {
-  const again = await startUser(world, { STAFF_EMAIL: 'staff@example.com', STAFF_PASSWORD: 'staff password 2' })
-  await again.stop()
+const staffOf = (n: number, email = 'staff@example.com') => ({
+  STAFF_EMAIL: email,
+  STAFF_PASSWORD: `staff password ${n}`,
+})
+const restart = (settings: object) => withInstance(settings, async () => {})
+
+test('another STAFF_PASSWORD is the one that counts from the next start on, and ends the sessions of the one before', async () => {
+  const { refreshToken } = (await login('staff@example.com', 'staff password 1')).body
+  await restart(staffOf(1))
+  const kept = await refresh(refreshToken)
+  expect(kept.status).toBe(201)
+  await restart(staffOf(2))
   expect((await login('staff@example.com', 'staff password 1')).status).toBe(401)
+  expect(await refresh(kept.body.refreshToken)).toMatchObject({ status: 401, body: { code: 'invalid-refresh-token' } })
   expect((await login('staff@example.com', 'staff password 2')).status).toBe(201)
-  const back = await startUser(world, { STAFF_EMAIL: 'staff@example.com', STAFF_PASSWORD: 'staff password 1' })
-  await back.stop()
+  await restart(staffOf(1))
+})
+
+test('another STAFF_EMAIL takes the role and the sessions of the one before, and may give it back', async () => {
+  const { body: customer } = await register()
+  const { refreshToken } = (await login('staff@example.com', 'staff password 1')).body
+  const rolesOf = async (email: string) => {
+    const { body } = await login(email, 'staff password 1')
+    return decodeJwt(body.accessToken).roles
+  }
+  await restart(staffOf(1, 'next@example.com'))
+  expect((await refresh(refreshToken)).status).toBe(401)
+  expect(await rolesOf('next@example.com')).toEqual(['customer', 'staff'])
+  expect(await rolesOf('staff@example.com')).toEqual(['customer'])
+  await restart(staffOf(1, customer.email)) // who registered this address is nobody that the settings know
+  expect(decodeJwt((await login(customer.email)).body.accessToken).roles).toEqual(['customer'])
+  expect(await rolesOf('next@example.com')).toEqual(['customer'])
+  await restart(staffOf(1))
+  expect(await rolesOf('staff@example.com')).toEqual(['customer', 'staff'])
+  const changesOf = (email: string) =>
+    published(world, 'UserProfileChanged').flatMap(({ data, sequence }) =>
+      data.email === email ? [[sequence, data.roles]] : [],
+    )
+  await eventually('the changes', () => changesOf('staff@example.com').length === 2)
+  expect(changesOf('staff@example.com')).toEqual([
+    [2n, ['customer']],
+    [3n, ['customer', 'staff']],
+  ])
+})
+
+test.each([
+  ['another password', sql`update account set password_hash = 'another'`],
+  ['a role less', sql`update account set roles = '{}'`],
+  ['erasure', sql`delete from account`],
+])('%s ends all sessions of an account, whoever brings it about', async (_what, change) => {
+  const [{ body: ana }, { body: eve }] = await Promise.all([register(), register()])
+  const [here, there, other] = await Promise.all([login(ana.email), login(ana.email), login(eve.email)])
+  await sql`${change} where id = ${ana.id}`.execute(database.query)
+  expect((await refresh(here.body.refreshToken)).status).toBe(401)
+  expect((await refresh(there.body.refreshToken)).status).toBe(401)
+  expect((await refresh(other.body.refreshToken)).status).toBe(201)
+})
+
+test('another name or one role more ends no session', async () => {
+  const { body: ana } = await register()
+  const { refreshToken } = (await login(ana.email)).body
+  await sql`update account set roles = roles || '{editor}', display_name = 'A' where id = ${ana.id}`.execute(
+    database.query,
+  )
+  expect(decodeJwt((await refresh(refreshToken)).body.accessToken).roles).toEqual(['customer', 'editor'])
+})
+
+test('a login whose password is changed while it is checked opens no session', async () => {
+  const { body: ana } = await register()
+  const answer = await database.transaction(async (tx) => {
+    await sql`update account set password_hash = 'another' where id = ${ana.id}`.execute(tx)
+    const answer = login(ana.email)
+    await eventually('the login to wait', async () => {
+      const { rows } = await sql`
+        select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`.execute(tx)
+      return rows.length > 0
+    })
+    return { answer }
+  })
+  expect(await answer.answer).toMatchObject({ status: 401, body: { code: 'invalid-credentials' } })
+})
+
+describe('guesses are limited', () => {
+  const wrong = 'wrong horse battery'
+  let addresses = 0
+  const anywhere = () => `192.0.2.${++addresses}`
+  /** Wrong passwords from many addresses, half of them at each instance. */
+  const guess = (email: string, times: number) =>
+    statusesOf(
+      Array.from({ length: times }, (_, i) => login(email, wrong, { at: i % 2 ? user : other, from: anywhere() })),
+    )
+
+  test('for an account, over all instances and addresses, whether it exists or not', async () => {
+    const { body: ana } = await register()
+    for (const email of [ana.email, 'nobody-at-all@example.com']) {
+      const refused = (await guess(email, 40)).filter((status) => status === 429).length
+      expect(refused).toBeLessThanOrEqual(20)
+      expect(refused).toBeGreaterThanOrEqual(17) // 20 failures, and each instance checks two passwords at once
+      const answer = await login(email, wrong, { from: anywhere() })
+      expect(answer).toMatchObject({ status: 429, body: { code: 'too-many-attempts' } })
+      expect(Number(answer.headers['retry-after'])).toBeGreaterThan(0)
+      expect(Number(answer.headers['retry-after'])).toBeLessThanOrEqual(4 * 30)
+    }
+    expect((await login(ana.email, password, { from: anywhere() })).status).toBe(429) // or it could be guessed on
+  })
+
+  test('and do not lock out an owner, who logs in from where a login was before', async () => {
+    const { body: ana } = await register()
+    const home = '2001:db8::1'
+    await login(ana.email, password, { from: home })
+    await guess(ana.email, 30)
+    expect((await login(ana.email, password, { from: '2001:db8::2' })).status).toBe(201) // of the same network
+    expect((await login(ana.email, password, { from: '2001:db8:0:1::1' })).status).toBe(429)
+    // Elsewhere the owner waits half a minute once the stranger stops, not for as long as the stranger has guessed.
+    await sql`update allowance set whole_at = whole_at - interval '120 s'`.execute(database.query)
+    expect((await login(ana.email, password, { from: '2001:db8:0:1::1' })).status).toBe(201)
+  })
+
+  test('also where a login was before', async () => {
+    const { body: ana } = await register()
+    const from = '198.51.100.7'
+    await login(ana.email, password, { from })
+    const answers = await statusesOf(Array.from({ length: 30 }, () => login(ana.email, wrong, { from })))
+    expect(answers.filter((status) => status === 401).length).toBeLessThanOrEqual(21)
+  })
+
+  test('for an address, by a setting', async () => {
+    await withInstance({ LOGIN_FAILURES_PER_ADDRESS: 3 }, async (at) => {
+      const from = '198.51.100.1'
+      const tries = Array.from({ length: 5 }, (_, i) => login(`nobody-${i}@example.com`, wrong, { at, from }))
+      expect((await statusesOf(tries)).filter((status) => status === 401).length).toBeLessThanOrEqual(4)
+      expect((await login('nobody-9@example.com', wrong, { at, from })).status).toBe(429)
+      expect((await login('nobody-9@example.com', wrong, { at, from: '198.51.100.2' })).status).toBe(401)
+    })
+  })
+
+  test('and right passwords are not, however many at once', async () => {
+    const { body: ana } = await register()
+    expect(await statusesOf(Array.from({ length: 60 }, () => login(ana.email)))).toEqual(Array(60).fill(201))
+  })
+})
+
+test('registrations are limited, for an address and in all', async () => {
+  const settings = { REGISTRATIONS_PER_ADDRESS: 3, REGISTRATIONS_IN_ALL: 5, REGISTRATIONS_SECONDS: 60 }
+  await withInstance(settings, async (at) => {
+    const from = async (address: string, email = `p${++people}@example.com`) =>
+      at.call('POST', '/v1/users', { email, password, displayName: 'Ana' }, undefined, address)
+    const fromOneNetwork = Array.from({ length: 6 }, (_, i) => from(`2001:db8:1::${i}`))
+    expect(await statusesOf(fromOneNetwork)).toEqual([201, 201, 201, 429, 429, 429])
+    const refused = await from('2001:db8:1::7')
+    expect(refused).toMatchObject({ status: 429, body: { code: 'too-many-registrations' } })
+    expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0)
+    expect(Number(refused.headers['retry-after'])).toBeLessThanOrEqual(20)
+    expect((await from('192.0.2.1', 'no address')).status).toBe(400) // makes no account and mails nobody
+    expect((await from('192.0.2.1')).status).toBe(201)
+    expect((await from('192.0.2.2')).status).toBe(201)
+    expect((await from('192.0.2.3')).status).toBe(429)
+  })
+})
+
+test('one mailbox is one account, in whichever spelling', async () => {
+  const { status, body } = await register({ email: 'Ida@Bücher.example' })
+  expect([status, body.email]).toEqual([201, 'ida@xn--bcher-kva.example'])
+  const spellings = [
+    'ida@bücher.example',
+    'IDA@XN--BCHER-KVA.EXAMPLE',
+    'ida@bu\u0308cher.example',
+    'ｉｄａ@ｂücher.example',
+  ]
+  for (const email of spellings) {
+    expect((await register({ email })).status).toBe(409)
+    expect((await login(email)).status).toBe(201)
+  }
+})
+
+test('addresses that were stored in another form are brought into it; of two that become equal both stay', async () => {
+  const [one, first, second] = await Promise.all([
+    register(),
+    register(),
+    register({ email: 'twin@xn--bcher-kva.example' }),
+  ])
+  const store = (id: string, email: string) =>
+    sql`update account set email = ${email} where id = ${id}`.execute(database.query)
+  await store(one.body.id, 'one@bücher.example')
+  await store(first.body.id, 'twin@bücher.example')
+  await restart({})
+  const stored = await database.query.selectFrom('account').select(['id', 'email', 'sequence']).execute()
+  const storedOf = ({ body }: typeof one) => stored.find(({ id }) => id === body.id)
+  expect(storedOf(one)).toMatchObject({ email: 'one@xn--bcher-kva.example', sequence: 2n })
+  await eventually('the event', () => published(world, 'UserProfileChanged').some(({ key }) => key === one.body.id))
+  expect(storedOf(first)).toMatchObject({ email: 'twin@bücher.example', sequence: 1n })
+  expect(storedOf(second)).toMatchObject({ email: 'twin@xn--bcher-kva.example', sequence: 1n })
+  const idOf = async (email: string) => decodeJwt((await login(email)).body.accessToken).sub
+  expect(await idOf('one@BÜCHER.example')).toBe(one.body.id)
+  expect(await idOf('one@xn--bcher-kva.example')).toBe(one.body.id)
+  expect(await idOf('twin@Bücher.example')).toBe(first.body.id)
+  expect(await idOf('twin@xn--bcher-kva.example')).toBe(second.body.id)
+  expect((await register({ email: 'twin@bücher.example' })).status).toBe(409)
+  await sql`delete from account where id = ${second.body.id}`.execute(database.query)
+  await restart({})
+  expect(await idOf('twin@xn--bcher-kva.example')).toBe(first.body.id)
 })
 
 test('half a staff account, or one with a short password, is an error of the settings', async () => {

@@ -2,10 +2,12 @@ import { createDatabase, readMigrations } from '@shopstream/database'
 import { createHttp, dataService, httpMigrations } from '@shopstream/http'
 import { createMessaging, kafkaOptions, messagingMigrations, openKafkaBus } from '@shopstream/messaging'
 import { createMetrics, Gauge, type Logger, type Registry } from '@shopstream/observability'
-import { seedStaff } from './accounts/handlers.ts'
+import { normaliseEmails } from './accounts/normalise-emails.ts'
 import { createPasswords, type Passwords } from './accounts/passwords.ts'
-import { type Config, staffOf } from './config.ts'
+import { seedStaff } from './accounts/seed-staff.ts'
+import { type Config, limitsOf, staffOf } from './config.ts'
 import { consumes } from './consumes.ts'
+import { forgetWhole } from './limits/limit.ts'
 import { every } from './periodic.ts'
 import { produces } from './produces.ts'
 import { routes } from './routes.ts'
@@ -58,7 +60,7 @@ export async function buildUser(config: Config, logger: Logger) {
   const http = await createHttp({
     service: 'user',
     title: 'shopstream: users and sessions',
-    routes: routes({ database, passwords, tokens }),
+    routes: routes({ database, passwords, tokens, limits: limitsOf(config) }),
     database,
     keys: keyring.store,
     checks: messaging.checks,
@@ -74,9 +76,13 @@ export async function buildUser(config: Config, logger: Logger) {
     logger,
     begin: async () => {
       await keyring.start()
+      await normaliseEmails(database, logger)
       if (staff) await seedStaff({ database, passwords }, staff, logger)
-      const sweep = () => deleteExpired(database.query, new Date())
-      const sweeper = every(sweepMs, 'deletion of expired sessions', logger, sweep)
+      const sweep = async () => {
+        await deleteExpired(database.query, new Date())
+        await forgetWhole(database.query)
+      }
+      const sweeper = every(sweepMs, 'deletion of expired sessions and spent limits', logger, sweep)
       return async () => {
         await sweeper.stop()
         await keyring.stop()

@@ -1,5 +1,9 @@
 import { ConfigError, dataSettings, type Static, serviceSettings, settings, Type } from '@shopstream/config'
 import { parseRegistration, type Registration } from './accounts/account.ts'
+import type { Limit } from './limits/limit.ts'
+
+const uses = (defaultValue: number) => settings.integer(defaultValue, { min: 1, max: 1_000_000 })
+const withinSeconds = (defaultValue: number) => settings.integer(defaultValue, { min: 1, max: 86_400 })
 
 /** The environment of the user service. */
 export const configSchema = Type.Object({
@@ -19,6 +23,14 @@ export const configSchema = Type.Object({
   SIGNING_KEY_DAYS: settings.integer(30, { min: 1, max: 365 }),
   /** How long before its first use a key is published, so that every service knows it by then. */
   SIGNING_KEY_LEAD_SECONDS: settings.integer(600, { min: 1, max: 86_400 }),
+  /** Registrations from one IPv4 address or IPv6 network of 64 bits, and in all, within REGISTRATIONS_SECONDS. */
+  REGISTRATIONS_PER_ADDRESS: uses(10_000),
+  REGISTRATIONS_IN_ALL: uses(100_000),
+  REGISTRATIONS_SECONDS: withinSeconds(3_600),
+  /** Wrong passwords for one account, and from one address, within LOGIN_FAILURES_SECONDS. */
+  LOGIN_FAILURES_PER_ACCOUNT: uses(20),
+  LOGIN_FAILURES_PER_ADDRESS: uses(1_000),
+  LOGIN_FAILURES_SECONDS: withinSeconds(600),
 })
 
 export type Config = Static<typeof configSchema>
@@ -32,6 +44,20 @@ export function staffOf({ STAFF_EMAIL: email, STAFF_PASSWORD: password }: Config
   const parsed = parseRegistration({ email, password, displayName: 'Staff' })
   if (!('problems' in parsed)) return parsed
   throw new ConfigError(parsed.problems.map(({ field, message }) => `STAFF_${field.toUpperCase()} ${message}`))
+}
+
+/** What strangers may do so often and no oftener. */
+export type Limits = Record<'registrationsOfClient' | 'registrations' | 'failuresOfAccount' | 'failuresOfClient', Limit>
+
+export function limitsOf(config: Config): Limits {
+  const registering = { seconds: config.REGISTRATIONS_SECONDS }
+  const failing = { seconds: config.LOGIN_FAILURES_SECONDS }
+  return {
+    registrationsOfClient: { name: 'registrations of client', count: config.REGISTRATIONS_PER_ADDRESS, ...registering },
+    registrations: { name: 'registrations', count: config.REGISTRATIONS_IN_ALL, ...registering },
+    failuresOfAccount: { name: 'failures of account', count: config.LOGIN_FAILURES_PER_ACCOUNT, ...failing },
+    failuresOfClient: { name: 'failures of client', count: config.LOGIN_FAILURES_PER_ADDRESS, ...failing },
+  }
 }
 
 /** What the schema cannot say, for whoever judges an environment before the service is started. */

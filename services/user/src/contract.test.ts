@@ -9,11 +9,14 @@ testContract({
   consumes,
   produces,
   async drive(world, atEnd) {
-    const user = await startUser(world, { SIGNING_KEY_LEAD_SECONDS: 2, ACCESS_TOKEN_SECONDS: 30 })
+    const settings = { SIGNING_KEY_LEAD_SECONDS: 2, ACCESS_TOKEN_SECONDS: 30, STAFF_PASSWORD: 'staff password 1' }
+    const user = await startUser(world, { ...settings, STAFF_EMAIL: 'staff@example.com' })
     atEnd(user.stop)
     const account = { email: 'zoe@example.com', password: 'correct horse battery', displayName: 'Zoë' }
     const { status } = await user.call('POST', '/v1/users', account)
     if (status !== 201) throw new Error(`a registration is answered with ${status}`)
+    const other = await startUser(world, { ...settings, STAFF_EMAIL: 'next@example.com' }) // the first loses the role
+    await other.stop()
     await eventually('the first signing key', () => world.events('SigningKeyPublished').length > 0)
     const url = world.settings.DATABASE_URL
     const database = createDatabase({ url, poolSize: 1, applicationName: 'test', logger: world.logger })

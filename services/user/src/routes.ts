@@ -3,7 +3,11 @@ import { Type } from 'typebox'
 import { type AccountDeps, registerCustomer, showAccount } from './accounts/handlers.ts'
 import { login, logout, refresh, type SessionDeps } from './sessions/handlers.ts'
 
-const email = Type.String({ maxLength: 320, description: 'Upper and lower case make no difference.' })
+const email = Type.String({
+  maxLength: 320,
+  description:
+    'Upper and lower case make no difference, nor does Punycode: `bücher.example` is `xn--bcher-kva.example`.',
+})
 const password = Type.String({ minLength: 12, maxLength: 256 })
 
 const account = Type.Object({
@@ -18,7 +22,7 @@ const tokens = Type.Object({
   accessToken: Type.String({ description: 'A JWT for `Authorization: Bearer`.' }),
   tokenType: Type.Literal('Bearer'),
   expiresIn: Type.Integer({ description: 'Seconds until the access token expires.' }),
-  refreshToken: Type.String({ description: 'Good for one refresh.' }),
+  refreshToken: Type.String({ description: 'Good for one refresh; using it again later ends the session.' }),
 })
 
 /** The HTTP routes of the user service. */
@@ -32,12 +36,15 @@ export const routes = (deps: AccountDeps & SessionDeps): Route[] => [
       body: Type.Object({
         email,
         password,
-        displayName: Type.String({ maxLength: 400, description: '1-100 characters of any script, on one line.' }),
+        displayName: Type.String({
+          maxLength: 400,
+          description: '1-100 characters of any script, on one line, to be seen.',
+        }),
       }),
       response: { 201: account },
     },
     handle: async (request) => {
-      const created = await registerCustomer(deps, request.body, request.signal)
+      const created = await registerCustomer(deps, request.body, request)
       return reply.created(created, '/v1/users/me')
     },
   }),
@@ -58,7 +65,7 @@ export const routes = (deps: AccountDeps & SessionDeps): Route[] => [
       body: Type.Object({ email, password: Type.String({ maxLength: 1000 }) }),
       response: { 201: tokens },
     },
-    handle: async (request) => reply.created(await login(deps, request.body, request.signal)),
+    handle: async (request) => reply.created(await login(deps, request.body, request)),
   }),
   route({
     method: 'POST',
@@ -69,7 +76,7 @@ export const routes = (deps: AccountDeps & SessionDeps): Route[] => [
       body: Type.Object({ refreshToken: Type.String({ maxLength: 200 }) }),
       response: { 201: tokens },
     },
-    handle: async (request) => reply.created(await refresh(deps, request.body.refreshToken)),
+    handle: async ({ body, log }) => reply.created(await refresh(deps, body.refreshToken, log)),
   }),
   route({
     method: 'DELETE',

@@ -4,6 +4,7 @@ export interface Tables {
   session: Session
   refresh_token: RefreshToken
   signing_key_pair: SigningKeyPair
+  allowance: Allowance
 }
 
 export interface Account {
@@ -13,6 +14,8 @@ export interface Account {
   display_name: string
   password_hash: string
   roles: string[]
+  /** Made by the settings of this service, which give and take its role `staff`. */
+  seeded: boolean
   /** Events of this user so far. */
   sequence: bigint
   created_at: Date
@@ -25,6 +28,8 @@ export interface Session {
   created_at: Date
   expires_at: Date
   revoked_at: Date | null
+  /** Where the login came from, see `networkOf`. */
+  network: string | null
 }
 
 export interface RefreshToken {
@@ -44,4 +49,10 @@ export interface SigningKeyPair {
   expires_at: Date
   retired_at: Date | null
   sequence: bigint
+}
+
+/** What was used of a limit, see limits/limit.ts. */
+export interface Allowance {
+  key: Buffer
+  whole_at: Date
 }

@@ -12,6 +12,12 @@ export const testConfig = (world: World, more: Partial<Config> = {}): Config => 
   REFRESH_TOKEN_DAYS: 30,
   SIGNING_KEY_DAYS: 30,
   SIGNING_KEY_LEAD_SECONDS: 600,
+  REGISTRATIONS_PER_ADDRESS: 10_000,
+  REGISTRATIONS_IN_ALL: 100_000,
+  REGISTRATIONS_SECONDS: 3_600,
+  LOGIN_FAILURES_PER_ACCOUNT: 20,
+  LOGIN_FAILURES_PER_ADDRESS: 1_000,
+  LOGIN_FAILURES_SECONDS: 600,
   ...more,
 })
 
@@ -26,12 +32,16 @@ export async function startUser(world: World, more: Partial<Config> = {}) {
   }
   return {
     stop: () => service.stop(),
-    async call(method: 'GET' | 'POST' | 'DELETE', url: string, body?: unknown, token?: string) {
+    /** @param clientAddress as the gateway tells it. */
+    async call(method: 'GET' | 'POST' | 'DELETE', url: string, body?: unknown, token?: string, clientAddress?: string) {
       const { statusCode, headers, payload } = await service.http.inject({
         method,
         url,
         ...(body !== undefined && { payload: body as object }),
-        headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+        headers: {
+          ...(token !== undefined && { authorization: `Bearer ${token}` }),
+          ...(clientAddress !== undefined && { 'x-real-ip': clientAddress }),
+        },
       })
       return { status: statusCode, headers, body: payload ? JSON.parse(payload) : undefined }
     },

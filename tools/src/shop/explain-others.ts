@@ -1,3 +1,4 @@
+import { domainToASCII } from 'node:url'
 import { type Database, sql } from '@shopstream/database'
 import { deadLetterTopic, partitionOf, topicOf, topics } from '@shopstream/events'
 import { eventIdOf, type IncomingMessage } from '@shopstream/messaging'
@@ -134,9 +135,11 @@ export async function tellUser(teller: Teller, idOrEmail: string, now = new Date
 
 async function findAccount({ query }: Database<unknown>, idOrEmail: string) {
   const column = sql.ref(isUuid(idOrEmail) ? 'id' : 'email')
+  const folded = idOrEmail.trim().normalize('NFKC').toLowerCase()
+  const stored = folded.replace(/(?<=@)[^@]+$/, domainToASCII)
   const { rows } = await sql<UserStory['account'] & { id: string }>`
     select id, email, display_name "displayName", roles, sequence, created_at "createdAt"
-    from account where ${column} = ${idOrEmail.trim().normalize('NFKC').toLowerCase()}`.execute(query)
+    from account where ${column} in (${folded}, ${stored}) order by ${column} = ${folded} desc`.execute(query)
   return rows[0]
 }
 

@@ -14,7 +14,15 @@ test.each([
   ['ａｎａ@example.com', 'ana@example.com'], // full width
   ['STRASSE@example.com', 'strasse@example.com'],
   ['JOSE\u0301@example.com', 'josé@example.com'],
-  ['ΑΝΑ@παράδειγμα.ΕΛ', 'ανα@παράδειγμα.ελ'],
+  ['ΑΝΑ@παράδειγμα.ΕΛ', 'ανα@xn--hxajbheg2az3al.xn--qxam'],
+  ['ana@bücher.example', 'ana@xn--bcher-kva.example'],
+  ['ana@XN--Bcher-KVA.example', 'ana@xn--bcher-kva.example'],
+  ['ana@bu\u0308cher.example', 'ana@xn--bcher-kva.example'],
+  ['ana@ｂücher．example', 'ana@xn--bcher-kva.example'],
+  ['ana@例え。jp', 'ana@xn--r8jz45g.jp'],
+  ['ana@faß.de', 'ana@xn--fa-hia.de'], // not fass.de, which is somebody else's
+  ["o'brien+news_1/x=y@mail.example-shop.co.uk", "o'brien+news_1/x=y@mail.example-shop.co.uk"],
+  [`${'é'.repeat(32)}@${'a'.repeat(63)}.com`, `${'é'.repeat(32)}@${'a'.repeat(63)}.com`],
 ])('%j is the account %s', (email, normalised) => {
   expect(normaliseEmail(email)).toBe(normalised)
   expect(parseRegistration({ ...ana, email })).toMatchObject({ email: normalised })
@@ -32,6 +40,13 @@ test('normalising twice changes nothing, and case makes no difference', () => {
       expect(normaliseEmail(email.toUpperCase())).toBe(normaliseEmail(email))
     }),
   )
+  fc.assert(
+    fc.property(fc.string({ unit: 'grapheme' }), (label) => {
+      const once = normaliseEmail(`ana@${label}.example`)
+      expect(normaliseEmail(once)).toBe(once)
+      expect(normaliseEmail(`ana@${label.normalize('NFD')}.example`)).toBe(once)
+    }),
+  )
 })
 
 test.each([
@@ -44,7 +59,34 @@ test.each([
   'ana@example.com\r\nBcc: eve@example.com',
   'Ana <ana@example.com>',
   'ana@exa\u0000mple.com',
+  'a..b@example.com',
+  '.a@example.com',
+  'a.@example.com',
+  'ana@.example.com',
+  'ana@example..com',
+  'ana@example.com.',
+  'ana@-example.com',
+  'ana@example-.com',
+  'ana@exa_mple.com',
+  `ana@${'a'.repeat(64)}.com`,
+  `ana@${'ü'.repeat(60)}.com`, // 64 in Punycode
+  'ana@xn--a.com', // no Punycode
+  'ana@192.0.2.1',
+  'ana@0x7f.1',
+  'ana@[192.0.2.1]',
+  'ana@[IPv6:2001:db8::1]',
+  '"ana maria"@example.com',
+  'ana(comment)@example.com',
+  'ana@(comment)example.com',
+  'ana@ex%61mple.com',
+  'ana@example.com/path',
+  'ana@example.com:25',
+  'ana\u3164@example.com',
+  'ana\u2800@example.com',
+  'ana\u200b@example.com',
+  'ana\u202e@example.com',
   `${'a'.repeat(65)}@example.com`,
+  `${'é'.repeat(33)}@example.com`, // 66 octets
   `ana@${'a'.repeat(250)}.com`,
 ])('%j is no email address', (email) => {
   expect(fieldsOf({ email })).toEqual(['email'])
@@ -57,6 +99,7 @@ test.each([
   ['محمد', 'محمد'],
   ['Zoë 👩‍🚀', 'Zoë 👩‍🚀'],
   ['ক্‍ষ', 'ক্‍ষ'], // a joiner that belongs to the script
+  ['דן\u200f 2', 'דן\u200f 2'], // and a mark
   ['👍'.repeat(100), '👍'.repeat(100)],
 ])('%j is a name', (displayName, stored) => {
   expect(parseRegistration({ ...ana, displayName })).toMatchObject({ displayName: stored.normalize('NFC') })
@@ -74,6 +117,17 @@ test.each([
   'Ana\u2028Eve',
   'Ana\ud800',
   'x'.repeat(101),
+  '\u3164',
+  '\u2800',
+  ' \u115f\u1160\uffa0 ',
+  '\ufeff',
+  '\u00ad',
+  '\ufe0f',
+  '\u{1d159}',
+  '\u0301',
+  'Ana\u202egnp.exe',
+  'Ana\u202a',
+  '\u2066Ana\u2069',
 ])('%j is no name', (displayName) => {
   expect(new Set(fieldsOf({ displayName }))).toEqual(new Set(['displayName']))
 })

@@ -1,3 +1,6 @@
+import { domainToASCII, domainToUnicode } from 'node:url'
+import { isLine } from '@shopstream/http/text'
+
 /** What a client says when it registers. */
 export interface RegistrationInput {
   email: string
@@ -21,21 +24,47 @@ export interface FieldProblem {
 export const passwordLength = { min: 12, max: 256 }
 export const displayNameLength = { min: 1, max: 100 }
 
-/** RFC 5321: 254 octets are the longest address that fits a path. */
-const maxEmailLength = 254
+/** In octets: RFC 5321 for the local part and for what fits a path, RFC 1035 for a label. */
+const longest = { localPart: 64, email: 254 }
 
-// Letters of any script; none of the characters that mean something in a mail's header (<>()[],;:"\).
-const emailForm = /^[^\s\p{C}@<>()[\]\\,;:"]{1,64}@[\p{L}\p{M}\p{N}-]+(\.[\p{L}\p{M}\p{N}-]+)+$/u
+// A dot-atom of any script; none of the characters that mean something in a mail's header (<>()[],;:"\), none unseen.
+const localPartForm = /^(?!\.)(\.?[^\s\p{C}\p{Default_Ignorable_Code_Point}\u2800@<>()[\]\\,;:".])+$/u
 
-// Control characters, line and paragraph separators, and halves of surrogate pairs.
-const unprintable = /[\p{Cc}\p{Zl}\p{Zp}\p{Cs}]/u
+// Nothing that means something in a URL, since domainToASCII parses one. The joiners belong to some scripts.
+const domainForm = /^[\p{L}\p{M}\p{N}\p{Join_Control}.\u3002-]+$/u
 
-// Something to be seen: not only spaces, joiners and other invisible characters.
-const visible = /[^\s\p{C}\p{M}]/u
+// Two labels of letters, digits and inner hyphens at least; the last one makes it no IPv4 address.
+const hostForm = /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+(?=[a-z])[a-z0-9-]{0,62}[a-z0-9]$/
 
-/** The form in which an address identifies an account: trimmed, NFKC, lower case. Applying it twice changes nothing. */
+/** What no spelling changes: trimmed, NFKC, lower case. */
+export const foldEmail = (email: string): string => email.normalize('NFKC').toLowerCase().normalize('NFKC').trim()
+
+/**
+ * The form in which an address identifies an account: folded, and its domain as DNS has it (`bücher.example` is
+ * `xn--bcher-kva.example`), so that one mailbox is one account. Applying it twice changes nothing.
+ */
 export function normaliseEmail(email: string): string {
-  return email.normalize('NFKC').toLowerCase().normalize('NFKC').trim()
+  const folded = foldEmail(email)
+  const domainAt = folded.lastIndexOf('@') + 1
+  return folded.slice(0, domainAt) + (asciiDomain(folded.slice(domainAt)) ?? folded.slice(domainAt))
+}
+
+/** A domain by UTS #46, undefined if it is none that a mail could go to. Node lets pass `xn--` that is no Punycode. */
+function asciiDomain(domain: string): string | undefined {
+  const ascii = domainForm.test(domain) ? domainToASCII(domain) : ''
+  return hostForm.test(ascii) && !/(^|\.)xn--/.test(domainToUnicode(ascii)) ? ascii : undefined
+}
+
+/** Whether a normalised address is one: `local.part@domain`, without the quotes, comments and IP literals of RFC 5322. */
+function isEmail(email: string): boolean {
+  const at = email.lastIndexOf('@')
+  const localPart = email.slice(0, at)
+  return (
+    localPartForm.test(localPart) &&
+    Buffer.byteLength(localPart) <= longest.localPart &&
+    asciiDomain(email.slice(at + 1)) !== undefined &&
+    Buffer.byteLength(email) <= longest.email
+  )
 }
 
 /** The form in which a password is hashed and verified. */
@@ -53,17 +82,21 @@ export function parseRegistration(input: RegistrationInput): Registration | { pr
   const problems: FieldProblem[] = []
   const must = (holds: boolean, field: string, message: string) => holds || problems.push({ field, message })
 
-  must(emailForm.test(email) && Buffer.byteLength(email) <= maxEmailLength, 'email', 'must be an email address')
+  must(isEmail(email), 'email', 'must be an email address')
   must(
     characters(password) >= passwordLength.min && characters(password) <= passwordLength.max,
     'password',
     `must have ${passwordLength.min} to ${passwordLength.max} characters`,
   )
   must(
-    visible.test(displayName) && characters(displayName) <= displayNameLength.max,
+    displayName !== '' && characters(displayName) <= displayNameLength.max,
     'displayName',
     `must have ${displayNameLength.min} to ${displayNameLength.max} characters`,
   )
-  must(!unprintable.test(input.displayName), 'displayName', 'must be one line without control characters')
+  must(
+    displayName === '' || isLine(input.displayName),
+    'displayName',
+    'must be one line that can be seen, without control characters and bidirectional overrides',
+  )
   return problems.length > 0 ? { problems } : { email, password, displayName }
 }

@@ -1,15 +1,18 @@
 import type { Database } from '@shopstream/database'
-import type { Logger } from '@shopstream/observability'
+import type { Limits } from '../config.ts'
 import { errors } from '../errors.ts'
+import { take } from '../limits/limit.ts'
+import { networkOf } from '../limits/network.ts'
 import type { Tables } from '../tables.ts'
 import { parseRegistration, type Registration, type RegistrationInput } from './account.ts'
 import type { Passwords } from './passwords.ts'
 import { emailIsTaken, findAccount, type PublicAccount } from './queries.ts'
-import { customerRoles, registerAccount, staffRoles } from './register.ts'
+import { customer, registerAccount, type Standing } from './register.ts'
 
 export interface AccountDeps {
   database: Database<Tables>
   passwords: Passwords
+  limits: Limits
 }
 
 /** An account as its owner sees it. */
@@ -30,53 +33,42 @@ const viewOf = (account: PublicAccount): AccountView => ({
   createdAt: account.created_at.toISOString(),
 })
 
-/** Registers a customer. Throws `invalid-request`, `email-taken` or `busy`. */
+/** Registers a customer. Throws `invalid-request`, `too-many-registrations`, `email-taken` or `busy`. */
 export async function registerCustomer(
   deps: AccountDeps,
   input: RegistrationInput,
-  signal: AbortSignal,
+  { clientAddress, signal }: { clientAddress: string; signal: AbortSignal },
 ): Promise<AccountView> {
   const registration = parseRegistration(input)
   if ('problems' in registration) throw errors['invalid-request'](undefined, registration.problems)
-  const account = await register(deps, registration, customerRoles, signal)
+  await limitRegistrations(deps, clientAddress)
+  const account = await register(deps, registration, customer, signal)
   if (!account) throw errors['email-taken']()
   return viewOf(account)
 }
 
-/**
- * Makes the staff account, or gives the one that is there this password: the environment is what counts. An ordinary
- * account of that address stays as it is. Several instances may do so at once.
- */
-export async function seedStaff(deps: AccountDeps, staff: Registration, logger: Logger): Promise<void> {
-  const account = await register(deps, staff, staffRoles)
-  if (account) {
-    logger.info({ userId: account.id }, 'the staff account was made')
-    return
+/** Each registration mails an address that nobody has confirmed, and each attempt tells whether an address is taken. */
+async function limitRegistrations({ database, limits }: AccountDeps, clientAddress: string): Promise<void> {
+  const uses = [
+    { limit: limits.registrationsOfClient, by: networkOf(clientAddress) },
+    { limit: limits.registrations, by: 'everybody' },
+  ]
+  for (const use of uses) {
+    const seconds = await take(database.query, use)
+    if (seconds > 0) throw errors['too-many-registrations']().retryIn(seconds)
   }
-  const found = await findAccountByEmail(deps, staff.email)
-  if (!found?.roles.includes('staff')) {
-    logger.warn('the account with the address of STAFF_EMAIL is an ordinary one and stays it: nobody becomes staff')
-    return
-  }
-  if (await deps.passwords.verify(found.password_hash, staff.password)) return
-  const password_hash = await deps.passwords.hash(staff.password)
-  await deps.database.query.updateTable('account').set({ password_hash }).where('email', '=', staff.email).execute()
-  logger.info('the staff account has the password of STAFF_PASSWORD now')
 }
 
-const findAccountByEmail = ({ database }: AccountDeps, email: string) =>
-  database.query.selectFrom('account').select(['roles', 'password_hash']).where('email', '=', email).executeTakeFirst()
-
 /** The account, or undefined when the address is taken. The password is hashed before the transaction opens. */
-async function register(
-  { database, passwords }: AccountDeps,
+export async function register(
+  { database, passwords }: Pick<AccountDeps, 'database' | 'passwords'>,
   { password, ...rest }: Registration,
-  roles: string[],
+  standing: Standing,
   signal?: AbortSignal,
 ): Promise<PublicAccount | undefined> {
   if (await emailIsTaken(database.query, rest.email)) return undefined // without the cost of a hash
   const passwordHash = await passwords.hash(password, signal)
-  return database.transaction((tx) => registerAccount(tx, { ...rest, passwordHash, roles }))
+  return database.transaction((tx) => registerAccount(tx, { ...rest, passwordHash, ...standing }))
 }
 
 /** The account of a token's user. Throws `user-not-found` when it is gone. */

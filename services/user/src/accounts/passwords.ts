@@ -12,6 +12,17 @@ const cost = { memoryCost: 19_456, timeCost: 2, parallelism: 1 }
  */
 const limits = { atOnce: 2, waiting: 500 }
 
+/**
+ * What bounds guesses. Both run in the turn of an attempt, so that of many guesses at once no more than the few that run
+ * get past a limit before it knows of them.
+ */
+export interface Guard {
+  /** Throws to refuse the attempt. */
+  before(): Promise<void>
+  /** Notes that the password was wrong. */
+  failed(): Promise<void>
+}
+
 /** Hashing and verifying of passwords, never more than a few at once. */
 export interface Passwords {
   /** The argon2id hash of a password as a PHC string. Throws `busy` when too many are waiting. */
@@ -20,7 +31,11 @@ export interface Passwords {
    * Whether `password` is the one that was hashed. Without a hash (nobody has that address) it takes the same time
    * and is false. Throws `busy` when too many are waiting.
    */
-  verify(passwordHash: string | undefined, password: string, signal?: AbortSignal): Promise<boolean>
+  verify(
+    passwordHash: string | undefined,
+    password: string,
+    options?: { signal?: AbortSignal; guard?: Guard },
+  ): Promise<boolean>
   /** Those waiting for a turn. */
   waiting(): number
 }
@@ -31,10 +46,13 @@ export async function createPasswords(): Promise<Passwords> {
   const nobodysHash = await hash(randomBytes(32).toString('base64'), cost)
   return {
     hash: (password, signal) => turns.run(() => hash(normalisePassword(password), cost), signal),
-    verify: (passwordHash, password, signal) =>
+    verify: (passwordHash, password, { signal, guard } = {}) =>
       turns.run(async () => {
+        await guard?.before()
         const matches = await verify(passwordHash ?? nobodysHash, normalisePassword(password))
-        return matches && passwordHash !== undefined
+        const isRight = matches && passwordHash !== undefined
+        if (!isRight) await guard?.failed()
+        return isRight
       }, signal),
     waiting: turns.waiting,
   }

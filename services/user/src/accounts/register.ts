@@ -6,11 +6,14 @@ import type { Account, Tables } from '../tables.ts'
 import type { Registration } from './account.ts'
 import { insertAccount } from './queries.ts'
 
-export const customerRoles = ['customer']
-export const staffRoles = ['customer', 'staff']
+/** What an account is besides what its owner says. */
+export type Standing = Pick<Account, 'roles' | 'seeded'>
+
+export const customer: Standing = { roles: ['customer'], seeded: false }
+export const staff: Standing = { roles: ['customer', 'staff'], seeded: true }
 
 /** A registration whose password has been hashed. */
-export type Candidate = Omit<Registration, 'password'> & { passwordHash: string; roles: string[] }
+export type Candidate = Omit<Registration, 'password'> & { passwordHash: string } & Standing
 
 /** The account that a candidate becomes, and the event that says so. */
 export function registered(
@@ -18,10 +21,19 @@ export function registered(
   candidate: Candidate,
   now: Date,
 ): { account: Account; event: NewEvent<'UserRegistered'> } {
-  const { email, displayName, passwordHash, roles } = candidate
+  const { email, displayName, passwordHash, roles, seeded } = candidate
   const sequence = 1n
   return {
-    account: { id, email, display_name: displayName, password_hash: passwordHash, roles, sequence, created_at: now },
+    account: {
+      id,
+      email,
+      display_name: displayName,
+      password_hash: passwordHash,
+      roles,
+      seeded,
+      sequence,
+      created_at: now,
+    },
     event: {
       type: 'UserRegistered',
       key: id,

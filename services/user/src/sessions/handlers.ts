@@ -1,8 +1,12 @@
 import type { Database } from '@shopstream/database'
+import type { Logger } from '@shopstream/observability'
 import { normaliseEmail } from '../accounts/account.ts'
-import type { Passwords } from '../accounts/passwords.ts'
+import type { Guard, Passwords } from '../accounts/passwords.ts'
 import { findCredentials } from '../accounts/queries.ts'
+import type { Limits } from '../config.ts'
 import { errors } from '../errors.ts'
+import { secondsUntil, take, type Use } from '../limits/limit.ts'
+import { networkOf } from '../limits/network.ts'
 import type { Tables } from '../tables.ts'
 import { revokeSession } from './queries.ts'
 import { openSession, refreshSession, type TokenSettings, type Tokens } from './sessions.ts'
@@ -11,28 +15,54 @@ export interface SessionDeps {
   database: Database<Tables>
   passwords: Passwords
   tokens: TokenSettings
+  limits: Limits
 }
 
 /**
- * Opens a session. A wrong password and an unknown address take the same steps, so that neither the answer nor its time
- * tells which addresses have accounts. Throws `invalid-credentials` or `busy`.
+ * Opens a session. A wrong password and an unknown address take the same steps and are limited in the same way, so that
+ * neither the answer nor its time tells which addresses have accounts. Throws `invalid-credentials`, `too-many-attempts`
+ * or `busy`.
  */
 export async function login(
-  { database, passwords, tokens }: SessionDeps,
-  input: { email: string; password: string },
-  signal: AbortSignal,
+  { database, passwords, tokens, limits }: SessionDeps,
+  { email, password }: { email: string; password: string },
+  { clientAddress, signal }: { clientAddress: string; signal: AbortSignal },
 ): Promise<Tokens> {
-  const user = await findCredentials(database.query, normaliseEmail(input.email))
-  const isRight = await passwords.verify(user?.passwordHash, input.password, signal)
-  if (!user || !isRight) throw errors['invalid-credentials']()
-  return database.transaction((tx) => openSession(tx, tokens, user))
+  const network = networkOf(clientAddress)
+  const user = await findCredentials(database.query, email, network)
+  // Strangers share one allowance for an account; an owner's own network has another, which no stranger elsewhere uses up.
+  const account = `${normaliseEmail(email)}${user?.isKnownThere ? ` from ${network}` : ''}`
+  const guard = guardOf(database, [
+    { limit: limits.failuresOfAccount, by: account },
+    { limit: limits.failuresOfClient, by: network },
+  ])
+  const isRight = await passwords.verify(user?.passwordHash, password, { signal, guard })
+  const opened = user && isRight && (await database.transaction((tx) => openSession(tx, tokens, { ...user, network })))
+  if (!opened) throw errors['invalid-credentials']()
+  return opened
+}
+
+/** Only failures count: a right password costs one look, and any number of them may come at once. */
+function guardOf({ query }: Database<Tables>, uses: readonly Use[]): Guard {
+  return {
+    async before() {
+      const seconds = await secondsUntil(query, uses)
+      if (seconds > 0) throw errors['too-many-attempts']().retryIn(seconds)
+    },
+    async failed() {
+      for (const use of uses) await take(query, use)
+    },
+  }
 }
 
 /** Exchanges a refresh token. Throws `invalid-refresh-token`, whatever is wrong with it. */
-export async function refresh({ database, tokens }: SessionDeps, presented: string): Promise<Tokens> {
+export async function refresh({ database, tokens }: SessionDeps, token: string, log: Logger): Promise<Tokens> {
+  const presented = { token, since: performance.now() }
   const outcome = await database.transaction((tx) => refreshSession(tx, tokens, presented))
-  if (typeof outcome === 'string') throw errors['invalid-refresh-token']()
-  return outcome
+  if (!('refusal' in outcome)) return outcome
+  const { refusal, sessionId } = outcome
+  if (refusal === 'reused') log.warn({ sessionId }, 'a spent refresh token was used again: its session has ended')
+  throw errors['invalid-refresh-token']()
 }
 
 /** Ends a session: its refresh tokens are refused from now on; its access tokens expire by themselves. */

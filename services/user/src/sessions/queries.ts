@@ -10,13 +10,13 @@ export interface Lifetime {
 
 export async function insertSession(
   tx: Transaction<Tables>,
-  id: string,
-  userId: string,
+  session: { id: string; userId: string; network: string },
   life: Lifetime,
 ): Promise<void> {
+  const { id, userId, network } = session
   await tx
     .insertInto('session')
-    .values({ id, user_id: userId, created_at: life.issuedAt, expires_at: life.expiresAt, revoked_at: null })
+    .values({ id, user_id: userId, network, created_at: life.issuedAt, expires_at: life.expiresAt, revoked_at: null })
     .execute()
 }
 
@@ -32,14 +32,20 @@ export async function insertRefreshToken(
     .execute()
 }
 
-/** Locks a presented token and its session until the transaction ends, so that of two refreshes one waits and loses. */
+export type LockedToken = PresentedToken & { sessionId: string; userId: string; roles: string[] }
+
+/**
+ * Locks a presented token and its session until the transaction ends, so that of two refreshes one waits and loses.
+ * @param waitedMs how long ago the request came in: `presentedAt` is then, by the clock that `rotatedAt` is by.
+ */
 export async function lockPresented(
   tx: Transaction<Tables>,
   hash: Buffer,
-): Promise<(PresentedToken & { sessionId: string; userId: string; roles: string[] }) | undefined> {
-  const { rows } = await sql<PresentedToken & { sessionId: string; userId: string; roles: string[] }>`
+  waitedMs: number,
+): Promise<LockedToken | undefined> {
+  const { rows } = await sql<LockedToken>`
     select t.session_id "sessionId", t.expires_at "expiresAt", t.rotated_at "rotatedAt", s.revoked_at "revokedAt",
-           a.id "userId", a.roles
+           statement_timestamp() - make_interval(secs => ${waitedMs / 1000}) "presentedAt", a.id "userId", a.roles
     from refresh_token t join session s on s.id = t.session_id join account a on a.id = s.user_id
     where t.hash = ${hash}
     for update of s, t
@@ -55,9 +61,10 @@ export async function rotate(
   newHash: Buffer,
   life: Lifetime,
 ): Promise<void> {
-  await tx.updateTable('refresh_token').set({ rotated_at: life.issuedAt }).where('hash', '=', oldHash).execute()
   await insertRefreshToken(tx, newHash, sessionId, life)
   await tx.updateTable('session').set({ expires_at: life.expiresAt }).where('id', '=', sessionId).execute()
+  // Last, and by the database's clock: what came in until now was sent before anybody could have the new token.
+  await sql`update refresh_token set rotated_at = clock_timestamp() where hash = ${oldHash}`.execute(tx)
 }
 
 /** Revokes a session, if it is one and still open. */

@@ -4,16 +4,19 @@ import { decideRefresh, hashOf, newRefreshToken, type PresentedToken } from './r
 const now = new Date('2026-01-01T12:00:00Z')
 const past = new Date('2026-01-01T11:59:59Z')
 const later = new Date('2026-01-01T12:00:01Z')
-const open: PresentedToken = { expiresAt: later, rotatedAt: null, revokedAt: null }
+const open: PresentedToken = { presentedAt: now, expiresAt: later, rotatedAt: null, revokedAt: null }
 
 test.each<[PresentedToken | undefined, string]>([
   [open, 'rotate'],
   [undefined, 'unknown'],
   [{ ...open, expiresAt: past }, 'expired'],
   [{ ...open, expiresAt: now }, 'expired'],
-  [{ ...open, rotatedAt: past }, 'rotated'],
+  [{ ...open, rotatedAt: past }, 'reused'],
+  [{ ...open, rotatedAt: past, expiresAt: past }, 'reused'],
+  [{ ...open, rotatedAt: now }, 'outrun'],
+  [{ ...open, rotatedAt: later }, 'outrun'],
   [{ ...open, revokedAt: past }, 'revoked'],
-  [{ expiresAt: past, rotatedAt: past, revokedAt: past }, 'revoked'],
+  [{ ...open, expiresAt: past, rotatedAt: past, revokedAt: past }, 'revoked'],
 ])('%j: %s', (token, decision) => {
   expect(decideRefresh(token, now)).toBe(decision)
 })

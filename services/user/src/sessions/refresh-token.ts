@@ -19,17 +19,22 @@ export function hashOf(token: string): Buffer {
 
 /** What is known of a presented refresh token and its session. */
 export interface PresentedToken {
+  presentedAt: Date
   expiresAt: Date
   rotatedAt: Date | null
   revokedAt: Date | null
 }
 
-export type RefreshDecision = 'rotate' | 'unknown' | 'revoked' | 'rotated' | 'expired'
+export type RefreshDecision = 'rotate' | 'unknown' | 'revoked' | 'outrun' | 'reused' | 'expired'
 
-/** Whether a presented token may be exchanged for a new one; everything but `rotate` says why not. */
+/**
+ * Whether a presented token may be exchanged for a new one; everything but `rotate` says why not. Of several requests at
+ * once one wins, and the others are `outrun`. A token that comes when it had been exchanged already is `reused`: somebody
+ * has a copy of it, nobody knows who, and so the session ends for both (RFC 9700, section 4.14.2).
+ */
 export function decideRefresh(token: PresentedToken | undefined, now: Date): RefreshDecision {
   if (!token) return 'unknown'
   if (token.revokedAt) return 'revoked'
-  if (token.rotatedAt) return 'rotated'
+  if (token.rotatedAt) return token.presentedAt <= token.rotatedAt ? 'outrun' : 'reused'
   return token.expiresAt <= now ? 'expired' : 'rotate'
 }

@@ -1,8 +1,9 @@
 import type { Transaction } from '@shopstream/database'
 import { newEventId } from '@shopstream/events'
+import { lockCredentials } from '../accounts/queries.ts'
 import type { Tables } from '../tables.ts'
 import { type AccessClaims, type Signer, signAccessToken } from './access-token.ts'
-import { insertRefreshToken, insertSession, type Lifetime, lockPresented, rotate } from './queries.ts'
+import { insertRefreshToken, insertSession, type Lifetime, lockPresented, revokeSession, rotate } from './queries.ts'
 import { decideRefresh, hashOf, newRefreshToken, type RefreshDecision } from './refresh-token.ts'
 
 /** How long tokens live, and what signs them. */
@@ -24,35 +25,57 @@ export interface Tokens {
 
 const dayMs = 86_400_000
 
-/** Opens a session for somebody whose password was right. */
+/** Somebody whose password was right just now, and where the login came from. */
+export interface Verified {
+  id: string
+  passwordHash: string
+  network: string
+}
+
+/** Opens a session; undefined when the password has been changed since it was verified, which ends all sessions. */
 export async function openSession(
   tx: Transaction<Tables>,
   settings: TokenSettings,
-  user: { id: string; roles: string[] },
-): Promise<Tokens> {
+  { id: userId, passwordHash, network }: Verified,
+): Promise<Tokens | undefined> {
+  const account = await lockCredentials(tx, userId, passwordHash)
+  if (!account) return undefined
   const now = new Date()
   const life = refreshLifetime(settings, now)
   const sessionId = newEventId()
   const { token, hash } = newRefreshToken()
-  await insertSession(tx, sessionId, user.id, life)
+  await insertSession(tx, { id: sessionId, userId, network }, life)
   await insertRefreshToken(tx, hash, sessionId, life)
-  return tokensOf(settings, { userId: user.id, roles: user.roles, sessionId }, token, now)
+  return tokensOf(settings, { userId, roles: account.roles, sessionId }, token, now)
 }
 
-/** Exchanges a refresh token for new tokens, once; otherwise says why not. */
+/** A refresh token that somebody presents. */
+export interface Presented {
+  token: string
+  /** When the request came in, by `performance.now()`. */
+  since: number
+}
+
+export type Refusal = Exclude<RefreshDecision, 'rotate'>
+
+/** Exchanges a refresh token for new tokens, once; otherwise says why not, and ends the session of a reused one. */
 export async function refreshSession(
   tx: Transaction<Tables>,
   settings: TokenSettings,
-  presented: string,
-): Promise<Tokens | Exclude<RefreshDecision, 'rotate'>> {
-  const oldHash = hashOf(presented)
-  const known = await lockPresented(tx, oldHash)
+  presented: Presented,
+): Promise<Tokens | { refusal: Refusal; sessionId?: string }> {
+  const oldHash = hashOf(presented.token)
+  const known = await lockPresented(tx, oldHash, performance.now() - presented.since)
   const now = new Date() // after the lock: whoever waited for it decides by the time it got it
   const decision = decideRefresh(known, now)
-  if (decision !== 'rotate' || !known) return decision === 'rotate' ? 'unknown' : decision
+  if (!known || decision === 'unknown') return { refusal: 'unknown' }
+  const { sessionId } = known
+  if (decision === 'reused') await revokeSession(tx, sessionId, now)
+  if (decision !== 'rotate') return { refusal: decision, sessionId }
   const { token, hash } = newRefreshToken()
-  await rotate(tx, known.sessionId, oldHash, hash, refreshLifetime(settings, now))
-  return tokensOf(settings, known, token, now)
+  const tokens = await tokensOf(settings, known, token, now)
+  await rotate(tx, sessionId, oldHash, hash, refreshLifetime(settings, now))
+  return tokens
 }
 
 const refreshLifetime = (settings: TokenSettings, now: Date): Lifetime => ({
