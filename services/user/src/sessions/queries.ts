@@ -36,7 +36,7 @@ export type LockedToken = PresentedToken & { sessionId: string; userId: string; 
 
 /**
  * Locks a presented token and its session until the transaction ends, so that of two refreshes one waits and loses.
- * @param waitedMs how long ago the request came in: `presentedAt` is then, by the clock that `rotatedAt` is by.
+ * @param waitedMs how long ago the request came in, which is compared with the rotation by the clock of the database.
  */
 export async function lockPresented(
   tx: Transaction<Tables>,
@@ -45,7 +45,8 @@ export async function lockPresented(
 ): Promise<LockedToken | undefined> {
   const { rows } = await sql<LockedToken>`
     select t.session_id "sessionId", t.expires_at "expiresAt", t.rotated_at "rotatedAt", s.revoked_at "revokedAt",
-           statement_timestamp() - make_interval(secs => ${waitedMs / 1000}) "presentedAt", a.id "userId", a.roles
+           t.rotated_at >= statement_timestamp() - make_interval(secs => ${waitedMs / 1000}) "isOutrun",
+           a.id "userId", a.roles
     from refresh_token t join session s on s.id = t.session_id join account a on a.id = s.user_id
     where t.hash = ${hash}
     for update of s, t

@@ -4,17 +4,16 @@ import { decideRefresh, hashOf, newRefreshToken, type PresentedToken } from './r
 const now = new Date('2026-01-01T12:00:00Z')
 const past = new Date('2026-01-01T11:59:59Z')
 const later = new Date('2026-01-01T12:00:01Z')
-const open: PresentedToken = { presentedAt: now, expiresAt: later, rotatedAt: null, revokedAt: null }
+const open: PresentedToken = { expiresAt: later, rotatedAt: null, isOutrun: null, revokedAt: null }
 
 test.each<[PresentedToken | undefined, string]>([
   [open, 'rotate'],
   [undefined, 'unknown'],
   [{ ...open, expiresAt: past }, 'expired'],
   [{ ...open, expiresAt: now }, 'expired'],
-  [{ ...open, rotatedAt: past }, 'reused'],
-  [{ ...open, rotatedAt: past, expiresAt: past }, 'reused'],
-  [{ ...open, rotatedAt: now }, 'outrun'],
-  [{ ...open, rotatedAt: later }, 'outrun'],
+  [{ ...open, rotatedAt: past, isOutrun: false }, 'reused'],
+  [{ ...open, rotatedAt: past, isOutrun: false, expiresAt: past }, 'reused'],
+  [{ ...open, rotatedAt: past, isOutrun: true }, 'outrun'],
   [{ ...open, revokedAt: past }, 'revoked'],
   [{ ...open, expiresAt: past, rotatedAt: past, revokedAt: past }, 'revoked'],
 ])('%j: %s', (token, decision) => {

@@ -19,9 +19,10 @@ export function hashOf(token: string): Buffer {
 
 /** What is known of a presented refresh token and its session. */
 export interface PresentedToken {
-  presentedAt: Date
   expiresAt: Date
   rotatedAt: Date | null
+  /** It was exchanged while this request was under way. */
+  isOutrun: boolean | null
   revokedAt: Date | null
 }
 
@@ -35,6 +36,6 @@ export type RefreshDecision = 'rotate' | 'unknown' | 'revoked' | 'outrun' | 'reu
 export function decideRefresh(token: PresentedToken | undefined, now: Date): RefreshDecision {
   if (!token) return 'unknown'
   if (token.revokedAt) return 'revoked'
-  if (token.rotatedAt) return token.presentedAt <= token.rotatedAt ? 'outrun' : 'reused'
+  if (token.rotatedAt) return token.isOutrun ? 'outrun' : 'reused'
   return token.expiresAt <= now ? 'expired' : 'rotate'
 }
