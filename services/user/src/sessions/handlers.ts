@@ -57,12 +57,34 @@ function guardOf({ query }: Database<Tables>, uses: readonly Use[]): Guard {
 
 /** Exchanges a refresh token. Throws `invalid-refresh-token`, whatever is wrong with it. */
 export async function refresh({ database, tokens }: SessionDeps, token: string, log: Logger): Promise<Tokens> {
-  const presented = { token, since: performance.now() }
-  const outcome = await database.transaction((tx) => refreshSession(tx, tokens, presented))
+  const outcome = await together(token, (since) =>
+    database.transaction((tx) => refreshSession(tx, tokens, { token, since })),
+  )
   if (!('refusal' in outcome)) return outcome
   const { refusal, sessionId } = outcome
   if (refusal === 'reused') log.warn({ sessionId }, 'a spent refresh token was used again: its session has ended')
   throw errors['invalid-refresh-token']()
+}
+
+/** Longer than a burst takes, in ms; whoever keeps one going to hide behind it is found out after this. */
+const burstMs = 1_000
+
+/** Refreshes that this process has in hand, by token. */
+const inHand = new Map<string, { since: number; requests: number }>()
+
+/**
+ * Requests with one token that overlap have come in together, when the first of them did. Of 30 that a client sent at once
+ * through the gateway, the last came some 30 ms later, when the first had its answer: each on its own would be a reuse.
+ */
+async function together<R>(token: string, work: (since: number) => Promise<R>): Promise<R> {
+  const group = inHand.get(token) ?? { since: performance.now(), requests: 0 }
+  inHand.set(token, group)
+  group.requests++
+  try {
+    return await work(Math.max(group.since, performance.now() - burstMs))
+  } finally {
+    if (--group.requests === 0) inHand.delete(token)
+  }
 }
 
 /** Ends a session: its refresh tokens are refused from now on; its access tokens expire by themselves. */

@@ -52,7 +52,7 @@ export async function openSession(
 /** A refresh token that somebody presents. */
 export interface Presented {
   token: string
-  /** When the request came in, by `performance.now()`. */
+  /** When the request came in, or the first of those that came together, by `performance.now()`. */
   since: number
 }
 
