@@ -7,6 +7,7 @@ import { consumes } from './consumes.ts'
 import { startFiller } from './mailings/fill.ts'
 import { produces } from './produces.ts'
 import { routes } from './routes.ts'
+import { createAnswers } from './sending/answers.ts'
 import { measureBacklog } from './sending/meters.ts'
 import { type SendingPolicy, sendingPolicy } from './sending/policy.ts'
 import { createSender, outcomeCounter } from './sending/sender.ts'
@@ -21,8 +22,15 @@ export const migrations = [
   ...readMigrations('notification', import.meta.url),
 ]
 
+/** What the settings say of sending. A service that has finished what it can has time left to write down the rest. */
+const policyOf = (config: Config): SendingPolicy => ({
+  ...sendingPolicy,
+  answerMs: config.SMTP_ANSWER_TIMEOUT_SECONDS * 1_000,
+  finishMs: Math.min(sendingPolicy.finishMs, config.SHUTDOWN_TIMEOUT_MS / 2),
+})
+
 /** Builds the notification service from its settings; nothing is connected before `start`. */
-export async function buildNotification(config: Config, logger: Logger, policy: SendingPolicy = sendingPolicy) {
+export async function buildNotification(config: Config, logger: Logger, policy = policyOf(config)) {
   const from = senderOf(config)
   const metrics = createMetrics('notification')
   const database = createDatabase<Tables>({
@@ -44,10 +52,10 @@ export async function buildNotification(config: Config, logger: Logger, policy: 
     metrics,
   })
   const count = outcomeCounter(metrics)
+  const answers = createAnswers(policy)
   const laneOf = (lane: Lane) => {
-    const connections = policy.lanes[lane].concurrency
-    const transport = createMailTransport({ url: config.SMTP_URL, connections, attemptMs: policy.attemptMs })
-    return { transport, sender: createSender({ database, lane, transport, from, policy, logger, count }) }
+    const transport = createMailTransport({ url: config.SMTP_URL, from, ...policy })
+    return { transport, sender: createSender({ database, lane, transport, answers, from, policy, logger, count }) }
   }
   const urgent = laneOf('urgent')
   const lanes = [urgent, laneOf('bulk')]

@@ -8,6 +8,8 @@ export const configSchema = Type.Object({
     protocols: ['smtp', 'smtps'],
     example: 'smtp://user:password@127.0.0.1:1025',
   }),
+  /** For so long the SMTP server may think about a mail that it was given; RFC 5321 asks for ten minutes. */
+  SMTP_ANSWER_TIMEOUT_SECONDS: settings.integer(600, { min: 10, max: 3_600 }),
   MAIL_FROM: settings.text('the sender of all mails, as an address or as name and address', {
     example: '"shopstream <shop@example.com>"',
   }),

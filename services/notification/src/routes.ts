@@ -23,6 +23,12 @@ const notification = Type.Object({
   resends: Type.Optional(Type.Integer({ description: 'How often staff had it sent again.' })),
   state: Type.Enum(['awaiting-recipient', 'queued', 'sent', 'failed', 'cancelled']),
   attempts: Type.Integer(),
+  reason: Type.Optional(
+    Type.String({
+      description:
+        'What came of the last attempt, if it failed, such as `SMTP 550 5.1.1 at RCPT TO`. `outcome unknown: …`: the mail may have arrived.',
+    }),
+  ),
   createdAt: time,
   sentAt: orNull(time),
 })
@@ -109,8 +115,9 @@ export const routes = ({ database }: { database: Database<Tables> }): Route[] =>
   }),
 ]
 
-const viewOf = ({ orderId, mailingId, resends, createdAt, sentAt, ...rest }: ListedNotification) => ({
+const viewOf = ({ orderId, mailingId, resends, reason, createdAt, sentAt, ...rest }: ListedNotification) => ({
   ...rest,
+  ...(reason !== null && { reason }),
   ...(orderId !== null && { orderId }),
   ...(mailingId !== null && { mailingId }),
   ...(resends > 0 && { resends }),

@@ -48,6 +48,7 @@ export interface Notification {
   recipient_email: string | null
   attempts: number
   problems: number
+  unknowns: number
   next_attempt_at: Date
   last_error: string | null
   sequence: bigint

@@ -14,11 +14,17 @@ const hurried: SendingPolicy = {
   unreachable: { baseMs: 20, maxMs: 100 },
   deferred: { baseMs: 20, maxMs: 100, attempts: 60 },
   refused: { baseMs: 20, maxMs: 100, attempts: 3 },
+  unknown: { baseMs: 20, maxMs: 100, attempts: 3 },
 }
 
 /** Starts a notification service in a world of its own, and gives calls to its declared routes. */
 export async function startNotification(world: World, smtpUrl: string, policy: Partial<SendingPolicy> = {}) {
-  const config = { ...world.settings, SMTP_URL: smtpUrl, MAIL_FROM: 'shopstream <shop@example.com>' }
+  const config = {
+    ...world.settings,
+    SMTP_URL: smtpUrl,
+    SMTP_ANSWER_TIMEOUT_SECONDS: 600,
+    MAIL_FROM: 'shopstream <shop@example.com>',
+  }
   const service = await buildNotification(config, world.logger, { ...hurried, ...policy })
   await service.start()
   const staff = await world.token({ id: newEventId(), roles: ['customer', 'staff'] })
@@ -60,6 +66,8 @@ export interface Listed {
   orderId?: string
   state: string
   attempts: number
+  /** What the last attempt said, of one that failed. */
+  reason?: string
   createdAt: string
   sentAt: string | null
   mailingId?: string
@@ -94,9 +102,8 @@ export async function insertRecipients(query: Database<Tables>['query'], count: 
 let people = 0
 
 /** A user whose events can be published. */
-export function person(displayName = 'Ana') {
+export function person(displayName = 'Ana', email = `p${++people}@example.com`) {
   const userId = newEventId()
-  const email = `p${++people}@example.com`
   const event = <N extends 'UserRegistered' | 'UserProfileChanged' | 'UserErased'>(
     type: N,
     sequence: bigint,

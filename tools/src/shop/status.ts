@@ -76,6 +76,8 @@ interface MailState {
   failed: number
   failedLastDay: number
   failedCause: string | null
+  /** What the SMTP server has said to those that are queued or failed on the last day, the most frequent first. */
+  reasons: { state: 'queued' | 'failed'; reason: string; mails: number }[]
 }
 
 /** What the parts of a shop say of themselves. */
@@ -198,9 +200,9 @@ const orderState = ({ query }: Database<unknown>) =>
       from "order" where status = 'pending'`.execute(query),
   )
 
-const mailState = ({ query }: Database<unknown>) =>
-  first(
-    sql<MailState>`
+async function mailState({ query }: Database<unknown>): Promise<MailState> {
+  const counts = await first(
+    sql<Omit<MailState, 'reasons'>>`
       select count(*) filter (where state = 'queued')::integer "queued",
         coalesce(extract(epoch from now() - min(coalesce(resent_at, created_at)) filter (where state = 'queued' and lane = 'urgent')), 0)::float8 "queuedSeconds",
         count(*) filter (where state = 'awaiting-recipient')::integer "awaiting",
@@ -209,6 +211,12 @@ const mailState = ({ query }: Database<unknown>) =>
         (array_agg(cause_id order by created_at desc) filter (where state = 'failed'))[1] "failedCause"
       from notification where state in ('queued', 'awaiting-recipient', 'failed')`.execute(query),
   )
+  const { rows } = await sql<MailState['reasons'][number]>`
+    select state, last_error "reason", count(*)::integer "mails" from notification
+    where last_error is not null and (state = 'queued' or (state = 'failed' and created_at > now() - interval '1 day'))
+    group by 1, 2 order by 3 desc, 1, 2 limit 10`.execute(query)
+  return { ...counts, reasons: rows }
+}
 
 /** What needs a person, the cause before what follows from it. */
 export function problemsOf(state: ShopState): Problem[] {
@@ -397,11 +405,15 @@ function orderProblems({ orders }: ShopState): Problem[] {
 function mailProblems({ mails }: ShopState): Problem[] {
   if (!mails.answer) return []
   const { queued, queuedSeconds, failedLastDay, failedCause } = mails.answer
+  const said = (state: 'queued' | 'failed') => {
+    const reasons = mails.answer?.reasons.filter((one) => one.state === state).slice(0, 3) ?? []
+    return reasons.length > 0 ? `: ${reasons.map((one) => `${shown(one.reason)} (${one.mails})`).join(', ')}` : ''
+  }
   const problems: Problem[] = []
   if (queuedSeconds > patience.mail)
     problems.push(
       problem(
-        `${plural(queued, 'mail waits', 'mails wait')}, the oldest for ${age(queuedSeconds)}`,
+        `${plural(queued, 'mail waits', 'mails wait')}, the oldest for ${age(queuedSeconds)}${said('queued')}`,
         'see that the SMTP server runs',
         'mails-late',
       ),
@@ -409,7 +421,7 @@ function mailProblems({ mails }: ShopState): Problem[] {
   if (failedLastDay > 0)
     problems.push(
       problem(
-        `${plural(failedLastDay, 'mail')} of the last day failed for good`,
+        `${plural(failedLastDay, 'mail')} of the last day failed for good${said('failed')}`,
         shop(`explain event ${failedCause}`),
         'mails-late',
       ),
@@ -455,6 +467,7 @@ function screenOf({ services, groups, databases, orders, mails }: ShopState, pro
     `  ${orders.answer ? `${orders.answer.pending} pending, ${orders.answer.overdue} of them past the deadline${oldest(orders.answer.overdueSeconds)}` : orders.reason}`,
     strong('Mails'),
     `  ${mails.answer ? `${mails.answer.queued} queued${oldest(mails.answer.queuedSeconds)}, ${mails.answer.awaiting} wait for their recipient, ${mails.answer.failed} failed` : mails.reason}`,
+    ...(mails.answer?.reasons ?? []).map(({ state, reason, mails }) => `    ${mails} ${state}: ${shown(reason)}`),
     '',
   ]
   const tried = databases.reduce((sum, { answer }) => sum + (answer?.waiting ?? 0), 0)

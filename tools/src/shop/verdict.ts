@@ -170,13 +170,18 @@ export interface MailStory {
   nextAttemptAt: Date
 }
 
+/** As the notification service writes it down. */
+const isOutcomeUnknown = ({ lastError }: MailStory) => lastError?.startsWith('outcome unknown') ?? false
+
 /** What keeps a mail from going out; undefined when nothing does. */
 export function mailVerdict(mail: MailStory, services: Services, now: Date): Verdict | undefined {
   const what = `The mail "${mail.kind}", asked for at ${clock(mail.askedAt, now)},`
   const error = mail.lastError ? ` The last attempt said: ${oneLine(mail.lastError)}.` : ''
   const trouble = troubleOf('notification', services)
-  if (mail.state === 'failed')
-    return { state: 'stuck', text: `${what} failed for good.${error}`, run: [shop(`explain user ${mail.userId}`)] }
+  if (mail.state === 'failed') {
+    const end = isOutcomeUnknown(mail) ? 'may have arrived, or not: the SMTP server never said' : 'failed for good'
+    return { state: 'stuck', text: `${what} ${end}.${error}`, run: [shop(`explain user ${mail.userId}`)] }
+  }
   if (mail.state === 'awaiting-recipient')
     return {
       state: secondsSince(mail.askedAt, now) > inFlightSeconds ? 'stuck' : 'working',

@@ -10,6 +10,8 @@ export interface ListedNotification {
   orderId: string | null
   state: State
   attempts: number
+  /** What the last attempt said, when it failed; holds no address. */
+  reason: string | null
   createdAt: Date
   sentAt: Date | null
   mailingId: string | null
@@ -38,6 +40,7 @@ export function listNotifications(
       'n.order_id as orderId',
       'n.state',
       'n.attempts',
+      'n.last_error as reason',
       'n.created_at as createdAt',
       'n.sent_at as sentAt',
       'n.mailing_id as mailingId',

@@ -29,7 +29,8 @@ export async function resend(tx: Transaction<Tables>, { id, state }: FoundNotifi
   await sql`
     with again as (
       update notification
-      set state = 'queued', resends = resends + 1, resent_at = now(), problems = 0, next_attempt_at = now(), last_error = null
+      set state = 'queued', resends = resends + 1, resent_at = now(), problems = 0, unknowns = 0,
+        next_attempt_at = now(), last_error = null
       where id = ${id} returning id, resends
     )
     insert into resend (notification_id, number, former_state, requested_by)

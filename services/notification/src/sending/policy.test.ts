@@ -18,6 +18,19 @@ test.each<[string, SmtpError, Trouble]>([
   ['bad sequence', { code: 'EENVELOPE', responseCode: 503, command: 'RCPT TO' }, 'deferred'],
   ['no usable address', { code: 'EENVELOPE' }, 'refused'],
   ['something else', {}, 'deferred'],
+  ['gone before there was a session', { code: 'ECONNECTION', stage: 'session' }, 'unreachable'],
+  ['gone at the recipient', { code: 'ECONNECTION', stage: 'envelope' }, 'deferred'],
+  ['silent at the recipient', { code: 'ETIMEDOUT', stage: 'envelope' }, 'deferred'],
+  ['shutting down at the recipient', { code: 'EENVELOPE', responseCode: 421, stage: 'envelope' }, 'deferred'],
+  ['gone after the data', { code: 'ECONNECTION', stage: 'data' }, 'unknown'],
+  ['silent after the data', { code: 'ETIMEDOUT', stage: 'data' }, 'unknown'],
+  ['stopped after the data', { code: 'EABORT', stage: 'data' }, 'unknown'],
+  ['gone in the middle of an answer', { code: 'ECONNECTION', responseCode: 451, stage: 'data' }, 'unknown'],
+  ['an answer that is none', { code: 'EMESSAGE', responseCode: 354, stage: 'data' }, 'unknown'],
+  ['content refused after the data', { code: 'EMESSAGE', responseCode: 554, stage: 'data' }, 'refused'],
+  ['shutting down after the data', { code: 'EMESSAGE', responseCode: 421, stage: 'data' }, 'deferred'],
+  ['without SMTPUTF8', { code: 'EUNSUPPORTED', detail: 'words' }, 'refused'],
+  ['without AUTH', { code: 'EUNSUPPORTED', detail: 'words', stage: 'session' }, 'unreachable'],
 ])('%s', (_what, error, trouble) => {
   expect(troubleOf(error)).toBe(trouble)
 })
@@ -30,6 +43,13 @@ test.each<[SmtpError, string]>([
   [{ responseCode: 554, response: '554 ana@example.com is a spammer' }, 'SMTP 554'],
   [{ code: 'ESOCKET' }, 'ESOCKET'],
   [{}, 'unexpected error'],
+  [{ code: 'EUNSUPPORTED', detail: 'words' }, 'words'],
+  [{ code: 'ETIMEDOUT', stage: 'data' }, "outcome unknown: no answer after the mail's data (ETIMEDOUT)"],
+  [{ code: 'ETIMEDOUT', stage: 'envelope' }, "no answer before the mail's data (ETIMEDOUT)"],
+  [
+    { code: 'EMESSAGE', responseCode: 554, response: '554 5.7.1 no', command: 'DATA', stage: 'data' },
+    'SMTP 554 5.7.1 at DATA',
+  ],
 ])('a reason tells no address: %j', (error, reason) => {
   expect(reasonOf(error)).toBe(reason)
 })
@@ -42,6 +62,9 @@ test.each<[Trouble, number, unknown]>([
   ['refused', 2, { do: 'fail', problems: 3 }],
   ['deferred', 58, { do: 'retry', inMs: 900_000, problems: 59 }],
   ['deferred', 59, { do: 'fail', problems: 60 }],
+  ['unknown', 0, { do: 'retry', inMs: 15_000, problems: 1 }],
+  ['unknown', 3, { do: 'retry', inMs: 120_000, problems: 4 }],
+  ['unknown', 4, { do: 'fail', problems: 5 }],
 ])('%s after %d problems', (trouble, problems, decision) => {
   expect(decideRetry(trouble, problems, sendingPolicy, 0)).toEqual(decision)
 })
@@ -56,8 +79,4 @@ test('pauses grow to their limit and are never shorter than four fifths of the p
       expect(pauseAfter(failures + 1, backoff, 0)).toBeGreaterThanOrEqual(pauseAfter(failures, backoff, 0))
     }),
   )
-})
-
-test('an attempt is over before its lease is', () => {
-  expect(sendingPolicy.attemptMs).toBeLessThan(sendingPolicy.leaseMs)
 })

@@ -2,9 +2,15 @@ import type { Lane } from '../tables.ts'
 
 /**
  * What a failed attempt says: `unreachable` is about the SMTP server (no mail gets through, whichever it is),
- * `deferred` a refusal for now, `refused` a refusal of this mail for good.
+ * `deferred` a refusal for now, `refused` a refusal of this mail for good; `unknown`: the server may have the mail.
  */
-export type Trouble = 'unreachable' | 'deferred' | 'refused'
+export type Trouble = 'unreachable' | 'deferred' | 'refused' | 'unknown'
+
+/**
+ * How far an attempt came: to a `session` (connected, greeted, logged in), to the mail's `envelope`, or to its `data`,
+ * of which a first byte was sent.
+ */
+export type Stage = 'session' | 'envelope' | 'data'
 
 /** Times in ms. */
 export interface Backoff {
@@ -14,7 +20,7 @@ export interface Backoff {
 }
 
 export interface LanePolicy {
-  /** Mails in hand at once, and connections to the SMTP server, which no other lane uses. */
+  /** Mails in hand at once, besides those that the server lets wait: each with a connection, which no other lane uses. */
   concurrency: number
   /** Mails begun per second at the most; without it, as many as the server takes. */
   perSecond?: number
@@ -23,34 +29,58 @@ export interface LanePolicy {
 export interface SendingPolicy {
   /** Of each process. */
   lanes: Record<Lane, LanePolicy>
-  /** After this time an attempt is given up; it counts as one that did not reach the server. */
-  attemptMs: number
-  /** How long a claim keeps a mail from other instances; longer than an attempt may take. */
+  /** After this time without a mail's data being taken an attempt is given up; nothing was sent. */
+  handoverMs: number
+  /** For so long the server may think about a mail's data. After it nobody knows whether the server has the mail. */
+  answerMs: number
+  /**
+   * A mail that the server lets wait for longer is put aside: it has its connection, and its hand takes another mail.
+   * So a few recipients whose mails are answered after ten minutes, or never, hold up nobody else.
+   */
+  asideMs: number
+  /** Mails aside at the most. Both lanes stay below the 50 connections that a server takes from one client as a rule. */
+  asideMax: number
+  /** How long a claim keeps a mail from other instances; it is renewed while the mail is in hand. */
   leaseMs: number
   /** How often the table is looked at when nothing wakes the sender. */
   pollMs: number
-  /** How long a stopping service waits for the mails in hand; they are tried again by the next one. */
+  /** How long a stopping service waits for the mails in hand. */
   finishMs: number
   /** For so long after a mail went through, readiness takes the server to be there. */
   reachedForMs: number
+  /** From how long on a server that answers no mail at all is told by readiness. */
+  silentMs: number
+  /** So many mails in a row that were left without an answer are told too. */
+  unansweredMails: number
+  /** Pauses before it is tried again to write down what has become of a mail. */
+  noting: Backoff
   /** Pauses of the whole sender while the server cannot be reached, for as long as it takes. */
   unreachable: Backoff
   /** Pauses of a mail, and how often the server may turn it away before it has failed. */
   deferred: Backoff & { attempts: number }
   refused: Backoff & { attempts: number }
+  /** How often a mail is sent that the server may have, with the same Message-ID, before it stays as it is. */
+  unknown: Backoff & { attempts: number }
 }
 
 export const sendingPolicy: SendingPolicy = {
   // 50,000 mails of a mailing take 8 minutes at that rate, and leave the SMTP server its breath for the others.
   lanes: { urgent: { concurrency: 4 }, bulk: { concurrency: 2, perSecond: 100 } },
-  attemptMs: 12_000,
+  handoverMs: 60_000,
+  answerMs: 600_000, // RFC 5321, section 4.5.3.2.6
+  asideMs: 3_000,
+  asideMax: 16,
   leaseMs: 20_000,
   pollMs: 1_000,
   finishMs: 6_000,
   reachedForMs: 10_000,
+  silentMs: 30_000,
+  unansweredMails: 2,
+  noting: { baseMs: 250, maxMs: 2_000 },
   unreachable: { baseMs: 500, maxMs: 15_000 },
   deferred: { baseMs: 2_000, maxMs: 900_000, attempts: 60 }, // about half a day, as greylisting and full mailboxes take
   refused: { baseMs: 2_000, maxMs: 60_000, attempts: 3 }, // some servers say 550 while they restart
+  unknown: { baseMs: 15_000, maxMs: 3_600_000, attempts: 5 }, // 4 minutes, and the server's own time
 }
 
 /** An error as nodemailer gives it. */
@@ -61,7 +91,13 @@ export interface SmtpError {
   /** The SMTP command that was answered so. */
   command?: string
   response?: string
+  stage?: Stage
+  /** Of what is wrong by our own rules: words that hold no address. */
+  detail?: string
 }
+
+/** How a reason begins when the server may have the mail. */
+const outcomeUnknown = 'outcome unknown'
 
 const unreachableCodes = new Set([
   'ECONNECTION',
@@ -76,20 +112,42 @@ const unreachableCodes = new Set([
   'EAUTH',
   'ENOAUTH',
   'EOAUTH2',
+  // What every mail needs by our settings, and the server does not offer.
+  'EUNSUPPORTED',
 ])
 
 /** Which trouble an error of an attempt is. */
-export function troubleOf({ code = '', responseCode, command }: SmtpError): Trouble {
+export function troubleOf(error: SmtpError): Trouble {
+  const { code = '', responseCode, command, stage } = error
+  // Only an answer to the data says that the server does not have the mail, whatever the connection came to then.
+  if (stage === 'data') return isRefusalOfData(error) ? refusalOf(responseCode as number) : 'unknown'
+  if (code === 'EUNSUPPORTED' && stage !== 'session') return 'refused'
+  // The server was there, and may be for other mails: one at which it breaks off each time has an end. If it is gone
+  // for all, the next connection tells.
+  if (stage === 'envelope' && (unreachableCodes.has(code) || responseCode === 421)) return 'deferred'
   if (unreachableCodes.has(code) || responseCode === 421) return 'unreachable'
   if (responseCode === undefined) return code === 'EENVELOPE' ? 'refused' : 'deferred'
-  const isForGood = responseCode >= 500 && responseCode !== 503 // 503: a muddled session, not this mail
   // A refused sender is a setting of ours that can be put right; the recipient has nothing to do with it.
-  return isForGood && command !== 'MAIL FROM' ? 'refused' : 'deferred'
+  return command === 'MAIL FROM' ? 'deferred' : refusalOf(responseCode)
 }
 
+const isRefusalOfData = ({ code, responseCode = 0 }: SmtpError) =>
+  code === 'EMESSAGE' && responseCode >= 400 && responseCode < 600
+
+/** 503 is about a muddled session, not about this mail. */
+const refusalOf = (responseCode: number) => (responseCode >= 500 && responseCode !== 503 ? 'refused' : 'deferred')
+
+/** Whether the server has said something about the mail; else it left it without an answer. */
+export const isAnswer = (error: SmtpError) =>
+  error.code === 'EUNSUPPORTED' || (error.stage === 'data' ? isRefusalOfData(error) : error.responseCode !== undefined)
+
 /** An error in words that hold no address: servers repeat the recipient in what they answer. */
-export function reasonOf({ code, responseCode, command, response }: SmtpError): string {
-  if (responseCode === undefined) return code ?? 'unexpected error'
+export function reasonOf(error: SmtpError): string {
+  const { code = 'unexpected error', responseCode, command, response, stage, detail } = error
+  if (detail !== undefined) return detail
+  if (stage === 'data' && !isRefusalOfData(error)) return `${outcomeUnknown}: no answer after the mail's data (${code})`
+  if (stage === 'envelope' && responseCode === undefined) return `no answer before the mail's data (${code})`
+  if (responseCode === undefined) return code
   const enhanced = /^\d{3}[ -](\d\.\d{1,3}\.\d{1,3})\b/.exec(response ?? '')?.[1]
   return ['SMTP', responseCode, enhanced, command && `at ${command}`].filter(Boolean).join(' ')
 }
@@ -97,7 +155,7 @@ export function reasonOf({ code, responseCode, command, response }: SmtpError): 
 export type Decision = { do: 'retry'; inMs: number; problems: number } | { do: 'fail'; problems: number }
 
 /**
- * What becomes of a mail that the server has turned away `problems` times before. An unreachable server is not the
+ * What becomes of a mail that had this trouble `problems` times before; refusals, for good or not, count together. An unreachable server is not the
  * mail's problem: it is due again at once, and the sender pauses instead.
  * @param random 0 to 1, spreads the retries of mails that failed together.
  */

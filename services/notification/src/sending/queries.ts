@@ -20,20 +20,34 @@ export interface ClaimedMail {
   attempts: number
   /** How often the server has turned it away. */
   problems: number
+  /** How often it was sent, and the server never said whether it has it. */
+  unknowns: number
+}
+
+/** A claim, which ends with the next one of the same mail. */
+export type Claim = Pick<ClaimedMail, 'id' | 'attempts'>
+
+/** What of a mail is kept when an attempt has failed. */
+export interface Failure {
+  problems: number
+  unknowns: number
+  reason: string
 }
 
 /**
  * Claims up to `limit` due mails of a lane, the longest due first, for `leaseMs`. Committed before anything is sent: a process
- * that dies in between leaves them due again when the lease ends. Instances skip each other's rows.
+ * that dies in between leaves them due again when the lease ends. Instances skip each other's rows. `inHand` are this
+ * instance's own, of which it knows more than the table while that could not be written.
  */
 export async function claimDue(
   query: Kysely<Tables>,
-  { lane, limit, leaseMs }: { lane: Lane; limit: number; leaseMs: number },
+  { lane, limit, leaseMs, inHand = [] }: { lane: Lane; limit: number; leaseMs: number; inHand?: readonly string[] },
 ): Promise<ClaimedMail[]> {
   const { rows } = await sql<ClaimedMail>`
     with due as (
       select id from notification
       where state = 'queued' and lane = ${sql.lit(lane)} and next_attempt_at <= now()
+        and id <> all(${inHand}::uuid[])
       order by next_attempt_at, id limit ${limit}
       for update skip locked
     )
@@ -46,9 +60,18 @@ export async function claimDue(
     returning n.id, n.user_id "userId", n.kind, n.cause_id "causeId", n.facts, n.traceparent,
               coalesce(n.resent_at, n.created_at) "createdAt", n.resends,
               case when m.id is not null then jsonb_build_object('id', m.id, 'subject', m.subject, 'text', m.text) end "mailing",
-              r.email, r.display_name "name", n.attempts, n.problems
+              r.email, r.display_name "name", n.attempts, n.problems, n.unknowns
   `.execute(query)
   return rows
+}
+
+/** Keeps claims from ending for `leaseMs` more; does nothing to those that are not the last ones. */
+export async function renewClaims(query: Kysely<Tables>, claims: readonly Claim[], leaseMs: number): Promise<void> {
+  await sql`
+    update notification n set next_attempt_at = now() + ${leaseMs} * interval '1 ms'
+    from unnest(${claims.map(({ id }) => id)}::uuid[], ${claims.map(({ attempts }) => attempts)}::integer[]) as c (id, attempts)
+    where n.id = c.id and n.attempts = c.attempts and n.state = 'queued'
+  `.execute(query)
 }
 
 /**
@@ -74,12 +97,12 @@ export async function markSent(
 /** Marks a mail failed for good, and returns the sequence of the event; undefined when the claim is not the last one. */
 export async function markFailed(
   tx: Transaction<Tables>,
-  claim: Pick<ClaimedMail, 'id' | 'attempts'>,
-  outcome: { problems: number; reason: string },
+  claim: Claim,
+  { problems, unknowns, reason }: Failure,
 ): Promise<bigint | undefined> {
   const row = await tx
     .updateTable('notification')
-    .set({ state: 'failed', problems: outcome.problems, last_error: outcome.reason, sequence: sql`sequence + 1` })
+    .set({ state: 'failed', problems, unknowns, last_error: reason, sequence: sql`sequence + 1` })
     .where('id', '=', claim.id)
     .where('state', '=', 'queued')
     .where('attempts', '=', claim.attempts)
@@ -91,13 +114,13 @@ export async function markFailed(
 /** Gives a claim back: the mail is due again in `inMs`. Does nothing when the claim is not the last one. */
 export async function putBack(
   query: Kysely<Tables>,
-  claim: Pick<ClaimedMail, 'id' | 'attempts'>,
-  outcome: { inMs: number; problems: number; reason: string },
+  claim: Claim,
+  { inMs, problems, unknowns, reason }: Failure & { inMs: number },
 ): Promise<void> {
   await sql`
     update notification
-    set next_attempt_at = now() + ${outcome.inMs} * interval '1 ms', problems = ${outcome.problems},
-        last_error = ${outcome.reason}
+    set next_attempt_at = now() + ${inMs} * interval '1 ms', problems = ${problems}, unknowns = ${unknowns},
+        last_error = ${reason}
     where id = ${claim.id} and state = 'queued' and attempts = ${claim.attempts}
   `.execute(query)
 }

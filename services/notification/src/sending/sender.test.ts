@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals'
-import { createWorld, eventually, freePort, startMailSink, type World } from '@shopstream/testing'
+import { createWorld, eventually, freePort, startMailSink, startTcpProxy, type World } from '@shopstream/testing'
 import { buildNotification } from '../app.ts'
 import { orderOf, person, startNotification, startReady } from '../testing.ts'
 import { sendingPolicy } from './policy.ts'
@@ -19,6 +19,16 @@ afterEach(async () => {
 afterAll(() => world.close())
 
 const start = (...[url, policy]: [string, Parameters<typeof startReady>[3]?]) => startReady(undo, world, url, policy)
+
+/** The world, with a network to its database that can fail. */
+async function behindProxy() {
+  const url = new URL(world.settings.DATABASE_URL)
+  const proxy = await startTcpProxy({ target: Number(url.port) })
+  undo.push(() => proxy.close())
+  url.hostname = '127.0.0.1'
+  url.port = String(proxy.port)
+  return { proxy, proxied: { ...world, settings: { ...world.settings, DATABASE_URL: url.href } } }
+}
 const smtpOf = (readiness: { body: { checks: { name: string }[] } }) =>
   readiness.body.checks.find(({ name }) => name === 'smtp')
 
@@ -134,16 +144,13 @@ test('a mail whose sender died is sent by another when its lease has ended, and 
   const stuck = await startSmtpStub({ mail: () => new Promise(() => {}) })
   undo.push(stuck.close)
   const ana = person()
-  const stuckFor = {
-    lanes: { ...sendingPolicy.lanes, urgent: { concurrency: 1 } },
-    attemptMs: 60_000,
-    leaseMs: 3_000,
-    finishMs: 50,
-  }
-  const first = await startNotification(world, stuck.url, stuckFor)
+  const stuckFor = { lanes: { ...sendingPolicy.lanes, urgent: { concurrency: 1 } }, leaseMs: 3_000, finishMs: 50 }
+  const { proxy, proxied } = await behindProxy()
+  const first = await startNotification(proxied, stuck.url, stuckFor)
   await world.publish(ana.registered())
   await eventually('the claim', async () => (await first.notificationsOf(ana.userId))[0]?.attempts === 1)
   const claimedAt = Date.now()
+  proxy.cut() // as good as dead to the others
 
   const sink = await startMailSink()
   undo.push(() => sink.close())
@@ -155,8 +162,146 @@ test('a mail whose sender died is sent by another when its lease has ended, and 
   expect((await second.notificationsOf(ana.userId))[0]).toMatchObject({ state: 'sent', attempts: 2 })
 })
 
+test('answers that come later than leases end are waited for, by nobody else and with nothing sent twice', async () => {
+  const released = Promise.withResolvers<void>()
+  const got: string[] = []
+  const stub = await startSmtpStub({
+    async mail(address) {
+      got.push(address)
+      if (address.startsWith('late')) await released.promise
+      return '250 accepted'
+    },
+  })
+  undo.push(stub.close)
+  const impatient = { leaseMs: 600, asideMs: 50, silentMs: 500 }
+  const services = [await start(stub.url, impatient), await start(stub.url, impatient)]
+  const late = Array.from({ length: 12 }, (_, n) => person('Late', `late-${n}@example.com`))
+  const ana = person()
+  await world.publish(...late.map((each) => each.registered()), ana.registered())
+  await eventually('the mail to somebody else', () => got.includes(ana.email))
+  await eventually('all others to wait for their answers', () => got.length === late.length + 1)
+  await delay(2_000) // more than three leases
+  const checks = await Promise.all(services.map(async (service) => smtpOf(await service.get('/readyz'))))
+  expect(checks).toContainEqual(
+    expect.objectContaining({ status: 'failed', reason: expect.stringContaining('has answered nothing for') }),
+  )
+  released.resolve()
+  const listed = async () => (await Promise.all(late.map(({ userId }) => services[0]?.notificationsOf(userId)))).flat()
+  await eventually('all sent', async () => (await listed()).every((one) => one?.state === 'sent'))
+  expect(got).toHaveLength(late.length + 1)
+  for (const service of services) expect(smtpOf(await service.get('/readyz'))).toMatchObject({ status: 'ok' })
+})
+
+test('a mail after which the server breaks off goes out some times with one Message-ID, and then it is said', async () => {
+  const seen: { messageId: string | undefined; at: number }[] = []
+  let isGood = false
+  const gone = person()
+  const stub = await startSmtpStub({
+    async mail(address, lines) {
+      if (address !== gone.email) return '250 accepted'
+      seen.push({ messageId: lines.find((line) => /^message-id:/i.test(line)), at: performance.now() })
+      return isGood ? '250 accepted' : undefined
+    },
+  })
+  undo.push(stub.close)
+  const service = await start(stub.url, { unknown: { baseMs: 200, maxMs: 5_000, attempts: 4 } })
+  await world.publish(gone.registered())
+  await eventually('the failure', async () => (await service.notificationsOf(gone.userId))[0]?.state === 'failed')
+  const reason = "outcome unknown: no answer after the mail's data (ECONNECTION)"
+  const [failed] = await service.notificationsOf(gone.userId)
+  expect(failed).toMatchObject({ attempts: 4, sentAt: null, reason })
+  expect(new Set(seen.map(({ messageId }) => messageId)).size).toBe(1)
+  const pauses = seen.slice(1).map(({ at }, n) => at - (seen[n]?.at as number))
+  for (const [n, pause] of pauses.entries()) expect(pause).toBeGreaterThan(0.75 * 200 * 2 ** n)
+  await eventually('the event', () => world.events('NotificationFailed').some(({ key }) => key === failed?.id))
+  expect(world.events('NotificationFailed').find(({ key }) => key === failed?.id)?.data.reason).toBe(reason)
+  const readiness = await service.get('/readyz')
+  expect(readiness.body.status).toBe('degraded')
+  expect(smtpOf(readiness)).toMatchObject({ reason: expect.stringContaining('the last 4 mails without an answer') })
+
+  isGood = true
+  expect((await service.post(`/v1/notifications/${failed?.id}/resend`, {})).status).toBe(202)
+  await eventually('the mail', async () => (await service.notificationsOf(gone.userId))[0]?.state === 'sent')
+  expect(smtpOf(await service.get('/readyz'))).toMatchObject({ status: 'ok' })
+  expect((await service.notificationsOf(gone.userId))[0]).not.toHaveProperty('reason')
+  expect(seen).toHaveLength(5)
+})
+
+test('of a mail that a stopping service cannot finish, the outcome is unknown, and it is not sent again at once', async () => {
+  let times = 0
+  const ana = person()
+  const stub = await startSmtpStub({
+    async mail(address) {
+      if (address !== ana.email) return '250 accepted'
+      times += 1
+      return new Promise(() => {})
+    },
+  })
+  undo.push(stub.close)
+  const policy = { finishMs: 100, unknown: { ...sendingPolicy.unknown, baseMs: 600_000 } }
+  const first = await startNotification(world, stub.url, policy)
+  await world.publish(ana.registered())
+  await eventually('the data', () => times === 1)
+  await first.stop()
+  const second = await start(stub.url, policy)
+  const other = person()
+  await world.publish(other.registered())
+  await eventually('another mail', async () => (await second.notificationsOf(other.userId))[0]?.state === 'sent')
+  expect((await second.notificationsOf(ana.userId))[0]).toMatchObject({
+    state: 'queued',
+    attempts: 1,
+    reason: "outcome unknown: no answer after the mail's data (EABORT)",
+  })
+})
+
+test('what has gone out while the database was away is noted when it is back, and does not go out again', async () => {
+  const { proxy, proxied } = await behindProxy()
+  const got: string[] = []
+  const stub = await startSmtpStub({
+    async mail(address) {
+      got.push(address)
+      if (got.length === 4) proxy.cut()
+      if (got.length <= 4) await eventually('the database to be away', () => proxy.connections === 0)
+      return '250 accepted'
+    },
+  })
+  undo.push(stub.close)
+  const service = await startReady(undo, proxied, stub.url, { leaseMs: 600 })
+  const people = Array.from({ length: 12 }, () => person())
+  await world.publish(...people.map((each) => each.registered()))
+  await eventually('the database to be away', () => got.length >= 4 && proxy.connections === 0)
+  await delay(2_000) // more than three leases
+  proxy.heal()
+  const listed = async () => (await Promise.all(people.map(({ userId }) => service.notificationsOf(userId)))).flat()
+  await eventually('all sent', async () => {
+    const all = await listed()
+    return all.length === people.length && all.every(({ state }) => state === 'sent')
+  })
+  expect(got.toSorted()).toEqual(people.map(({ email }) => email).toSorted())
+})
+
+test('an address that the server cannot take fails with a reason, and nothing of it is sent', async () => {
+  const got: string[] = []
+  const stub = await startSmtpStub({
+    recipient(address) {
+      got.push(address)
+      return '250 ok'
+    },
+  })
+  undo.push(stub.close)
+  const service = await start(stub.url)
+  const [remy, ana] = [person('Rémy', 'rémy@example.com'), person()]
+  await world.publish(remy.registered(), ana.registered())
+  await eventually('the failure', async () => (await service.notificationsOf(remy.userId))[0]?.state === 'failed')
+  await eventually('the other mail', async () => (await service.notificationsOf(ana.userId))[0]?.state === 'sent')
+  expect((await service.notificationsOf(remy.userId))[0]).toMatchObject({
+    reason: 'the address needs SMTPUTF8, which the SMTP server does not offer',
+  })
+  expect(got).toEqual([ana.email])
+})
+
 test.each(['shopstream', '', 'shop@example.com\r\nBcc: eve@example.com'])('%j is no sender', async (MAIL_FROM) => {
-  const config = { ...world.settings, SMTP_URL: 'smtp://127.0.0.1:1', MAIL_FROM }
+  const config = { ...world.settings, SMTP_URL: 'smtp://127.0.0.1:1', SMTP_ANSWER_TIMEOUT_SECONDS: 600, MAIL_FROM }
   await expect(buildNotification(config, world.logger)).rejects.toThrow('MAIL_FROM must hold one email address')
 })
 

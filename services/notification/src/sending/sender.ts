@@ -1,18 +1,31 @@
-import { type Database, isUnavailable, type Transaction } from '@shopstream/database'
+import type { Database } from '@shopstream/database'
 import { createAlarm, pause, type ReadinessCheck } from '@shopstream/messaging'
 import { Counter, childOf, type Logger, parseTraceparent, type Registry, runInTrace } from '@shopstream/observability'
 import { mailsDue } from '../causes/queries.ts'
 import { composeMail, type MailSource, messageIdOf } from '../mails/mail.ts'
 import { produces } from '../produces.ts'
 import type { Lane, Tables } from '../tables.ts'
-import { decideRetry, paced, pauseAfter, reasonOf, type SendingPolicy, type SmtpError, troubleOf } from './policy.ts'
-import { type ClaimedMail, claimDue, markFailed, markSent, putBack } from './queries.ts'
+import type { Answers } from './answers.ts'
+import {
+  decideRetry,
+  isAnswer,
+  paced,
+  pauseAfter,
+  reasonOf,
+  type SendingPolicy,
+  type SmtpError,
+  troubleOf,
+} from './policy.ts'
+import { type ClaimedMail, claimDue, type Failure, markFailed, markSent, putBack, renewClaims } from './queries.ts'
 import type { MailTransport } from './smtp.ts'
 
 /** Sends what is due in one lane. Any number of instances may run on one database. */
 export interface Sender {
   start(): void
-  /** Begins no further mail and finishes those in hand; gives them back when the SMTP server takes too long. */
+  /**
+   * Begins no further mail and finishes those in hand. When the SMTP server takes too long, those that it cannot have yet
+   * are given back, and of the others the outcome is unknown.
+   */
   stop(): Promise<void>
   /** Fails while the SMTP server cannot be reached; mails wait meanwhile, so it is optional. */
   readonly check: ReadinessCheck
@@ -23,6 +36,8 @@ export interface SenderOptions {
   lane: Lane
   /** Of this lane alone. */
   transport: MailTransport
+  /** Of all lanes. */
+  answers: Answers
   /** The sender of all mails. */
   from: string
   policy: SendingPolicy
@@ -31,22 +46,37 @@ export interface SenderOptions {
   count: (outcome: Outcome) => void
 }
 
-export type Outcome = 'sent' | 'failed' | 'deferred' | 'refused' | 'unreachable'
+export type Outcome = 'sent' | 'failed' | 'deferred' | 'refused' | 'unreachable' | 'unknown'
+
+/** A mail in hand. */
+interface Work {
+  mail: ClaimedMail
+  /** When it had a connection, by performance.now(); undefined before. */
+  connectedAt?: number
+  /** The attempt is over, and what came of it is being written down. */
+  isOver?: boolean
+  /** It is to be due again at a time of its own, which its lease must not put off. */
+  isGivenBack?: boolean
+  done: Promise<void>
+}
 
 /**
  * Claims as many mails as it has free hands, sends each outside of any transaction, and writes down what became of it.
  * While the server is unreachable it stops claiming, and then tries with one mail at a time until one goes through.
  */
-export function createSender({ database, lane, transport, from, policy, logger, count }: SenderOptions): Sender {
+export function createSender(options: SenderOptions): Sender {
+  const { database, lane, transport, answers, from, policy, logger, count } = options
   const lanePolicy = policy.lanes[lane]
   const stopping = new AbortController()
   const givingUp = new AbortController()
   const alarm = createAlarm(stopping.signal)
-  const inHand = new Set<Promise<void>>()
+  /** By id. What has become of a mail is known here alone until it is written down, so it stays here until then. */
+  const inHand = new Map<string, Work>()
   // By performance.now(): by the wall clock, mails stood still for as long as it was set back (chaos, seed 8).
   let nextAt = 0
   let unreachable = { times: 0, until: 0, reason: '' }
   let reachedAt = Number.NEGATIVE_INFINITY
+  let renewal: Promise<void> | undefined
   let stopListening = () => {}
   let running = Promise.resolve()
 
@@ -65,43 +95,61 @@ export function createSender({ database, lane, transport, from, policy, logger, 
   async function claimAndBegin() {
     const pause = Math.max(unreachable.until, nextAt) - performance.now()
     if (pause > 0) return alarm.wait(pause)
-    const hands = unreachable.times > 0 ? 1 : lanePolicy.concurrency
-    const free = hands - inHand.size
-    const claimed = free > 0 ? await claimDue(database.query, { lane, limit: free, leaseMs: policy.leaseMs }) : []
+    const free = freeHands()
+    const claim = { lane, limit: free, leaseMs: policy.leaseMs, inHand: [...inHand.keys()] }
+    const claimed = free > 0 ? await claimDue(database.query, claim) : []
     for (const mail of claimed) begin(mail)
     nextAt = paced(lanePolicy, nextAt, claimed.length, performance.now())
     if (claimed.length < free || free <= 0) await alarm.wait(policy.pollMs)
   }
 
+  /** Mails that the server lets wait hold none, up to a number of them; nor do those that are only to be written down. */
+  function freeHands(): number {
+    const now = performance.now()
+    const held = [...inHand.values()].filter(({ isOver }) => !isOver)
+    const aside = held.filter(({ connectedAt = now }) => now - connectedAt > policy.asideMs).length
+    const hands = unreachable.times > 0 ? 1 : lanePolicy.concurrency
+    return hands + Math.min(aside, policy.asideMax) - held.length
+  }
+
   function begin(mail: ClaimedMail) {
-    const work = runInTrace(childOf(parseTraceparent(mail.traceparent ?? undefined)), () => deliver(mail))
+    const work: Work = { mail, done: Promise.resolve() }
+    inHand.set(mail.id, work)
+    work.done = runInTrace(childOf(parseTraceparent(mail.traceparent ?? undefined)), () => deliver(work))
       .catch((error: unknown) => {
-        // The lease ends by itself and the mail is sent again, with the same Message-ID.
+        // This process ends. The lease ends by itself and the mail is sent again, with the same Message-ID.
         logger.warn({ err: error, notificationId: mail.id }, 'what became of a mail could not be written down')
       })
       .finally(() => {
-        inHand.delete(work)
+        inHand.delete(mail.id)
         alarm.wake()
       })
-    inHand.add(work)
   }
 
-  async function deliver(mail: ClaimedMail) {
-    const failure = await attempt(mail)
-    if (failure) await settleFailure(mail, failure)
-    else await settleSent(mail)
+  async function deliver(work: Work) {
+    const failure = await attempt(work)
+    work.isOver = true
+    alarm.wake()
+    if (failure) await settleFailure(work, failure)
+    else await settleSent(work.mail)
   }
 
   /** What went wrong, if anything. */
-  async function attempt(claimed: ClaimedMail) {
+  async function attempt(work: Work) {
+    const { mail } = work
+    let awaited: ReturnType<Answers['begin']> | undefined
     try {
-      await transport.send(composeMail(from, sourceOf(claimed)), givingUp.signal)
+      await transport.send(composeMail(from, sourceOf(mail)), givingUp.signal, () => {
+        work.connectedAt ??= performance.now()
+        awaited ??= answers.begin()
+      })
+      awaited?.heard()
       return undefined
     } catch (error) {
       const failure = error as SmtpError
+      awaited?.heard(isAnswer(failure) ? undefined : reasonOf(failure))
       // What SMTP says may hold the address, and its reason is kept without; anything else is a fault of ours.
-      if (failure.code === undefined)
-        logger.error({ err: error, notificationId: claimed.id }, 'a mail could not be made')
+      if (failure.code === undefined) logger.error({ err: error, notificationId: mail.id }, 'a mail could not be made')
       return failure
     }
   }
@@ -109,45 +157,75 @@ export function createSender({ database, lane, transport, from, policy, logger, 
   async function settleSent(mail: ClaimedMail) {
     reached()
     const now = new Date()
-    await untilStored(async (tx) => {
-      const sequence = await markSent(tx, mail, now)
-      if (sequence === undefined) return
-      const data = { ...subjectOfEvent(mail), messageId: messageIdOf(mail.causeId, mail.resends), sentAt: now }
-      await produces.emit(tx, [{ type: 'NotificationSent', key: mail.id, sequence, data, causedBy: causeOf(mail) }])
-    })
+    await untilNoted(mail, () =>
+      database.transaction(async (tx) => {
+        const sequence = await markSent(tx, mail, now)
+        if (sequence === undefined) return
+        const data = { ...subjectOfEvent(mail), messageId: messageIdOf(mail.causeId, mail.resends), sentAt: now }
+        await produces.emit(tx, [{ type: 'NotificationSent', key: mail.id, sequence, data, causedBy: causeOf(mail) }])
+      }),
+    )
     report(mail, 'sent')
   }
 
-  /** A mail that has gone out must be noted before its lease ends, or it goes out again: a database that is away is waited for. */
-  async function untilStored(work: (tx: Transaction<Tables>) => Promise<void>): Promise<void> {
-    const deadline = performance.now() + policy.leaseMs - policy.attemptMs
-    for (;;) {
-      try {
-        return await database.transaction(work)
-      } catch (error) {
-        if (!isUnavailable(error) || performance.now() > deadline) throw error
-        await pause(250)
-      }
-    }
-  }
-
-  async function settleFailure(mail: ClaimedMail, error: SmtpError) {
+  async function settleFailure(work: Work, error: SmtpError) {
+    const { mail } = work
+    const { problems, unknowns } = mail
+    if (error.code === 'EABORT' && error.stage !== 'data')
+      return giveBack(work, { inMs: 0, problems, unknowns, reason: 'the service was stopped before the mail was sent' })
     const trouble = troubleOf(error)
     const reason = reasonOf(error)
     if (trouble === 'unreachable') lost(reason)
     else reached()
-    const decision = decideRetry(trouble, mail.problems, policy, Math.random())
-    if (decision.do === 'retry') {
-      report(mail, trouble, reason)
-      return putBack(database.query, mail, { ...decision, reason })
+    const counter = trouble === 'unknown' ? 'unknowns' : 'problems'
+    const decision = decideRetry(trouble, mail[counter], policy, Math.random())
+    const failure: Failure = { problems, unknowns, reason, [counter]: decision.problems }
+    if (decision.do === 'retry') await giveBack(work, { ...failure, inMs: decision.inMs })
+    else await fail(mail, failure)
+    report(mail, decision.do === 'retry' ? trouble : 'failed', reason)
+  }
+
+  async function giveBack(work: Work, failure: Failure & { inMs: number }) {
+    const { mail } = work
+    work.isGivenBack = true
+    await renewal // one that has begun before would end after what is written now, and undo the pause
+    await untilNoted(mail, () => putBack(database.query, mail, failure))
+  }
+
+  const fail = (mail: ClaimedMail, failure: Failure) =>
+    untilNoted(mail, () =>
+      database.transaction(async (tx) => {
+        const sequence = await markFailed(tx, mail, failure)
+        if (sequence === undefined) return
+        const data = { ...subjectOfEvent(mail), reason: failure.reason, failedAt: new Date() }
+        await produces.emit(tx, [{ type: 'NotificationFailed', key: mail.id, sequence, data, causedBy: causeOf(mail) }])
+      }),
+    )
+
+  /** A mail of which it is not written down that it has gone out would go out again: that is tried while the process lives. */
+  async function untilNoted(mail: ClaimedMail, work: () => Promise<void>): Promise<void> {
+    for (let failures = 1; ; failures++) {
+      const isLast = givingUp.signal.aborted
+      try {
+        return await work()
+      } catch (error) {
+        if (isLast) throw error
+        const details = { err: error, notificationId: mail.id }
+        if (failures === 1) logger.warn(details, 'what became of a mail cannot be written down now; tried again')
+        await pause(pauseAfter(failures, policy.noting, Math.random()), givingUp.signal)
+      }
     }
-    await database.transaction(async (tx) => {
-      const sequence = await markFailed(tx, mail, { problems: decision.problems, reason })
-      if (sequence === undefined) return
-      const data = { ...subjectOfEvent(mail), reason, failedAt: new Date() }
-      await produces.emit(tx, [{ type: 'NotificationFailed', key: mail.id, sequence, data, causedBy: causeOf(mail) }])
-    })
-    report(mail, 'failed', reason)
+  }
+
+  /** Also of a mail that has gone out while that cannot be written down. */
+  function renew() {
+    const claims = [...inHand.values()].filter(({ isGivenBack }) => !isGivenBack).map(({ mail }) => mail)
+    if (claims.length === 0) return
+    renewal ??= renewClaims(database.query, claims, policy.leaseMs)
+      .catch((error) => logger.debug({ err: error }, 'claims cannot be renewed now'))
+      .finally(() => {
+        renewal = undefined
+      })
   }
 
   function lost(reason: string) {
@@ -171,16 +249,21 @@ export function createSender({ database, lane, transport, from, policy, logger, 
 
   return {
     start() {
-      stopListening = database.on(mailsDue, alarm.wake)
+      const renewing = setInterval(renew, policy.leaseMs / 3)
+      const stopWaking = database.on(mailsDue, alarm.wake)
+      stopListening = () => {
+        stopWaking()
+        clearInterval(renewing)
+      }
       running = run()
     },
     async stop() {
-      stopListening()
       stopping.abort()
       const timer = setTimeout(() => givingUp.abort(), policy.finishMs)
       await running
-      await Promise.all(inHand)
+      await Promise.all([...inHand.values()].map(({ done }) => done))
       clearTimeout(timer)
+      stopListening()
     },
     check: {
       name: 'smtp',
@@ -188,12 +271,13 @@ export function createSender({ database, lane, transport, from, policy, logger, 
       async check() {
         const { times, until, reason } = unreachable
         if (until > performance.now()) throw unreachableBecause(reason)
-        if (times === 0 && performance.now() - reachedAt < policy.reachedForMs) return
+        if (times === 0 && performance.now() - reachedAt < policy.reachedForMs) return answers.check()
         await transport.verify().catch((error: Error) => {
           throw unreachableBecause(error.message, error)
         })
         reached()
         alarm.wake()
+        answers.check()
       },
     },
   }

@@ -1,0 +1,46 @@
+import type { SendingPolicy } from './policy.ts'
+
+/** What the SMTP server says to the mails of all lanes, once it was reached. */
+export interface Answers {
+  /** A mail was begun with; `heard` tells what came of it, with the reason if it was left without an answer. */
+  begin(): { heard(unanswered?: string): void }
+  /** Throws while the server takes connections and answers no mail. */
+  check(): void
+}
+
+/** A server that drops mails, or is silent, is no reason for others to wait; somebody is to know of it all the same. */
+export function createAnswers({ silentMs, unansweredMails }: SendingPolicy): Answers {
+  const waiting = new Set<{ since: number }>()
+  let answeredAt = Number.NEGATIVE_INFINITY
+  let unanswered = { times: 0, reason: '' }
+
+  return {
+    begin() {
+      const one = { since: performance.now() }
+      waiting.add(one)
+      return {
+        heard(reason) {
+          waiting.delete(one)
+          if (reason !== undefined) unanswered = { times: unanswered.times + 1, reason }
+          else {
+            unanswered = { times: 0, reason: '' }
+            answeredAt = performance.now()
+          }
+        },
+      }
+    },
+    check() {
+      const { times, reason } = unanswered
+      if (times >= unansweredMails)
+        throw new Error(
+          `the SMTP server has left the last ${times} mails without an answer (${reason}); each is tried again a few times`,
+        )
+      const [oldest] = waiting
+      const silence = oldest ? performance.now() - Math.max(oldest.since, answeredAt) : 0
+      if (silence > silentMs)
+        throw new Error(
+          `the SMTP server has answered nothing for ${Math.round(silence / 1_000)} s; mails that wait for it: ${waiting.size}`,
+        )
+    },
+  }
+}
