@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { fastify } from 'fastify'
 import { type TObject, type TSchema, Type } from 'typebox'
+import { formTypes } from './forms.ts'
 import type { Route } from './routes.ts'
 import { closed, idempotencyKeyHeader, preferHeader, problemSchema } from './schemas.ts'
 
@@ -66,7 +67,7 @@ async function buildPages({ title, routes }: DocumentationOptions): Promise<Fast
   return pages
 }
 
-function describe({ method, url, summary, waits, access, schema }: Route) {
+function describe({ method, url, summary, waits, access, page, schema }: Route) {
   const { params, query, body, response } = schema
   const answers = Object.entries(response as Record<string, TSchema>).map(([status, answer]) => [
     status,
@@ -75,6 +76,7 @@ function describe({ method, url, summary, waits, access, schema }: Route) {
   return {
     summary: access === 'staff' ? `${summary} (staff)` : summary,
     tags: [url.split('/')[2]],
+    ...(page && { produces: ['text/html'], ...(body && { consumes: formTypes }) }),
     ...(params && { params }),
     ...(query && { querystring: withoutDefaults(query) }),
     headers: Type.Object({

@@ -81,6 +81,8 @@ export interface RouteDefinition<S extends RouteSchema> {
   /** Documents that the answer may wait, see {@link ShopRequest.waitSeconds}. */
   waits?: true
   access: Access
+  /** For people with a browser: its answers are HTML (the handler says so), and its body may come as a form. */
+  page?: true
   /**
    * It makes new work: `effect` refuses it with 503 `overloaded` while this service cannot get rid of the events it has,
    * except for a repeated request, which gets its first answer.

@@ -14,10 +14,11 @@ import {
   runInTrace,
   type TraceContext,
 } from '@shopstream/observability'
-import { type FastifyInstance, type FastifyRequest, fastify, LogController } from 'fastify'
+import { type FastifyInstance, type FastifyRequest, fastify, LogController, type RouteOptions } from 'fastify'
 import { authenticate, authorize, type KeyStore } from './access.ts'
 import { serveDocumentation } from './documentation.ts'
 import { errors } from './errors.ts'
+import { takeForms } from './forms.ts'
 import { requestIdOf } from './headers.ts'
 import { readinessOf } from './health.ts'
 import { mapErrors, refuseConnection, sendProblem } from './problems.ts'
@@ -212,11 +213,11 @@ function takeOnlyJson(app: FastifyInstance): void {
 }
 
 function addRoute(app: FastifyInstance, route: Route, keys: KeyStore | undefined, context: RequestContext): void {
-  const { method, url, access, schema } = route
+  const { method, url, access, page, schema } = route
   const { params, query, headers, body, response } = schema
   if (access !== 'anyone' && !keys) throw new Error(`${method} ${url} needs signing keys`)
   const isRepeatable = method === 'POST' && access !== 'anyone'
-  app.route({
+  const definition: RouteOptions = {
     method,
     url,
     schema: {
@@ -245,6 +246,11 @@ function addRoute(app: FastifyInstance, route: Route, keys: KeyStore | undefined
       if (answer.replayed) reply.header('idempotency-replayed', 'true')
       return reply.send(answer.body ?? undefined)
     },
+  }
+  if (!page) return void app.route(definition)
+  app.register(async (scope) => {
+    takeForms(scope)
+    scope.route(definition)
   })
 }
 

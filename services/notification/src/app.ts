@@ -5,6 +5,7 @@ import { createMetrics, type Logger } from '@shopstream/observability'
 import { type Config, senderOf } from './config.ts'
 import { consumes } from './consumes.ts'
 import { startFiller } from './mailings/fill.ts'
+import { createOptOutLinks } from './mailings/opt-out.ts'
 import { produces } from './produces.ts'
 import { routes } from './routes.ts'
 import { createAnswers } from './sending/answers.ts'
@@ -53,9 +54,24 @@ export async function buildNotification(config: Config, logger: Logger, policy =
   })
   const count = outcomeCounter(metrics)
   const answers = createAnswers(policy)
+  const links = createOptOutLinks(database, config.PUBLIC_URL)
+  if (!config.PUBLIC_URL) logger.warn('mailings have no link by which to opt out of them: PUBLIC_URL is not set')
   const laneOf = (lane: Lane) => {
     const transport = createMailTransport({ url: config.SMTP_URL, from, ...policy })
-    return { transport, sender: createSender({ database, lane, transport, answers, from, policy, logger, count }) }
+    return {
+      transport,
+      sender: createSender({
+        database,
+        lane,
+        transport,
+        answers,
+        from,
+        optOutLinkOf: links.linkOf,
+        policy,
+        logger,
+        count,
+      }),
+    }
   }
   const urgent = laneOf('urgent')
   const lanes = [urgent, laneOf('bulk')]
@@ -63,7 +79,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
   const http = await createHttp({
     service: 'notification',
     title: 'shopstream: notifications',
-    routes: routes({ database }),
+    routes: routes({ database, links }),
     database,
     keys: signingKeys(database),
     checks: [...messaging.checks, urgent.sender.check],
@@ -80,6 +96,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
     messaging,
     logger,
     begin: async () => {
+      await links.load()
       for (const { sender } of lanes) sender.start()
       const stopFilling = startFiller(database, logger)
       return async () => {

@@ -10,6 +10,13 @@ export const configSchema = Type.Object({
   }),
   /** For so long the SMTP server may think about a mail that it was given; RFC 5321 asks for ten minutes. */
   SMTP_ANSWER_TIMEOUT_SECONDS: settings.integer(600, { min: 10, max: 3_600 }),
+  /** Without it mailings have no link by which their recipients can end them. */
+  PUBLIC_URL: Type.Optional(
+    settings.url('where the gateway is reached from outside, for links in mails', {
+      protocols: ['https', 'http'],
+      example: 'https://shop.example.org',
+    }),
+  ),
   MAIL_FROM: settings.text('the sender of all mails, as an address or as name and address', {
     example: '"shopstream <shop@example.com>"',
   }),

@@ -4,6 +4,7 @@ import { childOf, currentTrace, formatTraceparent } from '@shopstream/observabil
 import { Type } from 'typebox'
 import { errors } from './errors.ts'
 import { type ListedNotification, listNotifications } from './listing/queries.ts'
+import { chooseMailings, confirmationPage, type OptOutLinks, optedOutPage, wantsMailings } from './mailings/opt-out.ts'
 import { findMailing, insertMailing, type MailingProgress } from './mailings/queries.ts'
 import { lockNotification, resend } from './resending/queries.ts'
 import type { Tables } from './tables.ts'
@@ -43,12 +44,20 @@ const mailing = Type.Object({
   recipients: Type.Integer({ description: 'Users whose mail is queued or has been tried.' }),
   sent: Type.Integer(),
   failed: Type.Integer(),
-  cancelled: Type.Integer({ description: 'Of users who were erased meanwhile.' }),
+  cancelled: Type.Integer({ description: 'Of users who were erased, or opted out, meanwhile.' }),
 })
 const byId = Type.Object({ id: uuid })
 
+const preferences = Type.Object({ mailings: Type.Boolean({ description: 'Whether you want mailings.' }) })
+const optOut = {
+  url: '/v1/mailings/opt-out/:token',
+  params: Type.Object({ token: Type.String({ pattern: '^[\\w-]{43}$', description: 'Of the link in a mailing.' }) }),
+  page: Type.String({ description: 'A page for people.' }),
+}
+const asPage = { 'content-type': 'text/html; charset=utf-8', 'cache-control': 'no-store' }
+
 /** The HTTP routes of the notification service. */
-export const routes = ({ database }: { database: Database<Tables> }): Route[] => [
+export const routes = ({ database, links }: { database: Database<Tables>; links: OptOutLinks }): Route[] => [
   route({
     method: 'GET',
     url: '/v1/notifications',
@@ -82,8 +91,60 @@ export const routes = ({ database }: { database: Database<Tables> }): Route[] =>
         if (!found) throw errors['notification-not-found']()
         if (found.state !== 'sent' && found.state !== 'failed') throw errors['not-resendable']()
         if (found.email === null) throw errors['no-recipient']()
+        if (found.kind === 'mailing' && found.hasOptedOut) throw errors['opted-out']()
         await resend(tx, found, user.id)
         return reply.accepted({ id: found.id, state: 'queued' as const })
+      }),
+  }),
+  route({
+    method: 'GET',
+    url: '/v1/notifications/preferences',
+    summary: 'Which mails you get besides those about your orders and your account',
+    access: 'user',
+    schema: { response: { 200: preferences } },
+    handle: async ({ user }) => reply.ok({ mailings: await wantsMailings(database, user.id) }),
+  }),
+  route({
+    method: 'PUT',
+    url: '/v1/notifications/preferences',
+    summary: 'Choose which mails you get',
+    access: 'user',
+    schema: { body: preferences, response: { 200: preferences } },
+    handle: async ({ body, user, effect }) =>
+      effect(async (tx: Transaction<Tables>) => {
+        await chooseMailings(tx, user.id, body.mailings)
+        return reply.ok(body)
+      }),
+  }),
+  route({
+    method: 'GET',
+    url: optOut.url,
+    summary: 'The page behind the link of a mailing; asks whether to opt out',
+    access: 'anyone',
+    page: true,
+    schema: { params: optOut.params, response: { 200: optOut.page } },
+    handle: async ({ params: { token } }) => {
+      if (links.userOf(token) === undefined) throw errors['opt-out-link-invalid']()
+      return reply.ok(confirmationPage, asPage)
+    },
+  }),
+  route({
+    method: 'POST',
+    url: optOut.url,
+    summary: 'Opt out of mailings by one click (RFC 8058), without a login',
+    access: 'anyone',
+    page: true,
+    schema: {
+      params: optOut.params,
+      body: Type.Object({ 'List-Unsubscribe': Type.Literal('One-Click') }),
+      response: { 200: optOut.page },
+    },
+    handle: async ({ params: { token }, effect }) =>
+      effect(async (tx: Transaction<Tables>) => {
+        const userId = links.userOf(token)
+        if (userId === undefined) throw errors['opt-out-link-invalid']()
+        await chooseMailings(tx, userId, false)
+        return reply.ok(optedOutPage, asPage)
       }),
   }),
   route({

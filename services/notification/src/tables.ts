@@ -2,7 +2,7 @@ import type { Generated } from '@shopstream/database'
 
 /** The tables of the notification database, as migrations/ makes them. */
 export interface Tables {
-  recipient: Recipient
+  recipient: Recipient & { opted_out_at: Generated<Date | null> } // since when the user wants no mailings
   notification: Notification
   mailing: Mailing
   resend: Resend

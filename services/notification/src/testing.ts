@@ -23,6 +23,7 @@ export async function startNotification(world: World, smtpUrl: string, policy: P
     ...world.settings,
     SMTP_URL: smtpUrl,
     SMTP_ANSWER_TIMEOUT_SECONDS: 600,
+    PUBLIC_URL: 'https://shop.example.org/',
     MAIL_FROM: 'shopstream <shop@example.com>',
   }
   const service = await buildNotification(config, world.logger, { ...hurried, ...policy })
@@ -39,6 +40,13 @@ export async function startNotification(world: World, smtpUrl: string, policy: P
       const answer = await service.http.inject({ method: 'POST', url, payload, headers })
       return { status: answer.statusCode, headers: answer.headers, body: answer.json() }
     },
+    /** Any request, without a token. */
+    ask: (request: {
+      method: 'GET' | 'POST' | 'PUT'
+      url: string
+      headers?: Record<string, string>
+      payload?: string
+    }) => service.http.inject(request),
     /** What is listed of a user, oldest first. */
     async notificationsOf(userId: string) {
       const { body } = await this.get(`/v1/notifications?limit=100&userId=${userId}`)

@@ -533,7 +533,7 @@ const others: Plant[] = [
     },
   },
   {
-    what: 'a mailing that has missed somebody, and a mail that nobody was told of',
+    what: 'a mailing that has missed somebody, one that somebody wants none of, and a mail that nobody was told of',
     async plant() {
       const { id: user } = await register(shop)
       await rest()
@@ -544,7 +544,21 @@ const others: Plant[] = [
       await sql`insert into mailing (id, subject, text, created_by, filled_at, recipients)
         values (${mailing}, 'News', 'None', ${user}, now(), 1)`.execute(query)
       const id = rows[0]?.id
-      return [`mailing-recipients ${mailing}`, `unannounced-mail ${id}`, `unknown-event shop.notification.v1 ${id} 1`]
+      // As a filler would that overlooks the choice; it would have gone out long ago.
+      const [unwanted, other] = [randomUUID(), randomUUID()]
+      await sql`update recipient set opted_out_at = now() - interval '1 hour' where user_id = ${user}`.execute(query)
+      await sql`insert into mailing (id, subject, text, created_by, filled_at, recipients)
+        values (${other}, 'News', 'None', ${user}, now(), 1)`.execute(query)
+      await sql`insert into notification (id, user_id, kind, lane, cause_id, mailing_id, facts, subject, state, next_attempt_at)
+        values (${unwanted}, ${user}, 'mailing', 'bulk', ${randomUUID()}, ${other}, '{}', 'News', 'queued', now() + interval '1 hour')`.execute(
+        query,
+      )
+      return [
+        `mailing-recipients ${mailing}`,
+        `unwanted-mailing ${unwanted}`,
+        `unannounced-mail ${id}`,
+        `unknown-event shop.notification.v1 ${id} 1`,
+      ]
     },
   },
 ]

@@ -37,7 +37,11 @@ export const services = {
   notification: {
     port: 'NOTIFICATION_PORT',
     hasDatabase: true,
-    env: ({ smtpUrl }) => ({ SMTP_URL: smtpUrl, MAIL_FROM: 'shopstream <shop@shop.example>' }),
+    env: ({ smtpUrl, ports }) => ({
+      SMTP_URL: smtpUrl,
+      MAIL_FROM: 'shopstream <shop@shop.example>',
+      PUBLIC_URL: url(ports.GATEWAY_PORT),
+    }),
   },
   gateway: {
     port: 'GATEWAY_PORT',

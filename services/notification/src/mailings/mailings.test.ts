@@ -1,11 +1,12 @@
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
 import { createDatabase } from '@shopstream/database'
 import { newEventId } from '@shopstream/events'
-import { createWorld, eventually, startMailSink, type World } from '@shopstream/testing'
+import { createWorld, eventually, freePort, startMailSink, type World } from '@shopstream/testing'
 import { sendingPolicy } from '../sending/policy.ts'
 import { startSmtpStub } from '../sending/smtp-stub.ts'
 import type { Tables } from '../tables.ts'
 import { insertRecipients, orderOf, person, startReady } from '../testing.ts'
+import { createOptOutLinks } from './opt-out.ts'
 import { causeOfMailing } from './queries.ts'
 
 let world: World
@@ -59,6 +60,90 @@ test('a mailing reaches each known user once, erased ones not, and can be follow
     'the events',
     () => world.events('NotificationSent').filter(({ data }) => data.kind === 'mailing').length === 2,
   )
+})
+
+test('who opts out gets no mailing, queued or later, and still the mails of orders; all by the link, without a login', async () => {
+  const smtpPort = await freePort()
+  const service = await start(`smtp://127.0.0.1:${smtpPort}`) // away until all is said
+  const [ana, eve] = [person('Ana'), person('Eve')]
+  const token = await world.token({ id: ana.userId, roles: ['customer'] })
+  const choice = async () => (await service.get('/v1/notifications/preferences', token)).body
+  await world.publish(ana.registered(), eve.registered())
+  await eventually('both', async () => (await service.notificationsOf(eve.userId)).length === 1)
+  expect(await choice()).toEqual({ mailings: true })
+  const mailing = async (subject: string) => {
+    const { headers } = await service.post('/v1/mailings', { subject, text: 'Hello all.' })
+    const progress = async () => (await service.get(headers.location as string)).body
+    await eventually('the mailing to be filled', async () => (await progress()).state !== 'filling')
+    return progress
+  }
+  const queued = await mailing('Queued')
+  const mailOf = async (userId: string) =>
+    (await service.notificationsOf(userId)).find(({ kind }) => kind === 'mailing')
+  await eventually('the mails', async () => (await mailOf(ana.userId)) && (await mailOf(eve.userId)))
+
+  const links = createOptOutLinks(openDatabase(), 'https://shop.example.org/')
+  await links.load()
+  const url = new URL(links.linkOf(ana.userId) as string).pathname
+  const page = await service.ask({ method: 'GET', url })
+  expect([page.statusCode, page.headers['content-type']]).toEqual([200, 'text/html; charset=utf-8'])
+  expect(page.body).toContain('<form method="post">')
+  expect(await choice()).toEqual({ mailings: true }) // programs that look into links choose nothing
+  const post = (payload: string, type: string, to = url) =>
+    service.ask({ method: 'POST', url: to, payload, headers: { 'content-type': type } })
+  const form = 'application/x-www-form-urlencoded'
+  expect((await post('List-Unsubscribe=No', form)).statusCode).toBe(400)
+  expect((await post('List-Unsubscribe=One-Click', form, `${url.slice(0, -5)}AAAAA`)).statusCode).toBe(404)
+  expect((await post('{', 'multipart/form-data')).statusCode).toBe(400)
+  expect(await choice()).toEqual({ mailings: true })
+  const multipart = '--x\r\nContent-Disposition: form-data; name="List-Unsubscribe"\r\n\r\nOne-Click\r\n--x--\r\n'
+  for (const [payload, type] of [
+    ['List-Unsubscribe=One-Click', form],
+    [multipart, 'multipart/form-data; boundary=x'],
+  ] as const) {
+    const done = await post(payload, type)
+    expect([done.statusCode, done.body]).toEqual([200, expect.stringContaining('no more mailings')])
+  }
+  expect((await post('subject=News&text=None', form, '/v1/mailings')).statusCode).toBe(401)
+  expect(await choice()).toEqual({ mailings: false })
+  expect(await queued()).toMatchObject({ cancelled: 1 })
+  const later = await mailing('Later')
+  expect((await service.notificationsOf(ana.userId)).map(({ state }) => state)).toEqual(['queued', 'cancelled'])
+
+  const sink = await startMailSink({ smtpPort })
+  undo.push(sink.close)
+  await world.publish(orderOf(ana.userId).confirmed())
+  await eventually('all mails', async () => (await later()).state === 'done' && (await queued()).state === 'done')
+  await eventually('the order mail', () => sink.mails().some(({ subject }) => subject.includes('confirmed')))
+  const to = (email: string) => sink.mails().filter((mail) => mail.to[0]?.address === email)
+  expect(to(ana.email).map(({ subject }) => subject)).toEqual([
+    expect.stringContaining('welcome'),
+    expect.stringContaining('confirmed'),
+  ])
+  const news = to(eve.email).find(({ subject }) => subject === 'Later')
+  const link = links.linkOf(eve.userId)
+  expect(link).toMatch(/^https:\/\/shop\.example\.org\/v1\/mailings\/opt-out\/[\w-]{43}$/)
+  expect(news?.headers).toMatchObject({
+    'list-unsubscribe': `<${link}>`,
+    'list-unsubscribe-post': 'List-Unsubscribe=One-Click',
+  })
+  expect(news?.text).toContain(link)
+  expect(to(ana.email)[0]?.headers).not.toHaveProperty('list-unsubscribe')
+
+  const sent = (await service.notificationsOf(eve.userId)).find(({ subject }) => subject === 'Later')
+  const eveToken = await world.token({ id: eve.userId, roles: ['customer'] })
+  const put = (mailings: unknown, as: string) =>
+    service.ask({
+      method: 'PUT',
+      url: '/v1/notifications/preferences',
+      payload: JSON.stringify({ mailings }),
+      headers: { authorization: `Bearer ${as}`, 'content-type': 'application/json' },
+    })
+  expect((await put('no', eveToken)).statusCode).toBe(400)
+  expect((await put(false, eveToken)).json()).toEqual({ mailings: false })
+  expect((await service.post(`/v1/notifications/${sent?.id}/resend`, {})).body.code).toBe('opted-out')
+  expect((await put(true, token)).json()).toEqual({ mailings: true })
+  expect(await choice()).toEqual({ mailings: true })
 })
 
 test('mailings and resending are for staff; what would break a mail is refused', async () => {

@@ -53,7 +53,7 @@ export async function findMailing(query: Kysely<Tables>, id: string): Promise<Ma
 
 /**
  * Queues the oldest open mailing for its next users, at most `limit`, in the order of their ids; users who are not known
- * yet and erased ones get none. Instances take turns. Returns whether there was an open mailing.
+ * yet, erased ones and those who want no mailings get none. Instances take turns. Returns whether there was an open mailing.
  *
  * The users are locked like a user's event locks them, so that one who is erased at this moment is erased before, and
  * gets none, or after, and it is cancelled.
@@ -65,11 +65,13 @@ export async function fillNext(tx: Transaction<Tables>, limit: number): Promise<
   `.execute(tx)
   const [mailing] = rows
   if (!mailing) return false
-  const { rows: users } = await sql<{ user_id: string; email: string | null }>`
-    select user_id, email from recipient where ${mailing.filled_to}::uuid is null or user_id > ${mailing.filled_to}::uuid
+  const { rows: users } = await sql<{ user_id: string; email: string | null; opted_out_at: Date | null }>`
+    select user_id, email, opted_out_at from recipient where ${mailing.filled_to}::uuid is null or user_id > ${mailing.filled_to}::uuid
     order by user_id limit ${limit} for share
   `.execute(tx)
-  const known = users.filter(({ email }) => email !== null).map(({ user_id }) => user_id)
+  const known = users
+    .filter(({ email, opted_out_at }) => email !== null && opted_out_at === null)
+    .map(({ user_id }) => user_id)
   await sql`
     insert into notification (id, user_id, kind, lane, cause_id, mailing_id, facts, subject, traceparent, state)
     select made.id, made.user_id, 'mailing', 'bulk', made.cause_id, ${mailing.id}, '{}', ${mailing.subject},

@@ -22,7 +22,10 @@ export type MailSource = {
   /** When it was made, or asked for again, not when it is sent, so that a repeated mail is the same to the byte. */
   createdAt: Date
   recipient: { email: string }
-} & ({ kind: EventKind; facts: Facts } | { kind: 'mailing'; subject: string; text: string })
+} & (
+  | { kind: EventKind; facts: Facts }
+  | { kind: 'mailing'; subject: string; text: string; optOutLink?: string | undefined }
+)
 
 /**
  * The `Message-ID` of the mail for a cause: the same for every attempt, so that a repeated mail is seen to be one. A mail
@@ -46,7 +49,7 @@ export function composeMail(from: string, source: MailSource): Mail {
     date: createdAt,
     text: `${blocks.map(asText).join('\n\n')}\n\n-- \nshopstream\n`,
     html: `<!doctype html>\n<html><body>\n${blocks.map(asHtml).join('\n')}\n<p>shopstream</p>\n</body></html>\n`,
-    headers: { 'Auto-Submitted': 'auto-generated', ...(source.kind === 'mailing' && { Precedence: 'bulk' }) },
+    headers: { 'Auto-Submitted': 'auto-generated', ...(source.kind === 'mailing' && headersOfMailing(source)) },
   }
 }
 
@@ -56,11 +59,21 @@ const ofTemplate = (kind: EventKind, facts: Facts) => ({
 })
 
 /** Staff's own words: blank lines part paragraphs, and lines stay lines. */
-function ofMailing({ subject, text }: { subject: string; text: string }) {
+function ofMailing({ subject, text, optOutLink }: { subject: string; text: string; optOutLink?: string | undefined }) {
   const paragraphs = text.trim().split(/\s*\n\s*\n\s*/)
   const linesOf = (paragraph: string) => paragraph.split(/\r?\n/).map(oneLine).join('\n')
+  if (optOutLink) paragraphs.push(`To get no more mailings: ${optOutLink}`)
   return { subject: oneLine(subject), blocks: paragraphs.map((paragraph) => ({ paragraph: linesOf(paragraph) })) }
 }
+
+/** One-click by RFC 8058: mail programs show a button of their own, and send the link a POST. */
+const headersOfMailing = ({ optOutLink }: { optOutLink?: string | undefined }) => ({
+  Precedence: 'bulk',
+  ...(optOutLink && {
+    'List-Unsubscribe': `<${optOutLink}>`,
+    'List-Unsubscribe-Post': 'List-Unsubscribe=One-Click',
+  }),
+})
 
 type Block = { paragraph: string } | { items: string[] }
 

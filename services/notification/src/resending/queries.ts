@@ -1,27 +1,30 @@
 import { signal, sql, type Transaction } from '@shopstream/database'
 import { mailsDue } from '../causes/queries.ts'
-import type { State, Tables } from '../tables.ts'
+import type { Kind, State, Tables } from '../tables.ts'
 
 export interface FoundNotification {
   id: string
+  kind: Kind
   state: State
   /** Undefined once its user is erased, and while the address is not known. */
   email: string | null
+  /** The user wants no mailings. */
+  hasOptedOut: boolean
 }
 
 /** A notification and where it would go, locked with its user; undefined when there is none of this id. */
 export async function lockNotification(tx: Transaction<Tables>, id: string): Promise<FoundNotification | undefined> {
   // The user first, as the user's own events do it.
-  const { rows } = await sql<{ email: string | null }>`
-    select r.email from recipient r where r.user_id = (select user_id from notification where id = ${id}) for share
+  const { rows } = await sql<{ email: string | null; hasOptedOut: boolean }>`
+    select r.email, r.opted_out_at is not null "hasOptedOut" from recipient r where r.user_id = (select user_id from notification where id = ${id}) for share
   `.execute(tx)
   const found = await tx
     .selectFrom('notification')
-    .select(['id', 'state'])
+    .select(['id', 'kind', 'state'])
     .where('id', '=', id)
     .forUpdate()
     .executeTakeFirst()
-  return found && { ...found, email: rows[0]?.email ?? null }
+  return found && { ...found, email: null, hasOptedOut: false, ...rows[0] }
 }
 
 /** Makes a locked notification due again as one more mail, and records who asked for it. */

@@ -68,7 +68,8 @@ export async function claimDue(
 /** Keeps claims from ending for `leaseMs` more; does nothing to those that are not the last ones. */
 export async function renewClaims(query: Kysely<Tables>, claims: readonly Claim[], leaseMs: number): Promise<void> {
   await sql`
-    update notification n set next_attempt_at = now() + ${leaseMs} * interval '1 ms'
+    update notification n
+    set next_attempt_at = greatest(n.next_attempt_at, now() + ${leaseMs} * interval '1 ms')
     from unnest(${claims.map(({ id }) => id)}::uuid[], ${claims.map(({ attempts }) => attempts)}::integer[]) as c (id, attempts)
     where n.id = c.id and n.attempts = c.attempts and n.state = 'queued'
   `.execute(query)

@@ -40,6 +40,8 @@ export interface SenderOptions {
   answers: Answers
   /** The sender of all mails. */
   from: string
+  /** Where the recipient of a mailing can end them. */
+  optOutLinkOf(userId: string): string | undefined
   policy: SendingPolicy
   logger: Logger
   /** Counts what became of an attempt; see {@link outcomeCounter}. */
@@ -65,7 +67,7 @@ interface Work {
  * While the server is unreachable it stops claiming, and then tries with one mail at a time until one goes through.
  */
 export function createSender(options: SenderOptions): Sender {
-  const { database, lane, transport, answers, from, policy, logger, count } = options
+  const { database, lane, transport, answers, from, optOutLinkOf, policy, logger, count } = options
   const lanePolicy = policy.lanes[lane]
   const stopping = new AbortController()
   const givingUp = new AbortController()
@@ -139,7 +141,7 @@ export function createSender(options: SenderOptions): Sender {
     const { mail } = work
     let awaited: ReturnType<Answers['begin']> | undefined
     try {
-      await transport.send(composeMail(from, sourceOf(mail)), givingUp.signal, () => {
+      await transport.send(composeMail(from, sourceOf(mail, optOutLinkOf)), givingUp.signal, () => {
         work.connectedAt ??= performance.now()
         awaited ??= answers.begin()
       })
@@ -293,11 +295,12 @@ const causeOf = ({ causeId, mailing, traceparent }: ClaimedMail) => ({
   ...(traceparent && { traceparent }),
 })
 
-function sourceOf({ kind, causeId, resends, facts, createdAt, mailing, email, name }: ClaimedMail): MailSource {
+function sourceOf(mail: ClaimedMail, optOutLinkOf: SenderOptions['optOutLinkOf']): MailSource {
+  const { kind, userId, causeId, resends, facts, createdAt, mailing, email, name } = mail
   const common = { causeId, resends, createdAt, recipient: { email, name } }
   if (kind !== 'mailing') return { ...common, kind, facts }
   if (!mailing) throw new Error('the mailing of a notification is missing')
-  return { ...common, kind, subject: mailing.subject, text: mailing.text }
+  return { ...common, kind, subject: mailing.subject, text: mailing.text, optOutLink: optOutLinkOf(userId) }
 }
 
 /** The counter of all lanes. */

@@ -609,6 +609,20 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       commands: () => [shop('status')],
     },
     {
+      name: 'unwanted-mailing',
+      promise: 'nobody who has opted out of mailings gets one',
+      at: { notification: [] },
+      looked: () => 'select count(*) from recipient where opted_out_at is not null',
+      sql: () => `
+        select n.id::text as subject, n.id, n.state, n.user_id, r.opted_out_at as since
+        from recipient as r join notification as n on n.user_id = r.user_id
+        where n.kind = 'mailing' and r.opted_out_at is not null
+          and (n.state = 'queued' or (n.state <> 'cancelled' and coalesce(n.resent_at, n.created_at) > r.opted_out_at))`,
+      message: ({ id, state, user_id, since }) =>
+        `notification ${id} (${state}) is of a mailing, which user ${user_id} has wanted none of since ${since}`,
+      commands: ({ user_id }) => [shop(`explain user ${user_id}`)],
+    },
+    {
       name: 'unannounced-mail',
       promise:
         'a mail that was sent, or failed, has exactly one event that says so (one more for each time it is sent again)',
