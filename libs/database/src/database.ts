@@ -1,6 +1,7 @@
 import type { Logger } from '@shopstream/observability'
-import { Kysely, type Transaction as KyselyTransaction, PostgresDialect } from 'kysely'
-import pg from 'pg'
+import { Kysely, type Transaction as KyselyTransaction, PostgresDialect, sql } from 'kysely'
+import { openPool } from './pool.ts'
+import { openSession, type Session } from './session.ts'
 
 /** An open transaction; a required parameter of everything that writes. `T` is the service's table types. */
 // biome-ignore lint/suspicious/noExplicitAny: kysely's table types are invariant, so libraries take a transaction over any tables
@@ -17,6 +18,15 @@ export interface Database<T> {
   transaction<R>(work: (tx: Transaction<T>) => Promise<R>): Promise<R>
   /** Calls `listener` after each commit of this process that signalled `name`; returns the function that stops it. */
   on(name: string, listener: (payload: unknown) => void): () => void
+  /**
+   * A connection of its own: for what has to stay on one, such as a session lock.
+   * As {@link openSession}, which says what the parameters are and what it throws.
+   */
+  session(applicationName: string, settings: Record<string, number | string>, queryTimeoutMs?: number): Promise<Session>
+  /** Throws in words when the server cannot be asked, or takes no writes. */
+  check(): Promise<void>
+  /** No session that was opened so far is used again. */
+  renew(): void
   /** Waits for what is running and closes the pool. */
   close(): Promise<void>
 }
@@ -27,6 +37,8 @@ export interface DatabaseOptions {
   poolSize: number
   /** Shown in `pg_stat_activity`. */
   applicationName: string
+  /** How long a statement may take as this process sees it, in ms; default 60,000. Migrations take as long as they take. */
+  queryTimeoutMs?: number
   logger: Logger
 }
 
@@ -37,40 +49,15 @@ interface Signal {
 
 const signals = new WeakMap<object, Signal[]>()
 
-/** Limits of every session, in ms. A stopped process must not hold locks, and no statement may run for ever. */
-export const sessionLimits = {
-  statement_timeout: 15_000,
-  lock_timeout: 5_000,
-  idle_in_transaction_session_timeout: 5_000,
-}
-
-/** Avro longs and Postgres bigints are both `bigint` in code, so that no amount loses a digit on the way. */
-export const columnTypes = {
-  getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
-    oid === pg.types.builtins.INT8 ? BigInt : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
-}
-
 /** Opens the pool of a service's database. Connects when first used, so it never throws for an absent server. */
-export function createDatabase<T>({ url, poolSize, applicationName, logger }: DatabaseOptions): Database<T> {
-  const pool = new pg.Pool({
-    connectionString: url,
-    max: poolSize,
-    application_name: applicationName,
-    connectionTimeoutMillis: 3_000,
-    // The server's own limits do not help when it is stopped or unreachable.
-    query_timeout: 60_000,
-    idleTimeoutMillis: 30_000,
-    keepAlive: true,
-    types: columnTypes,
-    ...sessionLimits,
-  })
-  // Without a listener on each client, losing one that is in use ends the process.
-  pool.on('connect', (client) =>
-    client.on('error', (error) => logger.warn({ err: error }, 'a database connection was lost')),
-  )
-  pool.on('error', () => {}) // the same loss again, told by the pool for an idle client
-  const query = new Kysely<T>({ dialect: new PostgresDialect({ pool }) })
+export function createDatabase<T>(options: DatabaseOptions): Database<T> {
+  const era = { current: 0 }
+  const query = new Kysely<T>({ dialect: new PostgresDialect({ pool: openPool(options, era) }) })
   const listeners = new Map<string, Set<(payload: unknown) => void>>()
+
+  function renew(): void {
+    era.current += 1
+  }
 
   return {
     query,
@@ -88,6 +75,16 @@ export function createDatabase<T>({ url, poolSize, applicationName, logger }: Da
       listeners.set(name, named.add(listener))
       return () => named.delete(listener)
     },
+    session: (applicationName, settings, queryTimeoutMs) =>
+      openSession(options.url, applicationName, settings, queryTimeoutMs),
+    async check() {
+      const { rows } = await sql<{ readOnly: boolean }>`
+        select current_setting('transaction_read_only')::boolean as "readOnly"`.execute(query)
+      if (!rows[0]?.readOnly) return
+      renew()
+      throw new Error('the database takes no writes: it is a standby, or was set to read only')
+    },
+    renew,
     close: () => query.destroy(),
   }
 }

@@ -1,16 +1,24 @@
 import { isNativeError } from 'node:util/types'
 import pg from 'pg'
-import { sessionLimits } from './database.ts'
+import { sessionLimits } from './limits.ts'
+
+/** SQLSTATE classes and codes that say that this session, or the server behind it, is not what it was. */
+const endedSessionStates = [
+  '08', // connection exceptions, also a pooler's
+  '25006', // read-only: a failover has left it where nothing can be written any more
+  '26', // a prepared statement is missing, or there already: a pooler has mixed up sessions
+  '42P05',
+  '57P', // shutdown, crash, start, a dropped database, an idle session's end
+]
 
 /** SQLSTATE classes and codes that say "not now" and nothing about the statement itself. */
-const unavailableStates = [
-  '08', // connection exceptions
+const passingStates = [
+  ...endedSessionStates,
   '40', // serialisation failures and deadlocks
-  '53', // insufficient resources
-  '57', // operator intervention, shutdown, statement timeout
+  '53', // insufficient resources, too many connections
+  '57', // operator intervention, statement timeout
   '58', // system errors outside Postgres
   '25P03', // idle in transaction too long: this process was stopped for a while
-  '25006', // read-only: a failover is under way
   '55P03', // lock timeout
 ]
 
@@ -28,18 +36,47 @@ const networkCodes = new Set([
 
 /** What pg says in plain errors, without a code, when a connection goes away or cannot be had. */
 const connectionMessages =
-  /^(Connection terminated|Connection ended|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed|Cannot use a pool after|Query read timeout)/
+  /^(Connection terminated|Connection ended|timeout exceeded when trying to connect|timeout expired|Client has encountered a connection error|Client was closed|Cannot use a pool after|Query read timeout)/
+
+const hasState = (error: pg.DatabaseError, states: readonly string[]) =>
+  states.some((state) => error.code?.startsWith(state))
+
+const refusedLogins = new WeakSet<object>()
+
+/** Remembers what a login ended with, whatever it was: it says nothing about the work that wanted a connection. */
+export function noteLogin(error: unknown): unknown {
+  if (typeof error === 'object' && error !== null) refusedLogins.add(error)
+  return error
+}
 
 /**
- * True when an error says that the database cannot serve just now (connection, shutdown, deadlock, serialisation,
+ * True when an error says that the database cannot serve just now (connection, login, shutdown, deadlock, serialisation,
  * timeout), so that the same work may succeed later; false for errors that the work itself causes.
  */
 export function isUnavailable(error: unknown): boolean {
-  if (error instanceof pg.DatabaseError) return unavailableStates.some((state) => error.code?.startsWith(state))
+  return isPassing(error) || (isNativeError(error) && refusedLogins.has(error))
+}
+
+/** As {@link isUnavailable}, but false for logins that will go on being refused until a person has changed something. */
+export function isPassing(error: unknown): boolean {
+  if (error instanceof pg.DatabaseError) return hasState(error, passingStates)
   if (!isNativeError(error)) return false // not instanceof: Node's own errors are of another realm in some test runners
   const { code, errors } = error as NodeJS.ErrnoException & Partial<AggregateError>
-  if (Array.isArray(errors)) return errors.some(isUnavailable) // one per address that was tried
+  if (Array.isArray(errors)) return errors.some(isPassing) // one per address that was tried
   return (code !== undefined && networkCodes.has(code)) || connectionMessages.test(error.message)
+}
+
+/** What to do about a login that is refused for good; undefined where waiting may help, or it is another matter. */
+export function adviceOn(error: unknown): string | undefined {
+  if (!isNativeError(error) || !refusedLogins.has(error) || isPassing(error)) return undefined
+  const what = 'see to host, user, password, database and TLS of DATABASE_URL, and to who may log in there'
+  return `the database refuses the login, and will again: ${error.message}; ${what}`
+}
+
+/** Whether what a statement ended with says that nothing more should be asked of its session. */
+export function endsSession(error: unknown): boolean {
+  if (error instanceof pg.DatabaseError) return hasState(error, endedSessionStates)
+  return isNativeError(error) && error.message === 'Query read timeout' // the server is still at it
 }
 
 /** How pg tells of a session that the server has ended: the reason only arrives where nothing was being sent just then. */

@@ -1,4 +1,4 @@
-import { type Database, isUnavailable, type Migration, migrate } from '@shopstream/database'
+import { adviceOn, type Database, isPassing, type Migration, migrate } from '@shopstream/database'
 import { type Messaging, pause } from '@shopstream/messaging'
 import type { Logger } from '@shopstream/observability'
 import type { FastifyInstance } from 'fastify'
@@ -43,13 +43,15 @@ export function dataService({
     throw errors.starting()
   })
 
-  /** Runs `work` until the database lets it; other errors are thrown. */
+  /** Runs `work` until the database lets it; other errors are thrown, with what to do where it is known. */
   async function whenAvailable<R>(work: () => Promise<R>): Promise<R | undefined> {
     while (!stopping.signal.aborted) {
       try {
         return await work()
       } catch (error) {
-        if (!isUnavailable(error)) throw error
+        const advice = adviceOn(error)
+        if (advice) throw new Error(advice, { cause: error })
+        if (!isPassing(error)) throw error
         logger.warn({ err: error }, 'waiting for the database')
         await pause(500, stopping.signal)
       }

@@ -271,7 +271,7 @@ function serveHealth(app: FastifyInstance, options: HttpOptions, closing: AbortS
   const add = (check: ReadinessCheck) => {
     if (!checks.some(({ name }) => name === check.name)) checks.push(check)
   }
-  if (database) add({ name: 'database', check: async () => void (await ping(database)) })
+  if (database) add({ name: 'database', check: () => database.check() })
   if (keys) add(keys.check)
   const readiness = readinessOf(checks, closing)
   const schema = { hide: true }
@@ -285,10 +285,4 @@ function serveHealth(app: FastifyInstance, options: HttpOptions, closing: AbortS
   if (serveMetrics) {
     app.get('/metrics', { schema }, async (_, reply) => reply.type(metrics.contentType).send(await metrics.metrics()))
   }
-}
-
-// biome-ignore lint/suspicious/noExplicitAny: any service's database
-async function ping(database: Database<any>): Promise<unknown> {
-  const { sql } = await import('@shopstream/database')
-  return sql`select 1`.execute(database.query)
 }

@@ -22,7 +22,6 @@ export interface MessagingOptions {
   service: string
   // biome-ignore lint/suspicious/noExplicitAny: any service's database
   database: Database<any>
-  databaseUrl: string
   /** Its own: {@link Messaging.stop} closes it. */
   bus: Bus
   /** Beyond these readiness is degraded and the alert fires; nothing is dropped. */
@@ -73,6 +72,7 @@ export function createMessaging(options: MessagingOptions): Messaging {
 
   const checks: ReadinessCheck[] = [
     { name: 'kafka', optional: true, check: () => bus.check() },
+    { name: 'relay', optional: true, check: () => relay?.check() },
     { name: 'consumer', check: () => consumer?.check() },
     blocked.check,
     { name: 'parked-messages', optional: true, check: () => checkParked(database, parkedLimits) },

@@ -1,4 +1,4 @@
-import { type Database, openSession, type Session } from '@shopstream/database'
+import { adviceOn, type Database, type Session } from '@shopstream/database'
 import { Counter, Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { createAlarm, pause, withTimeLimit } from './async.ts'
 import { type Bus, type Delivery, MessageRefused, type OutgoingMessage, type Publisher, placeOf } from './bus.ts'
@@ -9,7 +9,6 @@ import { createOutboxFloor, type OutboxFloor, outbox } from './outbox-floor.ts'
 
 export interface RelayOptions {
   database: Database<unknown>
-  databaseUrl: string
   service: string
   bus: Bus
   logger: Logger
@@ -17,6 +16,8 @@ export interface RelayOptions {
 }
 
 export interface Relay {
+  /** Throws, in words, while the database refuses it for good. */
+  check(): void
   /** Publishes what is left, as far as the broker takes it within a second, then lets go of the lock. */
   close(): Promise<void>
 }
@@ -59,7 +60,7 @@ const lockSession = { idle_session_timeout: 5_000, statement_timeout: 15_000, sy
  * publisher of its own: where the client can fence, one that was frozen and wakes writes nothing any more.
  */
 export function startRelay(options: RelayOptions): Relay {
-  const { database, databaseUrl, service, bus, logger } = options
+  const { database, service, bus, logger } = options
   const stopping = new AbortController()
   const alarm = createAlarm(stopping.signal)
   const stopListening = database.on(outboxSignal, () => {
@@ -68,17 +69,21 @@ export function startRelay(options: RelayOptions): Relay {
   })
   const meters = createMeters(options.metrics)
   const resting = new Map<string, Resting>()
+  /** What a person has to see to before this instance can lead. */
+  let advice: string | undefined
 
   const running = (async () => {
     while (!stopping.signal.aborted) {
       try {
-        const session = await openSession(databaseUrl, `${service}-relay`, lockSession)
+        const session = await database.session(`${service}-relay`, lockSession)
+        advice = undefined
         try {
           await leadWhileConnected(session)
         } finally {
           await session.close().catch(() => undefined) // it is gone already when that fails
         }
       } catch (error) {
+        advice = adviceOn(error)
         logger.warn({ err: error }, 'the relay starts again')
         await pause(pollMs, stopping.signal)
       }
@@ -91,7 +96,7 @@ export function startRelay(options: RelayOptions): Relay {
     logger.debug('this instance publishes the outbox')
     meters.leads(true)
     const publisher = bus.publisher(`${service}-relay`, session.ended)
-    const ping = setInterval(() => session.query('select 1').catch(() => undefined), pingMs) // a loss shows in the next statement
+    const ping = setInterval(() => session.check().catch(() => undefined), pingMs) // a loss shows in the next round
     try {
       const floor = createOutboxFloor(session)
       await drainUntilStopped({ session, publisher, floor, resting, meters, logger })
@@ -115,6 +120,9 @@ export function startRelay(options: RelayOptions): Relay {
   }
 
   return {
+    check() {
+      if (advice) throw new Error(advice)
+    },
     async close() {
       stopping.abort()
       stopListening()
@@ -127,6 +135,7 @@ export function startRelay(options: RelayOptions): Relay {
 }
 
 async function takeLock(session: Session): Promise<boolean> {
+  await session.check() // of a server that a failover has left behind anybody gets the lock
   const [row] = await session.query<{ held: boolean }>(`select pg_try_advisory_lock(hashtext('outbox-relay')) as held`)
   return row?.held === true
 }

@@ -31,7 +31,6 @@ const bus = await openKafkaBus({
 createMessaging({
   service: 'shop',
   database,
-  databaseUrl: setting('DATABASE_URL'),
   bus,
   consumes: [toldByKeys],
   produces,

@@ -90,7 +90,6 @@ export async function openTestShop({
       const messaging = createMessaging({
         service: 'shop',
         database,
-        databaseUrl: url,
         bus: await openKafkaBus({ ...broker, clientId: 'shop', logger, metrics }),
         consumes,
         produces,

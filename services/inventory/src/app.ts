@@ -29,7 +29,6 @@ export async function buildInventory(config: Readonly<Static<typeof configSchema
   const messaging = createMessaging({
     service: 'inventory',
     database,
-    databaseUrl: config.DATABASE_URL,
     bus: await openKafkaBus({ ...kafkaOptions(config), clientId: 'inventory', logger, metrics }),
     parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
     consumes,

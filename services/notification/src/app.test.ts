@@ -159,7 +159,6 @@ test('reading all topics again from the beginning sends nothing twice', async ()
   const again = createMessaging({
     service: 'notification-again',
     database,
-    databaseUrl: url,
     bus: await openKafkaBus({ ...kafkaOptions(world.settings), clientId: 'again', logger: world.logger, metrics }),
     consumes,
     produces,

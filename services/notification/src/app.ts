@@ -43,7 +43,6 @@ export async function buildNotification(config: Config, logger: Logger, policy =
   const messaging = createMessaging({
     service: 'notification',
     database,
-    databaseUrl: config.DATABASE_URL,
     bus: await openKafkaBus({ ...kafkaOptions(config), clientId: 'notification', logger, metrics }),
     parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
     consumes,

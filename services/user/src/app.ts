@@ -41,7 +41,6 @@ export async function buildUser(config: Config, logger: Logger) {
   const messaging = createMessaging({
     service: 'user',
     database,
-    databaseUrl: config.DATABASE_URL,
     bus: await openKafkaBus({ ...kafkaOptions(config), clientId: 'user', logger, metrics }),
     parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
     consumes,

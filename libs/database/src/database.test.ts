@@ -1,0 +1,118 @@
+import { afterEach, beforeEach, expect, test } from '@jest/globals'
+import { createLogger } from '@shopstream/observability'
+import { eventually, type TestDatabase, testDatabase } from '@shopstream/testing'
+import { createDatabase, type Database, type DatabaseOptions, type Transaction } from './database.ts'
+import { adviceOn, isPassing, isUnavailable } from './errors.ts'
+import { openSession, sql } from './index.ts'
+
+let own: TestDatabase
+let opened: Database<unknown>[]
+let said: string[]
+const logger = createLogger(
+  { service: 'test', level: 'info', format: 'json' },
+  { write: (line) => void said.push(line) },
+)
+
+beforeEach(async () => {
+  own = await testDatabase('database')
+  opened = []
+  said = []
+})
+afterEach(async () => {
+  await Promise.all(opened.map((database) => database.close()))
+  await own.drop()
+})
+
+function open(options: Partial<DatabaseOptions> = {}): Database<unknown> {
+  const database = createDatabase<unknown>({ url: own.url, poolSize: 3, applicationName: 'test', logger, ...options })
+  opened.push(database)
+  return database
+}
+
+const run = async <Row>(on: Database<unknown> | Transaction, text: string): Promise<Row[]> =>
+  (await sql.raw<Row>(text).execute('query' in on ? on.query : on)).rows
+const failureOf = (work: Promise<unknown>) =>
+  work.then(
+    () => undefined,
+    (error) => error,
+  )
+
+/** What a role that may do everything changes about the test's own one, or its database. */
+async function asAdmin(text: (name: string) => string): Promise<void> {
+  const name = new URL(own.url).username
+  await run(open({ url: process.env.TEST_POSTGRES_URL ?? '' }), text(name))
+}
+
+/** All sessions of the pool become what a failover can make of them. */
+const leaveReadOnly = (database: Database<unknown>, sessions: number) =>
+  Promise.all(
+    Array.from({ length: sessions }, () =>
+      run(database, `select set_config('default_transaction_read_only', 'on', false), pg_sleep(0.3)`),
+    ),
+  )
+
+test('sessions that a failover has left read-only cost one request, whichever it was, and are thrown away', async () => {
+  const database = open()
+  await run(database, 'create table written (n integer)')
+  await leaveReadOnly(database, 3)
+  const write = () => database.transaction((tx) => run(tx, 'insert into written values (1)'))
+  const failure = await failureOf(write())
+  expect([failure.code, isUnavailable(failure)]).toEqual(['25006', true])
+  for (let times = 0; times < 6; times += 1) await write()
+  expect(await run(database, 'select count(*)::integer as count from written')).toEqual([{ count: 6 }])
+})
+
+test('readiness says in words that nothing can be written, and looks at a new session the next time', async () => {
+  const database = open({ poolSize: 1 })
+  await leaveReadOnly(database, 1)
+  await expect(database.check()).rejects.toThrow('the database takes no writes')
+  await database.check()
+})
+
+test('a session on which the server is still at what was given up is not used again, and a rollback does not wait for it', async () => {
+  const database = open({ poolSize: 1, queryTimeoutMs: 1_000 })
+  const failure = await failureOf(database.transaction((tx) => run(tx, 'select pg_sleep(30)')))
+  expect([failure.message, isUnavailable(failure)]).toEqual(['Query read timeout', true])
+  expect(await run(database, 'select 1 as one')).toEqual([{ one: 1 }])
+})
+
+const refusals: [what: string, before: (name: string) => string, code: string, passes: boolean][] = [
+  ['a password that was changed', (name) => `alter role ${name} password 'another'`, '28P01', false],
+  ['a role that may not log in', (name) => `alter role ${name} nologin`, '28000', false],
+  ['too many connections', (name) => `alter role ${name} connection limit 0`, '53300', true],
+  ['a database that takes nobody', (name) => `alter database ${name} allow_connections false`, '55000', false],
+  ['a right that was taken', (name) => `revoke connect on database ${name} from ${name}`, '42501', false],
+]
+test.each(refusals)('a login that is refused for %s says nothing about the work', async (_, before, code, passes) => {
+  const database = open()
+  await run(database, 'select 1')
+  database.renew()
+  await asAdmin(before)
+  for (const work of [() => run(database, 'select 1'), () => database.session('refused', {})]) {
+    const failure = await failureOf(work())
+    expect([failure.code, isUnavailable(failure), isPassing(failure)]).toEqual([code, true, passes])
+    expect(adviceOn(failure)).toEqual(passes ? undefined : expect.stringMatching(/refuses the login, and will again/))
+  }
+})
+
+test('advice names no password', async () => {
+  await asAdmin((name) => `alter role ${name} password 'another'`)
+  const advice = adviceOn(await failureOf(run(open(), 'select 1')))
+  expect(advice).not.toContain(decodeURIComponent(new URL(own.url).password))
+})
+
+test('a session that cannot be set up leaves no connection behind', async () => {
+  await expect(openSession(own.url, 'left behind', { 'no such setting': 1 })).rejects.toThrow('no such setting')
+  const database = open()
+  const left = () => run(database, `select 1 from pg_stat_activity where application_name = 'left behind'`)
+  await eventually('it to be closed', async () => (await left()).length === 0)
+})
+
+test('a session says when it takes no writes any more, and ends', async () => {
+  const session = await open().session('holder', {})
+  await session.check()
+  await session.query('set default_transaction_read_only = on')
+  await expect(session.check()).rejects.toThrow('a failover has left it behind')
+  expect(session.ended.aborted).toBe(true)
+  await session.close()
+})
