@@ -3,7 +3,7 @@ import { createLogger } from '@shopstream/observability'
 import { eventually, type TestDatabase, testDatabase } from '@shopstream/testing'
 import { createDatabase, type Database, type DatabaseOptions, type Transaction } from './database.ts'
 import { adviceOn, isPassing, isUnavailable } from './errors.ts'
-import { openSession, sql } from './index.ts'
+import { type Migration, migrate, openSession, sql } from './index.ts'
 
 let own: TestDatabase
 let opened: Database<unknown>[]
@@ -115,4 +115,81 @@ test('a session says when it takes no writes any more, and ends', async () => {
   await expect(session.check()).rejects.toThrow('a failover has left it behind')
   expect(session.ended.aborted).toBe(true)
   await session.close()
+})
+
+const step = (name: string, text: string): Migration => ({ source: 'test', name, sql: text })
+const recorded = (database: Database<unknown>) => run(database, 'select id from schema_migration order by id')
+
+test('a migration takes longer than this process waits for other statements', async () => {
+  const database = open({ queryTimeoutMs: 500 })
+  await migrate(database, [step('1-slow', 'select pg_sleep(2)')])
+  expect(await recorded(database)).toEqual([{ id: 'test/1-slow' }])
+})
+
+test('instances that migrate at the same time run each step once', async () => {
+  const steps = [step('1', 'create table one (n integer)'), step('2', 'insert into one values (1)')]
+  const done = await Promise.all([migrate(open(), steps), migrate(open(), steps), migrate(open(), steps)])
+  expect(done.flat().sort()).toEqual(['test/1', 'test/2'])
+  expect(await run(open(), 'select * from one')).toEqual([{ n: 1 }])
+})
+
+test('of a step that fails nothing has happened, and those before it are done', async () => {
+  const database = open()
+  const broken = [step('1', 'create table one (n integer)'), step('2', 'insert into one values (1); select 1 / 0')]
+  await expect(migrate(database, broken)).rejects.toThrow('division by zero')
+  expect([await recorded(database), await run(database, 'select * from one')]).toEqual([[{ id: 'test/1' }], []])
+  await expect(migrate(database, [step('1', 'create table other ()')])).rejects.toThrow('was changed after it had run')
+})
+
+test('while a step waits for a table that a dump reads, everybody else goes on', async () => {
+  const database = open()
+  await migrate(database, [step('1', 'create table busy (n integer)')])
+  const dump = await open().session('dump', {})
+  await dump.query('begin')
+  await dump.query('lock table busy in access share mode')
+  const migrating = migrate(database, [step('2', 'alter table busy add column m integer')], { logger })
+  const attempts = () => said.filter((line) => line.includes('a migration waits for a table')).length
+  const insert = () =>
+    database.transaction(async (tx) => {
+      await run(tx, `set local lock_timeout = '3s'`) // less than the dump lasts: behind a lock without limit it would fail
+      await run(tx, 'insert into busy values (1)')
+    })
+  await eventually('two attempts', async () => {
+    await insert()
+    return attempts() >= 2
+  })
+  await dump.query('commit')
+  await dump.close()
+  expect(await migrating).toEqual(['test/2'])
+  expect(await run(database, 'select distinct m from busy')).toEqual([{ m: null }])
+})
+
+test('an index is built concurrently outside of a transaction, and again where it was broken off', async () => {
+  const database = open()
+  await run(database, 'create table built (n integer)')
+  await run(database, 'insert into built values (1), (1)')
+  const index = step('1-index', '-- why\ncreate unique index concurrently built_n on built (n);\n')
+  await expect(migrate(database, [index])).rejects.toThrow('could not create unique index')
+  await run(database, 'delete from built')
+  expect(await migrate(database, [index])).toEqual(['test/1-index'])
+  const valid = `select indisvalid from pg_index where indexrelid = 'built_n'::regclass`
+  expect(await run(database, valid)).toEqual([{ indisvalid: true }])
+  // Its end was not recorded: the process died in between.
+  await run(database, 'delete from schema_migration')
+  expect(await migrate(database, [index])).toEqual(['test/1-index'])
+})
+
+test('whoever waits for a table gives up when the process stops', async () => {
+  const database = open()
+  await migrate(database, [step('1', 'create table busy (n integer)')])
+  const dump = await open().session('dump', {})
+  await dump.query('begin')
+  await dump.query('lock table busy in access share mode')
+  const stop = new AbortController()
+  const migrating = failureOf(migrate(database, [step('2', 'drop table busy')], { logger, signal: stop.signal }))
+  await eventually('an attempt', () => said.some((line) => line.includes('a migration waits for a table')))
+  stop.abort(new Error('stopping'))
+  expect((await migrating).name).toBe('AbortError')
+  await dump.close()
+  expect(await run(database, 'select * from busy')).toEqual([])
 })

@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { sql } from 'kysely'
-import type { Database, Transaction } from './database.ts'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Logger } from '@shopstream/observability'
+import pg from 'pg'
+import type { Database } from './database.ts'
+import type { Session } from './session.ts'
 
 /** One step of a schema's history: plain SQL, run once, never changed afterwards. */
 export interface Migration {
@@ -9,7 +12,15 @@ export interface Migration {
   source: string
   /** Its file name, `0001-what-it-does.sql`; the order of names is the order of running. */
   name: string
+  /** Runs as one transaction; where it says `concurrently`, it is one statement, outside of any. */
   sql: string
+}
+
+export interface MigrateOptions {
+  /** Is told what runs for long, and what it waits for. */
+  logger?: Logger
+  /** Ends the waiting. */
+  signal?: AbortSignal
 }
 
 /**
@@ -23,32 +34,60 @@ export function readMigrations(source: string, moduleUrl: string): Migration[] {
   return names.sort().map((name) => ({ source, name, sql: readFileSync(new URL(name, folder), 'utf8') }))
 }
 
+/** A step may take hours, and waiting for a turn or a table no less. */
+const sessionSettings = { statement_timeout: 0, idle_in_transaction_session_timeout: 0, idle_session_timeout: 0 }
+
 /**
- * Brings a database up to date: runs what has not run yet, in order, in one transaction under a lock, so that several
- * instances may start at once. Forward only; steps that a newer version ran are left alone.
+ * A statement that waits for a table holds up all that come behind it. So it waits for this long, in ms, and then lets
+ * the others go for ten times as long: a dump of an hour costs them a tenth of their time at the most.
+ */
+const lockWaitMs = { first: 200, longest: 2_000 }
+const progressMs = 10_000
+
+/**
+ * Brings a database up to date: runs what has not run yet, in order, each step in a transaction of its own, under a lock,
+ * so that several instances may start at once. A step takes as long as it takes, and one that finds a table in use tries
+ * again until it is free. Forward only; steps that a newer version ran are left alone.
  * Returns the steps it ran. Throws when a step that ran already has been changed since.
  */
-// biome-ignore lint/suspicious/noExplicitAny: any service's database
-export async function migrate(database: Database<any>, migrations: readonly Migration[]): Promise<string[]> {
-  return database.transaction(async (tx) => {
-    await sql`set local lock_timeout = 0`.execute(tx)
-    await sql`set local statement_timeout = 0`.execute(tx)
-    await sql`select pg_advisory_xact_lock(hashtext('shopstream-migrations'))`.execute(tx)
-    const applied = await appliedChecksums(tx)
+export async function migrate(
+  // biome-ignore lint/suspicious/noExplicitAny: any service's database
+  database: Database<any>,
+  migrations: readonly Migration[],
+  options: MigrateOptions = {},
+): Promise<string[]> {
+  const session = await database.session('migrations', sessionSettings, 0)
+  try {
+    await takeTurn(session, options)
+    const applied = await appliedChecksums(session)
     const pending = migrations.filter((migration) => isPending(migration, applied))
-    for (const migration of pending) await apply(tx, migration)
+    for (const migration of pending) await run(session, migration, options)
     return pending.map(idOf)
-  })
+  } finally {
+    await session.close().catch(() => undefined) // and with it the lock
+  }
 }
 
 const idOf = ({ source, name }: Migration) => `${source}/${name}`
 const checksumOf = (migration: Migration) => createHash('sha256').update(migration.sql).digest('hex')
 
-async function appliedChecksums(tx: Transaction): Promise<Map<string, string>> {
-  await sql`create table if not exists schema_migration (
+/** Asks again and again: a statement that waits holds a snapshot, for which a `concurrently` of the other would wait. */
+async function takeTurn(session: Session, { logger, signal }: MigrateOptions): Promise<void> {
+  for (let times = 0; ; times += 1) {
+    const [row] = await session.query<{ held: boolean }>(
+      `select pg_try_advisory_lock(hashtext('shopstream-migrations')) as held`,
+    )
+    if (row?.held) return
+    if (times % 40 === 0) logger?.info('waiting for another instance that migrates the database')
+    await delay(250, undefined, { signal })
+  }
+}
+
+async function appliedChecksums(session: Session): Promise<Map<string, string>> {
+  await session.query(`create table if not exists schema_migration (
     id text primary key, checksum text not null, applied_at timestamptz not null default now()
-  )`.execute(tx)
-  const { rows } = await sql<{ id: string; checksum: string }>`select id, checksum from schema_migration`.execute(tx)
+  )`)
+  const rows = await session.query<{ id: string; checksum: string }>('select id, checksum from schema_migration')
   return new Map(rows.map((row) => [row.id, row.checksum]))
 }
 
@@ -60,9 +99,69 @@ function isPending(migration: Migration, applied: Map<string, string>): boolean 
   return checksum === undefined
 }
 
-async function apply(tx: Transaction, migration: Migration): Promise<void> {
-  await sql.raw(migration.sql).execute(tx)
-  await sql`insert into schema_migration (id, checksum) values (${idOf(migration)}, ${checksumOf(migration)})`.execute(
-    tx,
+async function run(session: Session, migration: Migration, { logger, signal }: MigrateOptions): Promise<void> {
+  const begun = performance.now()
+  const where = () => ({ migration: idOf(migration), seconds: Math.round((performance.now() - begun) / 1_000) })
+  const progress = setInterval(() => logger?.info(where(), 'a migration is still at work'), progressMs)
+  try {
+    for (let waitMs = lockWaitMs.first; ; waitMs = Math.min(lockWaitMs.longest, 2 * waitMs)) {
+      signal?.throwIfAborted()
+      if (await tryOnce(session, migration, waitMs)) return
+      logger?.warn(where(), 'a migration waits for a table that is in use, as by a dump; others go on meanwhile')
+      await delay(10 * waitMs, undefined, { signal })
+    }
+  } finally {
+    clearInterval(progress)
+  }
+}
+
+/** False when it did not get a lock in time. */
+async function tryOnce(session: Session, migration: Migration, waitMs: number): Promise<boolean> {
+  const outside = isConcurrent(migration) // those wait in nobody's way, and lose all they have done when they give up
+  try {
+    await session.query(`set lock_timeout = ${outside ? 0 : waitMs}`)
+    await (outside ? applyOutside(session, migration) : applyInside(session, migration))
+    return true
+  } catch (error) {
+    if (error instanceof pg.DatabaseError && (error.code === '55P03' || error.code === '40P01')) return false
+    throw error
+  }
+}
+
+/** What stands in comments does not count. */
+const isConcurrent = ({ sql }: Migration) => /\bconcurrently\b/i.test(sql.replace(/--.*|\/\*[\s\S]*?\*\//g, ''))
+
+async function applyInside(session: Session, migration: Migration): Promise<void> {
+  await session.query('begin')
+  try {
+    await session.query(migration.sql)
+    await record(session, migration)
+    await session.query('commit')
+  } catch (error) {
+    await session.query('rollback').catch(() => undefined) // it is over anyway when the session is
+    throw error
+  }
+}
+
+/** One that was broken off has left an index that is not valid; one whose end was not recorded finds what it has made. */
+async function applyOutside(session: Session, migration: Migration): Promise<void> {
+  const broken = await session.query<{ name: string }>(
+    `select indexrelid::regclass::text as name from pg_index join pg_class on pg_class.oid = indexrelid
+     where not indisvalid and relkind = 'i' and $1 ~* ('\\m' || relname || '\\M')`,
+    [migration.sql],
   )
+  for (const { name } of broken) await session.query(`drop index concurrently ${name}`)
+  try {
+    await session.query(migration.sql)
+  } catch (error) {
+    if (!(error instanceof pg.DatabaseError && error.code === '42P07')) throw error
+  }
+  await record(session, migration)
+}
+
+async function record(session: Session, migration: Migration): Promise<void> {
+  await session.query('insert into schema_migration (id, checksum) values ($1, $2)', [
+    idOf(migration),
+    checksumOf(migration),
+  ])
 }

@@ -49,6 +49,7 @@ export function dataService({
       try {
         return await work()
       } catch (error) {
+        if (stopping.signal.aborted) return undefined
         const advice = adviceOn(error)
         if (advice) throw new Error(advice, { cause: error })
         if (!isPassing(error)) throw error
@@ -63,7 +64,7 @@ export function dataService({
     http,
     async start() {
       await http.listen(address)
-      const applied = await whenAvailable(() => migrate(database, migrations))
+      const applied = await whenAvailable(() => migrate(database, migrations, { logger, signal: stopping.signal }))
       if (applied?.length) logger.info({ applied }, 'the database is migrated')
       if (begin) end = await whenAvailable(begin)
       if (stopping.signal.aborted) return
