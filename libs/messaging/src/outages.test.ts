@@ -13,6 +13,7 @@ import {
   removePostgres,
   startKafka,
   startPostgres,
+  startPostgresPair,
 } from '@shopstream/testing'
 import kafkajs from 'kafkajs'
 import { outgoing } from './outbox.ts'
@@ -234,6 +235,33 @@ async function stoppedAfterCommit() {
   await eventually('it to have stopped after the commit', () => child.isStopped, patience)
   return { shop, child }
 }
+
+test.concurrent(
+  'the database fails over to its standby while sessions stay behind that take no writes: events go on there, effects once',
+  async () => {
+    const pair = await startPostgresPair(dir)
+    try {
+      await inShop(
+        async (shop) => {
+          const child = shop.startProcess('child')
+          const round = (n: number) => shop.emit(...keys.map((key) => stockEvent(key, BigInt(n))))
+          await round(1)
+          await handledRound(shop, 1)
+          await pair.switchOver()
+          await eventually('events to be taken', () => round(2).then(() => true))
+          await handledRound(shop, 2)
+          await round(3)
+          await expectRounds(shop, 3)
+          expect(child.isAlive).toBe(true)
+        },
+        { database: await databaseIn(pair.url) },
+      )
+    } finally {
+      await pair.stop()
+    }
+  },
+  4 * minute,
+)
 
 test.concurrent(
   'the only broker is killed with -9, stopped in order, and frozen while a process starts, and comes back each time: events wait in the outbox',

@@ -28,6 +28,8 @@ export interface PostgresOptions {
   superuser?: string
   /** Default true. False is faster, for tests: a kill -9 may lose the last moments' commits, and the machine's end more. */
   durable?: boolean
+  /** Set besides those of infra/postgres. */
+  settings?: Record<string, string>
   progress?: (line: string) => void
   onUnexpectedEnd?: (how: string) => void
   /** Ends a start that is still going on. */
@@ -54,7 +56,7 @@ type Owner = { uid: number; gid: number } | undefined
  * under /var/tmp that `dir` records. Throws when the platform has no binaries or Postgres does not come up.
  */
 export async function startPostgres(options: PostgresOptions): Promise<LocalPostgres> {
-  const { dir, password, superuser = 'postgres', durable = true, progress = () => {} } = options
+  const { dir, password, superuser = 'postgres', durable = true, settings = {}, progress = () => {} } = options
   mkdirSync(dir, { recursive: true })
   await stopLeftoverPostgres(dir)
   const owner = await findOwner()
@@ -74,12 +76,12 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
     port,
     logFile: join(dir, 'postgres.log'),
     pidFile: join(dir, 'postgres.pid'),
-    ready: /database system is ready to accept connections/,
+    ready: /database system is ready to accept (read-only )?connections/,
     readyLimitMs: 60_000,
     // After a kill -9 its helper processes need a moment to notice.
     passing: /pre-existing shared memory block|lock file "postmaster.pid" already exists/,
     prepare: () => {
-      configure(data, { port, durable, owner })
+      configure(data, { port, durable, settings, owner })
       forgetStalePid(data)
     },
     stopSignal: 'SIGINT', // "fast": sessions are ended, data are written
@@ -94,6 +96,20 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
 /** Stops a Postgres that a killed process left running in `dir`. Returns whether there was one. */
 export async function stopLeftoverPostgres(dir: string): Promise<boolean> {
   return (await stopLeftover(join(dir, 'postgres.pid'), { signal: 'SIGINT' })) !== undefined
+}
+
+/**
+ * Copies the data of a Postgres that is stopped, for {@link startPostgres} in `dir`: as a standby, which then needs
+ * `primary_conninfo` among its settings. Throws when `dir` has data.
+ */
+export async function copyAsStandby(from: string, dir: string): Promise<void> {
+  mkdirSync(dir, { recursive: true })
+  const owner = await findOwner()
+  if (owner) chmodSync(dir, 0o711)
+  const place = choosePlace(dir, owner, () => {})
+  await runCommand('cp', ['-a', join(readLocation(from) ?? from, 'data'), join(place, 'data')])
+  writeFileSync(join(place, 'data', 'standby.signal'), '')
+  if (owner) chownSync(join(place, 'data', 'standby.signal'), owner.uid, owner.gid)
 }
 
 /** Removes a Postgres's folder, also the data that are kept elsewhere. It must be stopped. */
@@ -237,13 +253,21 @@ async function initialise(
   renameSync(fresh, data)
 }
 
-function configure(data: string, { port, durable, owner }: { port: number; durable: boolean; owner: Owner }): void {
+interface Configuration {
+  port: number
+  durable: boolean
+  settings: Record<string, string>
+  owner: Owner
+}
+
+function configure(data: string, { port, durable, settings, owner }: Configuration): void {
   const shared = readFileSync(join(repository, 'infra/postgres/postgresql.conf'), 'utf8')
   const own = [`listen_addresses = '127.0.0.1'`, `port = ${port}`]
   if (!durable) own.push('fsync = off', 'synchronous_commit = off', 'full_page_writes = off')
+  for (const [name, value] of Object.entries(settings)) own.push(`${name} = '${value}'`)
   const files = {
     'postgresql.conf': `${shared}\n# This run\n${own.join('\n')}\n`,
-    'pg_hba.conf': 'host all all 127.0.0.1/32 scram-sha-256\n',
+    'pg_hba.conf': 'host all,replication all 127.0.0.1/32 scram-sha-256\n',
   }
   for (const [name, text] of Object.entries(files)) {
     writeFileSync(join(data, name), text, { mode: 0o600 })

@@ -14,6 +14,8 @@ export interface TcpProxy {
   stall(): void
   /** Ends what is open with a reset and refuses what is new. */
   cut(): void
+  /** What is new goes to another port on 127.0.0.1; what is open stays where it is. */
+  redirect(port: number): void
   /** Undoes {@link delay}, {@link stall} and {@link cut}. */
   heal(): void
   close(): Promise<void>
@@ -30,6 +32,7 @@ export interface TcpProxyOptions {
 export async function startTcpProxy({ target, port = 0 }: TcpProxyOptions): Promise<TcpProxy> {
   const open = new Set<Socket>()
   let received = 0
+  let goal = target
   let delayMs = 0
   let isCut = false
   let healed = Promise.withResolvers<void>()
@@ -37,7 +40,7 @@ export async function startTcpProxy({ target, port = 0 }: TcpProxyOptions): Prom
 
   const server = createServer({ allowHalfOpen: true }, (client) => {
     if (isCut) return void client.resetAndDestroy()
-    const upstream = dial({ port: target, host: '127.0.0.1', allowHalfOpen: true })
+    const upstream = dial({ port: goal, host: '127.0.0.1', allowHalfOpen: true })
     for (const [from, to] of [
       [client, upstream],
       [upstream, client],
@@ -92,6 +95,9 @@ export async function startTcpProxy({ target, port = 0 }: TcpProxyOptions): Prom
     cut() {
       isCut = true
       reset()
+    },
+    redirect(next) {
+      goal = next
     },
     heal() {
       delayMs = 0
