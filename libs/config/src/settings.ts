@@ -77,6 +77,13 @@ export const dataSettings = {
     protocols: ['postgres', 'postgresql'],
     example: 'postgres://order:password@127.0.0.1:54320/order',
   }),
+  /** Needed where DATABASE_URL leads through a pooler in transaction mode: for the lock of the relay and for migrations. */
+  DATABASE_DIRECT_URL: Type.Optional(
+    settings.url('the same database, by the same role, past any pooler', {
+      protocols: ['postgres', 'postgresql'],
+      example: 'postgres://order:password@127.0.0.1:54320/order',
+    }),
+  ),
   DATABASE_POOL_SIZE: integer(10, { min: 1, max: 200 }),
   KAFKA_BROKERS: settings.list('Kafka brokers as host:port, separated by commas', {
     pattern: '^[^\\s:]+:\\d{1,5}$|^\\[[0-9a-fA-F:]+\\]:\\d{1,5}$',

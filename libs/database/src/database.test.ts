@@ -4,6 +4,7 @@ import { eventually, type TestDatabase, testDatabase } from '@shopstream/testing
 import { createDatabase, type Database, type DatabaseOptions, type Transaction } from './database.ts'
 import { adviceOn, isPassing, isUnavailable } from './errors.ts'
 import { type Migration, migrate, openSession, sql } from './index.ts'
+import { sessionLimits } from './limits.ts'
 
 let own: TestDatabase
 let opened: Database<unknown>[]
@@ -119,6 +120,19 @@ test('a session says when it takes no writes any more, and ends', async () => {
 
 const step = (name: string, text: string): Migration => ({ source: 'test', name, sql: text })
 const recorded = (database: Database<unknown>) => run(database, 'select id from schema_migration order by id')
+
+test('sessions begin with their limits, also those that were there before the first migration', async () => {
+  const database = open()
+  await run(database, 'select 1')
+  await migrate(database, [])
+  const limits = await run(
+    database,
+    `select name, setting from pg_settings where name like '%\\_timeout' and source = 'database user'`,
+  )
+  expect(limits).toEqual(
+    expect.arrayContaining(Object.entries(sessionLimits).map(([name, ms]) => ({ name, setting: String(ms) }))),
+  )
+})
 
 test('a migration takes longer than this process waits for other statements', async () => {
   const database = open({ queryTimeoutMs: 500 })

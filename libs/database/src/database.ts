@@ -19,7 +19,7 @@ export interface Database<T> {
   /** Calls `listener` after each commit of this process that signalled `name`; returns the function that stops it. */
   on(name: string, listener: (payload: unknown) => void): () => void
   /**
-   * A connection of its own: for what has to stay on one, such as a session lock.
+   * A connection of its own, past any pooler: for what has to stay on one, such as a session lock.
    * As {@link openSession}, which says what the parameters are and what it throws.
    */
   session(applicationName: string, settings: Record<string, number | string>, queryTimeoutMs?: number): Promise<Session>
@@ -32,7 +32,10 @@ export interface Database<T> {
 }
 
 export interface DatabaseOptions {
+  /** May lead through a pooler, also one that gives each transaction another session. */
   url: string
+  /** Leads to Postgres itself, where `url` does not. */
+  directUrl?: string | undefined
   /** Connections at the most. */
   poolSize: number
   /** Shown in `pg_stat_activity`. */
@@ -76,7 +79,7 @@ export function createDatabase<T>(options: DatabaseOptions): Database<T> {
       return () => named.delete(listener)
     },
     session: (applicationName, settings, queryTimeoutMs) =>
-      openSession(options.url, applicationName, settings, queryTimeoutMs),
+      openSession(options.directUrl ?? options.url, applicationName, settings, queryTimeoutMs),
     async check() {
       const { rows } = await sql<{ readOnly: boolean }>`
         select current_setting('transaction_read_only')::boolean as "readOnly"`.execute(query)

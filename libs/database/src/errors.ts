@@ -41,12 +41,24 @@ const connectionMessages =
 const hasState = (error: pg.DatabaseError, states: readonly string[]) =>
   states.some((state) => error.code?.startsWith(state))
 
+/** What poolers say to a login, as a connection exception, that they will say to each further one. */
+const hopelessLogin = /unsupported startup parameter|no such (user|database)|authentication failed/
+
 const refusedLogins = new WeakSet<object>()
 
 /** Remembers what a login ended with, whatever it was: it says nothing about the work that wanted a connection. */
 export function noteLogin(error: unknown): unknown {
   if (typeof error === 'object' && error !== null) refusedLogins.add(error)
   return error
+}
+
+/** A connection on which a lock has to stay turned out to be one that a pooler shares out among its clients. */
+export class SharedConnection extends Error {
+  constructor() {
+    super(
+      'a pooler gives each transaction another session of the database, and the relay and migrations need one that is theirs',
+    )
+  }
 }
 
 /**
@@ -59,17 +71,22 @@ export function isUnavailable(error: unknown): boolean {
 
 /** As {@link isUnavailable}, but false for logins that will go on being refused until a person has changed something. */
 export function isPassing(error: unknown): boolean {
-  if (error instanceof pg.DatabaseError) return hasState(error, passingStates)
+  if (error instanceof pg.DatabaseError)
+    return hasState(error, passingStates) && !(refusedLogins.has(error) && hopelessLogin.test(error.message))
   if (!isNativeError(error)) return false // not instanceof: Node's own errors are of another realm in some test runners
   const { code, errors } = error as NodeJS.ErrnoException & Partial<AggregateError>
   if (Array.isArray(errors)) return errors.some(isPassing) // one per address that was tried
   return (code !== undefined && networkCodes.has(code)) || connectionMessages.test(error.message)
 }
 
-/** What to do about a login that is refused for good; undefined where waiting may help, or it is another matter. */
+/** What to do about a connection that is refused for good, or shared; undefined where waiting may help, or it is another matter. */
 export function adviceOn(error: unknown): string | undefined {
+  if (error instanceof SharedConnection)
+    return `${error.message}: set DATABASE_DIRECT_URL to the address of Postgres itself`
   if (!isNativeError(error) || !refusedLogins.has(error) || isPassing(error)) return undefined
-  const what = 'see to host, user, password, database and TLS of DATABASE_URL, and to who may log in there'
+  const what = error.message.includes('startup parameter')
+    ? 'leave it out of DATABASE_URL, or name it in ignore_startup_parameters of pgbouncer'
+    : 'see to host, user, password, database and TLS of DATABASE_URL and DATABASE_DIRECT_URL, and to who may log in there'
   return `the database refuses the login, and will again: ${error.message}; ${what}`
 }
 

@@ -1,7 +1,7 @@
 export type { ColumnType, Generated, Insertable, Kysely, RawBuilder, Selectable, Updateable } from 'kysely'
 export { sql } from 'kysely'
 export { createDatabase, type Database, signal, type Transaction } from './database.ts'
-export { adviceOn, isPassing, isUnavailable, isUniqueViolation, tookTooLong } from './errors.ts'
+export { adviceOn, isPassing, isUnavailable, isUniqueViolation, SharedConnection, tookTooLong } from './errors.ts'
 export { type MigrateOptions, type Migration, migrate, readMigrations } from './migrations.ts'
 export { createServiceDatabase, dropServiceDatabase } from './provision.ts'
 export { openSession, type Session } from './session.ts'

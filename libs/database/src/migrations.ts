@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from '@shopstream/observability'
 import pg from 'pg'
 import type { Database } from './database.ts'
+import { limitRole } from './limits.ts'
 import type { Session } from './session.ts'
 
 /** One step of a schema's history: plain SQL, run once, never changed afterwards. */
@@ -47,7 +48,7 @@ const progressMs = 10_000
 /**
  * Brings a database up to date: runs what has not run yet, in order, each step in a transaction of its own, under a lock,
  * so that several instances may start at once. A step takes as long as it takes, and one that finds a table in use tries
- * again until it is free. Forward only; steps that a newer version ran are left alone.
+ * again until it is free. Forward only; steps that a newer version ran are left alone. Gives the role its limits besides.
  * Returns the steps it ran. Throws when a step that ran already has been changed since.
  */
 export async function migrate(
@@ -62,6 +63,7 @@ export async function migrate(
     const applied = await appliedChecksums(session)
     const pending = migrations.filter((migration) => isPending(migration, applied))
     for (const migration of pending) await run(session, migration, options)
+    if (await limitRole(session)) database.renew()
     return pending.map(idOf)
   } finally {
     await session.close().catch(() => undefined) // and with it the lock

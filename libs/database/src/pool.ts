@@ -2,7 +2,6 @@ import type { Logger } from '@shopstream/observability'
 import type { PostgresPool, PostgresPoolClient } from 'kysely'
 import pg from 'pg'
 import { endsSession, noteLogin } from './errors.ts'
-import { sessionLimits } from './limits.ts'
 
 /** Avro longs and Postgres bigints are both `bigint` in code, so that no amount loses a digit on the way. */
 export const columnTypes = {
@@ -46,7 +45,6 @@ export function openPool(
     keepAlive: true,
     keepAliveInitialDelayMillis: keepAliveMs,
     types: columnTypes,
-    ...sessionLimits,
   })
   const openedIn = new WeakMap<pg.PoolClient, number>()
   // Without a listener on each client, losing one that is in use ends the process.

@@ -16,7 +16,7 @@ export interface RelayOptions {
 }
 
 export interface Relay {
-  /** Throws, in words, while the database refuses it for good. */
+  /** Throws, in words, while the database refuses it for good, or a pooler gives it no session of its own. */
   check(): void
   /** Publishes what is left, as far as the broker takes it within a second, then lets go of the lock. */
   close(): Promise<void>

@@ -36,6 +36,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
   const metrics = createMetrics('notification')
   const database = createDatabase<Tables>({
     url: config.DATABASE_URL,
+    directUrl: config.DATABASE_DIRECT_URL,
     poolSize: config.DATABASE_POOL_SIZE,
     applicationName: 'notification',
     logger,

@@ -22,6 +22,7 @@ export async function buildOrder(config: Readonly<Static<typeof configSchema>>, 
   const metrics = createMetrics('order')
   const database = createDatabase<Tables>({
     url: config.DATABASE_URL,
+    directUrl: config.DATABASE_DIRECT_URL,
     poolSize: config.DATABASE_POOL_SIZE,
     applicationName: 'order',
     logger,

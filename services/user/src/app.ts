@@ -28,6 +28,7 @@ export async function buildUser(config: Config, logger: Logger) {
   const metrics = createMetrics('user')
   const database = createDatabase<Tables>({
     url: config.DATABASE_URL,
+    directUrl: config.DATABASE_DIRECT_URL,
     poolSize: config.DATABASE_POOL_SIZE,
     applicationName: 'user',
     logger,

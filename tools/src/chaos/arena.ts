@@ -85,6 +85,7 @@ export async function openArena({ folder, env, progress, signal }: ArenaOptions)
     const throughLinks = isOwner(name) && {
       KAFKA_BROKERS: `127.0.0.1:${links[`${name}-kafka`].port}`,
       DATABASE_URL: withPort(own.DATABASE_URL ?? '', links[`${name}-postgres`].port),
+      DATABASE_DIRECT_URL: withPort(own.DATABASE_DIRECT_URL ?? '', links[`${name}-postgres`].port),
     }
     environments[name] = { ...own, ...throughLinks, ...clock.env, NODE_OPTIONS: clock.nodeArgs.join(' ') }
     return environments[name]

@@ -71,6 +71,7 @@ export function serviceEnvironment(name: ServiceName, around: Surroundings): Rec
     SHUTDOWN_TIMEOUT_MS: '4000',
     ...(hasDatabase && {
       DATABASE_URL: around.databaseUrl(name),
+      DATABASE_DIRECT_URL: around.databaseUrl(name), // whatever the shell that starts the stack has
       KAFKA_BROKERS: around.brokers.join(),
       KAFKA_TOPIC_PREFIX: around.settings.KAFKA_TOPIC_PREFIX,
     }),
