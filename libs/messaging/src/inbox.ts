@@ -1,4 +1,5 @@
 import { type Database, sql, type Transaction } from '@shopstream/database'
+import type { Logger } from '@shopstream/observability'
 import type { IncomingMessage } from './bus.ts'
 
 const dayMs = 86_400_000
@@ -41,24 +42,86 @@ export async function recordInInbox(tx: Transaction, events: readonly Identified
 }
 
 /**
- * Adds the weeks to come and drops those that have left the window, and with them the parked messages that ended before;
- * safe to run from several instances.
+ * What waits for a table of which a dump reads holds up all consumers behind it, so it waits no longer than this, in ms,
+ * and comes again in an hour. (Postgres detaches no partition concurrently beside a default one.)
  */
-export async function maintainInbox(database: Database<unknown>): Promise<void> {
-  await database.transaction(async (tx) => {
-    await sql`
-      select inbox_add_week(week::date)
-      from generate_series(
-        date_trunc('week', now() at time zone 'UTC') - make_interval(days => ${inboxWindowDays}::integer),
-        date_trunc('week', now() at time zone 'UTC') + interval '2 weeks', interval '1 week') as week`.execute(tx)
-    await sql`select inbox_drop_before(((now() at time zone 'UTC') - make_interval(days => ${inboxWindowDays + 1}::integer))::date)`.execute(
-      tx,
-    )
-    await sql`delete from inbox_other where received_at < now() - make_interval(days => ${inboxWindowDays}::integer)`.execute(
-      tx,
-    )
-    await sql`delete from parked_message where ended_at < now() - make_interval(days => ${inboxWindowDays}::integer)`.execute(
-      tx,
-    )
-  })
+const lockWaitMs = 200
+/** Rows that one transaction deletes at the most. */
+const batchRows = 1_000
+
+/** Does a part in its transaction; returns how many rows it took, where more may be left. */
+type Part = (tx: Transaction) => Promise<number | undefined>
+
+/**
+ * Adds the weeks to come, drops those that have left the window, and deletes the parked messages that ended before: each
+ * part and each batch by itself. Of several instances one is at work at a time; what is in use is left for later.
+ */
+export async function maintainInbox(database: Database<unknown>, logger: Logger, stop?: AbortSignal): Promise<void> {
+  const parts: [name: string, part: Part][] = [
+    ...(await missingWeeks(database)).map((week): [string, Part] => [`week ${week}`, addWeek(week)]),
+    ...(await oldWeeks(database)).map((table): [string, Part] => [table, dropWeek(table)]),
+    ['inbox_other', deleteOld('inbox_other', 'event_id', 'received_at')],
+    ['parked_message', deleteOld('parked_message', 'id', 'ended_at')],
+  ]
+  for (const [name, part] of parts) {
+    let taken: number | undefined = batchRows
+    while (taken === batchRows && !stop?.aborted) taken = await inTurn(database, part, name, logger)
+  }
 }
+
+/** Nothing is done while another instance is at it, or somebody else uses the table. */
+async function inTurn(database: Database<unknown>, part: Part, name: string, logger: Logger) {
+  try {
+    return await database.transaction(async (tx) => {
+      const { rows } = await sql<{ own: boolean }>`
+        select set_config('lock_timeout', ${String(lockWaitMs)}, true),
+          pg_try_advisory_xact_lock(hashtext('inbox-maintenance')) as own`.execute(tx)
+      return rows[0]?.own ? part(tx) : undefined
+    })
+  } catch (error) {
+    if ((error as { code?: string }).code !== '55P03') throw error
+    logger.info({ part: name }, 'a table of the inbox is in use, as by a dump; its maintenance comes later')
+    return undefined
+  }
+}
+
+async function missingWeeks(database: Database<unknown>): Promise<string[]> {
+  const { rows } = await sql<{ week: string }>`
+    select to_char(week, 'YYYY-MM-DD') as week
+    from generate_series(
+      date_trunc('week', now() at time zone 'UTC') - make_interval(days => ${inboxWindowDays}::integer),
+      date_trunc('week', now() at time zone 'UTC') + interval '2 weeks', interval '1 week') as week
+    where to_regclass(format('inbox_%s', to_char(week, 'YYYYMMDD'))) is null`.execute(database.query)
+  return rows.map(({ week }) => week)
+}
+
+async function oldWeeks(database: Database<unknown>): Promise<string[]> {
+  const { rows } = await sql<{ name: string }>`
+    select relname as name from pg_inherits join pg_class on pg_class.oid = inhrelid
+    where inhparent = 'inbox'::regclass and relname ~ '^inbox_\\d{8}$' and to_date(right(relname, 8), 'YYYYMMDD') + 7
+      <= ((now() at time zone 'UTC') - make_interval(days => ${inboxWindowDays + 1}::integer))::date`.execute(
+    database.query,
+  )
+  return rows.map(({ name }) => name)
+}
+
+const addWeek =
+  (week: string): Part =>
+  async (tx) =>
+    void (await sql`select inbox_add_week(${week}::date)`.execute(tx))
+
+const dropWeek =
+  (table: string): Part =>
+  async (tx) =>
+    void (await sql`drop table if exists ${sql.table(table)}`.execute(tx))
+
+const deleteOld =
+  (table: string, id: string, time: string): Part =>
+  async (tx) => {
+    const { numAffectedRows } = await sql`
+      delete from ${sql.table(table)} where ${sql.ref(id)} in (
+        select ${sql.ref(id)} from ${sql.table(table)}
+        where ${sql.ref(time)} < now() - make_interval(days => ${inboxWindowDays}::integer)
+        order by ${sql.ref(time)} limit ${batchRows} for update skip locked)`.execute(tx)
+    return Number(numAffectedRows ?? 0)
+  }

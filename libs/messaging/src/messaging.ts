@@ -97,7 +97,9 @@ export function createMessaging(options: MessagingOptions): Messaging {
       }
       measureBacklog(database, options.metrics, parkedLimits, logger)
       if (options.outboxLimits) outbox = watchOutbox(database, options.outboxLimits, logger, stopping.signal)
-      void every(hourMs, stopping.signal, logger, 'inbox maintenance', () => maintainInbox(database))
+      void every(hourMs, stopping.signal, logger, 'inbox maintenance', () =>
+        maintainInbox(database, logger, stopping.signal),
+      )
       if (consumer)
         void watchProgress(consumer, { ...options, consumes, logger }, progress, backlogLimits, stopping.signal)
     },
