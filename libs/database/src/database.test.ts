@@ -207,3 +207,20 @@ test('whoever waits for a table gives up when the process stops', async () => {
   await dump.close()
   expect(await run(database, 'select * from busy')).toEqual([])
 })
+
+test('a statement that comes again is prepared; a column that is added meanwhile costs one try', async () => {
+  const database = open({ poolSize: 1 })
+  await run(database, 'create table growing (n integer)')
+  await run(database, 'insert into growing values (1)')
+  const look = async () => (await sql`select * from growing where n = ${1}`.execute(database.query)).rows
+  for (let times = 0; times < 8; times++) expect(await look()).toEqual([{ n: 1 }])
+  const prepared = await run<{ times: bigint }>(
+    database,
+    `select generic_plans + custom_plans as times from pg_prepared_statements where statement like 'select * from growing%'`,
+  )
+  expect(prepared).toEqual([{ times: 7n }])
+  await run(open(), 'alter table growing add column more text')
+  const failure = await failureOf(look())
+  expect([isUnavailable(failure), isPassing(failure)]).toEqual([true, true])
+  expect(await look()).toEqual([{ n: 1, more: null }])
+})

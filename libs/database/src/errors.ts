@@ -72,7 +72,10 @@ export function isUnavailable(error: unknown): boolean {
 /** As {@link isUnavailable}, but false for logins that will go on being refused until a person has changed something. */
 export function isPassing(error: unknown): boolean {
   if (error instanceof pg.DatabaseError)
-    return hasState(error, passingStates) && !(refusedLogins.has(error) && hopelessLogin.test(error.message))
+    return (
+      (hasState(error, passingStates) || isStalePlan(error)) &&
+      !(refusedLogins.has(error) && hopelessLogin.test(error.message))
+    )
   if (!isNativeError(error)) return false // not instanceof: Node's own errors are of another realm in some test runners
   const { code, errors } = error as NodeJS.ErrnoException & Partial<AggregateError>
   if (Array.isArray(errors)) return errors.some(isPassing) // one per address that was tried
@@ -90,9 +93,13 @@ export function adviceOn(error: unknown): string | undefined {
   return `the database refuses the login, and will again: ${error.message}; ${what}`
 }
 
+/** A table has got a column since the statement was prepared: a new version migrates while this one runs. */
+const isStalePlan = ({ code, message }: pg.DatabaseError) =>
+  code === '0A000' && message.startsWith('cached plan must not change result type')
+
 /** Whether what a statement ended with says that nothing more should be asked of its session. */
 export function endsSession(error: unknown): boolean {
-  if (error instanceof pg.DatabaseError) return hasState(error, endedSessionStates)
+  if (error instanceof pg.DatabaseError) return hasState(error, endedSessionStates) || isStalePlan(error)
   return isNativeError(error) && error.message === 'Query read timeout' // the server is still at it
 }
 

@@ -2,6 +2,7 @@ import type { Logger } from '@shopstream/observability'
 import type { PostgresPool, PostgresPoolClient } from 'kysely'
 import pg from 'pg'
 import { endsSession, noteLogin } from './errors.ts'
+import { preparedName } from './prepared.ts'
 
 /** Avro longs and Postgres bigints are both `bigint` in code, so that no amount loses a digit on the way. */
 export const columnTypes = {
@@ -47,6 +48,8 @@ export function openPool(
     types: columnTypes,
   })
   const openedIn = new WeakMap<pg.PoolClient, number>()
+  /** Whether one leads to Postgres itself: poolers keep no prepared statements, or mix them up. */
+  const direct = new WeakMap<pg.PoolClient, boolean>()
   // Without a listener on each client, losing one that is in use ends the process.
   pool.on('connect', (client) => {
     openedIn.set(client, era.current)
@@ -54,12 +57,24 @@ export function openPool(
   })
   pool.on('error', () => {}) // the same loss again, told by the pool for an idle client
 
+  /** A pooler gives a number of its own at the login. */
+  async function meet(client: pg.PoolClient): Promise<void> {
+    try {
+      const { rows } = await client.query('select pg_backend_pid() as pid')
+      direct.set(client, rows[0]?.pid === (client as { processID?: number }).processID)
+    } catch (error) {
+      client.release(true)
+      throw error
+    }
+  }
+
   function guard(client: pg.PoolClient): PostgresPoolClient {
     let over: unknown
     const query = async (text: string, values: unknown[]) => {
       if (over) throw over
       try {
-        return await client.query(text, values)
+        const name = values?.length > 0 && direct.get(client) ? preparedName(text) : undefined
+        return await client.query(name === undefined ? { text, values } : { name, text, values })
       } catch (error) {
         if (!endsSession(error)) throw error
         over = error
@@ -80,7 +95,10 @@ export function openPool(
         const client = await pool.connect().catch((error) => {
           throw noteLogin(error)
         })
-        if (openedIn.get(client) === era.current) return guard(client)
+        if (openedIn.get(client) === era.current) {
+          if (!direct.has(client)) await meet(client)
+          return guard(client)
+        }
         client.release(true)
       }
     },

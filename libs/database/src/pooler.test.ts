@@ -120,3 +120,10 @@ pooled(`that Postgres is away behind the pooler is waited for${unless}`, async (
     await away.stop()
   }
 })
+
+pooled(`through a pooler no statement is prepared${unless}`, async () => {
+  const database = open(pooler.url, { poolSize: 1 })
+  for (let times = 0; times < 3; times++) await sql`select ${times}::integer as n`.execute(database.query)
+  const { rows } = await sql`select from pg_prepared_statements`.execute(database.query)
+  expect(rows).toEqual([])
+})
