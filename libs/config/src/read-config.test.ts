@@ -42,6 +42,7 @@ test('values are converted and defaults filled in', () => {
     SHUTDOWN_TIMEOUT_MS: 10_000,
     DATABASE_URL: complete.DATABASE_URL,
     DATABASE_POOL_SIZE: 10,
+    DATABASE_CONSUMER_POOL_SIZE: 6,
     KAFKA_BROKERS: ['one:9092', 'two:9092'],
     KAFKA_CLIENT: 'kafkajs',
     KAFKA_BATCH_LIMIT_BYTES: 16_777_216,

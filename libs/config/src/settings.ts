@@ -84,7 +84,10 @@ export const dataSettings = {
       example: 'postgres://order:password@127.0.0.1:54320/order',
     }),
   ),
+  /** Connections for requests and the service's own loops. The relay has one besides. */
   DATABASE_POOL_SIZE: integer(10, { min: 1, max: 200 }),
+  /** Connections for consumers, which requests cannot take from them, nor they from requests: 4 chunks, a retry, a look. */
+  DATABASE_CONSUMER_POOL_SIZE: integer(6, { min: 1, max: 200 }),
   KAFKA_BROKERS: settings.list('Kafka brokers as host:port, separated by commas', {
     pattern: '^[^\\s:]+:\\d{1,5}$|^\\[[0-9a-fA-F:]+\\]:\\d{1,5}$',
     example: '127.0.0.1:9092',

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { createLogger } from '@shopstream/observability'
 import { eventually, type TestDatabase, testDatabase } from '@shopstream/testing'
-import { createDatabase, type Database, type DatabaseOptions, type Transaction } from './database.ts'
+import { createDatabase, type Database, type DatabaseOptions, signal, type Transaction } from './database.ts'
 import { adviceOn, isPassing, isUnavailable } from './errors.ts'
 import { type Migration, migrate, openSession, sql } from './index.ts'
 import { sessionLimits } from './limits.ts'
@@ -102,6 +102,19 @@ test('advice names no password', async () => {
   expect(advice).not.toContain(decodeURIComponent(new URL(own.url).password))
 })
 
+test('work that holds all connections of one pool leaves those of another, which hears its signals', async () => {
+  const database = open({ poolSize: 1 })
+  const beside = database.withPool(1)
+  const heard = Promise.withResolvers<unknown>()
+  beside.on('done', heard.resolve)
+  await database.transaction(async (tx) => {
+    await run(tx, 'select 1')
+    expect(await run(beside, 'select 1 as one')).toEqual([{ one: 1 }])
+    signal(tx, 'done', 'told')
+  })
+  expect(await heard.promise).toBe('told')
+})
+
 test('a session that cannot be set up leaves no connection behind', async () => {
   await expect(openSession(own.url, 'left behind', { 'no such setting': 1 })).rejects.toThrow('no such setting')
   const database = open()
@@ -114,6 +127,14 @@ test('a session says when it takes no writes any more, and ends', async () => {
   await session.check()
   await session.query('set default_transaction_read_only = on')
   await expect(session.check()).rejects.toThrow('a failover has left it behind')
+  expect(session.ended.aborted).toBe(true)
+  await session.close()
+})
+
+test('a session that a pooler has moved says so, and ends', async () => {
+  const session = await open().session('holder', {})
+  await session.query(`select set_config('shopstream.session', 'of another', false)`)
+  await expect(session.check()).rejects.toThrow('a pooler gives each transaction another session')
   expect(session.ended.aborted).toBe(true)
   await session.close()
 })

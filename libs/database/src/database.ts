@@ -27,6 +27,8 @@ export interface Database<T> {
   check(): Promise<void>
   /** No session that was opened so far is used again. */
   renew(): void
+  /** The same database, signals included, by `poolSize` connections of its own, which close with this one. */
+  withPool(poolSize: number): Database<T>
   /** Waits for what is running and closes the pool. */
   close(): Promise<void>
 }
@@ -54,41 +56,53 @@ const signals = new WeakMap<object, Signal[]>()
 
 /** Opens the pool of a service's database. Connects when first used, so it never throws for an absent server. */
 export function createDatabase<T>(options: DatabaseOptions): Database<T> {
-  const era = { current: 0 }
-  const query = new Kysely<T>({ dialect: new PostgresDialect({ pool: openPool(options, era) }) })
   const listeners = new Map<string, Set<(payload: unknown) => void>>()
+  const era = { current: 0 }
+  const pools: Kysely<T>[] = []
+
+  function withPool(poolSize: number): Database<T> {
+    const query = new Kysely<T>({ dialect: new PostgresDialect({ pool: openPool({ ...options, poolSize }, era) }) })
+    pools.push(query)
+    return {
+      query,
+      async transaction(work) {
+        const pending: Signal[] = []
+        const result = await query.transaction().execute((tx) => {
+          signals.set(tx, pending)
+          return work(tx)
+        })
+        for (const { name, payload } of pending) for (const listener of listeners.get(name) ?? []) listener(payload)
+        return result
+      },
+      on(name, listener) {
+        const named = listeners.get(name) ?? new Set()
+        listeners.set(name, named.add(listener))
+        return () => named.delete(listener)
+      },
+      session: (applicationName, settings, queryTimeoutMs) =>
+        openSession(options.directUrl ?? options.url, applicationName, settings, queryTimeoutMs),
+      async check() {
+        const { rows } = await sql<{ readOnly: boolean }>`
+          select current_setting('transaction_read_only')::boolean as "readOnly"`.execute(query)
+        if (!rows[0]?.readOnly) return
+        renew()
+        throw new Error('the database takes no writes: it is a standby, or was set to read only')
+      },
+      renew,
+      withPool,
+      close: () => query.destroy(),
+    }
+  }
 
   function renew(): void {
     era.current += 1
   }
 
   return {
-    query,
-    async transaction(work) {
-      const pending: Signal[] = []
-      const result = await query.transaction().execute((tx) => {
-        signals.set(tx, pending)
-        return work(tx)
-      })
-      for (const { name, payload } of pending) for (const listener of listeners.get(name) ?? []) listener(payload)
-      return result
+    ...withPool(options.poolSize),
+    async close() {
+      await Promise.all(pools.map((query) => query.destroy()))
     },
-    on(name, listener) {
-      const named = listeners.get(name) ?? new Set()
-      listeners.set(name, named.add(listener))
-      return () => named.delete(listener)
-    },
-    session: (applicationName, settings, queryTimeoutMs) =>
-      openSession(options.directUrl ?? options.url, applicationName, settings, queryTimeoutMs),
-    async check() {
-      const { rows } = await sql<{ readOnly: boolean }>`
-        select current_setting('transaction_read_only')::boolean as "readOnly"`.execute(query)
-      if (!rows[0]?.readOnly) return
-      renew()
-      throw new Error('the database takes no writes: it is a standby, or was set to read only')
-    },
-    renew,
-    close: () => query.destroy(),
   }
 }
 

@@ -16,7 +16,7 @@ const passingStates = [
   ...endedSessionStates,
   '40', // serialisation failures and deadlocks
   '53', // insufficient resources, too many connections
-  '57', // operator intervention, statement timeout
+  '57014', // statement timeout
   '58', // system errors outside Postgres
   '25P03', // idle in transaction too long: this process was stopped for a while
   '55P03', // lock timeout
@@ -55,9 +55,7 @@ export function noteLogin(error: unknown): unknown {
 /** A connection on which a lock has to stay turned out to be one that a pooler shares out among its clients. */
 export class SharedConnection extends Error {
   constructor() {
-    super(
-      'a pooler gives each transaction another session of the database, and the relay and migrations need one that is theirs',
-    )
+    super('a pooler gives each transaction another session of the database, and what is asked for needs one of its own')
   }
 }
 

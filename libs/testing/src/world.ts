@@ -59,6 +59,7 @@ export async function createWorld(...groups: string[]) {
       SHUTDOWN_TIMEOUT_MS: 10_000,
       DATABASE_URL: database.url,
       DATABASE_POOL_SIZE: 10,
+      DATABASE_CONSUMER_POOL_SIZE: 6,
       KAFKA_BROKERS: broker.brokers,
       KAFKA_TOPIC_PREFIX: broker.topicPrefix,
       KAFKA_CLIENT: kafkaClientFrom(process.env),

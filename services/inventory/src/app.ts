@@ -29,7 +29,7 @@ export async function buildInventory(config: Readonly<Static<typeof configSchema
   })
   const messaging = createMessaging({
     service: 'inventory',
-    database,
+    database: database.withPool(config.DATABASE_CONSUMER_POOL_SIZE),
     bus: await openKafkaBus({ ...kafkaOptions(config), clientId: 'inventory', logger, metrics }),
     parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
     consumes,

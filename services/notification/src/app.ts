@@ -43,7 +43,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
   })
   const messaging = createMessaging({
     service: 'notification',
-    database,
+    database: database.withPool(config.DATABASE_CONSUMER_POOL_SIZE),
     bus: await openKafkaBus({ ...kafkaOptions(config), clientId: 'notification', logger, metrics }),
     parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
     consumes,

@@ -325,6 +325,49 @@ describe('reading', () => {
   })
 })
 
+test('requests that hold all connections that are theirs keep no event from taking effect', async () => {
+  const id = await place()
+  const { DATABASE_URL: url, DATABASE_POOL_SIZE: poolSize } = world.settings
+  const database = createDatabase<Tables>({ url, poolSize: 1, applicationName: 'holder', logger: world.logger })
+  const holder = await database.session('holder', { idle_in_transaction_session_timeout: 0 })
+  const waiting = async () => {
+    const { rows } = await sql`
+      select 1 from pg_stat_activity
+      where datname = current_database() and application_name = 'order' and wait_event_type = 'Lock'`.execute(
+      database.query,
+    )
+    return rows.length
+  }
+  const limitLocks = async (ms: number) => {
+    const { username, pathname } = new URL(url)
+    await holder.query(`alter role "${username}" in database "${pathname.slice(1)}" set lock_timeout = ${ms}`)
+    await holder.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'order'`,
+    )
+  }
+  try {
+    await limitLocks(0)
+    await holder.query('begin')
+    await holder.query('lock table idempotency_key in access exclusive mode')
+    const asking = Array.from({ length: poolSize + 2 }, () =>
+      call('POST', '/v1/orders', buyer, mug, { 'idempotency-key': newEventId() }),
+    )
+    await eventually('all connections to be taken', async () => (await waiting()) === poolSize)
+    await world.publish(reserved(id))
+    await eventually('the event to take effect', async () => {
+      const [order] = await holder.query<{ status: string }>(`select status from "order" where id = '${id}'`)
+      return order?.status === 'confirmed'
+    })
+    expect(await waiting()).toBe(poolSize)
+    await holder.query('commit')
+    await Promise.all(asking)
+    await limitLocks(5_000)
+  } finally {
+    await holder.close()
+    await database.close()
+  }
+})
+
 test('an order without a reservation is cancelled after its deadline', async () => {
   const hasty = await createWorld('order')
   await hasty.publishSigningKey()

@@ -41,7 +41,7 @@ export async function buildUser(config: Config, logger: Logger) {
   })
   const messaging = createMessaging({
     service: 'user',
-    database,
+    database: database.withPool(config.DATABASE_CONSUMER_POOL_SIZE),
     bus: await openKafkaBus({ ...kafkaOptions(config), clientId: 'user', logger, metrics }),
     parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
     consumes,

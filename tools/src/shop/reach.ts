@@ -35,7 +35,7 @@ const variableOf = (owner: Owner) => `${owner.toUpperCase()}_DATABASE_URL` as co
 export const reachHelp = `Works on the local shop that runs (SHOPSTREAM_HOME). For another deployment set KAFKA_BROKERS, KAFKA_TOPIC_PREFIX,
 ${owners.map(variableOf).join(', ')}
 and, where known, GATEWAY_URL, USER_URL, ORDER_URL, INVENTORY_URL, NOTIFICATION_URL. Where the services have another
-KAFKA_BATCH_LIMIT_BYTES, set it too: commands read as much as they do.`
+KAFKA_BATCH_LIMIT_BYTES, set it too: commands read as much as they do. Databases are asked past any pooler in transaction mode.`
 
 const databaseUrl = (owner: Owner) =>
   settings.url(`the database of the ${owner} service, by its role`, {
