@@ -19,6 +19,7 @@ import {
 import module from 'node:module'
 import { delimiter, join, sep } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { cleanProcessEnvironment } from './environment.mjs'
 
 const repository = join(fileURLToPath(import.meta.url), '../..')
 const neededNode = 24
@@ -33,6 +34,12 @@ async function main([command, ...args]) {
       `shopstream needs Node 20 or later to install itself; this is ${process.version}. Get one at https://nodejs.org`,
     )
   }
+  if (repository.split(sep).includes('node_modules')) {
+    fail(
+      `shopstream runs its TypeScript as it is, which Node does in no folder below a node_modules: move ${repository}`,
+    )
+  }
+  cleanProcessEnvironment()
   const commands = listCommands(repository)
   if (!command || command === '--help' || command === '-h') return console.log(help(commands))
   if (!commands.some(({ name }) => name === command)) fail(`there is no command "${command}"\n\n${help(commands)}`)
@@ -62,14 +69,22 @@ function help(commands) {
 async function install(root) {
   if (isInstalled(root)) return
   const folder = join(root, '.shopstream')
-  mkdirSync(folder, { recursive: true })
-  const unlock = await lock(join(folder, 'install.lock'))
+  let unlock = () => {}
   try {
+    mkdirSync(folder, { recursive: true })
+    unlock = await lock(join(folder, 'install.lock'))
     if (!isInstalled(root)) await npmCi(root)
+  } catch (error) {
+    if (!isRefused(error)) throw error
+    fail(
+      `The dependencies are to be installed, but this user may not write to ${root} (${error.code}): run it as its owner once.`,
+    )
   } finally {
     unlock()
   }
 }
+
+const isRefused = ({ code }) => ['EACCES', 'EPERM', 'EROFS'].includes(code)
 
 /** Whether node_modules holds what package-lock.json says for this platform. */
 export function isInstalled(root) {
@@ -79,7 +94,11 @@ export function isInstalled(root) {
   // Installed by hand, without a stamp: npm keeps a list of what it has put there, written at the end.
   const installed = readIfThere(join(root, 'node_modules/.package-lock.json'))
   if (installed === undefined || !holds(JSON.parse(lockText).packages, JSON.parse(installed).packages)) return false
-  writeStamp(root, lockText)
+  try {
+    writeStamp(root, lockText)
+  } catch (error) {
+    if (!isRefused(error)) throw error // another user's clone: only the next start is slower
+  }
   return true
 }
 
@@ -131,7 +150,7 @@ async function npmCi(root) {
   const reason = output.trim().split('\n').slice(0, 12).join('\n') // npm says why first, and then how it is used
   fail(
     `${reason}\n\nThe dependencies could not be installed (npm ci ended with ${how}). What helps: a connection to npm's registry ` +
-      '(behind a proxy: npm config set proxy …), some 700 MB of disk, and write access to this folder. Then the same command again.',
+      '(behind a proxy: npm config set proxy …), some 700 MB of disk, and write access to this folder and to the cache of npm (npm_config_cache names another one). Then the same command again.',
   )
 }
 

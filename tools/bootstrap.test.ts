@@ -1,8 +1,10 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { holds, isInstalled, listCommands, lock, stampOf, writeStamp } from './bootstrap.mjs'
+import { ownEnvironment } from './environment.mjs'
 
 let root: string
 beforeEach(() => {
@@ -59,6 +61,34 @@ test('two at once follow one another, and a dead owner is no obstacle', async ()
   writeFileSync(file, '999999999')
   const unlock = await lock(file)
   unlock()
+})
+
+test.each([
+  ['', '127.0.0.1,localhost,::1'],
+  ['intranet.example', 'intranet.example,127.0.0.1,localhost,::1'],
+  ['*', '*'],
+])('this machine is asked through no proxy, with NO_PROXY=%s', (set, expected) => {
+  const environment = ownEnvironment({ NO_PROXY: set, HTTPS_PROXY: 'http://proxy.example' })
+  expect(environment).toEqual({ NO_PROXY: expected, no_proxy: expected, HTTPS_PROXY: 'http://proxy.example' })
+  expect(ownEnvironment(environment)).toEqual(environment)
+})
+
+test('libpq’s variables reach nobody unless a Postgres is named, nor does a missing folder for temporary files', () => {
+  const env = { PGHOST: 'elsewhere', PGSERVICE: 'x', TMPDIR: join(root, 'missing'), LANG: 'C' }
+  expect(Object.keys(ownEnvironment(env))).toEqual(['LANG', 'NO_PROXY', 'no_proxy'])
+  for (const name of ['POSTGRES_URL', 'ORDER_DATABASE_URL', 'TEST_POSTGRES_URL'])
+    expect(ownEnvironment({ ...env, TMPDIR: root, [name]: 'postgres://x' })).toMatchObject({ ...env, TMPDIR: root })
+})
+
+test('a checkout has the lines that the code reads, whatever git is told about line breaks', () => {
+  const git = (...args: string[]) => execFileSync('git', ['-c', 'core.autocrlf=true', '-C', root, ...args])
+  cpSync(join(import.meta.dirname, '../.gitattributes'), join(root, '.gitattributes'))
+  writeFileSync(join(root, 'server.properties'), 'a=1\nb=2\n')
+  git('init', '--quiet')
+  git('add', '.')
+  rmSync(join(root, 'server.properties'))
+  git('checkout', '--', 'server.properties')
+  expect(readFileSync(join(root, 'server.properties'), 'utf8')).toBe('a=1\nb=2\n')
 })
 
 test('every command says what it does', () => {

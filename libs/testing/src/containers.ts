@@ -27,10 +27,8 @@ export async function containerEngine(env: NodeJS.ProcessEnv = process.env): Pro
 }
 
 function askVersion(address: string): Promise<string | undefined> {
-  const url = new URL(address)
-  if (!['unix:', 'tcp:', 'http:'].includes(url.protocol)) return Promise.resolve(undefined)
-  const target =
-    url.protocol === 'unix:' ? { socketPath: url.pathname } : { host: url.hostname, port: url.port || 2375 }
+  const target = targetOf(address)
+  if (!target) return Promise.resolve(undefined)
   return new Promise((resolve) => {
     const asked = request({ ...target, path: '/version', timeout: 1_000 }, (response) => {
       let body = ''
@@ -41,6 +39,14 @@ function askVersion(address: string): Promise<string | undefined> {
     asked.once('error', () => resolve(undefined)) // nobody there, or not for us: then there is no engine to use
     asked.end()
   })
+}
+
+/** A socket's path is taken as it stands, whatever a URL would make of it. */
+function targetOf(address: string) {
+  if (address.startsWith('unix://')) return { socketPath: address.slice('unix://'.length) }
+  const url = URL.parse(address)
+  if (!url || !['tcp:', 'http:'].includes(url.protocol)) return undefined
+  return { host: url.hostname, port: url.port || 2375 }
 }
 
 function versionIn(body: string): string | undefined {

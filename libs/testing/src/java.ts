@@ -24,12 +24,24 @@ export interface Java {
 export async function findJava(env: NodeJS.ProcessEnv = process.env): Promise<Java | undefined> {
   const command = env.JAVA_HOME ? join(env.JAVA_HOME, 'bin/java') : 'java'
   try {
-    const text = await runCommand(command, ['-version'], { env, limitMs: 20_000 })
+    const text = await runCommand(command, ['-version'], { env: javaEnvironment(env), limitMs: 20_000 })
     const version = Number(/version "(?:1\.)?(\d+)/.exec(text)?.[1])
     return Number.isNaN(version) ? undefined : { command, version, text }
   } catch {
     return undefined // not installed, or macOS's placeholder that only says where to get one
   }
+}
+
+/** Names of files are UTF-8 for Java too, which would go by the locale: under LC_ALL=C it finds no folder with an ü. */
+const utf8Names = { LC_ALL: 'C.UTF-8' }
+
+/**
+ * The environment of a Java that is ours: without the flags that are meant for others, such as an agent with a port, a
+ * proxy for all sockets, or a heap that is too small.
+ */
+export function javaEnvironment(env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
+  const own = Object.entries(env).filter(([name]) => !/JAVA(_TOOL)?_OPTIONS$|^CLASSPATH$/.test(name))
+  return { ...Object.fromEntries(own), ...utf8Names }
 }
 
 /** Whether Maven is installed. */
@@ -59,8 +71,15 @@ export async function fetchKafkaJars(progress: (line: string) => void, signal?: 
   const fresh = `${file}.${randomUUID()}`
   const goal = 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1:build-classpath'
   await runCommand('mvn', ['-q', '-B', '-f', pom, goal, `-Dmdep.outputFile=${fresh}`], {
+    env: { ...process.env, ...utf8Names },
     limitMs: 900_000,
     ...(signal && { signal }),
+  }).catch((error: Error) => {
+    signal?.throwIfAborted()
+    throw new Error(
+      'Maven could not fetch Apache Kafka: it needs a way to its repository (behind a proxy: ~/.m2/settings.xml) and a ' +
+        `folder to keep it in (else MAVEN_OPTS=-Dmaven.repo.local=FOLDER).\n${error.message}`,
+    )
   })
   renameSync(fresh, file)
   const jars = knownKafkaJars()
@@ -98,6 +117,7 @@ export function classArchive(java: Java, jars: string[]): ClassArchive {
   }
   return {
     flags() {
+      if (archive.includes(delimiter)) return [] // Java would read two names
       if (existsSync(archive)) return [`-XX:SharedArchiveFile=${archive}`]
       removeAbandoned()
       writing = join(cacheFolder, `kafka-${key}.${process.pid}-${randomUUID()}.unfinished`)

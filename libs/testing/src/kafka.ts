@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
-import { classArchive, fetchKafkaJars, findJava, kafkaFolder } from './java.ts'
+import { classArchive, fetchKafkaJars, findJava, javaEnvironment, kafkaFolder } from './java.ts'
 import { freePort } from './ports.ts'
 import { type LocalProcess, runCommand, startProcess, stopLeftover } from './process.ts'
 
@@ -131,23 +131,29 @@ async function startNode(options: Omit<KafkaOptions, 'port'>, node: Node): Promi
   const jars = await fetchKafkaJars(progress, signal)
   const classpath = jars.join(delimiter)
 
-  // Formatted beside its place and moved there, so that an interrupted start leaves nothing half done.
+  // Kafka runs in its folder and is given names in there, never a path: its settings are read as ISO-8859-1, a backslash
+  // begins an escape, and a comma a second folder.
   const data = join(dir, 'data')
   const propertiesOf = (file: string, logDirs: string) => {
     const settings = { ...kafkaSettings(), ...placeSettings(node, logDirs), ...(node.settings ?? afterCrash(data)) }
     const lines = Object.entries(settings).map((pair) => `${pair.join('=')}\n`)
     writeFileSync(join(dir, file), lines.join(''))
-    return join(dir, file)
+    return file
   }
+  // Each thread may otherwise keep a C heap of its own: 20 MB in all.
+  const env = { ...javaEnvironment(), MALLOC_ARENA_MAX: '1' }
   const archive = classArchive(java, jars)
   const options_ = `@${join(kafkaFolder, 'jvm.options')}`
   if (!existsSync(join(data, 'meta.properties'))) {
+    // Formatted beside its place and moved there, so that an interrupted start leaves nothing half done.
     const fresh = `${data}.new`
     rmSync(fresh, { recursive: true, force: true })
     rmSync(data, { recursive: true, force: true })
     const shared = archive.flags().filter((flag) => flag.startsWith('-XX:SharedArchiveFile'))
-    const format = ['format', '-t', node.clusterId, '-c', propertiesOf('format.properties', fresh)]
+    const format = ['format', '-t', node.clusterId, '-c', propertiesOf('format.properties', 'data.new')]
     await runCommand(java.command, [options_, ...shared, '-cp', classpath, 'kafka.tools.StorageTool', ...format], {
+      cwd: dir,
+      env,
       ...(signal && { signal }),
     })
     renameSync(fresh, data)
@@ -157,10 +163,10 @@ async function startNode(options: Omit<KafkaOptions, 'port'>, node: Node): Promi
     name: node.controllers.length === 1 ? 'Kafka' : `Kafka ${node.id}`,
     command: java.command,
     get args() {
-      return [options_, ...archive.flags(), '-cp', classpath, 'kafka.Kafka', propertiesOf('server.properties', data)]
+      return [options_, ...archive.flags(), '-cp', classpath, 'kafka.Kafka', propertiesOf('server.properties', 'data')]
     },
-    // Each thread may otherwise keep a C heap of its own: 20 MB in all.
-    env: { ...process.env, MALLOC_ARENA_MAX: '1' },
+    cwd: dir,
+    env,
     port: node.port,
     logFile: join(dir, 'kafka.log'),
     pidFile: join(dir, 'kafka.pid'),
@@ -200,7 +206,7 @@ function placeSettings({ id, port, controllers, listeners = [] }: Node, logDirs:
     'controller.listener.names': 'CONTROLLER',
     'inter.broker.listener.name': 'PLAINTEXT',
     'listener.security.protocol.map': all.map(({ name }) => `${name}:PLAINTEXT`).join(),
-    'log.dirs': logDirs.replaceAll('\\', '/'),
+    'log.dirs': logDirs,
   }
 }
 

@@ -32,6 +32,7 @@ export {
   type Identity,
   identify,
   isAlive,
+  isFromOutside,
   type LocalProcess,
   parseIdentity,
   runCommand,

@@ -17,11 +17,15 @@ export async function freePort(preferred?: number): Promise<number> {
   throw new Error('no free TCP port was found between 20000 and 29999')
 }
 
-/** Whether one could listen on this port of 127.0.0.1 now. */
+/** Whether one could listen on this port of 127.0.0.1 now. Throws where there is no such address. */
 export async function isFree(port: number): Promise<boolean> {
   // Both questions: macOS lets one bind 127.0.0.1 while another listens on all addresses.
   return (await canListen(port)) && !(await answers(port))
 }
+
+const noLoopback =
+  'this machine has no address 127.0.0.1, and everything here listens on that alone: give it to the loopback interface ' +
+  '(Linux: ip address add 127.0.0.1/8 dev lo)'
 
 function take(port: number): number {
   given.set(port, performance.now())
@@ -33,9 +37,11 @@ function isReserved(port: number): boolean {
 }
 
 function canListen(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const server = createServer()
-    server.once('error', () => resolve(false))
+    server.once('error', ({ code }: NodeJS.ErrnoException) =>
+      code === 'EADDRNOTAVAIL' ? reject(new Error(noLoopback)) : resolve(false),
+    )
     server.listen({ port, host: '127.0.0.1', exclusive: true }, () => server.close(() => resolve(true)))
   })
 }

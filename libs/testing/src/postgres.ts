@@ -9,6 +9,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -59,7 +60,7 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
   const { dir, password, superuser = 'postgres', durable = true, settings = {}, progress = () => {} } = options
   mkdirSync(dir, { recursive: true })
   await stopLeftoverPostgres(dir)
-  const owner = await findOwner()
+  const owner = await findOwner(dir)
   if (owner) chmodSync(dir, 0o711) // its user has to get through, whatever root's umask
   const place = choosePlace(dir, owner, progress)
   const binaries = reachable(await findBinaries(), place, owner, progress)
@@ -89,7 +90,8 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
     ...(options.signal && { signal: options.signal }),
     ...(options.onUnexpectedEnd ? { onUnexpectedEnd: options.onUnexpectedEnd } : {}),
   })
-  const url = `postgres://${encodeURIComponent(superuser)}:${encodeURIComponent(password)}@127.0.0.1:${port}/postgres`
+  // Said in the URL, so that no PGSSLMODE decides about a server that has no TLS.
+  const url = `postgres://${encodeURIComponent(superuser)}:${encodeURIComponent(password)}@127.0.0.1:${port}/postgres?sslmode=disable`
   return Object.defineProperties(running, { url: { value: url, enumerable: true } }) as LocalPostgres
 }
 
@@ -150,8 +152,11 @@ function makeExecutable(file: string): void {
   if (spawnSync('test', ['-x', file]).status !== 0) chmodSync(file, 0o755)
 }
 
-async function findOwner(): Promise<Owner> {
+async function findOwner(dir: string): Promise<Owner> {
   if (process.getuid?.() !== 0) return undefined
+  // Data that another user has made (root came by sudo) stay that user's.
+  const made = statSync(join(readLocation(dir) ?? dir, 'data'), { throwIfNoEntry: false })
+  if (made && made.uid !== 0) return { uid: made.uid, gid: made.gid }
   const id = (flag: string) => {
     const { status, stdout } = spawnSync('id', [flag, 'postgres'], { encoding: 'utf8' })
     return status === 0 ? Number(stdout) : undefined
@@ -183,14 +188,16 @@ function choosePlace(dir: string, owner: Owner, progress: (line: string) => void
   const recorded = readLocation(dir)
   if (recorded && existsSync(recorded)) return recorded
   if (!owner || succeeds(['test', '-x', dir], owner)) return dir
-  const base = process.platform === 'linux' && existsSync('/var/tmp') ? '/var/tmp' : tmpdir() // kept over a reboot
-  const place = mkdtempSync(join(base, 'shopstream-postgres-'))
+  const place = mkdtempSync(join(baseElsewhere(), 'shopstream-postgres-'))
   chownSync(place, owner.uid, owner.gid)
   writeFileSync(join(dir, 'location.new'), place)
   renameSync(join(dir, 'location.new'), join(dir, 'location'))
   progress(`the user "postgres" cannot reach ${dir}, so its data are kept in ${place}`)
   return place
 }
+
+/** Kept over a reboot where the system has such a folder. */
+const baseElsewhere = () => (process.platform === 'linux' && existsSync('/var/tmp') ? '/var/tmp' : tmpdir())
 
 function readLocation(dir: string): string | undefined {
   const file = join(dir, 'location')
@@ -201,15 +208,26 @@ function readLocation(dir: string): string | undefined {
 function reachable(binaries: Binaries, place: string, owner: Owner, progress: (line: string) => void): Binaries {
   if (!owner || succeeds([binaries.postgres, '--version'], owner)) return binaries
   const native = join(place, 'native')
-  const copied = { initdb: join(native, 'bin/initdb'), postgres: join(native, 'bin/postgres') }
-  if (existsSync(native) && succeeds([copied.postgres, '--version'], owner)) return copied
+  const known = binariesIn(native)
+  if (existsSync(native) && succeeds([known.postgres, '--version'], owner)) return known
   progress(`copying Postgres to ${native}, where the user "postgres" can run it`)
   rmSync(native, { recursive: true, force: true })
-  cpSync(join(dirname(binaries.postgres), '..'), native, { recursive: true, verbatimSymlinks: true })
+  const copied = copyBinaries(binaries, native)
   if (!succeeds([copied.postgres, '--version'], owner)) {
     throw new Error(`Postgres's binaries do not run as the user "postgres", not even from ${native}: set POSTGRES_URL`)
   }
   return copied
+}
+
+const binariesIn = (native: string): Binaries => ({
+  initdb: join(native, 'bin/initdb'),
+  postgres: join(native, 'bin/postgres'),
+})
+
+function copyBinaries(binaries: Binaries, native: string): Binaries {
+  cpSync(join(dirname(binaries.postgres), '..'), native, { recursive: true, verbatimSymlinks: true })
+  spawnSync('chmod', ['-R', 'a+rX', native]) // whatever root's umask, and the one that npm ran under
+  return binariesIn(native)
 }
 
 function succeeds([command = '', ...args]: string[], owner: Owner): boolean {
@@ -217,7 +235,7 @@ function succeeds([command = '', ...args]: string[], owner: Owner): boolean {
 }
 
 async function initialise(
-  { initdb }: Binaries,
+  binaries: Binaries,
   data: string,
   { password, superuser, owner }: { password: string; superuser: string; owner: Owner },
 ): Promise<void> {
@@ -229,9 +247,12 @@ async function initialise(
   const passwordFile = `${data}.password`
   writeFileSync(passwordFile, password, { mode: 0o600 })
   if (owner) for (const path of [fresh, passwordFile]) chownSync(path, owner.uid, owner.gid)
+  // initdb starts postgres by a shell, between double quotes: where its path has one, or a $, it is run from a copy (60 MB).
+  const copy = /["$`\\]/.test(binaries.initdb) ? mkdtempSync(join(baseElsewhere(), 'shopstream-initdb-')) : undefined
+  if (copy) chmodSync(copy, 0o755)
   try {
     await runCommand(
-      initdb,
+      copy ? copyBinaries(binaries, join(copy, 'native')).initdb : binaries.initdb,
       [
         `--pgdata=${fresh}`,
         `--username=${superuser}`,
@@ -249,6 +270,7 @@ async function initialise(
     )
   } finally {
     rmSync(passwordFile, { force: true })
+    if (copy) rmSync(copy, { recursive: true, force: true })
   }
   renameSync(fresh, data)
 }

@@ -99,12 +99,19 @@ function send(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
+const faults = new Set(['SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGSEGV', 'SIGSYS', 'SIGTRAP'])
+
+/** Whether a signal that ended a process came from outside, such as the OOM killer's, and not from its own fault. */
+export const isFromOutside = (signal: string | null | undefined) => typeof signal === 'string' && !faults.has(signal)
+
 /** How a local server is run. */
 export interface Launch {
   /** For messages: `Kafka`. */
   name: string
   command: string
   args: string[]
+  /** Default `/`. */
+  cwd?: string
   env?: NodeJS.ProcessEnv
   uid?: number
   gid?: number
@@ -158,7 +165,7 @@ export async function startProcess(launch: Launch): Promise<LocalProcess> {
     if (existsSync(launch.logFile)) renameSync(launch.logFile, `${launch.logFile}.1`)
     const log = openSync(launch.logFile, 'w', 0o600)
     const started = spawn(launch.command, launch.args, {
-      cwd: '/',
+      cwd: launch.cwd ?? '/',
       env: launch.env ?? process.env,
       detached: true,
       stdio: ['ignore', log, log],
@@ -196,17 +203,26 @@ export async function startProcess(launch: Launch): Promise<LocalProcess> {
       }
       await delay(15)
     }
-    if (!failure) await end('SIGKILL', 1_000)
+    const isLate = !failure
+    if (isLate) await end('SIGKILL', 1_000)
     launch.signal?.throwIfAborted()
-    return failure ?? `was not ready within ${launch.readyLimitMs} ms`
+    return isLate ? `was not ready within ${launch.readyLimitMs} ms` : failure
   }
 
   async function start(): Promise<void> {
-    for (const deadline = performance.now() + 8_000; ; await delay(100)) {
+    const begun = performance.now()
+    for (let attempts = 1; ; attempts += 1) {
       const failure = await attempt()
       if (!failure) return
       const log = (readIfThere(launch.logFile) ?? '').trimEnd()
-      if (launch.passing?.test(log) && performance.now() < deadline) continue
+      const passed = performance.now() - begun
+      const isPassing = launch.passing?.test(log) && passed < 8_000
+      const wasKilled = isFromOutside(/^was ended by (SIG\w+)/.exec(failure)?.[1]) && passed < launch.readyLimitMs
+      if (isPassing || wasKilled) {
+        await delay(isPassing ? 100 : Math.min(100 * 3 ** (attempts - 1), 10_000))
+        launch.signal?.throwIfAborted()
+        continue
+      }
       const tail = log.split('\n').slice(-15).join('\n')
       throw new Error(`${launch.name} ${failure}; the end of ${launch.logFile}:\n${tail}`)
     }

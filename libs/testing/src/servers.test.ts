@@ -28,13 +28,19 @@ let dir: string
 beforeAll(() => {
   dir = mkdtempSync(join(tmpdir(), 'shopstream-servers-'))
   chmodSync(dir, 0o711)
+  Object.assign(process.env, foreign)
 })
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
 
+/** A name with everything that some format, shell or URL reads otherwise. */
+const odd = `ü #%41?'" ,;$(x)\\u0041&!=`
+/** The shell of somebody who has other things in mind. */
+const foreign = { LC_ALL: 'C', JAVA_TOOL_OPTIONS: '-Xmx1k', PGSSLMODE: 'require' }
+
 const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
 
-test('Postgres keeps its data over an orderly restart and a kill -9, and takes no wrong password', async () => {
-  const postgres = await startPostgres({ dir: join(dir, 'postgres'), password: 'a secret' })
+test('in any folder, Postgres keeps its data over an orderly restart and a kill -9, and takes no wrong password', async () => {
+  const postgres = await startPostgres({ dir: join(dir, odd, 'postgres'), password: 'a secret' })
   try {
     const url = await createServiceDatabase(postgres.url, { name: 'keeper', password: 'of data' })
     const query = async (address: string, text: string) => {
@@ -60,9 +66,10 @@ test('Postgres keeps its data over an orderly restart and a kill -9, and takes n
   expect(await answers(postgres.port)).toBe(false)
 })
 
-test('Kafka starts again after an orderly stop and after a kill -9, and its stop leaves nothing', async () => {
-  const kafka = await startKafka({ dir: join(dir, 'kafka') })
-  const data = () => readFileSync(join(dir, 'kafka/data/meta.properties'), 'utf8')
+test('in any folder, Kafka starts again after an orderly stop and after a kill -9, and its stop leaves nothing', async () => {
+  const place = join(dir, odd, 'kafka')
+  const kafka = await startKafka({ dir: place })
+  const data = () => readFileSync(join(place, 'data/meta.properties'), 'utf8')
   const cluster = /cluster.id=.*/.exec(data())?.[0]
   try {
     await kafka.restart()
@@ -76,7 +83,11 @@ test('Kafka starts again after an orderly stop and after a kill -9, and its stop
   }
   expect(kafka.pid).toBeUndefined()
   expect(await answers(kafka.port)).toBe(false)
-  expect(existsSync(join(dir, 'kafka/kafka.pid'))).toBe(false)
+  expect(existsSync(join(place, 'kafka.pid'))).toBe(false)
+  expect([readdirSync(dir), readdirSync(place).sort()]).toEqual([
+    [odd],
+    ['data', 'format.properties', 'kafka.log', 'kafka.log.1', 'server.properties'],
+  ])
 }, 90_000)
 
 test('servers of an owner that was killed are stopped by what they left in their folder', async () => {
@@ -152,6 +163,18 @@ test('a server that dies tells why; one that dies later is reported once', async
   await victim.restart()
   await victim.stop()
   expect(ends).toEqual(['was ended by SIGKILL'])
+})
+
+test('a server that is killed from outside before it is ready is started again', async () => {
+  const mark = join(dir, 'killed')
+  const script = `require('fs').appendFileSync(${JSON.stringify(mark)}, '.')
+    if (require('fs').readFileSync(${JSON.stringify(mark)}).length < 3) process.kill(process.pid, 'SIGKILL')
+    console.log('up'); setInterval(() => {}, 1000)`
+  const server = await startProcess(sleeper(script))
+  await server.stop()
+  expect(readFileSync(mark, 'utf8')).toBe('...')
+  const broken = sleeper(`process.kill(process.pid, 'SIGABRT')`)
+  await expect(startProcess(broken)).rejects.toThrow('sleeper was ended by SIGABRT')
 })
 
 test('a start can be given up', async () => {

@@ -34,7 +34,7 @@ import {
   stock,
   stockOf,
 } from '../stack/client.ts'
-import type { Shop } from '../stack/shop.ts'
+import { nodeFlags, type Shop } from '../stack/shop.ts'
 import { type SupervisedService, supervise } from '../stack/supervisor.ts'
 import { mailsAbout, openShop } from './shop-under-test.ts'
 
@@ -83,7 +83,7 @@ function start(service: string): void {
     supervise({
       name: service,
       command: process.execPath,
-      args: ['--import', join(repository, 'tools/src/stack/die-with-parent.mjs'), `services/${service}/src/main.ts`],
+      args: [...nodeFlags, `services/${service}/src/main.ts`],
       cwd: repository,
       env: { PATH, ...env, LOG_FORMAT: 'json', SHOPSTREAM_STACK_PID: String(process.pid) },
       pidFile: join(opened.home, `${service}-alone.pid`),

@@ -66,7 +66,7 @@ export function chooseWay({ java, maven, jars, engine }: KafkaWays): KafkaWay | 
 
 /** Why there is no Kafka, and the three ways to one. */
 export function noKafkaMessage({ java, maven, engine }: KafkaWays): string {
-  const javaFound = java ? `Java ${java.version}` : 'no Java'
+  const javaFound = java ? `Java ${java.version}` : process.env.JAVA_HOME ? 'none that runs in JAVA_HOME' : 'no Java'
   const engineFound = engine ? 'an engine, but not "docker compose"' : 'none that answers'
   return `The shop needs Kafka, and this machine offers none. Any one of these will do:
   1. Java 17 or later and Maven, which fetches Apache Kafka (found: ${javaFound}, ${maven ? `Maven ${maven}` : 'no Maven'})
