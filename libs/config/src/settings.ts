@@ -69,6 +69,13 @@ export const serviceSettings = {
   PORT: settings.port(),
   /** How long stopping may take before the process ends anyway, in ms. */
   SHUTDOWN_TIMEOUT_MS: integer(10_000, { min: 100, max: 600_000 }),
+  /**
+   * The same for the gateway and the services; by it they prove to the gateway who they are, and it sends nothing to
+   * anybody else. Without it the gateway trusts its addresses.
+   */
+  SERVICE_IDENTITY_SECRET: Type.Optional(
+    Type.String({ minLength: 32, secret: true, description: 'by which services prove to the gateway who they are' }),
+  ),
 }
 
 /** What every service with a database reads besides. */

@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import helmet from '@fastify/helmet'
+import { isChallenge, proofOf } from '@shopstream/config'
 import type { Database } from '@shopstream/database'
 import type { ReadinessCheck } from '@shopstream/messaging'
 import {
@@ -53,6 +54,8 @@ export interface HttpOptions {
   metrics: Registry
   /** False where the port is reachable from outside. */
   serveMetrics?: boolean
+  /** By which `/livez?challenge=…` proves that this is the service; see `challengeFor` of libs/config. */
+  identitySecret?: string | undefined
   /** The OpenAPI document, when it is not made from `routes`. */
   document?: () => Promise<object>
   /** Addresses and networks of proxies in front, whose `X-Forwarded-*` are believed; none by default. */
@@ -266,7 +269,7 @@ function refuseUnknown(app: FastifyInstance, routes: readonly Route[]): void {
 }
 
 function serveHealth(app: FastifyInstance, options: HttpOptions, closing: AbortSignal): void {
-  const { service, database, keys, metrics, serveMetrics = true } = options
+  const { service, database, keys, metrics, serveMetrics = true, identitySecret } = options
   const checks = [...options.checks]
   const add = (check: ReadinessCheck) => {
     if (!checks.some(({ name }) => name === check.name)) checks.push(check)
@@ -276,7 +279,11 @@ function serveHealth(app: FastifyInstance, options: HttpOptions, closing: AbortS
   const readiness = readinessOf(checks, closing)
   const schema = { hide: true }
 
-  app.get('/livez', { schema }, async () => ({ status: 'ok' }))
+  app.get('/livez', { schema }, async ({ query }) => {
+    const { challenge } = query as { challenge?: unknown }
+    const proof = identitySecret && isChallenge(challenge) ? proofOf(identitySecret, service, challenge) : undefined
+    return { status: 'ok', ...(proof && { proof }) }
+  })
   app.get('/readyz', { schema }, async (_, reply) => {
     const result = await readiness()
     if (result.status === 'unavailable') reply.code(503).header('retry-after', '1')

@@ -106,7 +106,7 @@ export async function stopLeftoverPostgres(dir: string): Promise<boolean> {
  */
 export async function copyAsStandby(from: string, dir: string): Promise<void> {
   mkdirSync(dir, { recursive: true })
-  const owner = await findOwner()
+  const owner = await findOwner(dir)
   if (owner) chmodSync(dir, 0o711)
   const place = choosePlace(dir, owner, () => {})
   await runCommand('cp', ['-a', join(readLocation(from) ?? from, 'data'), join(place, 'data')])

@@ -15,10 +15,10 @@ export async function buildGateway(
 ): Promise<Service & { readonly http: FastifyInstance }> {
   const metrics = createMetrics('gateway')
   const upstreams = {
-    user: createUpstream('user', config.USER_URL),
-    order: createUpstream('order', config.ORDER_URL),
-    inventory: createUpstream('inventory', config.INVENTORY_URL),
-    notification: createUpstream('notification', config.NOTIFICATION_URL),
+    user: createUpstream('user', config.USER_URL, config.SERVICE_IDENTITY_SECRET),
+    order: createUpstream('order', config.ORDER_URL, config.SERVICE_IDENTITY_SECRET),
+    inventory: createUpstream('inventory', config.INVENTORY_URL, config.SERVICE_IDENTITY_SECRET),
+    notification: createUpstream('notification', config.NOTIFICATION_URL, config.SERVICE_IDENTITY_SECRET),
   }
   const document = mergeDocuments(Object.values(upstreams), logger)
   const watch = watchServices(Object.values(upstreams), document.forget)
@@ -27,6 +27,7 @@ export async function buildGateway(
     title: 'shopstream',
     routes: [],
     checks: watch.checks,
+    identitySecret: config.SERVICE_IDENTITY_SECRET,
     logger,
     metrics,
     serveMetrics: false,

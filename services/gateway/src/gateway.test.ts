@@ -58,7 +58,7 @@ async function startGateway(env: Record<string, string> = {}): Promise<string> {
 }
 
 /** A service as libs/http makes it, with one route. */
-async function startService(name: (typeof names)[number]): Promise<FastifyInstance> {
+async function startService(name: (typeof names)[number], identitySecret?: string): Promise<FastifyInstance> {
   const app = await createHttp({
     service: name,
     title: name,
@@ -83,6 +83,7 @@ async function startService(name: (typeof names)[number]): Promise<FastifyInstan
         },
       },
     ],
+    identitySecret,
     logger,
     metrics: new Registry(),
   })
@@ -269,6 +270,56 @@ test('a service that is just starting anew is waited for, whatever the method', 
   unsubscribe('http.client.request.error', onError)
   await startEcho()
   expect(((await (await answer).json()) as { body: string }).body).toBe('x')
+})
+
+test('nothing is sent to a program that has taken the port of a service, and the service is known again', async () => {
+  const secret = 'a secret that the shop has made up at its start'
+  await startGateway({ SERVICE_IDENTITY_SECRET: secret })
+  const order = async (method: string) => {
+    const { status } = await fetch(`${address}/v1/orders/1`, { method, headers: { authorization: 'Bearer of a user' } })
+    return status
+  }
+  // One that knows another secret, and one that says what another service would.
+  for (const [name, known] of [
+    ['order', secret.replace('start', 'stop')],
+    ['user', secret],
+  ] as const) {
+    const own = ports[name]
+    ports[name] = ports.order
+    const stranger = await startService(name, known)
+    ports[name] = own
+    let asked = 0
+    stranger.server.on('request', ({ url, headers }) => {
+      if (!url?.startsWith('/livez') || headers.authorization) asked += 1
+    })
+    expect([...(await Promise.all([order('GET'), order('POST')])), asked]).toEqual([503, 503, 0])
+    expect((await readyz()).checks).toContainEqual(
+      expect.objectContaining({ name: 'order', reason: 'does not prove who it is' }),
+    )
+    await stranger.close()
+  }
+  const genuine = await startService('order', secret)
+  expect(await Promise.all(Array.from({ length: 20 }, () => order('GET')))).toEqual(Array(20).fill(200))
+  await genuine.close()
+  await startEcho() // would answer 418
+  expect([await order('GET'), reached]).toEqual([503, expect.not.arrayContaining(['/v1/orders/1'])])
+})
+
+test('a program on the port of a service that answers anything else is sent nothing either', async () => {
+  const withoutEnd = `HTTP/1.1 200 OK\r\n\r\n${'x'.repeat(5_000)}`
+  const answers = [withoutEnd, 'SSH-2.0-OpenSSH_9.2p1\r\n', undefined]
+  let seen = ''
+  await startRawOrder((socket, count) => {
+    const answer = answers[count % answers.length]
+    socket.on('data', (chunk) => {
+      seen += chunk
+      if (answer === undefined) socket.destroy()
+      else socket.write(answer)
+    })
+  })
+  await startGateway({ SERVICE_IDENTITY_SECRET: 'a secret that the shop has made up at its start' })
+  const response = await fetch(`${address}/v1/orders`, { headers: { authorization: 'Bearer of a user' } })
+  expect([response.status, seen.includes('Bearer')]).toEqual([503, false])
 })
 
 test('a service that stays away is 503 with Retry-After and its name', async () => {

@@ -1,6 +1,7 @@
 import { Agent, type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
 import { errors } from './errors.ts'
+import { AnswerTimeout, ConnectTimeout, ProvenAgent, Unproven } from './proven-agent.ts'
 import type { ServiceName } from './routes.ts'
 
 export interface UpstreamRequest {
@@ -28,7 +29,7 @@ export interface Upstream {
 }
 
 /** Longer than the longest `Prefer: wait`, 30 s. */
-const defaultAnswerMs = 35_000
+const answerMs = 35_000
 const internalAnswerMs = 2_500
 const connectMs = 1_000
 /** A killed service is back within about this time. */
@@ -38,16 +39,15 @@ const reconnectEveryMs = 50
 /** The connection could not be made, so nothing was sent and any method may be tried again. */
 const notConnected = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'])
 
-class ConnectTimeout extends Error {}
-class AnswerTimeout extends Error {}
-
 /**
  * Opens a pool of connections to a service. Node's own agent: undici is as fast here (0.15 ms a request), but importing
  * it takes 180 ms of the gateway's start and 6 MB.
+ * @param secret by which the service proves that it is the one; see {@link ProvenAgent}. Nobody is asked without it.
  */
-export function createUpstream(name: ServiceName, url: string, answerMs = defaultAnswerMs): Upstream {
+export function createUpstream(name: ServiceName, url: string, secret?: string): Upstream {
   const { hostname, port, protocol } = new URL(url)
-  const agent = new Agent({ keepAlive: true, maxSockets: 1_000, maxFreeSockets: 100 })
+  const limits = { keepAlive: true, maxSockets: 1_000, maxFreeSockets: 100 }
+  const agent = secret ? new ProvenAgent(name, secret, { connectMs, answerMs }, limits) : new Agent(limits)
   const target = { agent, hostname: hostname.replace(/^\[|\]$/g, ''), port: port || (protocol === 'https:' ? 443 : 80) }
 
   const once = ({ method, path, headers, body, signal }: UpstreamRequest, timeoutMs: number) =>
@@ -70,7 +70,8 @@ export function createUpstream(name: ServiceName, url: string, answerMs = defaul
       try {
         return await once(upstreamRequest, answerMs)
       } catch (error) {
-        const nothingWasSent = error instanceof ConnectTimeout || notConnected.has(codeOf(error))
+        const isUnproven = error instanceof Unproven
+        const nothingWasSent = isUnproven || error instanceof ConnectTimeout || notConnected.has(codeOf(error))
         if (!nothingWasSent || performance.now() > giveUpAt) throw error
         await delay(reconnectEveryMs, undefined, { signal: upstreamRequest.signal })
       }

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { Unproven } from './proven-agent.ts'
 import type { ServiceName } from './routes.ts'
 import type { Upstream } from './upstream.ts'
 
@@ -72,9 +73,10 @@ async function stateOf(upstream: Upstream, signal: AbortSignal): Promise<State> 
     // Names only: reasons may hold internal addresses, and this is shown outside.
     const complaint = failed.length > 0 ? `without ${failed.join(', ')}` : undefined
     return { wasReady: status === 200, isDegraded: said === 'degraded', complaint }
-  } catch {
+  } catch (error) {
     // Not lost: the complaint is shown by /readyz, and the next poll asks again.
-    return { wasReady: false, isDegraded: false, complaint: 'does not answer' }
+    const complaint = error instanceof Unproven ? 'does not prove who it is' : 'does not answer'
+    return { wasReady: false, isDegraded: false, complaint }
   }
 }
 

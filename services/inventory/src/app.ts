@@ -46,6 +46,7 @@ export async function buildInventory(config: Readonly<Static<typeof configSchema
     database,
     keys: signingKeys(database),
     checks: [...messaging.checks, { name: 'seeds', check: () => checkSeeds(seeds, messaging) }],
+    identitySecret: config.SERVICE_IDENTITY_SECRET,
     logger,
     metrics,
   })

@@ -84,6 +84,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
     keys: signingKeys(database),
     checks: [...messaging.checks, urgent.sender.check],
     overloaded: messaging.overloaded,
+    identitySecret: config.SERVICE_IDENTITY_SECRET,
     logger,
     metrics,
   })

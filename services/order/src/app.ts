@@ -46,6 +46,7 @@ export async function buildOrder(config: Readonly<Static<typeof configSchema>>, 
     keys: signingKeys(database),
     checks: messaging.checks,
     overloaded: messaging.overloaded,
+    identitySecret: config.SERVICE_IDENTITY_SECRET,
     logger,
     metrics,
   })

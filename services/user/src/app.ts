@@ -64,6 +64,7 @@ export async function buildUser(config: Config, logger: Logger) {
     database,
     keys: keyring.store,
     checks: messaging.checks,
+    identitySecret: config.SERVICE_IDENTITY_SECRET,
     logger,
     metrics,
   })

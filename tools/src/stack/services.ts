@@ -11,6 +11,8 @@ export interface Surroundings {
   smtpUrl: string
   secrets: Secrets
   settings: StackSettings
+  /** By which the gateway knows its services. */
+  identitySecret?: string
 }
 
 interface ServiceRow {
@@ -69,6 +71,7 @@ export function serviceEnvironment(name: ServiceName, around: Surroundings): Rec
     PORT: String(around.ports[port]),
     // The stack stops everything within 10 s, Kafka after the services.
     SHUTDOWN_TIMEOUT_MS: '4000',
+    ...(around.identitySecret && { SERVICE_IDENTITY_SECRET: around.identitySecret }),
     ...(hasDatabase && {
       DATABASE_URL: around.databaseUrl(name),
       DATABASE_DIRECT_URL: around.databaseUrl(name), // whatever the shell that starts the stack has

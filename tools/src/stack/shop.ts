@@ -1,8 +1,10 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { pathToFileURL } from 'node:url'
+import { challengeFor } from '@shopstream/config'
 import {
   cacheFolder,
   eventually,
@@ -14,6 +16,7 @@ import {
   stopLeftover,
   stopLeftoverPostgres,
 } from '@shopstream/testing/local'
+import { ownEnvironment } from '../../environment.mjs'
 import { startDeployer } from './deployer.ts'
 import { claimHome, homeFolder, type RunningShop, readSecrets, writePrivate } from './home.ts'
 import {
@@ -36,7 +39,7 @@ import {
   services,
 } from './services.ts'
 import { choosePorts, type PortName, type Ports } from './settings.ts'
-import { probe, type SupervisedService, supervise } from './supervisor.ts'
+import { pauseMs, probe, type SupervisedService, supervise } from './supervisor.ts'
 
 export interface ShopOptions {
   /** Folder of its state; default SHOPSTREAM_HOME or `.shopstream`. */
@@ -100,7 +103,7 @@ export const nodeFlags = [
   '--max-semi-space-size=16',
   '--max-old-space-size=192',
   '--import',
-  join(import.meta.dirname, 'die-with-parent.mjs'),
+  pathToFileURL(join(import.meta.dirname, 'die-with-parent.mjs')).href, // read as a URL: a # would end it
 ]
 
 /**
@@ -145,12 +148,19 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
     const isDeployed = readDeployed(home) === schemas
     const secrets = readSecrets(home, databaseOwners)
     const { signal } = starting
+    const identitySecret = randomBytes(24).toString('base64url') // another one at each start
     const deployer = startDeployer(inherited(env))
     undo.push(async () => deployer.close())
-    const onEnd = (what: string, restart: () => Promise<void>) => (how: string) => {
-      if (signal.aborted) return
-      progress(`${what} ${how}; starting it again`)
-      restart().catch((error: Error) => progress(`${what} does not start again: ${error.message}`))
+    const onEnd = (what: string, restart: () => Promise<void>) => async (how: string) => {
+      for (let deaths = 1; !signal.aborted; deaths += 1) {
+        progress(`${what} ${how}; starting it again`)
+        try {
+          return await restart()
+        } catch (error) {
+          how = `does not start again: ${(error as Error).message}`
+        }
+        await delay(pauseMs(deaths), undefined, { signal }).catch(() => {}) // aborted: the shop stops
+      }
     }
     // Undone in the reverse order: services, mail, Postgres, Kafka.
     const kafkaStarting: Promise<StackKafka> = way
@@ -204,7 +214,15 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
       urls[databaseOwners.indexOf(service as (typeof databaseOwners)[number])] ?? ''
 
     const brokers = settings.KAFKA_BROKERS ?? [`127.0.0.1:${ports.KAFKA_PORT}`]
-    const around: Surroundings = { ports, brokers, databaseUrl, smtpUrl: mail.smtpUrl, secrets, settings }
+    const around: Surroundings = {
+      ports,
+      brokers,
+      databaseUrl,
+      smtpUrl: mail.smtpUrl,
+      secrets,
+      settings,
+      identitySecret,
+    }
     writeEnvironments(home, around)
     const topicsMade = kafkaStarting.then(async () => {
       if (!settings.KAFKA_BROKERS) progress(`Kafka takes requests ${since(begun)}`)
@@ -225,7 +243,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
     })
     const kafka = await orFail(kafkaStarting)
     await topicsMade
-    await waitUntilReady(running.services, running.givenUp, ports)
+    await waitUntilReady(running, ports)
     const shop: Shop = {
       home,
       gatewayUrl: urlOf(ports.GATEWAY_PORT),
@@ -256,6 +274,10 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
   function startServices(around: Surroundings) {
     const givenUp = Promise.withResolvers<never>()
     givenUp.promise.catch(() => {})
+    const isGenuine = async (name: ServiceName, signal: AbortSignal) => {
+      const { path, isMetBy } = challengeFor(around.identitySecret ?? '', name)
+      return isMetBy((await probe(`${urlOf(around.ports[services[name].port])}${path}`, signal))?.body ?? '')
+    }
     const started = only.map((name): [ServiceName, SupervisedService] => {
       const service = supervise({
         name,
@@ -265,6 +287,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
         env: processEnvironment(env, environmentOf(name, around)),
         pidFile: pidFile(home, name),
         readyUrl: `${urlOf(around.ports[services[name].port])}/readyz`,
+        isGenuine: (signal) => isGenuine(name, signal),
         onLine: (line) => options.onLine?.(name, line),
         onEvent: progress,
         onGivenUp: (reason) => {
@@ -274,15 +297,14 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
       })
       return [name, service]
     })
-    return { services: Object.fromEntries(started) as Shop['services'], givenUp: givenUp.promise }
+    return { services: Object.fromEntries(started) as Shop['services'], givenUp: givenUp.promise, isGenuine }
   }
 
   /** All of it: the gateway, which asks every service. A part: each listens; what it waits for may not be there at all. */
-  async function waitUntilReady(running: Shop['services'], givenUp: Promise<never>, ports: Ports): Promise<void> {
-    const whole = serviceNames.every((name) => running[name])
-    const wanted = whole
-      ? [`${urlOf(ports.GATEWAY_PORT)}/readyz`]
-      : only.map((name) => `${urlOf(ports[services[name].port])}/livez`)
+  async function waitUntilReady(running: ReturnType<typeof startServices>, ports: Ports): Promise<void> {
+    const whole = serviceNames.every((name) => running.services[name])
+    const asked: readonly ServiceName[] = whole ? ['gateway'] : only
+    const wanted = asked.map((name) => `${urlOf(ports[services[name].port])}${whole ? '/readyz' : '/livez'}`)
     const done = new AbortController()
     const report = (async () => {
       for (;;) {
@@ -295,13 +317,16 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
     })().catch(() => {}) // aborted: it is ready, or has failed
     const ready = eventually(
       'all services to be ready',
-      async () =>
-        (await Promise.all(wanted.map((url) => probe(url, done.signal)))).every((answer) => answer?.status === 200),
+      async () => {
+        const answers = await Promise.all(wanted.map((url) => probe(url, done.signal)))
+        if (!answers.every((answer) => answer?.status === 200)) return false
+        return (await Promise.all(asked.map((name) => running.isGenuine(name, done.signal)))).every(Boolean)
+      },
       { timeoutMs: options.readyLimitMs ?? 120_000, everyMs: 60 },
     )
     ready.catch(() => {})
     try {
-      await Promise.race([ready, givenUp])
+      await Promise.race([ready, running.givenUp])
     } finally {
       done.abort()
       await report
@@ -347,10 +372,10 @@ export const processEnvironment = (env: NodeJS.ProcessEnv, own: Record<string, s
   ...stackEnvironment,
 })
 
-/** The environment that services inherit: not npm's own, nor flags that were meant for this process. */
+/** The environment that services inherit: not npm's own, nor flags that were meant for this process or for others. */
 function inherited(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  const foreign = /^(npm_|NODE_OPTIONS$|NODE_CHANNEL|JEST_WORKER_ID$|PORT$|HOST$)/
-  return Object.fromEntries(Object.entries(env).filter(([name]) => !foreign.test(name)))
+  const foreign = /^(npm_|NODE_OPTIONS$|NODE_USE_ENV_PROXY$|NODE_CHANNEL|JEST_WORKER_ID$|PORT$|HOST$)/
+  return Object.fromEntries(Object.entries(ownEnvironment(env)).filter(([name]) => !foreign.test(name)))
 }
 
 async function findWay(env: NodeJS.ProcessEnv) {
@@ -409,9 +434,15 @@ function writeEnvironments(home: string, around: Surroundings): void {
   const folder = join(home, 'env')
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   for (const name of serviceNames) {
-    const lines = Object.entries(serviceEnvironment(name, around)).map(([key, value]) => `${key}='${value}'\n`)
+    const lines = Object.entries(serviceEnvironment(name, around)).map(([key, value]) => `${key}=${quoted(value)}\n`)
     writePrivate(join(folder, `${name}.env`), lines.join(''))
   }
+}
+
+/** As `node --env-file` reads it: there is no escape, but a choice of quotes. */
+const quoted = (value: string) => {
+  const quote = ["'", '"', '`'].find((one) => !value.includes(one)) ?? "'"
+  return `${quote}${value}${quote}`
 }
 
 function describe(shop: Shop): RunningShop {

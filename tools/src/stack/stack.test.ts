@@ -1,10 +1,12 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createServer as createHttpServer } from 'node:http'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import type { ConfigError } from '@shopstream/config'
 import { eventually } from '@shopstream/testing'
@@ -14,7 +16,8 @@ import { chooseWay, noKafkaMessage } from './kafka.ts'
 import { eachLine, prefixer, readableLine } from './lines.ts'
 import { readSettings, serviceEnvironment } from './services.ts'
 import { choosePorts, defaultPorts, readStackSettings } from './settings.ts'
-import { type ServiceLaunch, type SupervisedService, supervise } from './supervisor.ts'
+import { nodeFlags, processEnvironment } from './shop.ts'
+import { pauseMs, type ServiceLaunch, type SupervisedService, supervise } from './supervisor.ts'
 
 let dir: string
 beforeAll(() => {
@@ -158,6 +161,24 @@ test('a service gets what it needs and no more', () => {
   })
 })
 
+test('a service inherits nothing that was meant for other programs', () => {
+  const foreign = {
+    PGSSLMODE: 'require',
+    PGOPTIONS: '-c default_transaction_read_only=on',
+    NODE_OPTIONS: '--inspect',
+    NODE_USE_ENV_PROXY: '1',
+    npm_config_x: '1',
+    PORT: '1',
+  }
+  const environment = processEnvironment({ ...foreign, KAFKA_CLIENT: 'platformatic' }, { PORT: '8081' })
+  expect(environment).toMatchObject({ PORT: '8081', KAFKA_CLIENT: 'platformatic' })
+  for (const name of Object.keys(foreign)) if (name !== 'PORT') expect(environment).not.toHaveProperty(name)
+  // Whoever names a Postgres says with these how it is reached.
+  expect(processEnvironment({ ...foreign, POSTGRES_URL: 'postgres://x' }, {})).toMatchObject({ PGSSLMODE: 'require' })
+  // Node reads it as a URL, in which # and % have a meaning.
+  expect(existsSync(fileURLToPath(nodeFlags.at(-1) ?? ''))).toBe(true)
+})
+
 test('log lines become readable, others stay as they are', () => {
   const time = new Date(2026, 0, 2, 3, 4, 5, 6).toISOString()
   const line = JSON.stringify({
@@ -235,6 +256,51 @@ test('one that keeps dying before it is ready is given up, and its words were pa
   await service.stop(1_000)
 })
 
+test.each([
+  ['a signal', `process.kill(process.pid, 'SIGKILL')`],
+  ['an order to end', `process.exit(0)`],
+])('one that is ended by %s before it is ready is never given up', async (_, script) => {
+  const pauses: number[] = []
+  const pauseMs = (deaths: number) => {
+    pauses.push(deaths)
+    return 1
+  }
+  const { service, seen } = await dummy(script, { policy: { deaths: 2, pauseMs } })
+  await eventually('its seventh start', () => service.restartCount >= 6)
+  expect([seen.givenUp, service.givenUp]).toEqual([[], false])
+  expect(pauses.slice(0, 6)).toEqual([1, 2, 3, 4, 5, 6])
+  await service.stop(1_000)
+})
+
+test('errors of its own count, whatever signals come in between', async () => {
+  const script = `const n = 1 + Number(require('fs').existsSync('n') && require('fs').readFileSync('n')); require('fs').writeFileSync('n', String(n)); n % 2 ? process.exit(3) : process.kill(process.pid, 'SIGKILL')`
+  const { service, seen } = await dummy(script, { policy: { deaths: 3, pauseMs: () => 1 } })
+  await eventually('giving up', () => seen.givenUp.length > 0)
+  expect(service.restartCount).toBe(4)
+  await service.stop(1_000)
+})
+
+test('pauses grow, to an end', () => {
+  expect([1, 2, 3, 4, 5, 6, 99].map(pauseMs)).toEqual([100, 300, 900, 2_700, 8_100, 10_000, 10_000])
+})
+
+test('whoever else answers on its port does not make it ready', async () => {
+  const { port, close } = await busyPort()
+  close()
+  const stranger = createHttpServer((_, answer) => void answer.end('ok')).listen(port, '127.0.0.1')
+  const policy = { deaths: 3, pauseMs: () => 1 }
+  const { service, seen } = await dummy(`setTimeout(() => process.exit(1), 100)`, {
+    policy,
+    readyUrl: `http://127.0.0.1:${port}/readyz`,
+    isGenuine: async () => false,
+  })
+  await eventually('giving up', () => seen.givenUp.length > 0)
+  expect([service.ready, service.restartCount]).toEqual([false, 2])
+  await service.stop(1_000)
+  stranger.closeAllConnections()
+  stranger.close()
+})
+
 test('one that cannot be started at all is given up, too', async () => {
   const { service, seen } = await dummy('', { command: join(dir, 'missing'), policy: { deaths: 2, pauseMs: () => 1 } })
   await eventually('giving up', () => seen.givenUp.length > 0)
@@ -258,7 +324,7 @@ test('stopping is orderly where possible, and sure where not', async () => {
 
 test('a service ends when the stack was killed', async () => {
   // A stack in small: starts a child with the preload, tells its pid, and is killed.
-  const preload = join(import.meta.dirname, 'die-with-parent.mjs')
+  const preload = pathToFileURL(join(import.meta.dirname, 'die-with-parent.mjs')).href
   const child = `require('child_process').spawn(process.execPath, ['--import', ${JSON.stringify(preload)}, '-e', 'setInterval(() => {}, 1000)'], { detached: true, stdio: 'ignore', env: { SHOPSTREAM_STACK_PID: String(process.pid) } })`
   const parent = spawn(process.execPath, ['-e', `console.log(${child}.pid); setInterval(() => {}, 1000)`], {
     stdio: ['ignore', 'pipe', 'inherit'],

@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { rmSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
-import { writeIdentity } from '@shopstream/testing/local'
+import { isFromOutside, writeIdentity } from '@shopstream/testing/local'
 import { eachLine } from './lines.ts'
 
 export interface ServiceLaunch {
@@ -14,22 +15,36 @@ export interface ServiceLaunch {
   pidFile: string
   /** Answers 200 when the service is ready. */
   readyUrl: string
+  /** Whether it is the service that answers on its port, and not whoever has taken it; default true. */
+  isGenuine?: (signal: AbortSignal) => Promise<boolean>
   onLine: (line: string) => void
   /** Told when it ends and is started again. */
   onEvent: (event: string) => void
-  /** Told once when it keeps dying before it is ready and is not started any more. */
+  /** Told once when it keeps failing before it is ready and is not started any more. */
   onGivenUp: (reason: string) => void
   policy?: Partial<RestartPolicy>
 }
 
 export interface RestartPolicy {
-  /** Deaths in a row before it was ready that end the attempts. */
+  /** Deaths by errors of its own before it was ready that end the attempts. */
   deaths: number
   /** Pause before the n-th start again (the first is n = 1) of one that was not ready yet, in ms. */
   pauseMs: (deaths: number) => number
 }
 
-const defaultPolicy: RestartPolicy = { deaths: 5, pauseMs: (deaths) => Math.min(100 * 3 ** (deaths - 1), 5_000) }
+/** 0.1 s, 0.3 s, and so on up to 10 s: what was killed for want of memory must not take it again at once. */
+export const pauseMs = (deaths: number) => Math.min(100 * 3 ** (deaths - 1), 10_000)
+const defaultPolicy: RestartPolicy = { deaths: 5, pauseMs }
+
+/** How a process ended. */
+interface End {
+  how: string
+  /** By its own fault. One that was told to end, by a signal or in order (code 0), may do well the next time. */
+  isFailure: boolean
+}
+
+/** The machine had no room for another process at that moment. */
+const shortages = new Set(['EAGAIN', 'ENOMEM', 'EMFILE', 'ENFILE'])
 
 /** A service that is started again when it dies. */
 export interface SupervisedService {
@@ -46,26 +61,33 @@ export interface SupervisedService {
   stop(limitMs: number): Promise<void>
 }
 
-/** Starts a service in a process group of its own and keeps it running: at once after a death, with pauses if it never gets ready. */
+/**
+ * Starts a service in a process group of its own and keeps it running: at once after a death, with growing pauses if it
+ * never gets ready. One that fails by itself again and again is given up; one that is killed from outside never is.
+ */
 export function supervise(launch: ServiceLaunch): SupervisedService {
   const policy = { ...defaultPolicy, ...launch.policy }
+  const { isGenuine = async () => true } = launch
   const stopping = new AbortController()
   let child: ChildProcess | undefined
   let restartCount = 0
   let deaths = 0
+  let failures = 0
   let ready = false
   let givenUp = false
 
   async function keepRunning(): Promise<void> {
     while (!stopping.signal.aborted) {
       ready = false
-      const how = await runOnce()
+      const { how, isFailure } = await runOnce()
       if (stopping.signal.aborted) return
       deaths = ready ? 0 : deaths + 1
-      if (deaths >= policy.deaths) {
+      if (ready) failures = 0
+      else if (isFailure) failures += 1
+      if (failures >= policy.deaths) {
         givenUp = true
         launch.onGivenUp(
-          `${launch.name} has ${how}, ${deaths} times in a row before it was ready; it is not started again`,
+          `${launch.name} has ${how}, ${failures} times in a row before it was ready; it is not started again`,
         )
         return
       }
@@ -76,32 +98,38 @@ export function supervise(launch: ServiceLaunch): SupervisedService {
     }
   }
 
-  function runOnce(): Promise<string> {
-    const started = spawn(launch.command, launch.args, {
-      cwd: launch.cwd,
-      env: launch.env,
-      detached: true, // Ctrl-C in the terminal reaches the stack alone, which stops things in order
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    child = started
-    if (started.pid !== undefined) writeIdentity(launch.pidFile, started.pid)
-    for (const stream of [started.stdout, started.stderr]) eachLine(stream, launch.onLine)
+  async function runOnce(): Promise<End> {
     const ended = new AbortController()
-    void watchReadiness(ended.signal)
-    return new Promise((resolve) => {
-      const end = (how: string) => {
-        ended.abort()
-        if (child === started) child = undefined
-        resolve(how)
+    try {
+      const started = spawn(launch.command, launch.args, {
+        cwd: launch.cwd,
+        env: launch.env,
+        detached: true, // Ctrl-C in the terminal reaches the stack alone, which stops things in order
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
+      const exited = once(started, 'exit') as Promise<[code: number | null, signal: NodeJS.Signals | null]>
+      child = started
+      if (started.pid !== undefined) {
+        writeIdentity(launch.pidFile, started.pid)
+        for (const stream of [started.stdout, started.stderr]) eachLine(stream, launch.onLine)
+        void watchReadiness(ended.signal)
       }
-      started.once('error', (error) => end(`not started (${error.message})`))
-      started.once('exit', (code, signal) => end(signal ? `been ended by ${signal}` : `ended with code ${code}`))
-    })
+      const [code, signal] = await exited
+      return signal
+        ? { how: `been ended by ${signal}`, isFailure: !isFromOutside(signal) }
+        : { how: `ended with code ${code}`, isFailure: code !== 0 }
+    } catch (error) {
+      const { message, code = '' } = error as NodeJS.ErrnoException
+      return { how: `not started (${message})`, isFailure: !shortages.has(code) }
+    } finally {
+      ended.abort()
+      child = undefined
+    }
   }
 
   async function watchReadiness(ended: AbortSignal): Promise<void> {
     while (!ended.aborted && !ready) {
-      const isReady = (await probe(launch.readyUrl, ended))?.status === 200
+      const isReady = (await probe(launch.readyUrl, ended))?.status === 200 && (await isGenuine(ended))
       if (ended.aborted) return
       ready = isReady
       if (!ready) await delay(50, undefined, { signal: ended }).catch(() => {}) // aborted: it has ended
