@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { partitionOf, topicOf } from '@shopstream/events'
+import { newEventId, partitionOf, topicOf } from '@shopstream/events'
 import { eventually, type LocalKafkaCluster, startKafkaCluster } from '@shopstream/testing'
 import kafkajs from 'kafkajs'
 import { keys, patience, startLoad } from './test-load.ts'
@@ -73,18 +73,28 @@ test('the leaders of all partitions move again and again while the relay publish
     await admin.connect()
     const declared = topicOf('StockLevelChanged')
     const topic = shop.broker.topicPrefix + declared.name
+    const numbers = Array.from({ length: declared.partitions }, (_, partition) => partition)
+    // Nobody consumes in this process, so that it hears of a leader that has moved by publishing to the former one.
+    const publisher = shop.bus.publisher('observer')
+    const taken = new Set<string>()
+    const publish = async () => {
+      const messages = numbers.map((partition) => {
+        const headers = { ce_type: 'Nobodys', ce_id: newEventId() }
+        return { topic: declared.name, partition, key: null, value: Buffer.from('x'), headers }
+      })
+      for (const { message, error } of await publisher.publish(messages)) if (!error) taken.add(message.headers.ce_id)
+    }
     const child = shop.startProcess('child')
     const load = startLoad(shop)
     await load.handled(10)
+    await publish()
     for (let turn = 0; turn < 6; turn++) {
       // Whoever led is no replica any more, so that another one leads.
       const replicasOf = (partition: number) => [1, 2].map((place) => 1 + ((partition + turn + place) % 3))
-      const partitionAssignment = Array.from({ length: declared.partitions }, (_, partition) => ({
-        partition,
-        replicas: replicasOf(partition),
-      }))
+      const partitionAssignment = numbers.map((partition) => ({ partition, replicas: replicasOf(partition) }))
       await admin.alterPartitionReassignments({ topics: [{ topic, partitionAssignment }] })
       await eventually('the leaders to have moved', async () => {
+        await publish()
         const { topics } = await admin.fetchTopicMetadata({ topics: [topic] })
         return topics[0]?.partitions.every(
           ({ partitionId, leader, replicas }) => replicas.length === 2 && replicasOf(partitionId).includes(leader),
@@ -93,6 +103,17 @@ test('the leaders of all partitions move again and again while the relay publish
       await load.handled(load.rounds + 1)
     }
     await load.finish()
+    const found = new Set<string>()
+    await shop.bus.read({
+      topics: [declared.name],
+      toEnd: true,
+      handle(messages) {
+        for (const { headers } of messages) found.add(String(headers.ce_id))
+      },
+    })
+    expect(taken.size).toBeGreaterThan(declared.partitions)
+    expect([...taken].filter((id) => !found.has(id))).toEqual([])
+    await publisher.close()
     expect(child.isAlive).toBe(true)
   } finally {
     await admin.disconnect()

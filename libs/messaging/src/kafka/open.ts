@@ -56,6 +56,7 @@ usualAdapter.catch(() => {}) // told when it is used
 /** Makes a bus of the client that was chosen. Throws when there is no such client; never for an absent broker. */
 export async function openKafkaBus(options: KafkaOptions): Promise<Bus> {
   const client = options.client ?? kafkaClientFrom(process.env)
+  options.logger.debug({ client, brokers: options.brokers }, 'Kafka is spoken to by this client')
   const create = await (client === usual ? usualAdapter : adapters[client]())
   return create(busOptions(options))
 }

@@ -15,7 +15,6 @@ export interface ClaimedMail {
   /** What staff wrote, of a mailing. */
   mailing: { id: string; subject: string; text: string } | null
   email: string
-  name: string
   /** Number of this claim; a later one has a higher number. */
   attempts: number
   /** How often the server has turned it away. */
@@ -60,7 +59,7 @@ export async function claimDue(
     returning n.id, n.user_id "userId", n.kind, n.cause_id "causeId", n.facts, n.traceparent,
               coalesce(n.resent_at, n.created_at) "createdAt", n.resends,
               case when m.id is not null then jsonb_build_object('id', m.id, 'subject', m.subject, 'text', m.text) end "mailing",
-              r.email, r.display_name "name", n.attempts, n.problems, n.unknowns
+              r.email, n.attempts, n.problems, n.unknowns
   `.execute(query)
   return rows
 }

@@ -296,8 +296,8 @@ const causeOf = ({ causeId, mailing, traceparent }: ClaimedMail) => ({
 })
 
 function sourceOf(mail: ClaimedMail, optOutLinkOf: SenderOptions['optOutLinkOf']): MailSource {
-  const { kind, userId, causeId, resends, facts, createdAt, mailing, email, name } = mail
-  const common = { causeId, resends, createdAt, recipient: { email, name } }
+  const { kind, userId, causeId, resends, facts, createdAt, mailing, email } = mail
+  const common = { causeId, resends, createdAt, recipient: { email } }
   if (kind !== 'mailing') return { ...common, kind, facts }
   if (!mailing) throw new Error('the mailing of a notification is missing')
   return { ...common, kind, subject: mailing.subject, text: mailing.text, optOutLink: optOutLinkOf(userId) }
