@@ -12,6 +12,8 @@ export interface Session {
    * read-only, or a pooler has moved it.
    */
   check(): Promise<void>
+  /** Calls `listener` for each NOTIFY on `channel`, until the session ends. */
+  listen(channel: string, listener: () => void): Promise<void>
   /** Aborted once the connection is gone, for whatever reason. */
   readonly ended: AbortSignal
   close(): Promise<void>
@@ -53,6 +55,10 @@ export async function openSession(
   }
   return {
     query: async (text, values) => (await client.query(text, values)).rows,
+    async listen(channel, listener) {
+      client.on('notification', (notification) => notification.channel === channel && listener())
+      await client.query(`listen ${client.escapeIdentifier(channel)}`)
+    },
     async check() {
       const { rows } = await client.query(
         `select current_setting('${markSetting}', true) is not distinct from $1 as own,

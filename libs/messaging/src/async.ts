@@ -16,8 +16,11 @@ export async function withTimeLimit<T>(promise: Promise<T>, ms: number, what: st
   }
 }
 
-/** A wait that ends after `ms` milliseconds, when woken, or when `signal` is aborted; a wake-up in between is not missed. */
-export function createAlarm(signal: AbortSignal): { wake(): void; wait(ms: number): Promise<void> } {
+/**
+ * A wait that ends after `ms` milliseconds, when woken, or when `signal` is aborted, and says whether it was woken; a
+ * wake-up in between is not missed.
+ */
+export function createAlarm(signal: AbortSignal): { wake(): void; wait(ms: number): Promise<boolean> } {
   let woken = false
   let ring: AbortController | undefined
   return {
@@ -31,7 +34,9 @@ export function createAlarm(signal: AbortSignal): { wake(): void; wait(ms: numbe
         await pause(ms, AbortSignal.any([signal, ring.signal]))
         ring = undefined
       }
+      const wasWoken = woken
       woken = false
+      return wasWoken
     },
   }
 }

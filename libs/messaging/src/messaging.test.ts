@@ -87,6 +87,20 @@ describe('outbox, relay, inbox', () => {
     await eventually('the second to publish', async () => (await shop.effects()).length === 2)
   })
 
+  test('an instance that does not lead wakes the one that does', async () => {
+    shop = await openTestShop()
+    await shop.start()
+    await shop.start([])
+    const listening = await openSession(shop.url, 'listening', {})
+    let heard = 0
+    await listening.listen('outbox', () => heard++)
+    await eventually('somebody to be told of an event', async () => {
+      await shop.emit(stockEvent('sku', 1n))
+      return heard > 0
+    })
+    await listening.close()
+  })
+
   test('an event that the broker refuses for good is set aside with its key; the others go on', async () => {
     shop = await openTestShop()
     await shop.bus.ensureTopics([{ ...topic, settings: { ...topic.settings, 'max.message.bytes': '1500' } }])

@@ -48,6 +48,8 @@ const batchBytes = 700_000
 const rowBytes = `coalesce(octet_length(value), 0)
   + case when pg_column_size(headers) > 1000 then octet_length(headers::text) else 500 end`
 const pollMs = 1_000
+/** Of Postgres's notifications, by which an instance wakes the one that leads. Never within the transactions of others. */
+const channel = 'outbox'
 const pingMs = 1_000
 /** A stopped holder keeps its connection open: the server ends it, and with it the lock, after this time in ms. */
 const lockSession = { idle_session_timeout: 5_000, statement_timeout: 15_000, synchronous_commit: 'off' }
@@ -91,8 +93,9 @@ export function startRelay(options: RelayOptions): Relay {
   })()
 
   async function leadWhileConnected(session: Session): Promise<void> {
-    while (!stopping.signal.aborted && !(await takeLock(session))) await pause(pollMs, stopping.signal)
+    while (!stopping.signal.aborted && !(await takeLock(session))) await tellLeader(session)
     if (stopping.signal.aborted) return
+    await session.listen(channel, alarm.wake)
     logger.debug('this instance publishes the outbox')
     meters.leads(true)
     const publisher = bus.publisher(`${service}-relay`, session.ended)
@@ -105,6 +108,13 @@ export function startRelay(options: RelayOptions): Relay {
       meters.leads(false)
       await publisher.close()
     }
+  }
+
+  /** For {@link pollMs}: an event of an instance that does not lead waited for so long until somebody looked. */
+  async function tellLeader(session: Session): Promise<void> {
+    const until = performance.now() + pollMs
+    while (performance.now() < until && !stopping.signal.aborted)
+      if (await alarm.wait(until - performance.now())) await session.query('select pg_notify($1, $2)', [channel, ''])
   }
 
   async function drainUntilStopped(leading: Leading): Promise<void> {
