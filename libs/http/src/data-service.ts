@@ -22,7 +22,7 @@ const errors = errorsOf({ starting: { status: 503, detail: 'The service is start
 
 /**
  * The life of a service with a database. It listens at once, so that probes get an answer while it waits for its
- * database; then it migrates, begins, and connects to the broker in the background.
+ * database; then it migrates, begins, and connects to the broker in the background. Until it has begun it is not ready.
  */
 export function dataService({
   http,
@@ -34,11 +34,18 @@ export function dataService({
   begin,
 }: DataServiceParts): Service & { readonly http: FastifyInstance } {
   const stopping = new AbortController()
-  let isMigrated = false
+  let isStarted = false
   let end: (() => Promise<void>) | undefined
 
+  // The same that decides over requests, so that `/readyz` never says ok where the next request is refused.
+  http.readinessChecks.push({
+    name: 'start',
+    check() {
+      if (!isStarted) throw new Error('the database is being migrated, or filled with what every request needs')
+    },
+  })
   http.addHook('onRequest', async (request, reply) => {
-    if (isMigrated || !request.url.startsWith('/v1/')) return
+    if (isStarted || !request.url.startsWith('/v1/')) return
     reply.header('retry-after', '2')
     throw errors.starting()
   })
@@ -68,7 +75,7 @@ export function dataService({
       if (applied?.length) logger.info({ applied }, 'the database is migrated')
       if (begin) end = await whenAvailable(begin)
       if (stopping.signal.aborted) return
-      isMigrated = true
+      isStarted = true
       messaging.start()
     },
     async stop() {

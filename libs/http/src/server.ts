@@ -28,6 +28,10 @@ import type { Route, User } from './routes.ts'
 import { closed, compilersFactory, idempotencyKeyHeader } from './schemas.ts'
 
 declare module 'fastify' {
+  interface FastifyInstance {
+    /** What `/readyz` asks; more may be added until it listens. */
+    readonly readinessChecks: ReadinessCheck[]
+  }
   interface FastifyRequest {
     /** The span of this request. */
     trace: TraceContext
@@ -103,6 +107,7 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
     },
   }) as unknown as FastifyInstance
 
+  app.decorate('readinessChecks', [...options.checks])
   app.decorateRequest('trace', null as unknown as TraceContext)
   app.decorateRequest('caller', null)
   app.addHook('onRequest', (request, reply, done) => {
@@ -270,7 +275,7 @@ function refuseUnknown(app: FastifyInstance, routes: readonly Route[]): void {
 
 function serveHealth(app: FastifyInstance, options: HttpOptions, closing: AbortSignal): void {
   const { service, database, keys, metrics, serveMetrics = true, identitySecret } = options
-  const checks = [...options.checks]
+  const checks = app.readinessChecks
   const add = (check: ReadinessCheck) => {
     if (!checks.some(({ name }) => name === check.name)) checks.push(check)
   }

@@ -2,8 +2,9 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { createDatabase, sql } from '@shopstream/database'
 import { createWorld, eventually, type World } from '@shopstream/testing'
 import { decodeJwt, decodeProtectedHeader, importJWK, jwtVerify } from 'jose'
+import { buildUser } from './app.ts'
 import type { Tables } from './tables.ts'
-import { published, startUser, type TestUser } from './testing.ts'
+import { published, startUser, type TestUser, testConfig } from './testing.ts'
 
 const password = 'correct horse battery'
 let world: World
@@ -439,6 +440,20 @@ test('addresses that were stored in another form are brought into it; of two tha
   await sql`delete from account where id = ${second.body.id}`.execute(database.query)
   await restart({})
   expect(await idOf('twin@xn--bcher-kva.example')).toBe(first.body.id)
+})
+
+test('it is not ready while the staff account is made: once it is, it registers', async () => {
+  const staff = { STAFF_EMAIL: 'late@example.com', STAFF_PASSWORD: 'staff password 3' }
+  const service = await buildUser(testConfig(world, staff), world.logger)
+  const starting = service.start()
+  try {
+    await eventually('it is ready', async () => (await service.http.inject('/readyz')).statusCode === 200)
+    const body = { email: 'at-once@example.com', password, displayName: 'Ana' }
+    expect((await service.http.inject({ method: 'POST', url: '/v1/users', body })).statusCode).toBe(201)
+  } finally {
+    await starting
+    await service.stop()
+  }
 })
 
 test('half a staff account, or one with a short password, is an error of the settings', async () => {
