@@ -7,10 +7,24 @@ import { closed, idempotencyKeyHeader, preferHeader, problemSchema } from './sch
 
 export interface DocumentationOptions {
   title: string
+  tags?: Record<string, string>
   routes: readonly Route[]
   /** Gives the OpenAPI document in place of one made from `routes`. */
   document?: (() => Promise<object>) | undefined
 }
+
+/** What every document begins with. It is served where the API is. */
+export const openApiHead = (title: string) => ({
+  openapi: '3.1.0' as const,
+  info: {
+    title,
+    version: '1',
+    description: 'Errors are problem+json (RFC 9457) with a stable `code`. Unknown fields are refused.',
+    contact: { name: 'shopstream' },
+    license: { name: 'MIT', identifier: 'MIT' },
+  },
+  servers: [{ url: '/' }],
+})
 
 /**
  * Serves `/openapi.json` and `/docs`. Both come from an app of its own that is built when first asked for: the plugins
@@ -37,7 +51,7 @@ export function serveDocumentation(app: FastifyInstance, options: DocumentationO
   app.addHook('onClose', async () => (await building)?.close())
 }
 
-async function buildPages({ title, routes }: DocumentationOptions): Promise<FastifyInstance> {
+async function buildPages({ title, tags = {}, routes }: DocumentationOptions): Promise<FastifyInstance> {
   const [swagger, ui, helmet] = await Promise.all([
     import('@fastify/swagger'),
     import('@fastify/swagger-ui'),
@@ -54,8 +68,8 @@ async function buildPages({ title, routes }: DocumentationOptions): Promise<Fast
   })
   await pages.register(swagger.default, {
     openapi: {
-      openapi: '3.1.0',
-      info: { title, version: '1' },
+      ...openApiHead(title),
+      tags: Object.entries(tags).map(([name, description]) => ({ name, description })),
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
     },
   })
@@ -67,24 +81,40 @@ async function buildPages({ title, routes }: DocumentationOptions): Promise<Fast
   return pages
 }
 
-function describe({ method, url, summary, waits, access, page, schema }: Route) {
+const accessWords = {
+  anyone: 'For anyone.',
+  user: 'For whoever is logged in.',
+  staff: 'For staff.',
+}
+
+function describe(route: Route) {
+  const { method, url, operationId, summary, waits, sheds, access, page, schema } = route
+  const isRepeatable = method === 'POST' && access !== 'anyone'
+  const description = [
+    accessWords[access],
+    isRepeatable && 'With an `Idempotency-Key` it acts once, however often it is repeated.',
+    waits && 'With `Prefer: wait=N` it answers once it is decided.',
+    sheds && 'It may be refused as `overloaded` for a while.',
+  ]
   const { params, query, body, response } = schema
   const answers = Object.entries(response as Record<string, TSchema>).map(([status, answer]) => [
     status,
     { description: status === '201' ? 'Created' : 'Done', ...answer },
   ])
   return {
+    ...(operationId && { operationId }),
     summary: access === 'staff' ? `${summary} (staff)` : summary,
+    description: description.filter(Boolean).join(' '),
     tags: [url.split('/')[2]],
     ...(page && { produces: ['text/html'], ...(body && { consumes: formTypes }) }),
     ...(params && { params }),
     ...(query && { querystring: withoutDefaults(query) }),
     headers: Type.Object({
-      ...(method === 'POST' && access !== 'anyone' && idempotencyKeyHeader.properties),
+      ...(isRepeatable && idempotencyKeyHeader.properties),
       ...(waits && preferHeader.properties),
     }),
     ...(body && { body: closed(body) }),
-    ...(access !== 'anyone' && { security: [{ token: [] }] }),
+    security: access === 'anyone' ? [] : [{ token: [] }],
     response: {
       ...Object.fromEntries(answers),
       '4xx': { description: 'Refused', content: { 'application/problem+json': { schema: problemSchema } } },

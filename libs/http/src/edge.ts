@@ -1,5 +1,6 @@
 // What a process without a database needs: importing this loads neither kysely, pg nor the Kafka client (300 ms, 25 MB).
 export type { KeyStore } from './access.ts'
+export { openApiHead } from './documentation.ts'
 export { errorsOf, type FieldError, ShopError } from './errors.ts'
 export { type Page, page } from './paging.ts'
 export { sendProblem } from './problems.ts'

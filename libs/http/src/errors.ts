@@ -56,6 +56,7 @@ export const errors = errorsOf({
   'request-in-progress': { status: 409, detail: 'A request with this Idempotency-Key is still in progress.' },
   'body-too-large': { status: 413, detail: 'The body is larger than 1 MiB.' },
   'unsupported-media-type': { status: 415, detail: 'The body must be application/json.' },
+  'expectation-failed': { status: 417, detail: 'Nothing but 100-continue can be expected.' },
   'idempotency-key-reused': { status: 422, detail: 'This Idempotency-Key was used for another request.' },
   'headers-too-large': { status: 431, detail: 'The headers are too large.' },
   'internal-error': { status: 500, detail: 'Something went wrong here. Quote the request id when you report it.' },

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -33,6 +34,7 @@ const refusals: Record<string, keyof typeof errors> = {
   FST_ERR_BAD_URL: 'malformed-request',
   FST_ERR_MAX_PARAM_LENGTH: 'malformed-request',
   FST_ERR_ASYNC_CONSTRAINT: 'malformed-request',
+  FST_ERR_NOT_FOUND: 'route-not-found',
 }
 
 /** Maps every error of an app to problem+json; what is unexpected is logged once, here. */
@@ -42,7 +44,7 @@ export function mapErrors(app: FastifyInstance, isUnavailable: (error: unknown) 
     const refusal = refusalOf(error, isUnavailable)
     if (refusal.code === 'internal-error') request.log.error({ err: error }, 'a request failed unexpectedly')
     if (refusal.code === 'database-unavailable') request.log.warn({ err: error }, 'a request failed for the database')
-    if (refusal.status === 413) await drain(request, reply)
+    if (refusal.status === 413 || refusal.status === 415) await drain(request, reply)
     return sendProblem(reply, refusal)
   })
 }
@@ -53,7 +55,7 @@ function refusalOf(error: FastifyError, isUnavailable: (error: unknown) => boole
   const known = refusals[error.code]
   if (known) return errors[known]()
   if (isUnavailable(error)) return errors['database-unavailable']()
-  if (error.code?.startsWith('FST_ERR_CTP_')) return errors['malformed-request']()
+  if (error.code?.startsWith('FST_') && (error.statusCode ?? 500) < 500) return errors['malformed-request']()
   return errors['internal-error']()
 }
 
@@ -70,8 +72,8 @@ export function sendProblem(reply: FastifyReply, error: ShopError): FastifyReply
     .send(problemOf(error, pathOf(reply.request.url), reply.request.id))
 }
 
-/** The query is left out: it may hold what should not be repeated. */
-const pathOf = (url: string) => url.split('?', 1)[0] ?? url
+/** The query is left out, and a target that is no path: they may hold what should not be repeated. */
+const pathOf = (url: string) => (url.startsWith('/') ? (url.split('?', 1)[0] ?? url) : '/')
 
 function problemOf({ status, code, message, fields }: ShopError, instance: string, requestId: string): Problem {
   const title = STATUS_CODES[status] ?? 'Error'
@@ -80,11 +82,10 @@ function problemOf({ status, code, message, fields }: ShopError, instance: strin
 }
 
 /**
- * Reads the rest of a body that is too large, within limits. A connection that is closed while the client still sends
+ * Reads the rest of a body that is not taken, within limits. A connection that is closed while the client still sends
  * is reset, and many clients then show the reset instead of the answer.
  */
 async function drain({ raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
-  if (raw.complete) return
   const done = Promise.withResolvers<void>()
   const timer = setTimeout(done.resolve, drainMs)
   let left = drainLimit
@@ -93,7 +94,7 @@ async function drain({ raw }: FastifyRequest, reply: FastifyReply): Promise<void
     if (left < 0) done.resolve()
   })
   raw.once('close', done.resolve).once('end', done.resolve).resume()
-  await done.promise
+  if (!raw.complete) await done.promise
   clearTimeout(timer)
   if (raw.complete) reply.removeHeader('connection')
   else reply.header('connection', 'close')
@@ -106,15 +107,29 @@ const clientErrors: Record<string, keyof typeof errors> = {
 
 /** Answers what is not even HTTP, or came too slowly. */
 export function refuseConnection(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
-    socket.destroy()
-    return
-  }
-  const refusal = errors[clientErrors[error.code ?? ''] ?? 'malformed-request']()
-  const problem = problemOf(refusal, '/', '')
+  if (error.code === 'ECONNRESET') socket.destroy()
+  else answerSocket(socket, errors[clientErrors[error.code ?? ''] ?? 'malformed-request']())
+}
+
+/**
+ * Answers on a connection that has no request to reply to, and ends it. What the client still sends is thrown away for a
+ * while: closing at once would reset the connection, and the reset would overtake the answer.
+ */
+export function answerSocket(socket: Socket, refusal: ShopError, headers: Record<string, string> = {}): void {
+  if (socket.writableEnded) return
+  const problem = problemOf(refusal, '/', randomUUID())
   const body = JSON.stringify(problem)
-  socket.end(
-    `HTTP/1.1 ${refusal.status} ${problem.title}\r\nContent-Type: application/problem+json\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-  )
+  const lines = Object.entries({
+    ...headers,
+    'content-type': 'application/problem+json',
+    'content-length': Buffer.byteLength(body),
+    'x-request-id': problem.requestId,
+    connection: 'close',
+  }).map(([name, value]) => `${name}: ${value}\r\n`)
+  const timer = setTimeout(() => socket.destroy(), drainMs)
+  socket
+    .on('error', () => socket.destroy())
+    .once('close', () => clearTimeout(timer))
+    .resume()
+    .end(`HTTP/1.1 ${refusal.status} ${problem.title}\r\n${lines.join('')}\r\n${body}`)
 }

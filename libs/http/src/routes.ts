@@ -76,6 +76,8 @@ export interface RouteDefinition<S extends RouteSchema> {
   method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   /** Path with parameters as `:name`. */
   url: string
+  /** Its name in generated clients; unique in the whole API, and stable. */
+  operationId?: string
   /** One line for the API's documentation. */
   summary: string
   /** Documents that the answer may wait, see {@link ShopRequest.waitSeconds}. */

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { METHODS } from 'node:http'
 import { connect } from 'node:net'
 import { Writable } from 'node:stream'
 import { afterEach, beforeAll, expect, test } from '@jest/globals'
@@ -564,12 +565,152 @@ test('a client that sends a large body gets its whole answer over the same conne
   socket.destroy()
 })
 
-test('what is no HTTP is a problem too', async () => {
-  const { port } = new URL(await (await start([])).listen({ port: 0, host: '127.0.0.1' }))
-  const socket = connect(Number(port), '127.0.0.1')
-  socket.write('NONSENSE\r\n\r\n')
-  expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1.1 400 [\s\S]*"code":"malformed-request"/)
-  socket.destroy()
+/** Listens, and sends what no HTTP library would. Gives the answer's status, headers and body. */
+async function listening(routes: Route[]) {
+  const { port } = new URL(await (await start(routes)).listen({ port: 0, host: '127.0.0.1' }))
+  return async (message: string) => {
+    const socket = connect(Number(port), '127.0.0.1')
+    socket.write(message, 'latin1')
+    const chunks: Buffer[] = []
+    for await (const chunk of socket) chunks.push(chunk)
+    const [head = '', body = ''] = String(Buffer.concat(chunks)).split('\r\n\r\n')
+    const headers = Object.fromEntries(head.split('\r\n').map((line) => line.toLowerCase().split(': ', 2)))
+    return { status: Number(head.split(' ', 2)[1]), headers, body }
+  }
+}
+
+/** A message with its usual headers; it is the last of its connection. */
+const message = (start: string, headers: string[] = [], body = '') =>
+  [`${start} HTTP/1.1`, 'Host: x', 'Connection: close', ...headers, '', body].join('\r\n')
+
+const bodiless = [
+  route({
+    method: 'DELETE',
+    url: '/v1/session',
+    summary: 'Ends',
+    access: 'anyone',
+    schema: { response: { 204: Type.Null() } },
+    handle: async () => reply.noContent(),
+  }),
+  route({
+    method: 'POST',
+    url: '/v1/things/:id/cancel',
+    summary: 'Cancels',
+    access: 'anyone',
+    schema: {
+      params: Type.Object({ id: Type.String() }),
+      body: Type.Union([Type.Object({ reason: Type.String() }), Type.Null()]),
+      response: { 204: Type.Null() },
+    },
+    handle: async ({ body }) => {
+      if (body !== null) throw new Error('there was a body')
+      return reply.noContent()
+    },
+  }),
+]
+
+test.each([
+  ['JSON', ['Content-Type: application/json', 'Content-Length: 0']],
+  ['JSON without a length', ['Content-Type: application/json']],
+  ['JSON with a charset', ['Content-Type: application/json; charset=UTF-8', 'Content-Length: 0']],
+  ['a form, as curl says', ['Content-Type: application/x-www-form-urlencoded', 'Content-Length: 0']],
+  ['JSON in chunks', ['Content-Type: application/json', 'Transfer-Encoding: chunked'], '0\r\n\r\n'],
+  ['nothing in chunks', ['Transfer-Encoding: chunked'], '0\r\n\r\n'],
+])('an empty body that is said to be %s is no body', async (_, headers, body = '') => {
+  const send = await listening([...bodiless, ...orders])
+  expect(await send(message('DELETE /v1/session', headers, body))).toMatchObject({ status: 204 })
+  expect(await send(message('POST /v1/things/1/cancel', headers, body))).toMatchObject({ status: 204 })
+  expect(await send(message('POST /v1/things', headers, body))).toMatchObject({ status: 400 })
+})
+
+test.each([
+  ['text', ['Content-Type: text/plain', 'Content-Length: 2'], '{}'],
+  ['text in chunks', ['Content-Type: text/plain', 'Transfer-Encoding: chunked'], '2\r\n{}\r\n0\r\n\r\n'],
+  ['no type', ['Content-Length: 2'], '{}'],
+  ['rubbish', ['Content-Type: ;;', 'Content-Length: 2'], '{}'],
+  ['compressed JSON', ['Content-Type: application/json', 'Content-Encoding: gzip', 'Content-Length: 2'], '{}'],
+])('a body of %s is 415', async (_, headers, body) => {
+  const send = await listening(orders)
+  const { status, body: problem } = await send(message('POST /v1/things', headers, body))
+  expect([status, JSON.parse(problem).code]).toEqual([415, 'unsupported-media-type'])
+})
+
+test('a path has the methods of its routes: OPTIONS lists them, every other one is 405, before a body is read', async () => {
+  const send = await listening([...orders, ...bodiless])
+  const paths: Record<string, string> = {
+    '/v1/things': 'POST',
+    '/v1/%74hings?x=%zz': 'POST',
+    [`/v1/things/${userId}`]: 'GET, HEAD, DELETE',
+    '/livez': 'GET, HEAD',
+    '/docs/static/x.js': 'GET, HEAD',
+  }
+  for (const [path, allow] of Object.entries(paths)) {
+    const tried = path === '/v1/things' ? METHODS.filter((method) => method !== 'CONNECT') : ['OPTIONS', 'PUT', 'QUERY']
+    for (const method of tried.filter((one) => !allow.includes(one))) {
+      const wrong = ['Content-Type: application/json', 'Content-Length: 1']
+      const answer = await send(message(`${method} ${path}`, wrong, '{'))
+      expect([method, path, answer.status, answer.headers.allow]).toEqual([
+        method,
+        path,
+        method === 'OPTIONS' ? 204 : 405,
+        allow.toLowerCase(),
+      ])
+      expect(answer.headers).toHaveProperty('x-request-id')
+      if (answer.body) expect(JSON.parse(answer.body).code).toBe('method-not-allowed')
+    }
+  }
+  for (const method of ['OPTIONS', 'QUERY', 'PATCH']) {
+    expect(await send(message(`${method} /v1/nothing`))).toMatchObject({ status: 404 })
+  }
+  expect(await send(message('OPTIONS *'))).toMatchObject({ status: 204, headers: { allow: expect.any(String) } })
+  expect(lines.filter((line) => /"level":"(error|fatal)"/.test(line))).toEqual([])
+})
+
+test.each([
+  ['an absolute target', message('GET http://shop/livez'), 200],
+  ['one with port and query', message('GET HTTPS://shop:443/livez?x'), 200],
+  ['one without a path', message('GET http://shop?x'), 404],
+  ['HTTP/1.0 without Host', 'GET /livez HTTP/1.0\r\n\r\n', 200],
+  ['an empty Host', 'GET /livez HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n', 200],
+  ['Expect: 100-continue', message('GET /livez', ['Expect: 100-Continue', 'Content-Length: 1'], 'x'), 100],
+  ['a body of GET', message('GET /livez', ['Content-Type: x', 'Content-Length: 2'], '{}'), 200],
+])('%s is understood', async (_, text, status) => {
+  expect(await (await listening([]))(text)).toMatchObject({ status })
+})
+
+test.each([
+  ['what is no HTTP', 'NONSENSE\r\n\r\n'],
+  ['no Host', 'GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n'],
+  ['two Hosts', message('GET /livez', ['Host: x'])],
+  ['a Host that is none', 'GET /livez HTTP/1.1\r\nHost: a b/c\r\nConnection: close\r\n\r\n'],
+  ['HTTP/0.9', 'GET /livez\r\n\r\n'],
+  ['HTTP/2.0', 'GET /livez HTTP/2.0\r\nHost: x\r\nConnection: close\r\n\r\n'],
+  ['a name and password in the target', message('GET http://u:hunter2@shop/livez')],
+  ['another scheme', message('GET ftp://shop/livez')],
+  ['a fragment', message('QUERY /v1/things#%')],
+  ['* with GET', message('GET *')],
+  ['a target without a slash', message('GET livez')],
+  ['a method in lower case', message('get /livez')],
+  ['a method that is none', message('BREW /livez')],
+  ['length and chunks', message('POST /livez', ['Content-Length: 5', 'Transfer-Encoding: chunked'], '0\r\n\r\n')],
+  ['two lengths', message('POST /livez', ['Content-Length: 1', 'Content-Length: 2'], 'xx')],
+  ['another transfer coding', message('POST /livez', ['Transfer-Encoding: gzip, chunked'], '0\r\n\r\n')],
+  ['a folded header', message('GET /livez', ['X-A: b', ' c'])],
+  ['a NUL', message('GET /livez', ['X-A: \0'])],
+  ['broken percent-encoding', message('GET /livez%')],
+  ['broken UTF-8', message('QUERY /%ff')],
+  ['an expectation', message('POST /livez', ['Expect: tea']), 417, 'expectation-failed'],
+  ['CONNECT', 'CONNECT shop:80 HTTP/1.1\r\nHost: x\r\n\r\n', 405, 'method-not-allowed'],
+  ['a long target', message(`GET /${'a'.repeat(500_000)}`), 431, 'headers-too-large'],
+  ['a long header', message('GET /livez', [`X-A: ${'a'.repeat(500_000)}`]), 431, 'headers-too-large'],
+  ['empty segments', message('GET //livez'), 404, 'route-not-found'],
+  ['dots', message('QUERY /v1/../livez'), 404, 'route-not-found'],
+])('%s is refused with a problem', async (_, text, expected = 400, code = 'malformed-request') => {
+  const { status, headers, body } = await (await listening([]))(text)
+  expect([status, headers['content-type']]).toEqual([expected, 'application/problem+json'])
+  expect(JSON.parse(body)).toMatchObject({ status, code, requestId: headers['x-request-id'] })
+  expect(body).not.toContain('hunter2')
+  expect(lines.filter((line) => /"level":"(error|fatal)"/.test(line))).toEqual([])
 })
 
 test('closing does not wait for connections that were never used', async () => {

@@ -23,6 +23,7 @@ import { takeForms } from './forms.ts'
 import { requestIdOf } from './headers.ts'
 import { readinessOf } from './health.ts'
 import { mapErrors, refuseConnection, sendProblem } from './problems.ts'
+import { keepProtocol, originForm } from './protocol.ts'
 import { type RequestContext, shopRequest, whenOver } from './request.ts'
 import type { Route, User } from './routes.ts'
 import { closed, compilersFactory, idempotencyKeyHeader } from './schemas.ts'
@@ -45,6 +46,8 @@ export interface HttpOptions {
   service: string
   /** Title of its API documentation. */
   title: string
+  /** What its documentation says of each first segment below `/v1/`. */
+  tags?: Record<string, string>
   routes: readonly Route[]
   /** Needed for `effect`; also checked by `/readyz`. */
   // biome-ignore lint/suspicious/noExplicitAny: any service's database
@@ -96,7 +99,12 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
     connectionTimeout: timeouts.connection,
     requestTimeout: timeouts.request,
     keepAliveTimeout: timeouts.keepAlive,
-    http: { headersTimeout: timeouts.headers, connectionsCheckingInterval: timeouts.checkEvery },
+    http: {
+      headersTimeout: timeouts.headers,
+      connectionsCheckingInterval: timeouts.checkEvery,
+      requireHostHeader: false, // by keepProtocol, which answers with a problem
+    },
+    rewriteUrl: originForm,
     return503OnClosing: false,
     routerOptions: { maxParamLength: 256 },
     schemaController: { compilersFactory },
@@ -122,6 +130,7 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
   await app.register(helmet, {
     contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
   })
+  keepProtocol(app)
   takeOnlyJson(app)
 
   // Imported only with a database, so that the gateway does without pg.
@@ -141,9 +150,8 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
   }
 
   for (const route of routes) addRoute(app, route, keys, context)
-  refuseUnknown(app, routes)
   serveHealth(app, options, closing.signal)
-  serveDocumentation(app, { title: options.title, routes, document: options.document })
+  serveDocumentation(app, options)
   return app
 }
 
@@ -209,15 +217,34 @@ function boundRequests(app: FastifyInstance, metrics: Registry): void {
   })
 }
 
-/** JSON in UTF-8 is the only kind of body; anything else is 415, before it is read. */
+/**
+ * JSON in UTF-8 is the only kind of body; anything else is 415, before it is read. A body without a byte is none, whatever
+ * type it is said to have: many clients send the header with every request.
+ */
 function takeOnlyJson(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('error', 'error')
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
-    if (!isUtf8(body as Buffer)) done(errors['malformed-json']())
+    if (body.length === 0 && !needsBody(request)) done(null)
+    else if (/^(?!identity$)./i.test(headerOf(request, 'content-encoding') ?? ''))
+      done(errors['unsupported-media-type']('The body must not be compressed.'))
+    else if (!isUtf8(body as Buffer)) done(errors['malformed-json']())
     else
       parse(request, body.toString(), (error, value) => (error ? done(errors['malformed-json']()) : done(null, value)))
   })
+  app.addContentTypeParser('*', (_, payload, done) => {
+    const end = () => done(null)
+    payload.once('end', end).once('data', () => {
+      payload.pause().off('end', end)
+      done(errors['unsupported-media-type']())
+    })
+  })
+}
+
+/** Whether a request without a body cannot be one of this route. */
+function needsBody({ routeOptions }: FastifyRequest): boolean {
+  const body = routeOptions.schema?.body as { anyOf?: { type?: string }[] } | undefined
+  return body !== undefined && !body.anyOf?.some(({ type }) => type === 'null')
 }
 
 function addRoute(app: FastifyInstance, route: Route, keys: KeyStore | undefined, context: RequestContext): void {
@@ -259,17 +286,6 @@ function addRoute(app: FastifyInstance, route: Route, keys: KeyStore | undefined
   app.register(async (scope) => {
     takeForms(scope)
     scope.route(definition)
-  })
-}
-
-/** 404, or 405 with `Allow` where the path is known. */
-function refuseUnknown(app: FastifyInstance, routes: readonly Route[]): void {
-  const known = routes.map(({ method, url }) => ({ method, path: new RegExp(`^${url.replace(/:\w+/g, '[^/]+')}$`) }))
-  app.setNotFoundHandler((request, reply) => {
-    const path = request.url.split('?', 1)[0] ?? ''
-    const methods = new Set(known.filter((route) => route.path.test(path)).map(({ method }) => method))
-    if (methods.size === 0) return sendProblem(reply, errors['route-not-found']())
-    return sendProblem(reply.header('allow', [...methods].join(', ')), errors['method-not-allowed']())
   })
 }
 

@@ -1,7 +1,7 @@
 import { createServer } from 'node:http'
 import { createHttp, type Service } from '@shopstream/http/edge'
 import { createMetrics, type Logger, type Registry } from '@shopstream/observability'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Config, registryAccessOf } from './config.ts'
 import { mergeDocuments } from './documentation.ts'
 import { forwardRoutes } from './forwarding.ts'
@@ -37,12 +37,18 @@ export async function buildGateway(
   if (config.CORS_ORIGINS) {
     const { default: cors } = await import('@fastify/cors')
     const exposedHeaders = ['location', 'etag', 'retry-after', 'x-request-id', 'idempotency-replayed']
-    await http.register(cors, {
+    const options = {
       origin: config.CORS_ORIGINS,
       methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
       exposedHeaders,
       maxAge: 600,
-    })
+    }
+    // An OPTIONS that is no preflight is answered like that of any client.
+    const isPreflight = ({ headers }: FastifyRequest) => headers['access-control-request-method'] !== undefined
+    await http.register(cors, () => async (request: FastifyRequest) => ({
+      ...options,
+      preflight: isPreflight(request),
+    }))
   }
   await forwardRoutes(http, upstreams)
   const registryAccess = registryAccessOf(config)

@@ -1,3 +1,4 @@
+import { openApiHead } from '@shopstream/http/edge'
 import type { Logger } from '@shopstream/observability'
 import { type ServiceName, serviceOf } from './routes.ts'
 import type { Upstream } from './upstream.ts'
@@ -49,8 +50,7 @@ function merge(documents: readonly OpenApi[]): object {
   }
   const paths = documents.flatMap(({ paths = {} }) => Object.entries(paths))
   return {
-    openapi: '3.1.0',
-    info: { title: 'shopstream', version: '1' },
+    ...openApiHead('shopstream'),
     // Only what the gateway forwards.
     paths: Object.fromEntries(paths.filter(([path]) => serviceOf(path) !== undefined)),
     tags: [...tags.values()],

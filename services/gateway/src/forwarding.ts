@@ -1,4 +1,4 @@
-import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http'
+import { type IncomingHttpHeaders, METHODS, type OutgoingHttpHeaders } from 'node:http'
 import { formatTraceparent } from '@shopstream/observability'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { errors } from './errors.ts'
@@ -23,15 +23,21 @@ const notForwarded = new Set([
 /** Segments that some party on the way might resolve, and encoded separators that it might decode. */
 const ambiguousPath = /(^|\/)(\.|%2e){1,2}(\/|$)|\/\/|\\|%2f|%5c|%00/i
 
-/** Passes every path of the table on to its service, with whatever body it has. */
+const withBody = ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
+/** Its target is no path. */
+const methods = METHODS.filter((method) => method !== 'CONNECT')
+
+/** Passes every path of the table on to its service, with whatever method and body it has: which there are, it knows. */
 export async function forwardRoutes(app: FastifyInstance, upstreams: Record<ServiceName, Upstream>): Promise<void> {
+  for (const method of methods)
+    app.addHttpMethod(method, { hasBody: withBody.includes(method), overrideExisting: true })
   await app.register(async (scope) => {
     scope.removeAllContentTypeParsers()
     scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_, body, done) => done(null, body))
     for (const { prefix, service } of routes) {
       for (const url of [prefix, `${prefix}/*`]) {
         scope.route({
-          method: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
+          method: [...methods],
           url,
           onRequest: refuseAmbiguousPath,
           handler: (request, reply) => forward(upstreams[service], request, reply),
@@ -53,11 +59,12 @@ async function forward(upstream: Upstream, request: FastifyRequest, reply: Fasti
     if (!reply.raw.writableFinished) gone.abort(new Error('the client has gone'))
   })
   try {
+    const body = request.body as Buffer | undefined
     const answer = await upstream.send({
       method: request.method,
       path: request.url,
-      headers: requestHeaders(request),
-      body: request.body as Buffer | undefined,
+      headers: requestHeaders(request, body),
+      body,
       signal: gone.signal,
     })
     const headers = endToEnd(answer.headers)
@@ -72,11 +79,16 @@ async function forward(upstream: Upstream, request: FastifyRequest, reply: Fasti
   }
 }
 
-function requestHeaders(request: FastifyRequest): OutgoingHttpHeaders {
+/**
+ * The length is told with every body: Node sends that of a DELETE or OPTIONS without it otherwise, and the service would
+ * take a client's body for the next request on the connection.
+ */
+function requestHeaders(request: FastifyRequest, body: Buffer | undefined): OutgoingHttpHeaders {
   const { headers, ip, id, trace, protocol, host, socket } = request
   const { 'content-length': _, ...forwarded } = endToEnd(headers)
   return {
     ...forwarded,
+    ...(body && { 'content-length': body.length }),
     'x-request-id': id,
     traceparent: formatTraceparent(trace),
     'x-forwarded-for': [headers['x-forwarded-for'] ?? [], socket.remoteAddress ?? []].flat().join(', '),

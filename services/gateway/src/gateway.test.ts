@@ -1,7 +1,8 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
-import type { ClientRequest } from 'node:http'
+import { type ClientRequest, METHODS } from 'node:http'
 import { connect, createServer as createTcpServer, type Socket } from 'node:net'
+import { Writable } from 'node:stream'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { readConfig } from '@shopstream/config'
 import { createHttp, reply, route, type Service } from '@shopstream/http/edge'
@@ -47,10 +48,10 @@ afterEach(async () => {
   await Promise.all(opened.map((part) => part.close()))
 })
 
-async function startGateway(env: Record<string, string> = {}): Promise<string> {
+async function startGateway(env: Record<string, string> = {}, log = logger): Promise<string> {
   const urls = Object.fromEntries(names.map((name) => [`${name.toUpperCase()}_URL`, `http://127.0.0.1:${ports[name]}`]))
   const config = readConfig(configSchema, { PORT: '0', METRICS_PORT: String(metricsPort), ...urls, ...env })
-  gateway = await buildGateway(config, logger)
+  gateway = await buildGateway(config, log)
   await gateway.start()
   const { port } = gateway.http.server.address() as { port: number }
   address = `http://127.0.0.1:${port}`
@@ -189,6 +190,43 @@ test.each(['GET', 'PUT', 'PATCH', 'DELETE', 'POST'])('%s without a body is passe
   await startGateway()
   const response = await fetch(`${address}/v1/orders`, { method })
   expect(await response.json()).toMatchObject({ method, url: '/v1/orders', body: null })
+})
+
+test.each(['DELETE', 'OPTIONS', 'PATCH', 'POST'])(
+  'a body of %s that looks like a request is passed on as a body',
+  async (method) => {
+    await startEcho()
+    await startGateway()
+    const body = 'GET /v1/orders/smuggled HTTP/1.1\r\nHost: x\r\n\r\n'
+    const response = await fetch(`${address}/v1/orders`, { method, body })
+    expect(await response.json()).toMatchObject({ method, body, headers: { 'content-length': String(body.length) } })
+    expect(reached).toEqual(['/v1/orders'])
+  },
+)
+
+test('a path of a service answers with its methods to each other one, also to those that no router knows', async () => {
+  const lines: string[] = []
+  const log = new Writable({ write: (line, _, done) => done(void lines.push(String(line))) })
+  await startService('order')
+  await startGateway(
+    { CORS_ORIGINS: 'https://shop.example.org' },
+    createLogger({ service: 'test', level: 'warn', format: 'json' }, log),
+  )
+  const { port } = new URL(address)
+  for (const method of METHODS.filter((one) => !['GET', 'HEAD', 'CONNECT'].includes(one))) {
+    for (const [path, found] of [
+      ['/v1/orders/x', true],
+      ['/v1/orders/x/y/z', false],
+    ] as const) {
+      const socket = connect(Number(port), '127.0.0.1')
+      socket.write(`${method} http://shop${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`)
+      const answer = String(Buffer.concat(await socket.toArray()))
+      const code = found ? (method === 'OPTIONS' ? 204 : 405) : 404
+      expect([method, path, answer.split(' ', 2)[1]]).toEqual([method, path, String(code)])
+      expect(/^allow: (.*)$/im.exec(answer)?.[1]).toBe(found ? 'GET, HEAD' : undefined)
+    }
+  }
+  expect(lines.filter((line) => !line.includes('the API document'))).toEqual([])
 })
 
 test('headers of one connection stay on it', async () => {

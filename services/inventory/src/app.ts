@@ -42,6 +42,7 @@ export async function buildInventory(config: Readonly<Static<typeof configSchema
   const http = await createHttp({
     service: 'inventory',
     title: 'Inventory',
+    tags: { products: 'What is on sale, and how much of it is there.' },
     routes: routes(database),
     database,
     keys: signingKeys(database),

@@ -44,6 +44,7 @@ export const routes = (database: Database<Tables>): Route[] => [
   route({
     method: 'GET',
     url: '/v1/products',
+    operationId: 'listProducts',
     summary: 'List the products on sale',
     access: 'anyone',
     schema: { query: Type.Object({ ...page.query }), response: { 200: page.list(Product) } },
@@ -56,6 +57,7 @@ export const routes = (database: Database<Tables>): Route[] => [
   route({
     method: 'GET',
     url: '/v1/products/:sku',
+    operationId: 'getProduct',
     summary: 'Show a product',
     access: 'anyone',
     schema: { params, response: { 200: Product } },
@@ -66,6 +68,7 @@ export const routes = (database: Database<Tables>): Route[] => [
   route({
     method: 'PUT',
     url: '/v1/products/:sku',
+    operationId: 'putProduct',
     summary: 'List a product or change it',
     access: 'staff',
     schema: { params, body: ProductBody, response: { 200: Product, 201: Product } },
@@ -84,6 +87,7 @@ export const routes = (database: Database<Tables>): Route[] => [
   route({
     method: 'DELETE',
     url: '/v1/products/:sku',
+    operationId: 'retireProduct',
     summary: 'Retire a product; orders that have it keep it',
     access: 'staff',
     schema: { params, response: { 204: Type.Null() } },
@@ -100,6 +104,7 @@ export const routes = (database: Database<Tables>): Route[] => [
   route({
     method: 'GET',
     url: '/v1/products/:sku/stock',
+    operationId: 'getStock',
     summary: 'Show what is on hand, reserved and available',
     access: 'staff',
     schema: { params, response: { 200: Level } },
@@ -112,6 +117,7 @@ export const routes = (database: Database<Tables>): Route[] => [
   route({
     method: 'POST',
     url: '/v1/products/:sku/stock-adjustments',
+    operationId: 'adjustStock',
     summary: 'Book pieces in or out',
     access: 'staff',
     schema: { params, body: AdjustmentBody, response: { 201: Level } },

@@ -79,6 +79,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
   const http = await createHttp({
     service: 'notification',
     title: 'shopstream: notifications',
+    tags: { notifications: 'Mails about accounts and orders.', mailings: 'Mails to all users.' },
     routes: routes({ database, links }),
     database,
     keys: signingKeys(database),

@@ -61,6 +61,7 @@ export const routes = ({ database, links }: { database: Database<Tables>; links:
   route({
     method: 'GET',
     url: '/v1/notifications',
+    operationId: 'listNotifications',
     summary: 'What was sent, to whom, and why; your own, or as staff all',
     access: 'user',
     schema: {
@@ -82,6 +83,7 @@ export const routes = ({ database, links }: { database: Database<Tables>; links:
   route({
     method: 'POST',
     url: '/v1/notifications/:id/resend',
+    operationId: 'resendNotification',
     summary: 'Send a mail again that was sent or has failed; who asked for it is kept',
     access: 'staff',
     schema: { params: byId, response: { 202: Type.Object({ id: uuid, state: notification.properties.state }) } },
@@ -99,6 +101,7 @@ export const routes = ({ database, links }: { database: Database<Tables>; links:
   route({
     method: 'GET',
     url: '/v1/notifications/preferences',
+    operationId: 'getNotificationPreferences',
     summary: 'Which mails you get besides those about your orders and your account',
     access: 'user',
     schema: { response: { 200: preferences } },
@@ -107,6 +110,7 @@ export const routes = ({ database, links }: { database: Database<Tables>; links:
   route({
     method: 'PUT',
     url: '/v1/notifications/preferences',
+    operationId: 'setNotificationPreferences',
     summary: 'Choose which mails you get',
     access: 'user',
     schema: { body: preferences, response: { 200: preferences } },
@@ -119,6 +123,7 @@ export const routes = ({ database, links }: { database: Database<Tables>; links:
   route({
     method: 'GET',
     url: optOut.url,
+    operationId: 'getMailingOptOut',
     summary: 'The page behind the link of a mailing; asks whether to opt out',
     access: 'anyone',
     page: true,
@@ -131,6 +136,7 @@ export const routes = ({ database, links }: { database: Database<Tables>; links:
   route({
     method: 'POST',
     url: optOut.url,
+    operationId: 'optOutOfMailings',
     summary: 'Opt out of mailings by one click (RFC 8058), without a login',
     access: 'anyone',
     page: true,
@@ -150,6 +156,7 @@ export const routes = ({ database, links }: { database: Database<Tables>; links:
   route({
     method: 'POST',
     url: '/v1/mailings',
+    operationId: 'createMailing',
     summary: 'Mail a text to all users, behind every other mail',
     access: 'staff',
     sheds: true,
@@ -165,6 +172,7 @@ export const routes = ({ database, links }: { database: Database<Tables>; links:
   route({
     method: 'GET',
     url: '/v1/mailings/:id',
+    operationId: 'getMailing',
     summary: 'How far a mailing has come',
     access: 'staff',
     schema: { params: byId, response: { 200: mailing } },

@@ -41,6 +41,7 @@ export async function buildOrder(config: Readonly<Static<typeof configSchema>>, 
   const http = await createHttp({
     service: 'order',
     title: 'Orders',
+    tags: { orders: 'Orders, from placing to delivery.' },
     routes: routes({ database, deadlineSeconds: config.RESERVATION_DEADLINE_SECONDS }),
     database,
     keys: signingKeys(database),

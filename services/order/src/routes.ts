@@ -82,6 +82,7 @@ export function routes({
     route({
       method: 'POST',
       url: '/v1/orders',
+      operationId: 'placeOrder',
       summary: 'Place an order',
       waits: true,
       sheds: true,
@@ -113,6 +114,7 @@ export function routes({
     route({
       method: 'GET',
       url: '/v1/orders',
+      operationId: 'listOrders',
       summary: "List orders, the newest first: one's own, or all for staff",
       access: 'user',
       schema: {
@@ -128,6 +130,7 @@ export function routes({
     route({
       method: 'GET',
       url: '/v1/orders/:id',
+      operationId: 'getOrder',
       summary: 'Show an order; with Prefer: wait=N once it is decided',
       waits: true,
       access: 'user',
@@ -145,6 +148,7 @@ export function routes({
     route({
       method: 'POST',
       url: '/v1/orders/:id/cancel',
+      operationId: 'cancelOrder',
       summary: 'Cancel an order that is not shipped yet',
       access: 'user',
       schema: {
@@ -165,6 +169,7 @@ export function routes({
     route({
       method: 'POST',
       url: '/v1/orders/:id/shipment',
+      operationId: 'shipOrder',
       summary: 'Ship a confirmed order',
       access: 'staff',
       schema: {
@@ -182,6 +187,7 @@ export function routes({
     route({
       method: 'POST',
       url: '/v1/orders/:id/delivery',
+      operationId: 'deliverOrder',
       summary: 'Record that a shipped order has arrived',
       access: 'staff',
       schema: { params, response: { 201: OrderView } },

@@ -60,6 +60,7 @@ export async function buildUser(config: Config, logger: Logger) {
   const http = await createHttp({
     service: 'user',
     title: 'shopstream: users and sessions',
+    tags: { users: 'Accounts of customers and staff.', sessions: 'Logins and their tokens.' },
     routes: routes({ database, passwords, tokens, limits: limitsOf(config) }),
     database,
     keys: keyring.store,

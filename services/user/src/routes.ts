@@ -30,6 +30,7 @@ export const routes = (deps: AccountDeps & SessionDeps): Route[] => [
   route({
     method: 'POST',
     url: '/v1/users',
+    operationId: 'registerUser',
     summary: 'Register',
     access: 'anyone',
     schema: {
@@ -51,6 +52,7 @@ export const routes = (deps: AccountDeps & SessionDeps): Route[] => [
   route({
     method: 'GET',
     url: '/v1/users/me',
+    operationId: 'getProfile',
     summary: 'Your profile',
     access: 'user',
     schema: { response: { 200: account } },
@@ -59,6 +61,7 @@ export const routes = (deps: AccountDeps & SessionDeps): Route[] => [
   route({
     method: 'POST',
     url: '/v1/sessions',
+    operationId: 'logIn',
     summary: 'Log in',
     access: 'anyone',
     schema: {
@@ -70,6 +73,7 @@ export const routes = (deps: AccountDeps & SessionDeps): Route[] => [
   route({
     method: 'POST',
     url: '/v1/sessions/refresh',
+    operationId: 'refreshSession',
     summary: 'Exchange a refresh token for new tokens',
     access: 'anyone',
     schema: {
@@ -81,6 +85,7 @@ export const routes = (deps: AccountDeps & SessionDeps): Route[] => [
   route({
     method: 'DELETE',
     url: '/v1/sessions/current',
+    operationId: 'logOut',
     summary: 'Log out: the refresh tokens of this login end',
     access: 'user',
     schema: { response: { 204: Type.Null() } },

@@ -1,8 +1,10 @@
+import { rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { topics } from '@shopstream/events'
 import { type Bus, openKafkaBus } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
-import { eventually } from '@shopstream/testing'
+import { eventually, repository, runCommand, temporaryFolder } from '@shopstream/testing'
 import { call, order, orderOf, ordersOf, password, register, staffToken, stock, stockOf } from '../stack/client.ts'
 import type { Shop } from '../stack/shop.ts'
 import { mailsAbout, mailsTo, openShop } from './shop-under-test.ts'
@@ -218,6 +220,23 @@ test('the documentation of the gateway covers every route', async () => {
   ]
   expect(Object.keys(body.paths)).toEqual(expect.arrayContaining(paths))
 })
+
+test(
+  'the documentation of the gateway keeps the rules of redocly.yaml, which generators of clients rely on',
+  async () => {
+    const folder = temporaryFolder('openapi')
+    try {
+      const file = join(folder, 'openapi.json')
+      writeFileSync(file, JSON.stringify((await call(shop, 'GET', '/openapi.json')).body))
+      const env = { ...process.env, REDOCLY_TELEMETRY: 'off', REDOCLY_SUPPRESS_UPDATE_NOTICE: 'true' }
+      const redocly = join(repository, 'node_modules', '.bin', 'redocly')
+      await runCommand(process.execPath, [redocly, 'lint', file], { cwd: repository, env })
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  },
+  minutes,
+)
 
 test(
   'the same events delivered three times, and every group reset to the beginning: no effect twice; state survives a restart',

@@ -301,6 +301,8 @@ test.each<[...Parameters<typeof ask>, code: number]>([
   ['GET', `/config/${subject}`, undefined, 40408],
   ['GET', `/mode/${subject}`, undefined, 40409],
   ['GET', '/associations/resources/-/shop.order.v1', undefined, 404],
+  ['PUT', '/subjects', undefined, 405],
+  ['GET', `/compatibility/subjects/${subject}/versions`, undefined, 405],
   ['POST', '/subjects/nobody', another, 40401],
   ['POST', `/subjects/${subject}`, another, 40403],
   ['POST', `/subjects/${subject}`, '{"schema": "{}"}', 42201],

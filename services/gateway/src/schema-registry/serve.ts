@@ -1,6 +1,9 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
+import { STATUS_CODES } from 'node:http'
 import { registry } from '@shopstream/events/registry'
+import { ShopError } from '@shopstream/http/edge'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { errors } from '../errors.ts'
 import { answersFrom } from './answers.ts'
 import { RegistryError } from './errors.ts'
 import { schemaIn } from './given-schema.ts'
@@ -122,7 +125,7 @@ export async function serveSchemaRegistry(app: FastifyInstance, access: Registry
       })
       if (access !== 'anonymous') scope.addHook('onRequest', async (request) => requirePassword(request, access))
       scope.setErrorHandler((error: Error, request, reply) => refuse(error, request, reply))
-      scope.setNotFoundHandler((request, reply) => refuse(new RegistryError(404, 'HTTP 404 Not Found'), request, reply))
+      scope.setNotFoundHandler((request, reply) => refuse(errors['route-not-found'](), request, reply))
       for (const [method, url, answer] of routes) {
         scope.route({
           method: method as 'GET',
@@ -146,12 +149,21 @@ export async function serveSchemaRegistry(app: FastifyInstance, access: Registry
 }
 
 function refuse(error: Error & { statusCode?: number }, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const status = error instanceof RegistryError ? error.status : (error.statusCode ?? 500)
+  const isOurs = error instanceof RegistryError || error instanceof ShopError
+  const status = isOurs ? error.status : (error.statusCode ?? 500)
   if (status >= 500) request.log.error({ err: error }, 'the schema registry failed')
   if (status === 401) reply.header('www-authenticate', 'Basic realm="schema registry"')
-  const message = status >= 500 ? 'Internal Server Error' : error.message
   const error_code = error instanceof RegistryError ? error.code : status
-  return reply.code(status).type(mediaType).send(JSON.stringify({ error_code, message }))
+  return reply
+    .code(status)
+    .type(mediaType)
+    .send(JSON.stringify({ error_code, message: wordsFor(error, status) }))
+}
+
+/** As Confluent's has them where no schema is concerned. */
+function wordsFor(error: Error, status: number): string {
+  if (status >= 500) return 'Internal Server Error'
+  return error instanceof ShopError ? `HTTP ${status} ${STATUS_CODES[status]}` : error.message
 }
 
 function requirePassword({ headers }: FastifyRequest, { user, password }: { user: string; password: string }): void {
