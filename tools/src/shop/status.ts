@@ -76,6 +76,8 @@ interface MailState {
   failed: number
   failedLastDay: number
   failedCause: string | null
+  /** Whose mail failed last. */
+  failedUser: string | null
   /** What the SMTP server has said to those that are queued or failed on the last day, the most frequent first. */
   reasons: { state: 'queued' | 'failed'; reason: string; mails: number }[]
 }
@@ -208,7 +210,8 @@ async function mailState({ query }: Database<unknown>): Promise<MailState> {
         count(*) filter (where state = 'awaiting-recipient')::integer "awaiting",
         count(*) filter (where state = 'failed')::integer "failed",
         count(*) filter (where state = 'failed' and created_at > now() - interval '1 day')::integer "failedLastDay",
-        (array_agg(cause_id order by created_at desc) filter (where state = 'failed'))[1] "failedCause"
+        (array_agg(cause_id order by created_at desc) filter (where state = 'failed'))[1] "failedCause",
+        (array_agg(user_id order by created_at desc) filter (where state = 'failed'))[1] "failedUser"
       from notification where state in ('queued', 'awaiting-recipient', 'failed')`.execute(query),
   )
   const { rows } = await sql<MailState['reasons'][number]>`
@@ -404,7 +407,7 @@ function orderProblems({ orders }: ShopState): Problem[] {
 
 function mailProblems({ mails }: ShopState): Problem[] {
   if (!mails.answer) return []
-  const { queued, queuedSeconds, failedLastDay, failedCause } = mails.answer
+  const { queued, queuedSeconds, failedLastDay, failedUser } = mails.answer
   const said = (state: 'queued' | 'failed') => {
     const reasons = mails.answer?.reasons.filter((one) => one.state === state).slice(0, 3) ?? []
     return reasons.length > 0 ? `: ${reasons.map((one) => `${shown(one.reason)} (${one.mails})`).join(', ')}` : ''
@@ -422,7 +425,7 @@ function mailProblems({ mails }: ShopState): Problem[] {
     problems.push(
       problem(
         `${plural(failedLastDay, 'mail')} of the last day failed for good${said('failed')}`,
-        shop(`explain event ${failedCause}`),
+        shop(`explain user ${failedUser}`),
         'mails-late',
       ),
     )

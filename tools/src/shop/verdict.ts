@@ -180,7 +180,8 @@ export function mailVerdict(mail: MailStory, services: Services, now: Date): Ver
   const trouble = troubleOf('notification', services)
   if (mail.state === 'failed') {
     const end = isOutcomeUnknown(mail) ? 'may have arrived, or not: the SMTP server never said' : 'failed for good'
-    return { state: 'stuck', text: `${what} ${end}.${error}`, run: [shop(`explain user ${mail.userId}`)] }
+    const again = `as staff, to send it again: POST /v1/notifications/${mail.id}/resend`
+    return { state: 'stuck', text: `${what} ${end}.${error}`, run: [shop(`explain user ${mail.userId}`), again] }
   }
   if (mail.state === 'awaiting-recipient')
     return {
@@ -192,7 +193,7 @@ export function mailVerdict(mail: MailStory, services: Services, now: Date): Ver
   const stuck = trouble !== '' || secondsSince(mail.askedAt, now) > inFlightSeconds
   return {
     state: stuck ? 'stuck' : 'working',
-    text: `${what} waits to be sent, ${plural(mail.attempts, 'attempt')} so far.${error}${trouble && ` ${sentence(trouble)}`} It goes out by itself once the mail server takes it.`,
+    text: `${what} waits to be sent, ${plural(mail.attempts, 'attempt')} so far.${error}${trouble && ` ${sentence(trouble)}`} ${isOutcomeUnknown(mail) ? 'It may have arrived, and goes out again a few times' : 'It goes out by itself once the mail server takes it'}.`,
     run: stuck
       ? ['see that the SMTP server runs and takes mails (SMTP_URL of the notification service)', shop('status')]
       : [],

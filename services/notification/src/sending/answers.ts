@@ -33,7 +33,7 @@ export function createAnswers({ silentMs, unansweredMails }: SendingPolicy): Ans
       const { times, reason } = unanswered
       if (times >= unansweredMails)
         throw new Error(
-          `the SMTP server has left the last ${times} mails without an answer (${reason}); each is tried again a few times`,
+          `the SMTP server has left the last ${times} attempts without an answer (${reason}); each mail is tried again a few times`,
         )
       const [oldest] = waiting
       const silence = oldest ? performance.now() - Math.max(oldest.since, answeredAt) : 0

@@ -217,7 +217,7 @@ test('a mail after which the server breaks off goes out some times with one Mess
   expect(world.events('NotificationFailed').find(({ key }) => key === failed?.id)?.data.reason).toBe(reason)
   const readiness = await service.get('/readyz')
   expect(readiness.body.status).toBe('degraded')
-  expect(smtpOf(readiness)).toMatchObject({ reason: expect.stringContaining('the last 4 mails without an answer') })
+  expect(smtpOf(readiness)).toMatchObject({ reason: expect.stringContaining('the last 4 attempts without an answer') })
 
   isGood = true
   expect((await service.post(`/v1/notifications/${failed?.id}/resend`, {})).status).toBe(202)
