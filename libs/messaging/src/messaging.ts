@@ -1,20 +1,26 @@
 import { type Database, sql } from '@shopstream/database'
 import { Gauge, type Logger, type Registry } from '@shopstream/observability'
-import { pause } from './async.ts'
+import { pause, withTimeLimit } from './async.ts'
 import { measureBacklog } from './backlog.ts'
 import { createBlockedPartitions } from './blocked-partitions.ts'
 import type { Bus, PartitionPosition } from './bus.ts'
 import { type RunningConsumer, startConsumer } from './consumer.ts'
 import { byEvent, type Consumption, on, topicsOf } from './consumption.ts'
-import { compactedTopics } from './envelope.ts'
 import { maintainInbox } from './inbox.ts'
 import { keepSchemas } from './learned-schemas.ts'
-import { backlogLimitsOf, checkBacklog, checkParked, type ParkedLimits, type ReadinessCheck } from './limits.ts'
+import {
+  backlogLimitsOf,
+  checkBacklog,
+  checkParked,
+  type ParkedLimits,
+  type ReadinessCheck,
+} from './limits.ts'
 import type { Producer } from './outbox.ts'
 import { outbox as pendingOutbox } from './outbox-floor.ts'
 import { type OutboxLimits, type OutboxVerdict, watchOutbox } from './outbox-limits.ts'
 import { hastenWaiting } from './parked.ts'
 import { type Relay, startRelay } from './relay.ts'
+import { createReplicas, type Replicas } from './replicas.ts'
 import { type Retrier, startRetrier } from './retrier.ts'
 
 export interface MessagingOptions {
@@ -49,6 +55,8 @@ export interface Messaging {
 
 const hourMs = 3_600_000
 const measureMs = 10_000
+/** A look at where the group stands may go on for so long when all else has ended, in ms. */
+const watchEndMs = 1_000
 
 /** A row that every service has which consumes anything: newer producers' schemas. */
 const schemaConsumption = on({ SchemaRegistered: ['schemaId', 'subject', 'schema'] }, async (tx, messages) =>
@@ -61,13 +69,15 @@ export function createMessaging(options: MessagingOptions): Messaging {
   const logger = options.logger.child({ part: 'messaging' })
   const consumptions = byEvent(consumes)
   const stopping = new AbortController()
-  const progress: Progress = { caughtUp: consumes.length === 0, backlog: new Map() }
+  const progress: Progress = { backlog: new Map() }
   const parkedLimits = options.parkedLimits ?? { count: 1_000, ageSeconds: 3_600 }
   const backlogLimits = backlogLimitsOf(consumes)
   const blocked = createBlockedPartitions(options.metrics)
+  const replicas = createReplicas({ database, consumes, bus, logger, stop: stopping.signal })
   let relay: Relay | undefined
   let consumer: RunningConsumer | undefined
   let retrier: Retrier | undefined
+  let watching: Promise<void> | undefined
   let outbox = (): OutboxVerdict => ({})
 
   const checks: ReadinessCheck[] = [
@@ -78,7 +88,7 @@ export function createMessaging(options: MessagingOptions): Messaging {
     { name: 'parked-messages', optional: true, check: () => checkParked(database, parkedLimits) },
     { name: 'backlog', optional: true, check: () => checkBacklog(progress.backlog, backlogLimits) },
     { name: 'outbox', optional: true, check: () => must(outbox().late === undefined, outbox().late ?? '') },
-    { name: 'replicas', check: () => must(progress.caughtUp, 'still reading the topics it keeps replicas of') },
+    { name: 'replicas', check: () => replicas.check() },
   ]
 
   return {
@@ -101,11 +111,17 @@ export function createMessaging(options: MessagingOptions): Messaging {
         maintainInbox(database, logger, stopping.signal),
       )
       if (consumer)
-        void watchProgress(consumer, { ...options, consumes, logger }, progress, backlogLimits, stopping.signal)
+        watching = watchProgress(
+          consumer,
+          { ...options, consumes, logger },
+          { progress, replicas, backlogLimits },
+          stopping.signal,
+        )
     },
     async stop() {
       stopping.abort()
-      await Promise.all([consumer?.close(), retrier?.close()])
+      const watched = watching && withTimeLimit(watching, watchEndMs, 'the last look').catch(() => undefined)
+      await Promise.all([consumer?.close(), retrier?.close(), watched])
       await relay?.close() // last: what came in has gone out
       await bus.close()
     },
@@ -137,20 +153,21 @@ async function every(
 
 /** What is known of how far the group has come. */
 interface Progress {
-  caughtUp: boolean
   /** By topic, the age in seconds of the oldest message not handled yet. */
   backlog: Map<string, number>
 }
 
-/**
- * Measures the lag; and marks, once in the life of a database, that the replicas hold all that their topics held, so
- * that a new service does not answer from half a replica. One that was filled before serves at once, broker or not.
- */
+interface Watched {
+  progress: Progress
+  replicas: Replicas
+  backlogLimits: ReadonlyMap<string, number>
+}
+
+/** Measures the lag, and sees the replicas filled. */
 async function watchProgress(
   consumer: RunningConsumer,
-  { service, bus, consumes, database, logger, metrics }: MessagingOptions,
-  progress: Progress,
-  limits: ReadonlyMap<string, number>,
+  { service, bus, consumes, logger, metrics }: MessagingOptions,
+  { progress, replicas, backlogLimits }: Watched,
   stop: AbortSignal,
 ): Promise<void> {
   const lag = new Gauge({
@@ -171,21 +188,16 @@ async function watchProgress(
     labelNames: ['topic'],
     registers: [metrics],
   })
-  for (const [topic, seconds] of limits) ageLimit.set({ topic }, seconds)
+  for (const [topic, seconds] of backlogLimits) ageLimit.set({ topic }, seconds)
   let agesDue = performance.now() + measureMs // by then most of what waits is in hand, which costs the brokers nothing
-  let target: PartitionPosition[] | undefined
   while (!stop.aborted) {
     try {
-      progress.caughtUp ||= await wereFilled(database)
+      await replicas.look() // before Kafka is asked: it may be away
       const positions = await bus.positions(service, topicsOf(consumes))
       for (const [topic, ofTopic] of Map.groupBy(positions, (position) => position.topic)) {
         lag.set({ topic }, Number(ofTopic.reduce((sum, { end, done }) => sum + end - done, 0n)))
       }
-      target ??= positions.filter(({ topic }) => compactedTopics.has(topic))
-      if (!progress.caughtUp && hasReached(positions, target)) {
-        await sql`insert into replicas_filled default values`.execute(database.query)
-        progress.caughtUp = true
-      }
+      await replicas.reached(positions, consumer)
       if (performance.now() >= agesDue) {
         progress.backlog = await agesOf(bus, consumer, positions)
         for (const [topic, seconds] of progress.backlog) age.set({ topic }, seconds)
@@ -194,7 +206,7 @@ async function watchProgress(
     } catch (error) {
       logger.debug({ err: error }, 'the lag cannot be measured now')
     }
-    await pause(progress.caughtUp ? measureMs : 100, stop)
+    await pause(replicas.areFilled ? measureMs : 100, stop)
   }
 }
 
@@ -211,15 +223,4 @@ async function agesOf(
     ages.set(position.topic, Math.max(ages.get(position.topic) ?? 0, seconds))
   }
   return ages
-}
-
-async function wereFilled(database: MessagingOptions['database']): Promise<boolean> {
-  const { rows } = await sql`select 1 from replicas_filled limit 1`.execute(database.query)
-  return rows.length > 0
-}
-
-function hasReached(positions: PartitionPosition[], target: PartitionPosition[]): boolean {
-  const done = new Map(positions.map((position) => [`${position.topic}/${position.partition}`, position.done]))
-  // What a transaction hides that somebody has left open does not count.
-  return target.every(({ topic, partition, stableEnd }) => (done.get(`${topic}/${partition}`) ?? 0n) >= stableEnd)
 }

@@ -457,6 +457,25 @@ describe.each(kafkaClients)('%s', (client) => {
     expect(await place.bus.members('group')).toBe(0)
   }, 120_000)
 
+  test('members that want other topics are in one group: a topic that one alone knows is read by that one', async () => {
+    const place = await openPlace(client)
+    const newTopic = topicOf('ProductListed')
+    await place.bus.ensureTopics([newTopic])
+    const older = collect(place.bus)
+    await caughtUp(place.bus)
+    await eventually('the older to lead the group', async () => (await place.bus.members('group')) === 1, patience)
+    const newer = collect(await place.open(), { topics: [topic, newTopic.name] })
+    const all = [0, 1, 2, 3, 4, 5].flatMap((partition) => [
+      message(partition, `old-${partition}`),
+      { ...message(partition, `new-${partition}`), topic: newTopic.name },
+    ])
+    await write(place.bus, all)
+    await eventually('all', () => older.messages.length + newer.messages.length >= all.length, patience)
+    expect(older.messages.every((one) => one.topic === topic)).toBe(true)
+    expect(newer.messages.filter((one) => one.topic !== topic)).toHaveLength(6)
+    await Promise.all([older.consumer.close(), newer.consumer.close()])
+  }, 60_000)
+
   test('closing lets the handler in hand finish, keeps what is done, and leaves the group at once', async () => {
     const { bus } = await openPlace(client)
     await write(bus, numbered(0, 'a', 10))

@@ -4,6 +4,7 @@ import { withTimeLimit } from '../../async.ts'
 import type { AssignedPartition, ConsumeOptions, IncomingBatch } from '../../bus.ts'
 import { maxBytesInFlight, maxBytesOfPartition } from '../consuming.ts'
 import { toMessage } from '../messages.ts'
+import { byWish } from './assigner.ts'
 import { metadataMaxAge } from './clients.ts'
 import type { RawMessage } from './internals.ts'
 
@@ -39,6 +40,7 @@ export async function runConsumer(options: RunOptions, working: () => void, stop
 function newConsumer(kafka: Kafka, groupId: string): KafkaConsumer {
   return kafka.consumer({
     groupId,
+    partitionAssigners: [byWish],
     sessionTimeout: 6_000, // with the default of 30 s a killed member's partitions stand still that long
     heartbeatInterval: 1_500,
     rebalanceTimeout: 15_000,

@@ -60,24 +60,3 @@ export function decodeAssignment(bytes: Buffer | null): Place[] {
   )
   return byTopic.flat()
 }
-
-export interface GroupMember {
-  memberId: string
-  topics: readonly string[]
-}
-
-/**
- * Deals partitions out in turn, each to one of the members that want its topic: KafkaJS deals its own topics out to all, and
- * those of an older deployment, which do not know a new topic, would leave its partitions to nobody.
- */
-export function assign(members: readonly GroupMember[], partitions: readonly Place[]): Map<string, Place[]> {
-  const sorted = members.toSorted((one, other) => (one.memberId < other.memberId ? -1 : 1))
-  const assigned = new Map(sorted.map(({ memberId }) => [memberId, [] as Place[]]))
-  let turn = 0
-  for (const place of partitions) {
-    const wanting = sorted.filter(({ topics }) => topics.includes(place.topic))
-    const member = wanting[turn++ % Math.max(1, wanting.length)]
-    if (member) assigned.get(member.memberId)?.push(place)
-  }
-  return assigned
-}

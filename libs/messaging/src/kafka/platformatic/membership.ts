@@ -1,13 +1,12 @@
 import { heartbeatV4, joinGroupV7, leaveGroupV5, offsetCommitV8, offsetFetchV8, syncGroupV5 } from '@platformatic/kafka'
 import { pause } from '../../async.ts'
 import { type PartitionOffset, type Place, placeOf } from '../../bus.ts'
+import { deal, type GroupMember } from '../dealing.ts'
 import {
-  assign,
   decodeAssignment,
   decodeSubscription,
   encodeAssignment,
   encodeSubscription,
-  type GroupMember,
   protocolName,
 } from './assignment.ts'
 import type { Cluster } from './cluster.ts'
@@ -101,7 +100,7 @@ export function createMembership({ cluster, connections, group, topics }: Member
     cluster.forgetLeaders()
     const wanted = [...new Set(members.flatMap((member) => member.topics))]
     const partitions = await partitionsOf(cluster, wanted)
-    return { topics: wanted, partitionCount: partitions.length, byMember: assign(members, partitions) }
+    return { topics: wanted, partitionCount: partitions.length, byMember: deal(members, partitions) }
   }
 
   async function syncWith(

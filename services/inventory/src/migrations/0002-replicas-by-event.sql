@@ -1,0 +1,6 @@
+-- What was noted for the database as a whole, event by event: a restarted service serves at once, also while Kafka is away.
+insert into replica_filled (topic, event)
+select * from (values
+  ('shop.signing-key.v1', 'SigningKeyPublished'), ('shop.signing-key.v1', 'SigningKeyRetired'),
+  ('shop.schema.v1', 'SchemaRegistered')) as kept
+where exists (select from replicas_filled);
