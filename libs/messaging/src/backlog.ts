@@ -1,6 +1,6 @@
 import { type Database, sql } from '@shopstream/database'
 import { Gauge, type Logger, measureTogether, type Registry } from '@shopstream/observability'
-import type { ParkedLimits } from './limits.ts'
+import { clockOffset, type ParkedLimits } from './limits.ts'
 import { oldestPending } from './outbox-limits.ts'
 
 interface Backlog {
@@ -54,6 +54,18 @@ export function measureBacklog(
         help: 'Messages in the parking lot, by state: waiting for another attempt, or dead.',
         labelNames: ['state'],
         values: ({ waiting, dead }) => ({ waiting, dead }),
+      },
+    ],
+  )
+  measureTogether(
+    registry,
+    () => clockOffset(database),
+    (error) => logger.debug({ err: error }, 'the clocks cannot be compared now'),
+    [
+      {
+        name: 'shopstream_clock_offset_seconds',
+        help: "How far the clock of this process is ahead of its database's; negative: behind it.",
+        value: (seconds) => seconds,
       },
     ],
   )

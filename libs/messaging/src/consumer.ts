@@ -23,7 +23,7 @@ import {
 import { type Consumption, defaultPolicy, type FailurePolicy, topicsOf } from './consumption.ts'
 import { crashPoint } from './crash-points.ts'
 import { compactedTopics, eventIdOf, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
-import { outsideWindow, recordInInbox } from './inbox.ts'
+import { forgotten, isAhead, recordInInbox } from './inbox.ts'
 import { createGate, type Lane } from './lanes.ts'
 import { learnMissing } from './learned-schemas.ts'
 import { backoffOf, blockedKeys, describe, keyOf, type Parking, park } from './parked.ts'
@@ -63,6 +63,9 @@ const slowLimit = 2
 /** What handling a chunk needs to know of its partition. */
 type Revocable = Pick<AssignedPartition, 'revoked'>
 
+/** That a producer's clock is ahead is told so often at the most. */
+const tellAheadEveryMs = 600_000
+
 /** A message that concerns this service: read, or with the reason why it could not be. */
 interface Item {
   message: IncomingMessage
@@ -89,6 +92,7 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
   const hasBothLanes = new Set(consumes.map(({ policy }) => policy.lane)).size > 1
   /** By partition, how often the handling that began at an offset has run into a time limit of the database. */
   const slow = new Map<string, { offset: bigint; times: number }>()
+  let tellAheadFrom = Number.NEGATIVE_INFINITY
   /** By partition, when the first message that is in hand was written. */
   const held = new Map<string, Date>()
 
@@ -281,6 +285,7 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
         count(handled, 'handled')
         count(parked, 'parked')
         tellDead(parked)
+        tellAhead(items)
         return
       } catch (error) {
         if (!isUnavailable(error) || isTooSlow(error, performance.now() - begun, items)) throw error
@@ -300,6 +305,20 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
     const { topic, partition, offset } = first.message
     const where = { topic, partition, offset: String(offset), messages: dead.length }
     logger.warn({ ...where, reason: describe(first.problem) }, 'messages that can never be read are parked as dead')
+  }
+
+  /** It harms nothing here, but whoever wrote it should know. */
+  function tellAhead(items: readonly Item[]): void {
+    const now = Date.now()
+    const ahead = items.find(({ event }) => event && isAhead(event.id, now))
+    if (!ahead || performance.now() < tellAheadFrom) return
+    tellAheadFrom = performance.now() + tellAheadEveryMs
+    const { topic, partition, offset, headers } = ahead.message
+    const source = headers.ce_source?.toString()
+    logger.warn(
+      { topic, partition, offset: String(offset), source },
+      'an event was made by a clock that is more than a day ahead of this one',
+    )
   }
 
   /**
@@ -381,10 +400,7 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
     try {
       if (message.problem !== undefined) throw new MalformedMessage(message.problem)
       if (!consumption) throw new MalformedMessage('header ce_type is missing')
-      const event = readMessage(message)
-      const outside = compacted ? undefined : outsideWindow(event.id, Date.now())
-      if (outside) throw new MalformedMessage(outside)
-      return [{ message, event, consumption, policy }]
+      return [{ message, event: readMessage(message), consumption, policy }]
     } catch (problem) {
       return [{ message, problem, policy }]
     }
@@ -409,8 +425,8 @@ class StandsStill extends Error {
 class PartitionLost extends Error {}
 
 /**
- * Drops what took effect before: by event id on topics that delete, within the transaction. Compacted topics need no
- * inbox, their handlers ignore old sequences. A message without a readable id, or that can never be read, is known by its
+ * Drops what took effect before: by event id on topics that delete, within the transaction. One of which
+ * nobody can know whether it did is given a problem. Compacted topics need no inbox, their handlers ignore old sequences. A message without a readable id, or that can never be read, is known by its
  * offset where it is parked: the id that it claims may be another event's, which would be dropped as a repeat.
  */
 async function withoutRepeats(tx: Transaction, items: readonly Item[]): Promise<Item[]> {
@@ -419,10 +435,12 @@ async function withoutRepeats(tx: Transaction, items: readonly Item[]): Promise<
     const id = inboxIdOf(item)
     return id === undefined ? [] : [{ id, message: item.message }]
   })
-  const fresh = await recordInInbox(tx, identified)
-  return items.filter((item) => {
+  const recorded = await recordInInbox(tx, identified)
+  return items.flatMap((item) => {
     const id = inboxIdOf(item)
-    return compactedTopics.has(item.message.topic) || id === undefined || fresh.delete(id) // once, if it stands twice in the chunk
+    if (id === undefined || compactedTopics.has(item.message.topic)) return [item]
+    if (recorded.forgotten.has(id)) return [{ ...item, problem: new MalformedMessage(forgotten) }]
+    return recorded.fresh.delete(id) ? [item] : [] // once, if it stands twice in the chunk
   })
 }
 

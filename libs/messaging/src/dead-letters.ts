@@ -1,7 +1,7 @@
 import { type Database, isUnavailable, type RawBuilder, signal, sql, type Transaction } from '@shopstream/database'
 import type { WireHeaders } from './bus.ts'
 import { compactedTopics, fromStored, type StoredHeaders } from './envelope.ts'
-import { outsideWindow } from './inbox.ts'
+import { isForgotten } from './inbox.ts'
 import { lockKeys, parkedSignal } from './parked.ts'
 
 /** Where a parked message stands. `waiting`: for its next attempt; `behind`: for an earlier one of its key. */
@@ -129,11 +129,11 @@ export async function showLetter(query: Database<unknown>['query'], id: bigint):
 }
 
 /**
- * Whether nobody knows that its event has not taken effect before: it was older than the inbox remembers when it came, or
- * claimed to be from the future. Redriven, it may take effect for a second time.
+ * Whether nobody knows that its event has not taken effect before: it was older than the inbox remembers when it came.
+ * Redriven, it may take effect for a second time.
  */
 export const mayHaveTakenEffect = ({ topic, eventId, parkedAt }: Letter): boolean =>
-  eventId !== null && !compactedTopics.has(topic) && outsideWindow(eventId, parkedAt.getTime()) !== undefined
+  eventId !== null && !compactedTopics.has(topic) && isForgotten(eventId, parkedAt.getTime())
 
 /** What would become of a key if its messages among the chosen ones were retried, redriven or discarded. */
 export interface KeyPlan {

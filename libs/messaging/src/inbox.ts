@@ -12,15 +12,16 @@ function timeOfId(id: string): number | undefined {
   return id[14] === '7' ? Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16) : undefined
 }
 
-/** Why the inbox cannot tell whether an event was handled before; undefined when it can. */
-export function outsideWindow(id: string, now: number): string | undefined {
-  const made = timeOfId(id)
-  if (made === undefined) return undefined
-  if (made < now - inboxWindowDays * dayMs)
-    return `the event is older than ${inboxWindowDays} days: whether it took effect is not known any more`
-  if (made > now + dayMs) return 'the event claims to be from the future'
-  return undefined
-}
+/**
+ * Whether the inbox cannot tell if an event was handled before: it forgets by the time in an id, which is by its producer's
+ * clock. One of a time to come is remembered for at least as long as any other, from when it was received.
+ */
+export const isForgotten = (id: string, now: number): boolean => (timeOfId(id) ?? now) < now - inboxWindowDays * dayMs
+
+/** Whether an event was made by a clock that is more than a day ahead of this one. */
+export const isAhead = (id: string, now: number): boolean => (timeOfId(id) ?? now) > now + dayMs
+
+export const forgotten = `the event is older than ${inboxWindowDays} days: whether it took effect is not known any more`
 
 /** A message with the event id that the inbox knows it by. */
 export interface Identified {
@@ -28,17 +29,38 @@ export interface Identified {
   message: IncomingMessage
 }
 
-/** Records that events take effect in this transaction; returns the ids that had not before. */
-export async function recordInInbox(tx: Transaction, events: readonly Identified[]): Promise<Set<string>> {
-  if (events.length === 0) return new Set()
-  const { rows } = await sql<{ event_id: string }>`
-    insert into inbox (event_id, topic, partition, "offset")
-    select * from unnest(
-      ${events.map(({ id }) => id)}::uuid[], ${events.map(({ message }) => message.topic)}::text[],
-      ${events.map(({ message }) => message.partition)}::integer[], ${events.map(({ message }) => message.offset)}::bigint[])
-    on conflict (event_id) do nothing
-    returning event_id`.execute(tx)
-  return new Set(rows.map((row) => row.event_id))
+export interface Recorded {
+  /** Ids that had not taken effect before. */
+  fresh: Set<string>
+  /** Those of which nobody can know it; they are not recorded. */
+  forgotten: Set<string>
+}
+
+/**
+ * Records that events take effect in this transaction. By the clock of the database, as that is what forgets: by a process's
+ * own, one that is three weeks ahead would take every event for an old one.
+ */
+export async function recordInInbox(tx: Transaction, events: readonly Identified[]): Promise<Recorded> {
+  if (events.length === 0) return { fresh: new Set(), forgotten: new Set() }
+  const { rows } = await sql<{ event_id: string; forgotten: boolean }>`
+    with event as materialized (
+      select *, event_id < uuid_floor(now() - make_interval(days => ${inboxWindowDays}::integer))
+        and substring(event_id::text, 15, 1) = '7' as forgotten
+      from unnest(
+        ${events.map(({ id }) => id)}::uuid[], ${events.map(({ message }) => message.topic)}::text[],
+        ${events.map(({ message }) => message.partition)}::integer[], ${events.map(({ message }) => message.offset)}::bigint[])
+        as event (event_id, topic, partition, "offset")
+    ), recorded as (
+      insert into inbox (event_id, topic, partition, "offset")
+      select event_id, topic, partition, "offset" from event where not forgotten
+      on conflict do nothing
+      returning event_id
+    )
+    select event_id, false as forgotten from recorded
+    union all select event_id, true from event where forgotten`.execute(tx)
+  const idsOf = (wanted: boolean) =>
+    new Set(rows.filter((row) => row.forgotten === wanted).map(({ event_id }) => event_id))
+  return { fresh: idsOf(false), forgotten: idsOf(true) }
 }
 
 /**

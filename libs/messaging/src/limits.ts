@@ -30,6 +30,31 @@ export async function checkParked(database: Database<unknown>, { count, ageSecon
   )
 }
 
+/** A clock that is further off than this, in s, is wrong: machines that are synchronised differ by milliseconds. */
+const clockLimitSeconds = 60
+
+/** How far this process's clock is ahead of its database's, in s (behind it when negative), as far as that can be told. */
+export async function clockOffset(database: Database<unknown>): Promise<number> {
+  const before = Date.now()
+  const { rows } = await sql<{ at: number }>`
+    select (extract(epoch from clock_timestamp()) * 1000)::float8 as at`.execute(database.query)
+  const at = rows[0]?.at ?? before
+  return offsetOf(at, before, Date.now()) / 1_000
+}
+
+/** 0 where the other clock was read between the two times. */
+const offsetOf = (at: number, before: number, after: number) =>
+  at < before ? before - at : at > after ? after - at : 0
+
+/** Throws when the clock of this process, or its database's, is wrong. */
+export async function checkClock(database: Database<unknown>): Promise<void> {
+  const seconds = Math.round(await clockOffset(database))
+  if (Math.abs(seconds) <= clockLimitSeconds) return
+  throw new Error(
+    `this process's clock is ${Math.abs(seconds)} s ${seconds > 0 ? 'ahead of' : 'behind'} its database's: one of the two is wrong`,
+  )
+}
+
 /** By topic, the lowest limit of the rows that need it. */
 export function backlogLimitsOf(consumes: readonly Consumption[]): Map<string, number> {
   const pairs = consumes.flatMap((row) =>

@@ -11,6 +11,7 @@ import { keepSchemas } from './learned-schemas.ts'
 import {
   backlogLimitsOf,
   checkBacklog,
+  checkClock,
   checkParked,
   type ParkedLimits,
   type ReadinessCheck,
@@ -88,6 +89,7 @@ export function createMessaging(options: MessagingOptions): Messaging {
     { name: 'parked-messages', optional: true, check: () => checkParked(database, parkedLimits) },
     { name: 'backlog', optional: true, check: () => checkBacklog(progress.backlog, backlogLimits) },
     { name: 'outbox', optional: true, check: () => must(outbox().late === undefined, outbox().late ?? '') },
+    { name: 'clock', optional: true, check: () => checkClock(database) },
     { name: 'replicas', check: () => replicas.check() },
   ]
 

@@ -1,4 +1,4 @@
-import { signal, sql, type Transaction } from '@shopstream/database'
+import { type RawBuilder, signal, sql, type Transaction } from '@shopstream/database'
 import { type EventName, encode, type NewEventData, newEventId, partitionOf, topicOf } from '@shopstream/events'
 import { childOf, currentTrace, formatTraceparent, parseTraceparent } from '@shopstream/observability'
 import type { OutgoingMessage } from './bus.ts'
@@ -54,6 +54,7 @@ export function producer<N extends EventName>(service: string, events: readonly 
       await insertOutbox(
         tx,
         newEvents.map((event) => outgoing(service, event as NewEvent)),
+        sql`by_the_later_clock(headers)`, // this process's may be behind
       )
     },
   }
@@ -89,11 +90,12 @@ export function outgoing(service: string, { type, key, sequence, data, causedBy 
 export async function insertOutbox(
   tx: Transaction,
   rows: readonly (Omit<OutgoingMessage, 'headers'> & { headers: object })[],
+  headers: RawBuilder<unknown> = sql`headers`,
 ): Promise<void> {
   if (rows.length === 0) return
   await sql`
     insert into outbox (topic, partition, key, value, headers)
-    select topic, partition, key, value, headers
+    select topic, partition, key, value, ${headers}
     from unnest(
       ${rows.map((row) => row.topic)}::text[], ${rows.map((row) => row.partition)}::integer[],
       ${rows.map((row) => row.key)}::text[], ${rows.map((row) => row.value)}::bytea[],

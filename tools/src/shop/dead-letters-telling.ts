@@ -183,7 +183,7 @@ export function outcomeOf(done: {
 export function doubtfulLines(refs: readonly string[]): string[] {
   if (refs.length === 0) return []
   return [
-    `${plural(refs.length, 'message')} left out, whose events were older than ${inboxWindowDays} days when they came, or from the future:`,
+    `${plural(refs.length, 'message')} left out, whose events were older than ${inboxWindowDays} days when they came:`,
     'whether they took effect before is not known any more. Look at each (dead-letters show), and redrive it by its ID:',
     `  ${refs.join(' ')}`,
   ]
