@@ -48,6 +48,11 @@ const commands: Command[] = [
     about: 'lets a consumer group read again from a time',
     load: () => import('./shop/rewind.ts').then(({ usage, rewind }) => ({ usage, run: rewind })),
   },
+  {
+    name: 'grow',
+    about: 'gives a topic more partitions, and keeps the order of each key',
+    load: () => import('./shop/grow.ts').then(({ usage, grow }) => ({ usage, run: grow })),
+  },
   { name: 'verify', about: 'proves that nothing is lost, nothing is twice', load: () => import('./shop/verify.ts') },
 ]
 

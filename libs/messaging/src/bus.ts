@@ -175,8 +175,16 @@ export interface Bus {
   rewind(group: string, topics: string[], to?: Date | readonly PartitionOffset[]): Promise<void>
   /** How many members `group` has. Throws when the broker cannot be asked. */
   members(group: string): Promise<number>
-  /** Creates the topics that are missing, and sets the settings of those that are there. */
+  /**
+   * Creates the topics that are missing, and sets the settings of those that are there. Throws when one has fewer partitions
+   * than it was declared with; it may have been given more since.
+   */
   ensureTopics(topics: readonly Topic[]): Promise<string[]>
+  /**
+   * Sees to it that a topic has so many partitions at least, and waits until they have leaders. Where a key belongs is for
+   * whoever writes.
+   */
+  addPartitions(topic: string, count: number): Promise<void>
   /** Throws with the reason when the broker has not answered lately. */
   check(): void
   close(): Promise<void>

@@ -41,6 +41,7 @@ export {
   readMessage,
   typeOf,
 } from './envelope.ts'
+export { CannotGrow, countOf, type GrowthOptions, type GrowthStep, growTopic } from './growth.ts'
 export { inboxWindowDays } from './inbox.ts'
 export {
   type KafkaClient,

@@ -95,12 +95,13 @@ export async function insertOutbox(
   if (rows.length === 0) return
   await sql`
     insert into outbox (topic, partition, key, value, headers)
-    select topic, partition, key, value, ${headers}
+    select topic, coalesce(partition_of(key, grown.partitions), partition), key, value, ${headers}
     from unnest(
       ${rows.map((row) => row.topic)}::text[], ${rows.map((row) => row.partition)}::integer[],
       ${rows.map((row) => row.key)}::text[], ${rows.map((row) => row.value)}::bytea[],
       ${rows.map((row) => JSON.stringify(row.headers))}::jsonb[]
     ) with ordinality as event (topic, partition, key, value, headers, place)
+    left join (select topic, partitions from topic_partitions) as grown using (topic)
     where pg_current_xact_id() is not null -- once, before the first id is given out: see outbox-floor.ts
     order by place`.execute(tx)
   crashPoint('outbox-written')

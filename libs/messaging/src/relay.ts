@@ -1,4 +1,5 @@
 import { adviceOn, type Database, type Session } from '@shopstream/database'
+import { partitionOf } from '@shopstream/events'
 import { Counter, Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { createAlarm, pause, withTimeLimit } from './async.ts'
 import { type Bus, type Delivery, MessageRefused, type OutgoingMessage, type Publisher, placeOf } from './bus.ts'
@@ -6,6 +7,7 @@ import { crashPoint } from './crash-points.ts'
 import { fromStored, type StoredHeaders } from './envelope.ts'
 import { outboxSignal, publishable } from './outbox.ts'
 import { createOutboxFloor, type OutboxFloor, outbox } from './outbox-floor.ts'
+import { createPlacing, type Placing } from './placing.ts'
 
 export interface RelayOptions {
   database: Database<unknown>
@@ -102,7 +104,8 @@ export function startRelay(options: RelayOptions): Relay {
     const ping = setInterval(() => session.check().catch(() => undefined), pingMs) // a loss shows in the next round
     try {
       const floor = createOutboxFloor(session)
-      await drainUntilStopped({ session, publisher, floor, resting, meters, logger })
+      const placing = createPlacing(session)
+      await drainUntilStopped({ session, publisher, floor, placing, resting, meters, logger })
     } finally {
       clearInterval(ping)
       meters.leads(false)
@@ -155,6 +158,7 @@ interface Leading {
   session: Session
   publisher: Publisher
   floor: OutboxFloor
+  placing: Placing
   resting: Map<string, Resting>
   meters: Meters
   logger: Logger
@@ -163,7 +167,7 @@ interface Leading {
 /** Publishes and deletes one batch; says how many rows there were, and how many of them the broker has now. */
 async function publishNext(leading: Leading) {
   const { session, resting, meters } = leading
-  const rows = await nextRows(session, [...resting.values()])
+  const rows = await nextRows(leading)
   if (rows.length > 0) crashPoint('relay-read')
   const deliveries = await publishOrSetAside(leading, rows)
   const stored = deliveries.flatMap(({ message, error }) => (error ? [] : [message]))
@@ -211,12 +215,14 @@ function restPartitions(resting: Map<string, Resting>, rows: PendingRow[], store
 }
 
 /** What fits into a batch, or one row if that is larger; only so much is read. */
-async function nextRows(session: Session, resting: readonly Resting[]): Promise<PendingRow[]> {
-  const passedOver = resting.filter(({ until }) => until > performance.now())
+async function nextRows(leading: Leading): Promise<PendingRow[]> {
+  const { session, resting, placing } = leading
+  const { held, numbers } = await placing.look()
+  const passedOver = [...resting.values()].filter(({ until }) => until > performance.now())
   const rows = await session.query<PendingRow & { headers: StoredHeaders }>(
     `with pending as (
        select id, ${rowBytes} as size from ${outbox}
-       where ${publishable}
+       where ${publishable} and topic <> all ($5::text[])
          and not exists (
            select 1 from unnest($2::text[], $3::integer[]) as resting (topic, partition)
            where resting.topic = outbox.topic and resting.partition = outbox.partition)
@@ -225,8 +231,21 @@ async function nextRows(session: Session, resting: readonly Resting[]): Promise<
        select id, sum(size) over (order by id) as total, row_number() over (order by id) as place from pending)
      select id, topic, partition, key, value, headers from outbox
      where id in (select id from measured where place = 1 or total <= $4) order by id`,
-    [batchRows, passedOver.map(({ topic }) => topic), passedOver.map(({ partition }) => partition), batchBytes],
+    [batchRows, passedOver.map(({ topic }) => topic), passedOver.map(({ partition }) => partition), batchBytes, held],
   )
+  // Written before their topic was grown. They are looked at anew, as their partition may rest.
+  const misplaced = rows.filter(({ topic, key, partition }) => {
+    const number = numbers.get(topic)
+    return number !== undefined && key !== null && partitionOf(key, number) !== partition
+  })
+  if (misplaced.length > 0) {
+    await session.query(
+      `update outbox set partition = partition_of(key, grown.partitions) from topic_partitions as grown
+       where grown.topic = outbox.topic and id = any($1::bigint[])`,
+      [misplaced.map(({ id }) => id)],
+    )
+    return nextRows(leading)
+  }
   return rows.map((row) => ({ ...row, headers: fromStored(row.headers) }))
 }
 

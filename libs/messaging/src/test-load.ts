@@ -17,6 +17,8 @@ export interface Load {
   readonly rounds: number
   /** Waits until a round has taken effect for every key. */
   handled(round: number): Promise<void>
+  /** Emits no more; returns the last round. */
+  stop(): Promise<number>
   /**
    * Stops; waits until all is at rest; expects that everything took effect once and in order, stands in the topic, and
    * nothing is parked. `others` are the sequences of keys that are not of the load.
@@ -48,9 +50,13 @@ export function startLoad(shop: TestShop, first = 1): Load {
       return rounds
     },
     handled: (round) => handledRound(shop, round),
-    async finish(others) {
+    async stop() {
       stopping.abort()
       await running
+      return rounds
+    },
+    async finish(others) {
+      await this.stop()
       await expectRounds(shop, rounds, others)
     },
   }

@@ -7,7 +7,7 @@ import { outgoing } from './outbox.ts'
  * The deployment's step before any service starts: creates the topics of the catalogue and the dead-letter topics that
  * are missing, sets the settings of those that are there, and writes the schemas of this version to `shop.schema.v1`.
  * Repeating it changes nothing. Returns the names of the topics it made.
- * Throws when the broker cannot be reached, or has a topic with another number of partitions.
+ * Throws when the broker cannot be reached, or has a topic with fewer partitions.
  * @param groups consumer groups, one per consuming service: each has a dead-letter topic.
  */
 export async function ensureTopics(bus: Bus, groups: readonly string[]): Promise<string[]> {

@@ -15,6 +15,7 @@ import { Refusal, UsageError } from '../options.ts'
 import { catchUp } from '../shop/catch-up.ts'
 import { run as deadLetters } from '../shop/dead-letters.ts'
 import { explain } from '../shop/explain.ts'
+import { grow } from '../shop/grow.ts'
 import { lag } from '../shop/lag.ts'
 import { findPlace, type Owner, type Reach, reach } from '../shop/reach.ts'
 import { republish } from '../shop/republish.ts'
@@ -1077,8 +1078,49 @@ describe('what others write into our topics', () => {
   )
 })
 
+test(
+  'topics are given more partitions while all runs: stories of keys that move are whole, and verify finds nothing new',
+  async () => {
+    const sku = await stock(shop, staff, 100)
+    const ids = await Promise.all(Array.from({ length: 8 }, () => placed(sku)))
+    await Promise.all(ids.map(decided))
+    const before = new Set(
+      (await verify(held, { settleMs: 1_500 })).checks.flatMap(({ findings }) =>
+        findings.map(({ message }) => message),
+      ),
+    )
+    const dry = await run(grow, 'shop.order.v1', '--partitions', '8', '--dry-run')
+    expect(dry).toMatchObject({ code: 0, out: expect.stringMatching(/6 partitions, to have 8.*Nothing was changed/s) })
+    for (const topic of ['shop.order.v1', 'shop.user.v1'])
+      expect(await run(grow, topic, '--partitions', '8')).toMatchObject({ code: 0 })
+    for (const id of ids) await persistently(shop, 'POST', `/v1/orders/${id}/cancel`, { token: staff, body: {} })
+    for (const id of [...ids, await placed(sku)]) await decided(id)
+    for (const id of ids)
+      await eventually(
+        'the whole story',
+        async () => {
+          const { events, missing } = await json(explain, id)
+          const types = events.map(({ type }: { type: string }) => type)
+          return missing.length === 0 && types.includes('OrderPlaced') && types.includes('OrderCancelled')
+        },
+        patience,
+      )
+    await expect(run(grow, 'shop.order.v1', '--partitions', '7')).rejects.toThrow('can have no fewer')
+    await expect(run(grow, 'shop.schema.v1', '--partitions', '8')).rejects.toThrow("comes from no service's outbox")
+    await eventually(
+      'verify to find nothing new',
+      async () => {
+        const { checks } = await verify(held, { settleMs: 1_500 })
+        return checks.flatMap(({ findings }) => findings).every(({ message }) => before.has(message))
+      },
+      patience,
+    )
+  },
+  3 * minutes,
+)
+
 test('each has help, and bad usage is told', async () => {
-  const commands = { status, explain, lag, tail, 'dead-letters': deadLetters, unreadable, republish, rewind }
+  const commands = { grow, status, explain, lag, tail, 'dead-letters': deadLetters, unreadable, republish, rewind }
   for (const [name, command] of Object.entries({ ...commands, 'catch-up': catchUp })) {
     const { usage } = await import(`../shop/${name}.ts`)
     expect(usage).toMatch(new RegExp(`^Usage: npm run shop -- ${name}`))

@@ -1,7 +1,8 @@
 import { type Database, sql } from '@shopstream/database'
-import { partitionOf, topics } from '@shopstream/events'
+import { topics } from '@shopstream/events'
 import { Refusal } from '../options.ts'
 import { ask } from './asking.ts'
+import { placesOf } from './places.ts'
 import { clockSlackMs, type EventStory, type Gap, type Place, type Teller } from './story.ts'
 import { eventLines, headline, mailLine, verdictLines } from './telling.ts'
 import { timeOfId } from './uuids.ts'
@@ -63,17 +64,11 @@ export async function tellOrder(teller: Teller, id: string, now = new Date()): P
     const queued = waiting.rows.filter((event) => event.topic === topic).length
     return known && known > queued ? known - BigInt(queued) : undefined
   }
-  const places = orderTopics.map(
-    ({ name, partitions }): Place => ({
-      topic: name,
-      partition: partitionOf(id, partitions),
-      key: id,
-      since,
-      last: lastOf(name),
-    }),
-  )
   const published = await ask('Kafka', async () => {
-    const { messages, gaps } = await teller.published(places)
+    const places = await placesOf(teller.bus, orderTopics, id)
+    const { messages, gaps } = await teller.published(
+      places.map((place): Place => ({ ...place, key: id, since, last: lastOf(place.topic) })),
+    )
     return { ...(await teller.handlings(messages)), gaps }
   })
   const gaps = published.answer?.gaps ?? []

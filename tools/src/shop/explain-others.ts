@@ -1,11 +1,12 @@
 import { domainToASCII } from 'node:url'
 import { type Database, sql } from '@shopstream/database'
-import { deadLetterTopic, partitionOf, topicOf, topics } from '@shopstream/events'
+import { deadLetterTopic, topicOf, topics } from '@shopstream/events'
 import { eventIdOf, type IncomingMessage } from '@shopstream/messaging'
 import { Refusal } from '../options.ts'
 import { ask } from './asking.ts'
 import { findMails, inOrder, servicesOf } from './explain-order.ts'
 import { readGroups } from './groups.ts'
+import { placesOf } from './places.ts'
 import { headerInWords, keyInWords, shopWith, shown, typeInWords } from './printing.ts'
 import { owners, type Reach } from './reach.ts'
 import { mask } from './reading.ts'
@@ -25,17 +26,13 @@ interface Replica {
 
 /** Events about keys of a topic, published or not, with what became of them. */
 async function eventsOf(teller: Teller, sinceByTopic: Record<string, Date>, key: string) {
-  const places = topics
-    .filter(({ name }) => sinceByTopic[name])
-    .map(({ name, partitions }) => ({
-      topic: name,
-      partition: partitionOf(key, partitions),
-      key,
-      since: sinceByTopic[name] as Date,
-    }))
+  const wanted = topics.filter(({ name }) => sinceByTopic[name])
   const [published, waiting] = await Promise.all([
     ask('Kafka', async () => {
-      const { messages, gaps } = await teller.published(places)
+      const places = await placesOf(teller.bus, wanted, key)
+      const { messages, gaps } = await teller.published(
+        places.map((place) => ({ ...place, key, since: sinceByTopic[place.topic] as Date })),
+      )
       return { ...(await teller.handlings(messages)), gaps }
     }),
     teller.unpublished({ key }),

@@ -1,9 +1,10 @@
 import { parseArgs } from 'node:util'
-import { deadLetterTopic, partitionOf, type Topic, topics } from '@shopstream/events'
+import { deadLetterTopic, type Topic, topics } from '@shopstream/events'
 import { type IncomingMessage, typeOf, type Unreadable } from '@shopstream/messaging'
 import { Refusal, UsageError } from '../options.ts'
 import { reasonOf } from './asking.ts'
 import { readGroups } from './groups.ts'
+import { placesOf } from './places.ts'
 import { keyInWords, print, shown, typeInWords } from './printing.ts'
 import { reachHelp, withReach } from './reach.ts'
 import { createReader, personalHelp, type ReadEvent } from './reading.ts'
@@ -28,6 +29,10 @@ Prints the decoded events of topics as they are written, until Ctrl-C. Dead lett
 ${timeHelp} What cannot be decoded is shown as bytes, with the reason. What cannot be read at all
 is named in its place, whatever the filters, and gone on behind; with --json as {unreadable, topic, partition, firstOffset, lastOffset}.
 Exit code 0. ${reachHelp}`
+
+function cannotRead(error: unknown): never {
+  throw new Refusal(`the topics cannot be read: ${reasonOf(error)}`)
+}
 
 interface Filters {
   key: string | undefined
@@ -67,10 +72,7 @@ export async function tail(args: string[]): Promise<number> {
       topics: chosen.map(({ name }) => name),
       ...(since !== undefined && { from: since }),
       ...(filters.key !== undefined && {
-        partitions: chosen.map(({ name, partitions }) => ({
-          topic: name,
-          partition: partitionOf(filters.key as string, partitions),
-        })),
+        partitions: await placesOf(bus, chosen, filters.key).catch(cannotRead),
       }),
       toEnd: values['to-end'] === true,
       signal: AbortSignal.any([untilInterrupted(), enough.signal]),
@@ -84,9 +86,7 @@ export async function tail(args: string[]): Promise<number> {
       },
       unreadable: (found) => print(values.json ? unreadJson(found) : unreadLines(found)),
     })
-    await reading.catch((error) => {
-      throw new Refusal(`the topics cannot be read: ${reasonOf(error)}`)
-    })
+    await reading.catch(cannotRead)
     return 0
   })
 }

@@ -329,19 +329,28 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       at: atOwners,
       looked: factsOf(ownTopics),
       sql: (database) => `
-        with first as (
-          select topic, key, sequence, min("offset") as "offset", min(partition) as partition
-          from fact as f where ${events(ownTopics(database))} and sequence is not null group by 1, 2, 3),
+        with placed as (
+          -- of a topic that was grown a key has had several partitions, and its order is that within each
+          select f.*, case when partition = any (array(
+              select partition_of(f.key, number) from unnest(grown.former || grown.partitions) as number))
+            then partition else -1 end as lane, grown.topic is not null as grown
+          from fact as f left join topic_partitions as grown using (topic)
+          where ${events(ownTopics(database))} and sequence is not null),
+        first as (
+          select topic, key, sequence, lane, grown and lane < 0 as strayed, min("offset") as "offset", min(partition) as partition
+          from placed group by 1, 2, 3, 4, 5),
         follow as (
           select *, lag("offset") over of_key as "offset_before", lag(partition) over of_key as partition_before,
             lag(sequence) over of_key as sequence_before
-          from first window of_key as (partition by topic, key order by sequence))
+          from first window of_key as (partition by topic, key, lane order by sequence))
         select topic || ' ' || key || ' ' || sequence as subject, * from follow
-        where partition <> partition_before or "offset" < "offset_before"`,
+        where strayed or partition <> partition_before or "offset" < "offset_before"`,
       message: (found) =>
-        found.partition === found.partition_before
-          ? `${ofEvent(found)} stands before event ${found.sequence_before}: offsets ${found.offset} and ${found.offset_before} of partition ${found.partition}`
-          : `${ofEvent(found)} stands in partition ${found.partition}, event ${found.sequence_before} in ${found.partition_before}`,
+        found.strayed
+          ? `${ofEvent(found)} stands in partition ${found.partition}, where its key has never been placed`
+          : found.partition === found.partition_before
+            ? `${ofEvent(found)} stands before event ${found.sequence_before}: offsets ${found.offset} and ${found.offset_before} of partition ${found.partition}`
+            : `${ofEvent(found)} stands in partition ${found.partition}, event ${found.sequence_before} in ${found.partition_before}`,
       commands: showKey,
     },
     {
@@ -423,8 +432,10 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       sql: (database) => `
         select topic || ' ' || key as subject, topic, key, max(sequence) as newest,
           (array_agg(sequence order by "offset" desc))[1] as last
-        from fact as f where ${events(ownTopics(database).filter((name) => compactedTopics.has(name)))} and sequence is not null
+        from fact as f left join topic_partitions as grown using (topic)
+        where ${events(ownTopics(database).filter((name) => compactedTopics.has(name)))} and sequence is not null
           and ${allSeen('f.topic')}
+          and partition = coalesce(partition_of(f.key, grown.partitions), partition) -- a former one has a tombstone
         group by topic, key having (array_agg(sequence order by "offset" desc))[1] < max(sequence)`,
       message: ({ topic, key, newest, last }) =>
         `the last record of ${named(key)} in ${topic} is event ${last}, which event ${newest} has replaced: compaction will keep the wrong one`,

@@ -11,7 +11,7 @@ import { connectedOnce, metadataMaxAge, saidByBroker } from './clients.ts'
 import { commitOffsets } from './commit-offsets.ts'
 import { runConsumer } from './consume.ts'
 import { limits } from './internals.ts'
-import { ensureTopics } from './topics.ts'
+import { addPartitions, ensureTopics } from './topics.ts'
 
 /** Errors by which a broker says that it will never take a record as it is. A wrong clock (INVALID_TIMESTAMP) is put right some day. */
 const refusals = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD', 'POLICY_VIOLATION'])
@@ -178,6 +178,10 @@ export function createKafkaJsBus(options: BusOptions): Bus {
           topics.map((topic) => ({ ...topic, name: wireName(topic.name) })),
         ),
       ),
+    async addPartitions(topic, count) {
+      await asAdmin((client) => addPartitions(client, wireName(topic), count))
+      await log.troubles([wireName(topic)], true) // what it knew of the topic is old
+    },
     check: () => pulse.check(),
     async close() {
       closing.abort()

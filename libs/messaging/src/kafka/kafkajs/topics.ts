@@ -43,18 +43,23 @@ async function create(admin: Admin, topics: Topic[], replicationFactor: number, 
   }
 }
 
-/**
- * Gives topics that are there the settings that they are to have. Throws for another number of partitions: keys are
- * placed by the declared one, so that would break their order.
- */
+/** See `Bus.addPartitions`. */
+export async function addPartitions(admin: Admin, topic: string, count: number): Promise<void> {
+  const { topics } = await admin.fetchTopicMetadata({ topics: [topic] })
+  if ((topics[0]?.partitions.length ?? 0) >= count) return
+  await admin.createPartitions({ timeout: creatingLimit, topicPartitions: [{ topic, count }] })
+  await leadersOf(admin, [topic], count)
+}
+
+/** Gives topics that are there the settings that they are to have. Throws where keys would be placed in partitions that are not. */
 async function adjust(admin: Admin, topics: Topic[]): Promise<void> {
   const metadata = await admin.fetchTopicMetadata({ topics: topics.map(({ name }) => name) })
   const partitionsOf = new Map(metadata.topics.map(({ name, partitions }) => [name, partitions]))
   for (const { name, partitions } of topics) {
     const found = partitionsOf.get(name)?.length
-    if (found !== partitions)
+    if ((found ?? 0) < partitions)
       throw new Error(
-        `topic ${name} has ${found} partitions, declared are ${partitions}: keys would change their partition`,
+        `topic ${name} has ${found} partitions, and was declared with ${partitions}: it was made by others`,
       )
   }
   const replicas = (name: string) =>
@@ -69,16 +74,16 @@ async function adjust(admin: Admin, topics: Topic[]): Promise<void> {
   })
 }
 
-/** Waits until each partition of new topics has a leader. Throws after 20 s with what the broker said last. */
-async function leadersOf(admin: Admin, topics: string[]): Promise<void> {
+/** Waits until each partition of these topics has a leader. Throws after 20 s with what the broker said last. */
+async function leadersOf(admin: Admin, topics: string[], count = 1): Promise<void> {
   if (topics.length === 0) return
   const deadline = performance.now() + 20_000
   for (;;) {
     try {
       const { topics: found } = await admin.fetchTopicMetadata({ topics })
-      if (found.every(({ partitions }) => partitions.length > 0 && partitions.every(({ leader }) => leader >= 0)))
+      if (found.every(({ partitions }) => partitions.length >= count && partitions.every(({ leader }) => leader >= 0)))
         return
-      if (performance.now() > deadline) throw new Error('new topics have no leaders yet')
+      if (performance.now() > deadline) throw new Error('new partitions have no leaders yet')
     } catch (error) {
       if (performance.now() > deadline) throw error
     }

@@ -12,7 +12,7 @@ import { BrokerError } from './errors.ts'
 import { groupAccess } from './groups.ts'
 import { createProducer, publishFollowing } from './produce.ts'
 import { createPublisher } from './publisher.ts'
-import { ensureTopics } from './topics.ts'
+import { addPartitions, ensureTopics } from './topics.ts'
 
 /**
  * {@link Bus} by the connections and requests of @platformatic/kafka; its clients (Producer, Consumer, Admin) are not used,
@@ -60,6 +60,10 @@ export function createPlatformaticBus(options: BusOptions): Bus {
         asking,
         topics.map((topic) => ({ ...topic, name: wireName(topic.name) })),
       ),
+    async addPartitions(topic, count) {
+      await addPartitions(asking, wireName(topic), count)
+      await log.troubles([wireName(topic)], true) // what it knew of the topic is old
+    },
     check: () => pulse.check(),
     async close() {
       closing.abort()

@@ -1,5 +1,6 @@
 import {
   ConfigResourceTypes,
+  createPartitionsV3,
   createTopicsV7,
   IncrementalAlterConfigOperationTypes,
   incrementalAlterConfigsV1,
@@ -87,10 +88,27 @@ async function create(
   if (answer.topics.some(isLate)) await create(connections, controller, topics, replicas, attempts - 1)
 }
 
-/**
- * Gives topics that are there the settings that they are to have. Throws for another number of partitions: keys are
- * placed by the declared one, so that would break their order.
- */
+/** See `Bus.addPartitions`; names as on the wire. */
+export async function addPartitions(
+  { cluster, connections }: { cluster: Cluster; connections: Connections },
+  topic: string,
+  count: number,
+): Promise<void> {
+  const { controller, existing } = await describe(cluster, connections, [topic])
+  if ((existing.get(topic)?.length ?? 0) >= count) return
+  const wanted = [{ name: topic, count, assignments: null }]
+  const { results } = await connections.call(
+    controller,
+    createPartitionsV3.api,
+    [wanted, creatingLimit, false],
+    timeLimit.answer,
+  )
+  for (const { errorCode, errorMessage } of results)
+    throwIfError(`adding partitions to ${topic}`, errorCode, errorMessage)
+  await waitForLeaders(cluster, [{ name: topic, partitions: count }])
+}
+
+/** Gives topics that are there the settings that they are to have. Throws where keys would be placed in partitions that are not. */
 async function adjust(
   connections: Connections,
   controller: BrokerAddress,
@@ -99,9 +117,9 @@ async function adjust(
 ): Promise<void> {
   for (const { name, partitions } of topics) {
     const found = existing.get(name)?.length
-    if (found !== partitions)
+    if ((found ?? 0) < partitions)
       throw new Error(
-        `topic ${name} has ${found} partitions, declared are ${partitions}: keys would change their partition`,
+        `topic ${name} has ${found} partitions, and was declared with ${partitions}: it was made by others`,
       )
   }
   const resources = topics.map(({ name, settings }) => ({
@@ -117,8 +135,8 @@ async function adjust(
     throwIfError(`the settings of ${resourceName}`, errorCode, errorMessage)
 }
 
-/** Waits until each partition of new topics has a leader. Throws with what the broker said last when that takes too long. */
-async function waitForLeaders(cluster: Cluster, topics: readonly Topic[]): Promise<void> {
+/** Waits until each partition of these topics has a leader. Throws with what the broker said last when that takes too long. */
+async function waitForLeaders(cluster: Cluster, topics: readonly Pick<Topic, 'name' | 'partitions'>[]): Promise<void> {
   const wanted = topics.reduce((sum, { partitions }) => sum + partitions, 0)
   const deadline = performance.now() + leadersLimit
   for (;;) {
@@ -126,7 +144,7 @@ async function waitForLeaders(cluster: Cluster, topics: readonly Topic[]): Promi
       cluster.forgetLeaders()
       const found = [...(await cluster.leaders(topics.map(({ name }) => name))).values()]
       if (found.filter(({ leader }) => leader).length >= wanted) return
-      if (performance.now() > deadline) throw new Error('new topics have no leaders yet')
+      if (performance.now() > deadline) throw new Error('new partitions have no leaders yet')
     } catch (error) {
       if (performance.now() > deadline) throw error
     }

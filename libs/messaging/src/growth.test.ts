@@ -1,0 +1,151 @@
+import { afterEach, expect, test } from '@jest/globals'
+import { sql } from '@shopstream/database'
+import { partitionOf, type Topic, topicOf } from '@shopstream/events'
+import { eventually } from '@shopstream/testing'
+import { CannotGrow, countOf, type GrowthStep, growTopic } from './growth.ts'
+import { outgoing } from './outbox.ts'
+import { startLoad } from './test-load.ts'
+import { atRest, openTestShop, sequencesByKey, type TestShop, upTo } from './test-shop.ts'
+import { produces, stockEvent } from './test-stock.ts'
+
+const topic = topicOf('StockLevelChanged')
+let shop: TestShop
+afterEach(() => shop.close())
+
+const grow = (partitions: number, told?: (step: GrowthStep) => void, of: Topic = topic, patienceMs = 60_000) =>
+  growTopic({
+    bus: shop.bus,
+    database: shop.database,
+    topic: of,
+    partitions,
+    groups: ['shop'],
+    patienceMs,
+    ...(told && { told }),
+  })
+
+/** Where each event of the topic stands: its key, sequence and partition. */
+async function standing(of = topic) {
+  const events: { key: string; sequence: bigint; partition: number; isTombstone: boolean }[] = []
+  await shop.bus.read({
+    topics: [of.name],
+    toEnd: true,
+    handle(messages) {
+      for (const { key, headers, partition, value } of messages)
+        events.push({
+          key: String(key),
+          sequence: BigInt(String(headers.ce_sequence ?? 0)),
+          partition,
+          isTombstone: value === null,
+        })
+    },
+  })
+  return events
+}
+
+const byPartition = (events: { key: string; partition: number }[]) =>
+  [...Map.groupBy(events, ({ key }) => key)].map(([key, ofKey]) => [
+    key,
+    [...new Set(ofKey.map((one) => one.partition))].toSorted(),
+  ])
+
+test('a topic is grown under load, by a command that dies after each step: nothing is lost or twice, keys stay in order', async () => {
+  let isBroken = true
+  shop = await openTestShop({
+    trouble: ({ key, sequence }) => {
+      if (isBroken && key === 'parked' && sequence === 1n) throw new Error('for a while')
+    },
+    policy: { attempts: 1_000 },
+  })
+  await shop.start()
+  await shop.start() // an instance that does not lead, and consumes
+  const load = startLoad(shop)
+  await shop.emit(stockEvent('parked', 1n))
+  await eventually('the parked one', async () => (await shop.parked()).length === 1)
+  await load.handled(5)
+  for (const last of ['held', 'drained', 'added', 'moved'] as const)
+    await expect(
+      grow(12, (step) => {
+        if (step === last) throw new Error(`killed when ${step}`)
+      }),
+    ).rejects.toThrow(`killed when ${last}`)
+  const waiting = load.rounds + 5
+  await eventually('events to wait meanwhile', () => load.rounds > waiting)
+  await shop.emit(stockEvent('parked', 2n)) // by the new number it comes to another partition
+  await grow(12)
+  await shop.start()
+  await load.handled(load.rounds + 10)
+  await grow(12) // nothing more to do
+  await eventually('the follower', async () => (await shop.parked()).length === 2)
+  isBroken = false
+  const rounds = await load.stop()
+  const { effects } = await atRest(shop)
+  await eventually('nothing to be parked', async () => (await shop.parked()).length === 0)
+  expect({ ...effects, parked: sequencesByKey(await shop.effects()).parked }).toEqual({
+    ...Object.fromEntries(upTo(12).map((n) => [`sku-${n}`, upTo(rounds)])),
+    parked: [1, 2],
+  })
+  const events = await standing()
+  const moved = byPartition(events)
+  for (const [key, partitions] of moved)
+    expect(partitions).toEqual([...new Set([partitionOf(String(key), 6), partitionOf(String(key), 12)])].toSorted())
+  expect(moved.some(([, partitions]) => partitions?.length === 2)).toBe(true)
+  expect(await shop.bus.ensureTopics([topic])).toEqual([]) // the next start does not mind
+}, 240_000)
+
+test('what cannot be drained holds nothing for longer, and is told', async () => {
+  shop = await openTestShop()
+  const relay = await shop.start([])
+  await shop.emit(stockEvent('a', 1n))
+  await eventually('it to be published', () => relay.hasPublished())
+  await expect(grow(12, undefined, topic, 1_000)).rejects.toThrow('shop has not come to the end of shop.stock.v1')
+  await shop.start()
+  await shop.emit(stockEvent('a', 2n))
+  await eventually('both', async () => (await shop.effects()).length === 2)
+  await expect(grow(3)).rejects.toThrow(CannotGrow)
+  expect(await countOf(shop.bus, topic.name)).toBe(6)
+}, 60_000)
+
+test('of a compacted topic the last record of each key moves, and its former partition forgets it', async () => {
+  shop = await openTestShop()
+  const compacted = topicOf('ProductListed')
+  const keys = upTo(20).map((n) => `product-${n}`)
+  const listed = (sku: string, sequence: bigint) =>
+    outgoing('shop', {
+      type: 'ProductListed',
+      key: sku,
+      sequence,
+      data: { sku, name: sku, description: '', price: { amount: 1n, currency: 'EUR' }, version: Number(sequence) },
+    })
+  await shop.bus.publish(keys.flatMap((key) => [listed(key, 1n), listed(key, 2n)]))
+  const relay = await shop.start()
+  const all = { groups: [], topic: compacted, partitions: 8, bus: shop.bus, database: shop.database }
+  await growTopic(all)
+  await shop.database.transaction((tx) =>
+    produces.emit(
+      tx,
+      keys.map((key) => ({
+        type: 'ProductListed' as const,
+        key,
+        sequence: 3n,
+        data: { sku: key, name: key, description: '', price: { amount: 1n, currency: 'EUR' }, version: 3 },
+      })),
+    ),
+  )
+  await eventually('the newest to be published', () => relay.hasPublished())
+  const last = new Map<string, { sequence: bigint; isTombstone: boolean }>()
+  for (const one of await standing(compacted)) last.set(`${one.key} ${one.partition}`, one)
+  for (const key of keys) {
+    const [before, now] = [partitionOf(key, 6), partitionOf(key, 8)]
+    expect(last.get(`${key} ${now}`)).toMatchObject({ sequence: 3n, isTombstone: false })
+    if (before !== now) expect(last.get(`${key} ${before}`)).toMatchObject({ isTombstone: true })
+  }
+}, 60_000)
+
+test('the database places keys as we do, and as Kafka does', async () => {
+  shop = await openTestShop()
+  const keys = ['', 'a', 'ab', 'abc', 'abcd', 'sku-17', 'ü€😀', '0198c0de-0000-7000-8000-000000000003', 'k'.repeat(999)]
+  const { rows } = await sql<{ six: number; many: number }>`
+    select partition_of(key, 6) as six, partition_of(key, 1009) as many
+    from unnest(${keys}::text[]) with ordinality as one (key, place) order by place`.execute(shop.database.query)
+  expect(rows).toEqual(keys.map((key) => ({ six: partitionOf(key, 6), many: partitionOf(key, 1009) })))
+})

@@ -1,0 +1,22 @@
+import { partitionOf, type Topic } from '@shopstream/events'
+import type { Bus } from '@shopstream/messaging'
+
+/**
+ * Where messages of a key may stand: in one partition, or, of a topic that has been given more (`grow`), in any, as the key
+ * was placed by another number before.
+ */
+export async function placesOf(
+  bus: Bus,
+  topics: readonly Topic[],
+  key: string,
+): Promise<{ topic: string; partition: number }[]> {
+  const positions = await bus.positions(
+    'shop-command',
+    topics.map(({ name }) => name),
+  )
+  const found = Map.groupBy(positions, ({ topic }) => topic)
+  return topics.flatMap(({ name, partitions }) => {
+    const all = (found.get(name) ?? []).map(({ topic, partition }) => ({ topic, partition }))
+    return all.length > partitions ? all : [{ topic: name, partition: partitionOf(key, partitions) }]
+  })
+}
