@@ -544,19 +544,19 @@ const others: Plant[] = [
       await sql`insert into mailing (id, subject, text, created_by, filled_at, recipients)
         values (${mailing}, 'News', 'None', ${user}, now(), 1)`.execute(query)
       const id = rows[0]?.id
-      // As a filler would that overlooks the choice; it would have gone out long ago.
+      // As a filler would that overlooks the choice.
       const [unwanted, other] = [randomUUID(), randomUUID()]
       await sql`update recipient set opted_out_at = now() - interval '1 hour' where user_id = ${user}`.execute(query)
       await sql`insert into mailing (id, subject, text, created_by, filled_at, recipients)
         values (${other}, 'News', 'None', ${user}, now(), 1)`.execute(query)
-      await sql`insert into notification (id, user_id, kind, lane, cause_id, mailing_id, facts, subject, state, next_attempt_at)
-        values (${unwanted}, ${user}, 'mailing', 'bulk', ${randomUUID()}, ${other}, '{}', 'News', 'queued', now() + interval '1 hour')`.execute(
+      await sql`insert into notification (id, user_id, kind, lane, cause_id, mailing_id, facts, subject, state)
+        values (${unwanted}, ${user}, 'mailing', 'bulk', ${randomUUID()}, ${other}, '{}', 'News', 'sent')`.execute(
         query,
       )
       return [
         `mailing-recipients ${mailing}`,
         `unwanted-mailing ${unwanted}`,
-        `unannounced-mail ${id}`,
+        ...[id, unwanted].map((one) => `unannounced-mail ${one}`),
         `unknown-event shop.notification.v1 ${id} 1`,
       ]
     },
