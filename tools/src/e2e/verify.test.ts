@@ -620,7 +620,9 @@ test('exits with 2 for what makes no sense, and when a part cannot be asked: the
   ])
     await expect(run(args)).rejects.toThrow(UsageError)
   const { databaseUrls } = held
-  const away = await reach({ ...held, databaseUrls: { ...databaseUrls, order: `${databaseUrls.order}-none` } })
+  const none = new URL(databaseUrls.order)
+  none.pathname += '-none'
+  const away = await reach({ ...held, databaseUrls: { ...databaseUrls, order: none.href } })
   try {
     await expect(verify(away)).rejects.toThrow(/^the database of order: .*does not exist/)
     await expect(verify(away, { only: ['extra-mail'], settleMs: 0 })).resolves.toMatchObject({ discrepancies: 1 })
