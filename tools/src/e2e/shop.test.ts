@@ -61,7 +61,8 @@ test(
     for (const word of ['welcome', 'confirmed', 'shipped']) {
       expect(subjectsTo(customer).filter((subject) => subject.toLowerCase().includes(word))).toHaveLength(1)
     }
-    expect(mailsTo(shop.mail.mails(), customer)[0]?.to[0]?.name).toBe('李小龍 🐉 Łukasz')
+    // Nobody has confirmed the address, so that no mail holds a word of whoever registered.
+    expect(JSON.stringify(mailsTo(shop.mail.mails(), customer))).not.toContain('李小龍')
     await eventually('the sale', async () => (await stockOf(shop, staff, sku)).onHand === 4)
     const sent = (await call(shop, 'GET', '/v1/notifications', { token: customer.token })).body.items
     expect(sent.map(({ state }: { state: string }) => state)).toEqual(['sent', 'sent', 'sent'])
