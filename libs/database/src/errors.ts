@@ -71,7 +71,7 @@ export function isUnavailable(error: unknown): boolean {
 export function isPassing(error: unknown): boolean {
   if (error instanceof pg.DatabaseError)
     return (
-      (hasState(error, passingStates) || isStalePlan(error)) &&
+      (hasState(error, passingStates) || isStalePlan(error) || isMisrouted(error)) &&
       !(refusedLogins.has(error) && hopelessLogin.test(error.message))
     )
   if (!isNativeError(error)) return false // not instanceof: Node's own errors are of another realm in some test runners
@@ -94,6 +94,10 @@ export function adviceOn(error: unknown): string | undefined {
 /** A table has got a column since the statement was prepared: a new version migrates while this one runs. */
 const isStalePlan = ({ code, message }: pg.DatabaseError) =>
   code === '0A000' && message.startsWith('cached plan must not change result type')
+
+/** A partition was attached while the row was on its way to the default one; the next time it goes where it belongs. */
+const isMisrouted = ({ code, message }: pg.DatabaseError) =>
+  code === '23514' && message.endsWith('violates partition constraint')
 
 /** Whether what a statement ended with says that nothing more should be asked of its session. */
 export function endsSession(error: unknown): boolean {

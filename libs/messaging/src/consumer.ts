@@ -425,27 +425,24 @@ class StandsStill extends Error {
 class PartitionLost extends Error {}
 
 /**
- * Drops what took effect before: by event id on topics that delete, within the transaction. One of which
- * nobody can know whether it did is given a problem. Compacted topics need no inbox, their handlers ignore old sequences. A message without a readable id, or that can never be read, is known by its
- * offset where it is parked: the id that it claims may be another event's, which would be dropped as a repeat.
+ * Drops what took effect before: by event id on topics that delete, within the transaction. One of which nobody can know
+ * whether it did is given a problem. Compacted topics need no inbox, their handlers ignore old sequences. A message without a
+ * readable id is known by its offset where it is parked.
  */
 async function withoutRepeats(tx: Transaction, items: readonly Item[]): Promise<Item[]> {
   const needInbox = items.filter(({ message }) => !compactedTopics.has(message.topic))
   const identified = needInbox.flatMap((item) => {
-    const id = inboxIdOf(item)
+    const id = eventIdOf(item.message.headers)
     return id === undefined ? [] : [{ id, message: item.message }]
   })
   const recorded = await recordInInbox(tx, identified)
   return items.flatMap((item) => {
-    const id = inboxIdOf(item)
+    const id = eventIdOf(item.message.headers)
     if (id === undefined || compactedTopics.has(item.message.topic)) return [item]
     if (recorded.forgotten.has(id)) return [{ ...item, problem: new MalformedMessage(forgotten) }]
     return recorded.fresh.delete(id) ? [item] : [] // once, if it stands twice in the chunk
   })
 }
-
-const inboxIdOf = ({ message, problem }: Item) =>
-  problem instanceof MalformedMessage ? undefined : eventIdOf(message.headers)
 
 interface Run {
   handle: Consumption['handle']

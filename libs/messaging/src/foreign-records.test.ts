@@ -105,19 +105,6 @@ test('among good events of every codec, all that a record can hold loses or dela
   expect(await metrics.metrics()).toContain('shopstream_consumer_rebuilt_total{service="shop"} 0')
 }, 300_000)
 
-test('what can never be read claims nobody’s id: the event that it is of takes effect, in the same batch and later', async () => {
-  const { write } = await open()
-  await shop.start()
-  const [near, later] = [goodRecord('near', 1n), goodRecord('later', 1n)]
-  const spoilt = (good: RawRecord): RawRecord => ({ ...good, key: 'spoilt', value: Buffer.from('no Avro') })
-  await write(0, encodeBatch({ records: [spoilt(near), spoilt(later), near] }))
-  await eventually('the parked', async () => (await shop.parked()).length === 2, patience)
-  await write(1, encodeBatch({ records: [later, spoilt(later)] }))
-  const { effects } = await atRest(shop)
-  expect(effects).toEqual({ near: [1], later: [1] })
-  expect((await shop.parked()).map(({ key, state }) => [key, state])).toEqual(Array(3).fill(['spoilt', 'dead']))
-})
-
 test('transactions, aborted and committed, and those that stay open for a while, lose nothing', async () => {
   const { write, begin } = await open()
   await shop.start()
