@@ -1,6 +1,6 @@
 import { createDatabase, type Database, migrate, readMigrations, sql } from '@shopstream/database'
 import { type EventTypes, newEventId } from '@shopstream/events'
-import type { AnyNewEvent } from '@shopstream/messaging'
+import { type AnyNewEvent, messagingMigrations } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
 import { eventually, testDatabase, type World } from '@shopstream/testing'
 import { buildNotification } from './app.ts'
@@ -87,7 +87,7 @@ export async function openTestTables() {
   const { url, drop } = await testDatabase('tables')
   const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
   const database = createDatabase<Tables>({ url, poolSize: 8, applicationName: 'test-tables', logger })
-  await migrate(database, readMigrations('notification', import.meta.url))
+  await migrate(database, [...messagingMigrations, ...readMigrations('notification', import.meta.url)])
   return {
     database,
     async close() {

@@ -41,7 +41,8 @@ test('two instances publish the next key ahead of its use, change over to it, an
   const next = keys().find(({ key }) => key !== old.keyId)
   if (!next) throw new Error('the next key is the old one')
   expect(next.data.activeFrom.getTime() - next.time.getTime()).toBeGreaterThan(0)
-  expect((await login()).keyId).toBe(old.keyId)
+  const early = await login()
+  if (new Date() < next.data.activeFrom) expect(early.keyId).toBe(old.keyId) // a busy machine may be late
 
   for (const instance of [user, other]) {
     const now = await eventually('a token by the next key', async () => {
