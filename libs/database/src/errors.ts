@@ -95,9 +95,8 @@ export function adviceOn(error: unknown): string | undefined {
 const isStalePlan = ({ code, message }: pg.DatabaseError) =>
   code === '0A000' && message.startsWith('cached plan must not change result type')
 
-/** A partition was attached while the row was on its way to the default one; the next time it goes where it belongs. */
-const isMisrouted = ({ code, message }: pg.DatabaseError) =>
-  code === '23514' && message.endsWith('violates partition constraint')
+/** A partition was attached while the row was on its way to the default one; the next time it goes where it belongs. A check has a name. */
+const isMisrouted = ({ code, constraint }: pg.DatabaseError) => code === '23514' && constraint === undefined
 
 /** Whether what a statement ended with says that nothing more should be asked of its session. */
 export function endsSession(error: unknown): boolean {
