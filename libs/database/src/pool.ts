@@ -13,6 +13,10 @@ export const columnTypes = {
 /** The time, in ms, after which a peer that sends nothing is asked whether it is there; it is given up 10 s later. */
 export const keepAliveMs = 10_000
 
+/** Whether a client leads to Postgres itself, by what its session says of `pg_backend_pid`: poolers give a number of their own at the login. */
+export const isDirect = (client: pg.ClientBase, pid: unknown): boolean =>
+  pid === (client as { processID?: number }).processID
+
 export interface PoolOptions {
   url: string
   poolSize: number
@@ -57,11 +61,10 @@ export function openPool(
   })
   pool.on('error', () => {}) // the same loss again, told by the pool for an idle client
 
-  /** A pooler gives a number of its own at the login. */
   async function meet(client: pg.PoolClient): Promise<void> {
     try {
       const { rows } = await client.query('select pg_backend_pid() as pid')
-      direct.set(client, rows[0]?.pid === (client as { processID?: number }).processID)
+      direct.set(client, isDirect(client, rows[0]?.pid))
     } catch (error) {
       client.release(true)
       throw error

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { noteLogin, SharedConnection } from './errors.ts'
-import { columnTypes, keepAliveMs } from './pool.ts'
+import { columnTypes, isDirect, keepAliveMs } from './pool.ts'
 
 /** One connection of its own, outside the pool: for session locks that must end with their holder. */
 export interface Session {
@@ -45,9 +45,11 @@ export async function openSession(
       `select pg_backend_pid() as pid, ${entries.map((_, i) => `set_config($${2 * i + 1}, $${2 * i + 2}, false)`).join(', ')}`,
       entries.flatMap(([name, value]) => [name, String(value)]),
     )
-    // A pooler gives a number of its own at the login; it may be one that keeps sessions apart.
-    const isPooled = rows[0]?.pid !== (client as { processID?: number }).processID
-    if (isPooled && (await isShared(client, mark, () => login(url, applicationName, queryTimeoutMs))))
+    // A pooler may be one that keeps sessions apart.
+    if (
+      !isDirect(client, rows[0]?.pid) &&
+      (await isShared(client, mark, () => login(url, applicationName, queryTimeoutMs)))
+    )
       throw new SharedConnection()
   } catch (error) {
     void client.end().catch(() => undefined)

@@ -21,9 +21,12 @@ afterAll(async () => {
   rmSync(dir, { recursive: true, force: true })
 }, 60_000)
 
+const adminOf = ({ brokers }: LocalKafkaCluster) =>
+  new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING }).admin()
+
 test('topics have three replicas, two of which must have what is acknowledged, also after another deployment', async () => {
   const shop = await openTestShop({ brokers: cluster.brokers })
-  const admin = new kafkajs.Kafka({ brokers: cluster.brokers, logLevel: kafkajs.logLevel.NOTHING }).admin()
+  const admin = adminOf(cluster)
   try {
     await shop.deploy()
     await admin.connect()
@@ -68,7 +71,7 @@ test.each([
 
 test('the leaders of all partitions move again and again while the relay publishes: nothing acknowledged is missing', async () => {
   const shop = await openTestShop({ brokers: cluster.brokers })
-  const admin = new kafkajs.Kafka({ brokers: cluster.brokers, logLevel: kafkajs.logLevel.NOTHING }).admin()
+  const admin = adminOf(cluster)
   try {
     await admin.connect()
     const declared = topicOf('StockLevelChanged')
@@ -123,7 +126,7 @@ test('the leaders of all partitions move again and again while the relay publish
 
 test('a partition that has too few replicas holds back no other of its topic, and its events wait', async () => {
   const shop = await openTestShop({ brokers: cluster.brokers, deployed: false })
-  const admin = new kafkajs.Kafka({ brokers: cluster.brokers, logLevel: kafkajs.logLevel.NOTHING }).admin()
+  const admin = adminOf(cluster)
   try {
     await admin.connect()
     const declared = topicOf('StockLevelChanged')

@@ -13,13 +13,15 @@ import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts
 import { untilInterrupted } from './watching.ts'
 import { good, plural, table } from './words.ts'
 
+const mostPartitions = 1_000
+
 export const usage = `Usage: npm run shop -- grow TOPIC --partitions N [options]
 
 Gives a topic more partitions while everything runs, and keeps the order of each key: the topic's events wait in the outbox
 of the service that produces them, every group comes to its end, the partitions are added, and events go on by the new
 number. It takes seconds where no group is behind. There is no way back to fewer.
 
-  --partitions N     how many it is to have in all, ${'1000'} at the most
+  --partitions N     how many it is to have in all, ${mostPartitions} at the most
   --group GROUP      a group of another's, whose order counts as well; may be given several times
   --timeout SECONDS  so long may groups take to come to the end; then nothing is changed. Default: 300
   --dry-run          only says what would be done, and who is behind
@@ -27,8 +29,6 @@ number. It takes seconds where no group is behind. There is no way back to fewer
 All instances of the service must be of this version. A command that was killed is repeated as it was: until then
 the topic's events wait. Who else writes to the topic must stop meanwhile. See docs/adr/0024-growing-a-topic.md.
 Exit code 0, or 1 when it is refused. ${reachHelp}`
-
-const mostPartitions = 1_000
 
 const steps: Record<GrowthStep, string> = {
   held: 'its events wait in the outbox',
