@@ -22,7 +22,15 @@ import {
 } from './bus.ts'
 import { type Consumption, defaultPolicy, type FailurePolicy, topicsOf } from './consumption.ts'
 import { crashPoint } from './crash-points.ts'
-import { compactedTopics, eventIdOf, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
+import {
+  compactedTopics,
+  eventIdOf,
+  MalformedMessage,
+  type Message,
+  readMessage,
+  typeOf,
+  unreadableIdOf,
+} from './envelope.ts'
 import { forgotten, isAhead, recordInInbox } from './inbox.ts'
 import { createGate, type Lane } from './lanes.ts'
 import { learnMissing } from './learned-schemas.ts'
@@ -432,17 +440,20 @@ class PartitionLost extends Error {}
 async function withoutRepeats(tx: Transaction, items: readonly Item[]): Promise<Item[]> {
   const needInbox = items.filter(({ message }) => !compactedTopics.has(message.topic))
   const identified = needInbox.flatMap((item) => {
-    const id = eventIdOf(item.message.headers)
+    const id = inboxIdOf(item)
     return id === undefined ? [] : [{ id, message: item.message }]
   })
   const recorded = await recordInInbox(tx, identified)
   return items.flatMap((item) => {
-    const id = eventIdOf(item.message.headers)
+    const id = inboxIdOf(item)
     if (id === undefined || compactedTopics.has(item.message.topic)) return [item]
     if (recorded.forgotten.has(id)) return [{ ...item, problem: new MalformedMessage(forgotten) }]
     return recorded.fresh.delete(id) ? [item] : [] // once, if it stands twice in the chunk
   })
 }
+
+const inboxIdOf = ({ message, problem }: Item) =>
+  problem instanceof MalformedMessage ? unreadableIdOf(message) : eventIdOf(message.headers)
 
 interface Run {
   handle: Consumption['handle']

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { DecodeError, decode, type EventName, type EventTypes, topics } from '@shopstream/events'
 import { type IncomingMessage, oddKey, type WireHeaders } from './bus.ts'
 
@@ -43,6 +44,21 @@ export const typeOf = (headers: WireHeaders): string | undefined => textOf(heade
 export function eventIdOf(headers: WireHeaders): string | undefined {
   const id = textOf(headers, 'ce_id')?.toLowerCase()
   return id !== undefined && uuid.test(id) ? id : undefined
+}
+
+/**
+ * The id by which the inbox knows a message that can never be read, by its event id, key and bytes: a repeat of it has the
+ * same. Not its event's own, which whoever wrote it may have from a good event, that would be dropped as a repeat then. The
+ * time in it stays. Undefined without an event id.
+ */
+export function unreadableIdOf({ key, value, headers }: Pick<IncomingMessage, 'key' | 'value' | 'headers'>) {
+  const id = eventIdOf(headers)
+  if (id === undefined) return undefined
+  const hash = createHash('sha256')
+    .update(JSON.stringify([id, key]))
+    .update(value ?? '')
+    .digest('hex')
+  return `${id.slice(0, 19)}${hash.slice(0, 4)}-${hash.slice(4, 16)}`
 }
 
 /**

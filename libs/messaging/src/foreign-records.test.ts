@@ -1,9 +1,11 @@
 import zlib from 'node:zlib'
 import { afterEach, describe, expect, test } from '@jest/globals'
+import { sql } from '@shopstream/database'
 import { encode, topicOf } from '@shopstream/events'
 import { createMetrics } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
 import fc from 'fast-check'
+import { actOnLetters, listLetters } from './dead-letters.ts'
 import {
   type BatchParts,
   encodeBatch,
@@ -104,6 +106,31 @@ test('among good events of every codec, all that a record can hold loses or dela
   expect(await listUnreadable(shop.database.query)).toEqual([])
   expect(await metrics.metrics()).toContain('shopstream_consumer_rebuilt_total{service="shop"} 0')
 }, 300_000)
+
+test('what can never be read takes no event its place: the event takes effect once, before or after a person has it tried again', async () => {
+  const { write } = await open()
+  await shop.start()
+  const good = ['early', 'late'].map((key) => goodRecord(key, 1n))
+  const cut = good.map((record) => ({ ...record, value: Buffer.from(record.value ?? '').subarray(0, -1) }))
+  if (cut[0]) cut[0].key = 'other' // what follows a dead message of its key waits
+  const letters = () => listLetters(shop.database.query, { states: ['dead'] })
+  await write(0, encodeBatch({ records: [...cut, ...cut] })) // each comes twice, as when it is sent again
+  await eventually('both to be dead', async () => (await letters()).length === 2)
+
+  const [early, late] = await letters()
+  await write(0, encodeBatch({ records: good.slice(0, 1) }))
+  await eventually('the one that is genuine', async () => (await shop.effects()).length === 1)
+  // As if a later version could read them.
+  for (const [n, letter] of [early, late].entries())
+    await sql`update parked_message set bytes = ${good[n]?.value} where id = ${letter?.id}`.execute(shop.database.query)
+  const ids = [early, late].flatMap((letter) => letter?.id ?? [])
+  expect(await actOnLetters(shop.database, 'redrive', ids, { actor: 'test' })).toHaveLength(2)
+  await eventually('the other by its letter', async () => (await shop.effects()).length === 2)
+  await write(0, encodeBatch({ records: good.slice(1) }))
+  const { effects } = await atRest(shop)
+  expect(effects).toEqual({ early: [1], late: [1] })
+  expect(await shop.parked()).toEqual([])
+})
 
 test('transactions, aborted and committed, and those that stay open for a while, lose nothing', async () => {
   const { write, begin } = await open()

@@ -64,6 +64,20 @@ export async function recordInInbox(tx: Transaction, events: readonly Identified
 }
 
 /**
+ * Whether a parked message is the one by which its event takes effect. One that could be read when it was parked is in the
+ * inbox since; another is recorded now, unless its event has come in another message.
+ */
+export async function recordParked(tx: Transaction, event: Identified): Promise<boolean> {
+  const { fresh, forgotten } = await recordInInbox(tx, [event])
+  if (fresh.has(event.id) || forgotten.has(event.id)) return true
+  const { topic, partition, offset } = event.message
+  const { rows } = await sql`
+    select from inbox
+    where event_id = ${event.id} and topic = ${topic} and partition = ${partition} and "offset" = ${offset}`.execute(tx)
+  return rows.length > 0
+}
+
+/**
  * What waits for a table of which a dump reads holds up all consumers behind it, so it waits no longer than this, in ms,
  * and comes again in an hour. (Postgres detaches no partition concurrently beside a default one.)
  */

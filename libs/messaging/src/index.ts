@@ -39,7 +39,9 @@ export {
   MalformedMessage,
   type Message,
   readMessage,
+  type StoredHeaders,
   typeOf,
+  unreadableIdOf,
 } from './envelope.ts'
 export { CannotGrow, countOf, type GrowthOptions, type GrowthStep, growTopic } from './growth.ts'
 export { inboxWindowDays } from './inbox.ts'

@@ -4,7 +4,8 @@ import { createAlarm, pause } from './async.ts'
 import type { IncomingMessage } from './bus.ts'
 import { type Consumption, defaultPolicy, type FailurePolicy } from './consumption.ts'
 import { crashPoint } from './crash-points.ts'
-import { fromStored, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
+import { compactedTopics, fromStored, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
+import { recordParked } from './inbox.ts'
 import { learnMissing } from './learned-schemas.ts'
 import {
   copyToDeadLetters,
@@ -97,7 +98,10 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
     try {
       await sql`savepoint attempt`.execute(tx)
       if (!consumption) throw new MalformedMessage('header ce_type is missing')
-      await consumption.handle(tx, [await read(tx, message)])
+      const event = await read(tx, message)
+      const place = { ...message, offset: row.former_offset ?? row.offset }
+      if (compactedTopics.has(topic) || (await recordParked(tx, { id: event.id, message: place })))
+        await consumption.handle(tx, [event])
       await sql`
         update parked_message set state = 'handled', ended_at = now(), blocks = false, next_attempt_at = null, waits_for_schema = null
         where id = ${row.id}`.execute(tx)

@@ -1,6 +1,6 @@
 import { sql } from '@shopstream/database'
 import { DecodeError, deadLetterTopic, decode, learnSchema, topicOf } from '@shopstream/events'
-import { eventIdOf, type IncomingMessage } from '@shopstream/messaging'
+import { eventIdOf, type IncomingMessage, unreadableIdOf } from '@shopstream/messaging'
 import { ask } from './asking.ts'
 import { type Owner, owners, type Reach } from './reach.ts'
 
@@ -13,6 +13,8 @@ export interface ReadEvent {
   writtenAt: Date | undefined
   key: string | null
   id: string | undefined
+  /** By which an inbox knows it if its group could not read it. */
+  unreadableId: string | undefined
   type: string | undefined
   sequence: bigint | undefined
   /** When it was decided. */
@@ -115,6 +117,7 @@ export function createReader(databases: Reach['databases'], personal = false) {
       writtenAt: message.timestamp,
       key: message.key,
       id: eventIdOf(message.headers) ?? headers.ce_id ?? undefined,
+      unreadableId: unreadableIdOf(message),
       type,
       sequence: /^\d{1,18}$/.test(headers.ce_sequence ?? '') ? BigInt(headers.ce_sequence as string) : undefined,
       time: Number.isNaN(time.getTime()) ? undefined : time,

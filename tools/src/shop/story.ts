@@ -6,8 +6,10 @@ import {
   inboxWindowDays,
   listUnreadable,
   type PartitionPosition,
+  type StoredHeaders,
   type Unreadable,
   type UnreadableRow,
+  unreadableIdOf,
 } from '@shopstream/messaging'
 import { type Asked, ask } from './asking.ts'
 import { type Group, readGroups } from './groups.ts'
@@ -83,7 +85,9 @@ export interface Place {
 
 interface ParkedRow {
   id: bigint
+  /** Its event's, as its headers say, and as the inbox knows it if it could not be read. */
   event_id: string | null
+  unreadableId: string | undefined
   topic: string
   partition: number
   offset: bigint
@@ -266,9 +270,9 @@ export function handlingOf(
     knows.parked.find(
       ({ topic, partition, offset }) =>
         topic === event.topic && partition === event.partition && offset === event.offset,
-    ) ?? knows.parked.find(({ event_id }) => event_id !== null && event_id === event.id)
+    ) ?? knows.parked.find(({ unreadableId }) => unreadableId !== undefined && unreadableId === event.unreadableId)
   if (row) return parkedHandling(group, row, knows)
-  const at = knows.handled.get(event.id ?? '')
+  const at = knows.handled.get(event.id ?? '') ?? knows.handled.get(event.unreadableId ?? '')
   if (at) return { group, state: 'handled', at }
   const position = positions?.find(({ topic, partition }) => topic === event.topic && partition === event.partition)
   if (!position) return { group, state: 'unknown', reason: 'Kafka cannot be asked where the group stands' }
@@ -316,10 +320,10 @@ function parkedHandling(group: Owner, row: ParkedRow, { parked, history, actions
 }
 
 async function knowledgeOf({ query }: Database<unknown>, events: readonly ReadEvent[]): Promise<Knowledge> {
-  const ids = events.flatMap(({ id }) => (id && isUuid(id) ? [id] : []))
+  const ids = events.flatMap(({ id, unreadableId }) => (id && isUuid(id) ? [id, unreadableId] : []))
   const inbox = await sql<{ event_id: string; received_at: Date }>`
     select event_id, received_at from inbox where event_id = any(${ids}::uuid[])`.execute(query)
-  const parked = await sql<ParkedRow>`
+  const parked = await sql<Omit<ParkedRow, 'unreadableId'> & { bytes: Buffer | null; headers: StoredHeaders }>`
     select * from parked_message
     where topic = any(${events.map(({ topic }) => topic)}::text[])
       and (key = any(${events.flatMap(({ key }) => (key === null ? [] : [key]))}::text[]) or event_id = any(${ids}::uuid[]))
@@ -333,7 +337,10 @@ async function knowledgeOf({ query }: Database<unknown>, events: readonly ReadEv
     where parked_id = any(${parkedIds}::bigint[]) order by id`.execute(query)
   return {
     handled: new Map(inbox.rows.map((row) => [row.event_id, row.received_at])),
-    parked: parked.rows,
+    parked: parked.rows.map((row) => ({
+      ...row,
+      unreadableId: unreadableIdOf({ key: row.key, value: row.bytes, headers: fromStored(row.headers) }),
+    })),
     history: history.rows,
     actions: actions.rows,
     unreadable: await listUnreadable(query),

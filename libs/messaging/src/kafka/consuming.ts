@@ -9,7 +9,7 @@ import type { Pulse } from './pulse.ts'
  */
 export const maxBytesInFlight = 8_388_608
 /** Of them, of one partition. */
-export const maxBytesOfPartition = 1_048_576
+export const maxBytesOfPartition = 1_048_588
 
 /** Pauses before a consumer is built anew, in ms: doubled while it breaks again and again. */
 const rebuildPause = { first: 1_000, longest: 10_000 }

@@ -457,6 +457,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         from fact as f ${handled}
         where ${events(inboxTopics(database))} and (f.type is null or f.type = any(${list(typesOf(database))}))
           and (f.event_id is null or not exists (select 1 from inbox as i where i.event_id = f.event_id))
+          and not exists (select 1 from inbox as i where i.event_id = f.unreadable_id)
           and not exists (
             select 1 from parked_message as m
             where m.topic = f.topic and m.partition = f.partition and m."offset" = f."offset")
@@ -483,6 +484,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         join kept as k on k.topic = i.topic
         where i.topic = any(${list(inboxTopics(database))}) and (k.since is null or i.received_at > k.since)
           and not exists (select 1 from fact as f where f.topic = i.topic and f.event_id = i.event_id)
+          and not exists (select 1 from fact as f where f.topic = i.topic and f.unreadable_id = i.event_id)
           and ${isRead('i')}`,
       message: ({ group, topic, partition, offset, event_id }) =>
         `group ${group} has handled event ${event_id} from offset ${offset} of ${topic}, partition ${partition}, which the topic does not have any more`,

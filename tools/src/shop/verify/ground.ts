@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { openSession, type Session } from '@shopstream/database'
 import { DecodeError, decode } from '@shopstream/events'
-import { compactedTopics, eventIdOf, type IncomingMessage, typeOf } from '@shopstream/messaging'
+import { compactedTopics, eventIdOf, type IncomingMessage, typeOf, unreadableIdOf } from '@shopstream/messaging'
 import type { Owner, Reach } from '../reach.ts'
 import { findGaps, type Gap, type Gaps } from './gaps.ts'
 import { aggregates, type Claim, linesDigest, replicas } from './holdings.ts'
@@ -41,8 +41,8 @@ const queryTimeoutMs = 1_230_000
 
 const tables = `
   -- one row per message of a topic
-  create temp table fact (topic text, partition integer, "offset" bigint, event_id uuid, key text, sequence bigint, type text,
-    bytes uuid, says uuid);
+  create temp table fact (topic text, partition integer, "offset" bigint, event_id uuid, unreadable_id uuid, key text, sequence bigint,
+    type text, bytes uuid, says uuid);
   -- what the database held at its moment: its aggregates and its outbox, of one snapshot
   create temp table aggregate (topic text, key text, sequence bigint, born timestamptz, changed timestamptz, state text, lines uuid);
   create temp table pending (topic text, key text, sequence bigint);
@@ -294,14 +294,15 @@ async function insertFacts(session: Session, owner: Owner, messages: readonly In
   if (!first) return
   await session.query(
     `insert into fact
-     select $1, $2, "offset", event_id, key, sequence, type, bytes, md5(said::jsonb::text)::uuid
-     from unnest($3::bigint[], $4::uuid[], $5::text[], $6::bigint[], $7::text[], $8::uuid[], $9::text[])
-       as message ("offset", event_id, key, sequence, type, bytes, said)`,
+     select $1, $2, "offset", event_id, unreadable_id, key, sequence, type, bytes, md5(said::jsonb::text)::uuid
+     from unnest($3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[], $8::text[], $9::uuid[], $10::text[])
+       as message ("offset", event_id, unreadable_id, key, sequence, type, bytes, said)`,
     [
       first.topic,
       first.partition,
       facts.map(({ offset }) => String(offset)),
       facts.map(({ headers }) => eventIdOf(headers) ?? null),
+      facts.map((message) => unreadableIdOf(message) ?? null),
       facts.map(({ key }) => key),
       facts.map(({ headers }) => sequenceOf(headers)),
       facts.map(({ headers }) => typeOf(headers)?.replaceAll('\0', '\ufffd') ?? null),
