@@ -20,17 +20,9 @@ import {
   placeOf,
   type Unreadable,
 } from './bus.ts'
-import { type Consumption, defaultPolicy, type FailurePolicy, topicsOf } from './consumption.ts'
+import { type Consumption, type FailurePolicy, foreignPolicy, topicsOf } from './consumption.ts'
 import { crashPoint } from './crash-points.ts'
-import {
-  compactedTopics,
-  eventIdOf,
-  MalformedMessage,
-  type Message,
-  readMessage,
-  typeOf,
-  unreadableIdOf,
-} from './envelope.ts'
+import { compactedTopics, MalformedMessage, type Message, readMessage, typeOf, unreadableIdOf } from './envelope.ts'
 import { forgotten, isAhead, recordInInbox } from './inbox.ts'
 import { createGate, type Lane } from './lanes.ts'
 import { learnMissing } from './learned-schemas.ts'
@@ -404,7 +396,7 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
     const consumption = consumptions.get(typeOf(message.headers) ?? '')
     const compacted = compactedTopics.has(message.topic)
     if (message.value === null && compacted) return [] // a tombstone: compaction forgets the key, replicas are told by an event
-    const policy = consumption?.policy ?? defaultPolicy
+    const policy = consumption?.policy ?? foreignPolicy
     try {
       if (message.problem !== undefined) throw new MalformedMessage(message.problem)
       if (!consumption) throw new MalformedMessage('header ce_type is missing')
@@ -452,8 +444,7 @@ async function withoutRepeats(tx: Transaction, items: readonly Item[]): Promise<
   })
 }
 
-const inboxIdOf = ({ message, problem }: Item) =>
-  problem instanceof MalformedMessage ? unreadableIdOf(message) : eventIdOf(message.headers)
+const inboxIdOf = ({ message, event }: Item) => (event ? event.id : unreadableIdOf(message))
 
 interface Run {
   handle: Consumption['handle']

@@ -54,6 +54,9 @@ export const defaultPolicy: FailurePolicy = {
   backlogSeconds: 300,
 }
 
+/** For messages that claim to be no event of the service's, whatever their key: they hold back nothing. */
+export const foreignPolicy: FailurePolicy = { ...defaultPolicy, whenDead: 'pass' }
+
 /** A row of a service's `consumes.ts`. */
 export interface Consumption {
   readonly events: readonly EventName[]

@@ -107,29 +107,70 @@ test('among good events of every codec, all that a record can hold loses or dela
   expect(await metrics.metrics()).toContain('shopstream_consumer_rebuilt_total{service="shop"} 0')
 }, 300_000)
 
-test('what can never be read takes no event its place: the event takes effect once, before or after a person has it tried again', async () => {
+describe('what cannot be read takes no event its place', () => {
+  const spoilt: [string, (value: Buffer) => Buffer][] = [
+    ['is cut off', (value) => value.subarray(0, -1)],
+    [
+      'names a schema of some other registry',
+      (value) => Buffer.concat([Buffer.from([0, 0, 1, 134, 159]), value.subarray(5)]),
+    ],
+  ]
+  const redrive = (ids: bigint[]) => actOnLetters(shop.database, 'redrive', ids, { actor: 'test' })
+
+  test.each(spoilt)(
+    'a copy that %s: the event takes effect once, before or after the copy is tried again',
+    async (_, spoil) => {
+      const { write } = await open()
+      await shop.start()
+      const good = ['early', 'late'].map((key) => goodRecord(key, 1n))
+      const copies = good.map((record) => ({ ...record, value: spoil(record.value as Buffer) }))
+      if (copies[0]) copies[0].key = 'other' // what follows one of its own key waits
+      await write(0, encodeBatch({ records: [...copies, ...copies] })) // each comes twice, as when it is sent again
+      const letters = () => listLetters(shop.database.query, { states: ['dead', 'waiting'] })
+      await eventually('both to be parked', async () => (await letters()).length === 2)
+      const parked = await letters()
+
+      await write(0, encodeBatch({ records: good.slice(0, 1) }))
+      await eventually('the one that is genuine', async () => (await shop.effects()).length === 1)
+      // As if a later version could read them.
+      for (const [n, { id }] of parked.entries())
+        await sql`
+        update parked_message set bytes = ${good[n]?.value}, state = 'dead', waits_for_schema = null, next_attempt_at = null
+        where id = ${id}`.execute(shop.database.query)
+      expect(await redrive(parked.map(({ id }) => id))).toHaveLength(2)
+      await eventually('the other by its letter', async () => (await shop.effects()).length === 2)
+      await write(0, encodeBatch({ records: good.slice(1) }))
+      const { effects } = await atRest(shop)
+      expect(effects).toEqual({ early: [1], late: [1] })
+      expect(await shop.parked()).toEqual([])
+    },
+  )
+
+  test('an event that has come again behind what follows it takes effect before that', async () => {
+    const { write } = await open()
+    await shop.start()
+    const [first, second] = [goodRecord('key', 1n), goodRecord('key', 2n)]
+    const unread = { ...first, value: (first.value as Buffer).subarray(0, -1) }
+    await write(0, encodeBatch({ records: [unread, second, first] }))
+    const letters = () => listLetters(shop.database.query, { states: ['dead', 'behind'] })
+    await eventually('all to be parked', async () => (await letters()).length === 3)
+    const [{ id } = { id: 0n }] = await letters()
+    await sql`update parked_message set bytes = ${first.value} where id = ${id}`.execute(shop.database.query)
+    await redrive([id])
+    await eventually('both effects', async () => (await shop.effects()).length === 2)
+    const { effects } = await atRest(shop)
+    expect(effects).toEqual({ key: [1, 2] })
+    expect(await shop.parked()).toEqual([])
+  })
+})
+
+test('a record that claims to be no event of ours holds back nothing of the key that it has', async () => {
   const { write } = await open()
   await shop.start()
-  const good = ['early', 'late'].map((key) => goodRecord(key, 1n))
-  const cut = good.map((record) => ({ ...record, value: Buffer.from(record.value ?? '').subarray(0, -1) }))
-  if (cut[0]) cut[0].key = 'other' // what follows a dead message of its key waits
-  const letters = () => listLetters(shop.database.query, { states: ['dead'] })
-  await write(0, encodeBatch({ records: [...cut, ...cut] })) // each comes twice, as when it is sent again
-  await eventually('both to be dead', async () => (await letters()).length === 2)
-
-  const [early, late] = await letters()
-  await write(0, encodeBatch({ records: good.slice(0, 1) }))
-  await eventually('the one that is genuine', async () => (await shop.effects()).length === 1)
-  // As if a later version could read them.
-  for (const [n, letter] of [early, late].entries())
-    await sql`update parked_message set bytes = ${good[n]?.value} where id = ${letter?.id}`.execute(shop.database.query)
-  const ids = [early, late].flatMap((letter) => letter?.id ?? [])
-  expect(await actOnLetters(shop.database, 'redrive', ids, { actor: 'test' })).toHaveLength(2)
-  await eventually('the other by its letter', async () => (await shop.effects()).length === 2)
-  await write(0, encodeBatch({ records: good.slice(1) }))
-  const { effects } = await atRest(shop)
-  expect(effects).toEqual({ early: [1], late: [1] })
-  expect(await shop.parked()).toEqual([])
+  const records = [{ key: 'sku', value: '{}', headers: [] }, goodRecord('sku', 1n)]
+  await write(0, encodeBatch({ records }))
+  await eventually('the event', async () => (await shop.effects()).length === 1)
+  expect(await listLetters(shop.database.query, { states: ['dead'] })).toMatchObject([{ key: 'sku', followers: 0 }])
 })
 
 test('transactions, aborted and committed, and those that stay open for a while, lose nothing', async () => {

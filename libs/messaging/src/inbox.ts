@@ -65,16 +65,24 @@ export async function recordInInbox(tx: Transaction, events: readonly Identified
 
 /**
  * Whether a parked message is the one by which its event takes effect. One that could be read when it was parked is in the
- * inbox since; another is recorded now, unless its event has come in another message.
+ * inbox since; another is recorded now, unless its event has come in another message. Where that one waits behind it, it
+ * gives its place up: what came first of a key takes effect first.
  */
 export async function recordParked(tx: Transaction, event: Identified): Promise<boolean> {
   const { fresh, forgotten } = await recordInInbox(tx, [event])
   if (fresh.has(event.id) || forgotten.has(event.id)) return true
-  const { topic, partition, offset } = event.message
-  const { rows } = await sql`
-    select from inbox
-    where event_id = ${event.id} and topic = ${topic} and partition = ${partition} and "offset" = ${offset}`.execute(tx)
-  return rows.length > 0
+  const { topic, partition, offset, key } = event.message
+  const { rows } = await sql<{ own: boolean }>`
+    select topic = ${topic} and partition = ${partition} and "offset" = ${offset} as own
+    from inbox where event_id = ${event.id}`.execute(tx)
+  if (rows[0]?.own) return true
+  const { numAffectedRows } = await sql`
+    update inbox set topic = ${topic}, partition = ${partition}, "offset" = ${offset}
+    from parked_message as later
+    where inbox.event_id = ${event.id} and later.topic = inbox.topic and later.partition = inbox.partition
+      and coalesce(later.former_offset, later."offset") = inbox."offset" and later.event_id = ${event.id}
+      and later.topic = ${topic} and later.key = ${key} and later.blocks and later.ended_at is null`.execute(tx)
+  return numAffectedRows === 1n
 }
 
 /**

@@ -2,7 +2,7 @@ import { type Database, isUnavailable, type RawBuilder, sql, type Transaction, t
 import type { Logger } from '@shopstream/observability'
 import { createAlarm, pause } from './async.ts'
 import type { IncomingMessage } from './bus.ts'
-import { type Consumption, defaultPolicy, type FailurePolicy } from './consumption.ts'
+import { type Consumption, type FailurePolicy, foreignPolicy } from './consumption.ts'
 import { crashPoint } from './crash-points.ts'
 import { compactedTopics, fromStored, MalformedMessage, type Message, readMessage, typeOf } from './envelope.ts'
 import { recordParked } from './inbox.ts'
@@ -60,7 +60,7 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
         for update skip locked`.execute(tx)
       const [current] = rows
       if (!current) return
-      const policy = consumptions.get(typeOf(fromStored(current.headers)) ?? '')?.policy ?? defaultPolicy
+      const policy = consumptions.get(typeOf(fromStored(current.headers)) ?? '')?.policy ?? foreignPolicy
       if (isAgain) await recordFailure(tx, current, error, policy)
       else
         await sql`
@@ -114,7 +114,7 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
         tx,
         row,
         error ?? new Error('the handler threw nothing'),
-        consumption?.policy ?? defaultPolicy,
+        consumption?.policy ?? foreignPolicy,
       )
     }
     return true

@@ -117,7 +117,7 @@ function environment({ kafka, gatewayUrl, mailUrl, staff }: Shop): NodeJS.Proces
     STAFF_EMAIL: staff.email,
     STAFF_PASSWORD: staff.password,
     LOYALTY_STATE: join(opened.home, 'loyalty'),
-    PYTHONDONTWRITEBYTECODE: '1',
+    PYTHONPYCACHEPREFIX: join(cacheFolder, 'examples', 'bytecode'), // none in the working tree
   }
 }
 
