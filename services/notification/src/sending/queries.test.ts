@@ -12,8 +12,8 @@ afterAll(() => tables.close())
 test('instances that claim at once get different mails, and none waits for another', async () => {
   const { database } = tables
   await sql`
-    with r as (insert into recipient (user_id, email, display_name, sequence)
-               values (gen_random_uuid(), 'ana@example.com', 'Ana', 1) returning user_id)
+    with r as (insert into recipient (user_id, email, sequence)
+               values (gen_random_uuid(), 'ana@example.com', 1) returning user_id)
     insert into notification (id, user_id, kind, cause_id, facts, subject, state)
     select gen_random_uuid(), user_id, 'welcome', gen_random_uuid(), '{}', 'welcome', 'queued'
     from r, generate_series(1, 40)
