@@ -102,7 +102,7 @@ function print(report: Report, folder: string | undefined): void {
     ...report.missed.map((line, n) => `${(n ? '' : 'missed').padEnd(12)}${line}`),
     `answers     ${answers}`,
     `orders      ${counted(orders)}`,
-    `mails       ${mails.distinct} by Message-ID, ${mails.accepted} accepted`,
+    `mails       ${mails.distinct} by Message-ID, ${mails.accepted} accepted, ${mails.unanswered} of them without an answer`,
     `events      ${counted(events)}`,
     `verified    ${report.verified} rows`,
     `rest        ${report.secondsToRest === undefined ? 'never' : `after ${report.secondsToRest} s`}`,

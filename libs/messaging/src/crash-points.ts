@@ -1,6 +1,6 @@
 /**
  * Where a process can be told to die, and what is so at that line. Wherever it does, nothing may be lost and nothing take
- * effect twice: crash-points.test.ts dies at each of them once.
+ * effect twice: crash-points.test.ts dies at each of them once, growth.test.ts at those of a command that grows a topic.
  */
 export const crashPoints = {
   'outbox-written': 'events are in the outbox; what emits them has not committed',
@@ -19,6 +19,8 @@ export const crashPoints = {
   'retry-handled': 'its handler has run; nothing is committed',
   'retry-committed': 'what came of it is committed; the retrier does not know',
   'attempt-recorded': 'that it failed again is written; that is not committed',
+  'growth-added': 'a topic has its new partitions; keys are still placed by the former number',
+  'growth-copied': 'records are in their new partitions; the former ones have not forgotten them',
 } as const
 
 export type CrashPoint = keyof typeof crashPoints

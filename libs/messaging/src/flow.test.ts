@@ -1,7 +1,8 @@
+import { Writable } from 'node:stream'
 import { afterEach, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
-import { newEventId, topicOf } from '@shopstream/events'
-import { createMetrics } from '@shopstream/observability'
+import { deadLetterTopic, newEventId, topicOf } from '@shopstream/events'
+import { createLogger, createMetrics } from '@shopstream/observability'
 import { eventually, startProxiedKafka } from '@shopstream/testing'
 import { on } from './consumption.ts'
 import { maxBytesInFlight } from './kafka/consuming.ts'
@@ -155,6 +156,50 @@ test('a topic that is gone holds back its own events only, and they come in orde
   const sequences = stock.messages.map(({ headers }) => Number(headers.ce_sequence?.toString()))
   const firsts = sequences.filter((sequence, place) => sequences.indexOf(sequence) === place) // some may come twice
   expect(firsts).toEqual(Array.from({ length: waiting }, (_, i) => i + 2))
+}, 180_000)
+
+/** A round takes about 20 of the broker's answers, whatever the machine; probes that others waited for took 560 to 1,560. */
+const answersAtMost = 250
+
+test('events beside one whose topic is gone do not wait for what is tried again with it', async () => {
+  const probes: number[] = []
+  let answers = 0
+  const log = new Writable({
+    write(line, _, done) {
+      if (String(line).includes('the broker does not take a partition')) probes.push(answers)
+      done()
+    },
+  })
+  shop = await openTestShop({ logger: createLogger({ service: 'test', level: 'error', format: 'json' }, log) })
+  await shop.start()
+  const round = async (n: number) => {
+    await shop.emit(stockEvent('sku', BigInt(n)))
+    await eventually('its effect', async () => (await shop.effects()).length === n, { ...patience, everyMs: 10 })
+  }
+  await round(1)
+  await shop.deleteTopic(topicOf('ProductListed').name)
+  await shop.database.transaction((tx) => produces.emit(tx, [listed('mug')]))
+  // Time is told by another publisher, whom the broker answers again and again: a busy machine slows down both.
+  const clock = shop.bus.publisher('clock')
+  const tick = { topic: deadLetterTopic('shop').name, partition: 0, key: null, value: Buffer.from('x'), headers: {} }
+  let isOver = false
+  const ticking = (async () => {
+    for (; !isOver; answers += 1) await clock.publish([tick])
+  })()
+  undo.unshift(clock.close)
+  const waited: number[] = []
+  try {
+    for (let n = 2; probes.length < 4; n += 1) {
+      const begun = answers
+      await round(n)
+      waited.push(answers - begun)
+    }
+  } finally {
+    isOver = true
+    await ticking
+  }
+  expect(waited.filter((answers) => answers > answersAtMost)).toEqual([])
+  expect(await shop.outbox()).toHaveLength(1)
 }, 180_000)
 
 /** One key per partition of the stock topic. */

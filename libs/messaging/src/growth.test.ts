@@ -2,10 +2,12 @@ import { afterEach, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
 import { partitionOf, type Topic, topicOf } from '@shopstream/events'
 import { eventually } from '@shopstream/testing'
+import type { CrashPoint } from './crash-points.ts'
 import { CannotGrow, countOf, type GrowthStep, growTopic } from './growth.ts'
 import { outgoing } from './outbox.ts'
 import { startLoad } from './test-load.ts'
 import { atRest, openTestShop, sequencesByKey, type TestShop, upTo } from './test-shop.ts'
+import type { ChildLife } from './test-shop-child.ts'
 import { produces, stockEvent } from './test-stock.ts'
 
 const topic = topicOf('StockLevelChanged')
@@ -22,6 +24,13 @@ const grow = (partitions: number, told?: (step: GrowthStep) => void, of: Topic =
     patienceMs,
     ...(told && { told }),
   })
+
+/** The command in a process of its own, which ends there as by `kill -9`. */
+async function killedAt(crashAt: CrashPoint, grow: NonNullable<ChildLife['grow']>): Promise<void> {
+  const command = shop.startProcess('command', { crashAt, grow })
+  await eventually(`it to die at ${crashAt}`, () => !command.isAlive, { timeoutMs: 60_000, everyMs: 50 })
+  expect(command.endedBy).toBe('SIGKILL')
+}
 
 /** Where each event of the topic stands: its key, sequence and partition. */
 async function standing(of = topic) {
@@ -48,7 +57,7 @@ const byPartition = (events: { key: string; partition: number }[]) =>
     [...new Set(ofKey.map((one) => one.partition))].toSorted(),
   ])
 
-test('a topic is grown under load, by a command that dies after each step: nothing is lost or twice, keys stay in order', async () => {
+test('a topic is grown under load, by a command that ends after each step, and is killed in the middle: nothing is lost or twice, keys stay in order', async () => {
   let isBroken = true
   shop = await openTestShop({
     trouble: ({ key, sequence }) => {
@@ -62,12 +71,18 @@ test('a topic is grown under load, by a command that dies after each step: nothi
   await shop.emit(stockEvent('parked', 1n))
   await eventually('the parked one', async () => (await shop.parked()).length === 1)
   await load.handled(5)
-  for (const last of ['held', 'drained', 'added', 'moved'] as const)
-    await expect(
+  const endsWhen = (last: GrowthStep) =>
+    expect(
       grow(12, (step) => {
-        if (step === last) throw new Error(`killed when ${step}`)
+        if (step === last) throw new Error(`ended when ${step}`)
       }),
-    ).rejects.toThrow(`killed when ${last}`)
+    ).rejects.toThrow(`ended when ${last}`)
+  await endsWhen('held')
+  await endsWhen('drained')
+  await killedAt('growth-added', { event: 'StockLevelChanged', partitions: 12, groups: ['shop'] })
+  await eventually('its partitions', async () => (await countOf(shop.bus, topic.name)) === 12)
+  await endsWhen('added')
+  await endsWhen('moved')
   const waiting = load.rounds + 5
   await eventually('events to wait meanwhile', () => load.rounds > waiting)
   await shop.emit(stockEvent('parked', 2n)) // by the new number it comes to another partition
@@ -118,8 +133,8 @@ test('of a compacted topic the last record of each key moves, and its former par
     })
   await shop.bus.publish(keys.flatMap((key) => [listed(key, 1n), listed(key, 2n)]))
   const relay = await shop.start()
-  const all = { groups: [], topic: compacted, partitions: 8, bus: shop.bus, database: shop.database }
-  await growTopic(all)
+  await killedAt('growth-copied', { event: 'ProductListed', partitions: 8, groups: [] })
+  await growTopic({ groups: [], topic: compacted, partitions: 8, bus: shop.bus, database: shop.database })
   await shop.database.transaction((tx) =>
     produces.emit(
       tx,

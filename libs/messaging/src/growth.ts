@@ -2,6 +2,7 @@ import { type Database, sql } from '@shopstream/database'
 import { partitionOf, type Topic } from '@shopstream/events'
 import { pause } from './async.ts'
 import type { Bus, IncomingMessage, OutgoingMessage } from './bus.ts'
+import { crashPoint } from './crash-points.ts'
 
 /** What has been done of growing a topic. */
 export type GrowthStep = 'held' | 'drained' | 'added' | 'moved' | 'grown'
@@ -56,6 +57,7 @@ export async function growTopic(options: GrowthOptions): Promise<void> {
   }
   told('drained')
   await bus.addPartitions(topic.name, partitions)
+  crashPoint('growth-added')
   told('added')
   if (topic.cleanup === 'compact') await moveRecords(options)
   told('moved')
@@ -165,6 +167,7 @@ async function moveRecords({ bus, topic, partitions }: GrowthOptions): Promise<v
         bus,
         batch.map((one) => ({ ...outgoingOf(one), partition: partitionOf(String(one.key), partitions) })),
       )
+      crashPoint('growth-copied')
       await publishAll(
         bus,
         batch.map((one) => ({ ...outgoingOf(one), value: null, headers: {} })),

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { openSession } from '@shopstream/database'
+import type { EventName } from '@shopstream/events'
 import { cacheFolder, eventually, type SteppedClock } from '@shopstream/testing'
 import type { CrashPoint } from './crash-points.ts'
 import { gate } from './test-stock.ts'
@@ -33,12 +34,14 @@ export interface ChildLife {
   clock?: SteppedClock
   /** It dies there. */
   crashAt?: CrashPoint
+  /** It grows the topic of an event, as the command does, and does nothing else. */
+  grow?: { event: EventName; partitions: number; groups: string[] }
 }
 
 /** Starts test-shop-main.ts. It ends with this process. */
 export function startChild(
   { name, url, brokers, topicPrefix }: ChildOptions,
-  { clock, crashAt }: ChildLife = {},
+  { clock, crashAt, grow }: ChildLife = {},
 ): ChildShop {
   const script = join(import.meta.dirname, 'test-shop-main.ts')
   const child: ChildProcess = spawn(process.execPath, [...(clock?.nodeArgs ?? []), script], {
@@ -47,6 +50,7 @@ export function startChild(
       NODE_COMPILE_CACHE: join(cacheFolder, 'compiled'),
       ...clock?.env,
       ...(crashAt && { SHOPSTREAM_CRASH_AT: crashAt }),
+      ...(grow && { GROW: JSON.stringify(grow) }),
       INSTANCE: name,
       DATABASE_URL: url,
       KAFKA_BROKERS: brokers.join(),

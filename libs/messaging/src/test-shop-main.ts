@@ -4,8 +4,9 @@
  */
 import { flushCompileCache } from 'node:module'
 import { createDatabase } from '@shopstream/database'
+import { topicOf } from '@shopstream/events'
 import { createLogger, createMetrics } from '@shopstream/observability'
-import { createMessaging, openKafkaBus } from './index.ts'
+import { createMessaging, growTopic, openKafkaBus } from './index.ts'
 import { produces, toldByKeys } from './test-stock.ts'
 
 const setting = (name: string) => process.env[name] ?? ''
@@ -27,6 +28,12 @@ const bus = await openKafkaBus({
   logger,
   metrics,
 })
+
+if (setting('GROW')) {
+  const { event, ...how } = JSON.parse(setting('GROW'))
+  await growTopic({ bus, database, topic: topicOf(event), ...how })
+  process.exit()
+}
 
 createMessaging({
   service: 'shop',

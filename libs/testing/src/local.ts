@@ -16,7 +16,14 @@ export {
   startKafkaCluster,
   stopLeftoverKafka,
 } from './kafka.ts'
-export { type Mail, type MailAddress, type MailSink, type MailSinkOptions, startMailSink } from './mail-sink.ts'
+export {
+  type Mail,
+  type MailAddress,
+  type MailSink,
+  type MailSinkOptions,
+  type MailTrouble,
+  startMailSink,
+} from './mail-sink.ts'
 export { cacheFolder, repository } from './paths.ts'
 export { type PgBouncer, type PgBouncerOptions, pgBouncerBinary, startPgBouncer } from './pgbouncer.ts'
 export { answers, freePort, isFree } from './ports.ts'

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { dirname } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { type AddressObject, type ParsedMail, simpleParser } from 'mailparser'
 import { SMTPServer } from 'smtp-server'
 import { inboxPage } from './mail-page.ts'
@@ -24,7 +25,12 @@ export interface Mail {
   headers: Record<string, string>
   /** When it was accepted, ISO 8601. */
   time: string
+  /** How its sender was left without an answer in time. One that was dropped may as well not be there. */
+  unanswered?: MailTrouble['how']
 }
+
+/** What goes wrong behind the final dot: the answer comes so much later, or the connection goes without one. */
+export type MailTrouble = { how: 'late'; lateMs: number } | { how: 'dropped' }
 
 export interface MailSinkOptions {
   /** Default: a free one, as for `uiPort`. */
@@ -36,6 +42,8 @@ export interface MailSinkOptions {
   store?: string
   /** Older mails are dropped; default 1000. */
   keep?: number
+  /** Asked for each mail, once it is stored. */
+  trouble?: () => MailTrouble | undefined
 }
 
 export interface MailSink {
@@ -57,7 +65,7 @@ const maxMailBytes = 10 * 1024 * 1024
  * Throws when a port is taken.
  */
 export async function startMailSink(options: MailSinkOptions = {}): Promise<MailSink> {
-  const { host = '127.0.0.1', store, keep = 1_000 } = options
+  const { host = '127.0.0.1', store, keep = 1_000, trouble = () => undefined } = options
   const mails = store ? load(store, keep) : []
   let appended = mails.length
 
@@ -77,7 +85,8 @@ export async function startMailSink(options: MailSinkOptions = {}): Promise<Mail
     rewrite()
   }
 
-  const smtp = smtpServer(accept)
+  const closing = new AbortController()
+  const smtp = smtpServer(accept, trouble, closing.signal)
   const smtpPort = await listen(smtp.server, options.smtpPort ?? 0, host)
   const http = createServer((request, response) => answer(request, response, { mails, clear }))
   const uiPort = await listen(http, options.uiPort ?? 0, host).catch(async (error) => {
@@ -91,6 +100,7 @@ export async function startMailSink(options: MailSinkOptions = {}): Promise<Mail
     uiUrl: `http://127.0.0.1:${uiPort}`,
     mails: () => [...mails],
     async close() {
+      closing.abort()
       http.closeAllConnections()
       await Promise.all([
         new Promise<void>((resolve) => http.close(() => resolve())),
@@ -100,7 +110,12 @@ export async function startMailSink(options: MailSinkOptions = {}): Promise<Mail
   }
 }
 
-function smtpServer(accept: (mail: Mail) => void): SMTPServer {
+function smtpServer(
+  accept: (mail: Mail) => void,
+  trouble: () => MailTrouble | undefined,
+  closing: AbortSignal,
+): SMTPServer {
+  const sockets = new Map<number | undefined, Socket>() // by the client's port: a session does not have its socket
   const server = new SMTPServer({
     authOptional: true,
     allowInsecureAuth: true,
@@ -114,10 +129,18 @@ function smtpServer(accept: (mail: Mail) => void): SMTPServer {
         .then((parsed) => {
           if (stream.sizeExceeded) throw Object.assign(new Error('the mail is too large'), { responseCode: 552 })
           const recipients = session.envelope.rcptTo.map(({ address }) => address)
-          accept(mailOf(parsed, recipients))
+          const now = trouble()
+          accept({ ...mailOf(parsed, recipients), ...(now && { unanswered: now.how }) })
+          if (now?.how === 'dropped') sockets.get(session.remotePort)?.destroy()
+          if (now?.how === 'late') return delay(now.lateMs, undefined, { signal: closing })
         })
         .then(() => callback(), callback)
     },
+  })
+  server.server.on('connection', (socket: Socket) => {
+    const { remotePort } = socket
+    sockets.set(remotePort, socket)
+    socket.once('close', () => sockets.delete(remotePort))
   })
   server.on('error', () => {}) // a client that hangs up in the middle; it repeats the mail, and nothing was accepted
   return server

@@ -7,8 +7,8 @@ import { rememberRecipients } from './recipients/remember.ts'
 export const consumes: readonly Consumption[] = [
   on(
     {
-      UserRegistered: ['userId', 'email', 'displayName'],
-      UserProfileChanged: ['userId', 'email', 'displayName'],
+      UserRegistered: ['userId', 'email'],
+      UserProfileChanged: ['userId', 'email'],
       UserErased: ['userId'],
     },
     rememberRecipients,

@@ -8,11 +8,10 @@ export interface Tables {
   resend: Resend
 }
 
-/** Replica of a user. Address and name are null while the user is not known yet, and again once erased. */
+/** Replica of a user. The address is null while the user is not known yet, and again once erased. */
 export interface Recipient {
   user_id: string
   email: string | null
-  display_name: string | null
   erased: boolean
   /** Of the latest event applied; 0 while the user is not known yet. */
   sequence: bigint

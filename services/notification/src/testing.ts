@@ -102,8 +102,8 @@ export type TestTables = Awaited<ReturnType<typeof openTestTables>>
 /** Writes `count` users that no event told of, `known-1@example.com` and so on, as if they had been read long ago. */
 export async function insertRecipients(query: Database<Tables>['query'], count: number): Promise<void> {
   await sql`
-    insert into recipient (user_id, email, display_name, sequence)
-    select gen_random_uuid(), 'known-' || n || '@example.com', 'Known ' || n, 1 from generate_series(1, ${count}::integer) n
+    insert into recipient (user_id, email, sequence)
+    select gen_random_uuid(), 'known-' || n || '@example.com', 1 from generate_series(1, ${count}::integer) n
   `.execute(query)
 }
 

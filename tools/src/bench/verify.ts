@@ -225,7 +225,7 @@ function users(filling: Filling, from: number, end: number): Round {
     const [email, displayName] = [`${id}@example.com`, `User ${n}`]
     const account = { id, email, display_name: displayName, password_hash: '', roles: '{}' }
     add(to, 'user', 'account', { ...account, sequence: 1n, created_at: now })
-    const recipient = { user_id: id, email, display_name: displayName, erased: false, sequence: 1n }
+    const recipient = { user_id: id, email, erased: false, sequence: 1n }
     add(to, 'notification', 'recipient', recipient)
     const data = { userId: id, email, displayName, roles: [], registeredAt: now }
     tell(filling, to, 'user', { type: 'UserRegistered', key: id, sequence: 1n, data }, id)

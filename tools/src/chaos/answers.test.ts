@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals'
-import { checkAnswers, emailOf, type FinalState, type OrderView } from './answers.ts'
+import { checkAnswers, emailOf, type FinalState, type OrderView, type SeenMail } from './answers.ts'
 import type { Attempt, Operation } from './ledger.ts'
 
 const at = '2026-01-01T00:00:00.000Z'
@@ -44,7 +44,13 @@ function history() {
 }
 type History = ReturnType<typeof history>
 
-const mail = (subject: string, messageId = subject) => ({ subject, to: [{ address: emailOf('ada') }], messageId })
+const mail = (subject: string, more: Partial<SeenMail> = {}): SeenMail => ({
+  subject,
+  to: [{ address: emailOf('ada') }],
+  messageId: subject,
+  at: 0,
+  ...more,
+})
 function finalState() {
   return {
     orders: new Map([[order.id, order]]),
@@ -56,8 +62,9 @@ function finalState() {
       mail('A warm welcome to shopstream'),
       mail('Order confirmed: order-1'),
       mail('Order shipped: order-1'),
-      mail('Order shipped: order-1'), // sent again after a crash, with its id
+      mail('Order shipped: order-1', { at: 20_000 }), // sent again after a crash, with its id
     ],
+    mailFaults: [{ from: 1_000, to: 2_000 }],
   } satisfies FinalState
 }
 type Final = ReturnType<typeof finalState>
@@ -70,7 +77,13 @@ const judged = (change: (history: History, final: Final) => void) => {
 
 test('answers that stayed true are no discrepancies', () => {
   expect(judged(() => {})).toEqual([])
+  const unknown = [0, 15, 45, 105].map((seconds) => confirmed(seconds * 1_000, 'dropped'))
+  expect(judged((_, final) => final.mails.splice(1, 1, ...unknown, confirmed(225_000)))).toEqual([])
+  expect(judged((_, final) => final.mails.splice(1, 1, ...unknown, confirmed(225_000, 'dropped')))).toEqual([])
 })
+
+const confirmed = (at: number, unanswered?: 'late' | 'dropped') =>
+  mail('Order confirmed: order-1', { at, ...(unanswered && { unanswered }) })
 
 const setOrder = (final: Final, change: Partial<OrderView>) => final.orders.set(order.id, { ...order, ...change })
 
@@ -114,7 +127,20 @@ test.each<[string, (history: History, final: Final) => void]>([
   ['0 mails with different ids say "Order confirmed: order-1"', (_, final) => final.mails.splice(1, 1)],
   [
     '2 mails with different ids say "Order shipped: order-1"',
-    (_, final) => final.mails.push(mail('Order shipped: order-1', 'b')),
+    (_, final) => final.mails.push(mail('Order shipped: order-1', { messageId: 'b' })),
+  ],
+  ['(Order shipped: order-1) was answered, and went out again after 20000 ms', (_, final) => final.mailFaults.pop()],
+  [
+    ', not answered, went out again after 1000 ms',
+    (_, final) => final.mails.push(confirmed(30_000, 'late'), confirmed(31_000, 'late')),
+  ],
+  [
+    'went out 7 times without an answer',
+    (_, final) => final.mails.push(...[1, 2, 3, 4, 5, 6, 7].map((n) => confirmed(n * 30_000, 'late'))),
+  ],
+  [
+    '0 mails with different ids say "Order confirmed: order-1"',
+    (_, final) => final.mails.splice(1, 1, confirmed(0, 'dropped')),
   ],
   ['of which there is no cause', (_, final) => final.mails.push(mail('Order cancelled: order-1'))],
 ])('found: %s', (words, change) => {

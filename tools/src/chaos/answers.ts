@@ -24,7 +24,20 @@ export interface FinalState {
   products: ReadonlyMap<string, { name: string; price: unknown }>
   /** Every adjustment that inventory has booked; the reason is the key of its request. */
   adjustments: readonly { sku: string; delta: number; reason: string }[]
-  mails: readonly { subject: string; to: readonly { address: string }[]; messageId: string }[]
+  /** In the order in which the SMTP server took them. */
+  mails: readonly SeenMail[]
+  /** When a process that sends or takes mails was killed or stopped, or a second one sent them: an answer may be lost. */
+  mailFaults: readonly { from: number; to: number }[]
+}
+
+/** Times in ms since 1970. */
+export interface SeenMail {
+  subject: string
+  to: readonly { address: string }[]
+  messageId: string
+  at: number
+  /** How it was left without an answer, so that its sender does not know what became of it. */
+  unanswered?: 'late' | 'dropped'
 }
 
 /** Email address of a client, for the mails. */
@@ -46,6 +59,7 @@ export function checkAnswers(operations: readonly Operation[], final: FinalState
     ...of('register', 'login').flatMap((operation) => checkAccount(operation, operations, final)),
     ...operations.flatMap(checkManners),
     ...checkMails(final),
+    ...checkCopies(final),
   ]
 }
 
@@ -202,10 +216,39 @@ function checkManners(operation: Operation): string[] {
   return rude ? [`${told(operation)} was answered ${rude.status} ${rude.code ?? ''} at ${rude.at}`] : []
 }
 
+/** What docs/adr/0020-unknown-outcomes-of-mails.md promises: so often at the most, in pauses of 15 s, or up to a fifth less. */
+const unknownOutcomes = { attempts: 5, pauseMs: 12_000 }
+
+/** A mail that was answered does not go out again; one that was not does so after a pause, a few times. */
+function checkCopies({ mails, mailFaults }: FinalState): string[] {
+  return [...Map.groupBy(mails, ({ messageId }) => messageId)].flatMap(([messageId, copies]) => {
+    const what = `the mail "${copies[0]?.subject}" (${messageId})`
+    const faultsBetween = (one: SeenMail, other: SeenMail) =>
+      mailFaults.filter(({ from, to }) => from <= other.at && to >= one.at).length
+    const again = copies.slice(1).flatMap((copy, n) => {
+      const before = copies[n] as SeenMail
+      const afterMs = copy.at - before.at
+      if (faultsBetween(before, copy) > 0) return []
+      if (!before.unanswered) return [`${what} was answered, and went out again after ${afterMs} ms`]
+      return afterMs < unknownOutcomes.pauseMs ? [`${what}, not answered, went out again after ${afterMs} ms`] : []
+    })
+    const unanswered = copies.filter((copy) => copy.unanswered).length
+    const most = unknownOutcomes.attempts + faultsBetween(copies[0] as SeenMail, copies.at(-1) as SeenMail)
+    return unanswered > most ? [...again, `${what} went out ${unanswered} times without an answer`] : again
+  })
+}
+
+/** One that was dropped each time may never have come; its sender gives it up in the end. */
+const hasCome = (copies: readonly SeenMail[]) =>
+  copies.some(({ unanswered }) => unanswered !== 'dropped') || copies.length >= unknownOutcomes.attempts
+
 /** One mail per cause, counted by Message-ID; none without a cause. */
 function checkMails({ orders, accounts, mails }: FinalState): string[] {
-  const distinct = new Map(mails.map((mail) => [mail.messageId, mail]))
-  const sent = Map.groupBy(distinct.values(), ({ subject }) => subject)
+  const distinct = [...Map.groupBy(mails, ({ messageId }) => messageId).values()].filter(hasCome)
+  const sent = Map.groupBy(
+    distinct.flatMap(([mail]) => mail ?? []),
+    ({ subject }) => subject,
+  )
   const welcomed = new Set((sent.get('A warm welcome to shopstream') ?? []).map(({ to }) => to[0]?.address))
   const wanted = new Set<string>(['A warm welcome to shopstream'])
   const found = [...accounts.keys()]

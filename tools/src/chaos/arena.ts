@@ -1,4 +1,4 @@
-import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   createSteppedClock,
@@ -6,6 +6,7 @@ import {
   type KafkaListener,
   type Mail,
   type MailSinkOptions,
+  type MailTrouble,
   repository,
   type SteppedClock,
   startTcpProxy,
@@ -35,8 +36,10 @@ export interface Arena {
   readonly links: Readonly<Record<LinkName, TcpProxy>>
   /** The wall clock of each service. */
   readonly clocks: Readonly<Record<ServiceName, SteppedClock>>
-  /** Every mail that was accepted. */
+  /** Every mail that was accepted, or left without an answer. */
   mails(): Mail[]
+  /** What the SMTP server does with the mails that come from now on; undefined: answers them. */
+  troubleMails(trouble: MailTrouble | undefined): void
   /** Starts another instance of a service beside the first, on the same database and in the same group. */
   startBeside(service: Owner, version: Version): Promise<SupervisedService>
   /** Stops everything. */
@@ -92,6 +95,7 @@ export async function openArena({ folder, env, progress, signal }: ArenaOptions)
   }
 
   const store = join(folder, 'mails.jsonl')
+  const mailTrouble = join(folder, 'mail-trouble.json')
   const readMails = () => (existsSync(store) ? wholeLines(readFileSync(store, 'utf8')) : [])
   let smtp: SupervisedService | undefined
   const startMail = async ({ smtpPort, uiPort }: MailSinkOptions): Promise<Mailbox> => {
@@ -105,6 +109,7 @@ export async function openArena({ folder, env, progress, signal }: ArenaOptions)
         MAIL_UI_PORT: String(uiPort),
         MAIL_STORE: store,
         MAIL_KEEP: String(mailsKept),
+        MAIL_TROUBLE: mailTrouble,
       }),
       pidFile: join(home, 'smtp.pid'),
       readyUrl: `http://127.0.0.1:${uiPort}/healthz`,
@@ -153,6 +158,11 @@ export async function openArena({ folder, env, progress, signal }: ArenaOptions)
     links,
     clocks,
     mails: readMails,
+    troubleMails(trouble) {
+      if (!trouble) return rmSync(mailTrouble, { force: true })
+      writeFileSync(`${mailTrouble}.new`, JSON.stringify(trouble))
+      renameSync(`${mailTrouble}.new`, mailTrouble)
+    },
     async startBeside(service, { folder: code }) {
       const port = await freePort()
       const name = `${service}-beside`

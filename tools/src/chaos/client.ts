@@ -71,7 +71,7 @@ export function createClient(gatewayUrl: string, ledger: Ledger, name: string, c
         ...(body !== undefined && { body }),
         token,
         headers: { ...(key && { 'idempotency-key': key }), ...headers },
-        signal: AbortSignal.timeout(patienceMs),
+        signal: AbortSignal.timeout(Math.ceil(patienceMs)), // it takes whole numbers alone, and throws before anything is sent
       })
       const told = answer.status < 300 ? { body: answer.body } : { code: answer.body?.code }
       return { attempt: { at, ms: since(), status: answer.status, ...told }, ...retryAfter(answer) }

@@ -1,8 +1,9 @@
+import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
-import { sql } from '@shopstream/database'
+import { openSession, sql } from '@shopstream/database'
 import { topics } from '@shopstream/events'
 import { compactedTopics, type IncomingMessage, type OutgoingMessage } from '@shopstream/messaging'
-import { eventually, type TcpProxy } from '@shopstream/testing'
+import { eventually, type MailTrouble, type TcpProxy } from '@shopstream/testing'
 import { treeOf } from '../bench/measure.ts'
 import { type Owner, owners } from '../shop/reach.ts'
 import type { ControlledServer } from '../stack/kafka.ts'
@@ -42,6 +43,9 @@ const kill: Inflict = async ({ arena }, { target }) => {
 }
 const stop: Inflict = ({ arena }, { target }, healed) => paused([pidOf(arena, target)], healed)
 
+/** For so long the notification service waits for what the SMTP server says to a mail. */
+export const mailAnswerSeconds = 15
+
 const rows: Row[] = [
   {
     kind: 'kill-service',
@@ -74,6 +78,22 @@ const rows: Row[] = [
     seconds: [1, 20],
     targets: ['smtp'],
     inflict: stop,
+  },
+  {
+    kind: 'late-mail',
+    about: 'the SMTP server answers mails after the final dot, and later than it is waited for',
+    weight: 1,
+    seconds: [3, 15],
+    targets: ['smtp'],
+    inflict: ({ arena }, _, healed) => troubled(arena, { how: 'late', lateMs: 1_200 * mailAnswerSeconds }, healed),
+  },
+  {
+    kind: 'drop-mail',
+    about: 'the SMTP server drops the connection after the final dot',
+    weight: 1,
+    seconds: [3, 15],
+    targets: ['smtp'],
+    inflict: ({ arena }, _, healed) => troubled(arena, { how: 'dropped' }, healed),
   },
   {
     kind: 'end-relay',
@@ -148,6 +168,24 @@ const rows: Row[] = [
     seconds: [3, 12],
     targets: ['postgres'],
     inflict: ({ arena }, _, healed) => slowed(arena.shop.postgres, healed),
+  },
+  {
+    kind: 'failover',
+    about:
+      'Postgres takes no writes; then new sessions do, as of a promoted standby, and those that were there never again',
+    weight: 1,
+    seconds: [4, 15],
+    targets: ['postgres'],
+    inflict: ({ arena }, _, healed) => failedOver(arena, healed),
+  },
+  {
+    kind: 'dump',
+    about: 'a session holds a snapshot of a database and all its tables, as pg_dump does',
+    weight: 2,
+    seconds: [15, 40],
+    targets: owners,
+    occupies: (service) => [`dump of ${service}`],
+    inflict: ({ arena }, { target }, healed) => dumped(arena, target as Owner, healed),
   },
   {
     kind: 'cut',
@@ -278,6 +316,72 @@ async function disturbed({ links }: Arena, name: string, how: (link: TcpProxy) =
   how(link)
   await healed
   link.heal()
+}
+
+async function troubled(arena: Arena, trouble: MailTrouble, healed: Promise<void>): Promise<void> {
+  arena.troubleMails(trouble)
+  await healed
+  arena.troubleMails(undefined)
+}
+
+const asSuperuser = (url: string, as: string) => openSession(url, as, { default_transaction_read_only: 'off' })
+const databaseOf = ({ shop }: Arena, owner: Owner) => new URL(shop.databaseUrl(owner)).pathname.slice(1)
+
+/** For so long every session is one of the server that takes no writes any more, before the other is promoted. */
+const demotedMs = 2_000
+/** An unused session ends after 30 s; a service that is stopped meanwhile has its sessions for 20 s more. */
+const leftBehindMs = 90_000
+
+/**
+ * The file's setting reaches all sessions that live, and a database's goes before it in those that begin from then on: so
+ * one server is the one that was left behind, and the one that was promoted. Heals only when nobody is left behind any more.
+ */
+async function failedOver(arena: Arena, healed: Promise<void>): Promise<void> {
+  const session = await asSuperuser(arena.shop.postgres.url, 'failover')
+  const [begun] = await session.query<{ at: Date }>('select clock_timestamp() as at')
+  const ofEachDatabase = async (change: string) => {
+    for (const owner of owners) await session.query(`alter database "${databaseOf(arena, owner)}" ${change}`)
+  }
+  const sessions = (what: string, since: '<' | '>=') =>
+    session.query(
+      `select ${what} from pg_stat_activity where application_name = any($1) and backend_start ${since} $2`,
+      [owners.flatMap((owner) => [owner, `${owner}-relay`]), begun?.at],
+    )
+  try {
+    await session.query('alter system set default_transaction_read_only = on')
+    await session.query('select pg_reload_conf()')
+    await Promise.race([healed, delay(demotedMs)])
+    await ofEachDatabase('set default_transaction_read_only = off')
+    await healed
+    await eventually(
+      'the services to leave the sessions that take no writes',
+      async () => (await sessions('pid', '<')).length === 0,
+      { timeoutMs: leftBehindMs, everyMs: 500 },
+    )
+  } finally {
+    await ofEachDatabase('reset default_transaction_read_only')
+    await session.query('alter system reset default_transaction_read_only')
+    await session.query('select pg_reload_conf()')
+    await sessions('pg_terminate_backend(pid)', '>=') // on these the file's setting would have no effect the next time
+    await session.close()
+  }
+}
+
+async function dumped(arena: Arena, owner: Owner, healed: Promise<void>): Promise<void> {
+  const url = new URL(arena.shop.postgres.url)
+  url.pathname = databaseOf(arena, owner)
+  const session = await asSuperuser(url.href, 'dump')
+  try {
+    await session.query('begin isolation level repeatable read read only')
+    const tables = await session.query<{ name: string }>(
+      `select format('%I.%I', schemaname, tablename) as name from pg_tables
+       where schemaname not in ('pg_catalog', 'information_schema')`,
+    )
+    await session.query(`lock table ${tables.map(({ name }) => name).join(', ')} in access share mode`)
+    await Promise.race([healed, once(session.ended, 'abort')]) // it ends with its server
+  } finally {
+    await session.close().catch(() => undefined)
+  }
 }
 
 const burstMs = { stopped: 270, running: 30 }

@@ -10,7 +10,7 @@ export async function readFinalState(
   arena: Arena,
   customers: ReadonlyMap<string, Credentials>,
   skus: readonly string[],
-): Promise<FinalState> {
+): Promise<Omit<FinalState, 'mailFaults'>> {
   const { shop, reach } = arena
   const staff = await login(arena, shop.staff)
   const ownOrders = new Map<string, Set<string>>()
@@ -36,7 +36,13 @@ export async function readFinalState(
     accounts,
     products,
     adjustments: adjustments.rows,
-    mails: arena.mails().map(({ subject, to, headers }) => ({ subject, to, messageId: headers['message-id'] ?? '' })),
+    mails: arena.mails().map(({ subject, to, headers, time, unanswered }) => ({
+      subject,
+      to,
+      messageId: headers['message-id'] ?? '',
+      at: Date.parse(time),
+      ...(unanswered && { unanswered }),
+    })),
   }
 }
 

@@ -10,7 +10,7 @@ import { checkAnswers, emailOf } from './answers.ts'
 import { type Arena, openArena } from './arena.ts'
 import { type Credentials, createClient } from './client.ts'
 import { liveAsCustomer, liveAsStaff, openShop, skus } from './customers.ts'
-import type { FaultKind, FaultSurroundings } from './faults.ts'
+import { type FaultKind, type FaultSurroundings, mailAnswerSeconds } from './faults.ts'
 import { deadLetters, readFinalState } from './final-state.ts'
 import { type Ledger, openLedger, outcomeOf } from './ledger.ts'
 import { previousVersion, thisVersion } from './previous.ts'
@@ -54,7 +54,7 @@ export interface Report {
   operations: Record<string, Record<string, number>>
   answers: number
   orders: Record<string, number>
-  mails: { accepted: number; distinct: number }
+  mails: { accepted: number; distinct: number; unanswered: number }
   events: Record<string, number>
   secondsToRest: number | undefined
   /** Rows that `npm run shop -- verify` looked at. */
@@ -75,7 +75,11 @@ export async function runChaos(options: ChaosOptions): Promise<Report> {
   writeFileSync(join(folder, 'schedule.json'), JSON.stringify(plan, null, 2))
   const arena = await openArena({
     folder,
-    env: { RESERVATION_DEADLINE_SECONDS: String(deadlineSeconds), LOG_LEVEL: 'info' },
+    env: {
+      RESERVATION_DEADLINE_SECONDS: String(deadlineSeconds),
+      SMTP_ANSWER_TIMEOUT_SECONDS: String(mailAnswerSeconds),
+      LOG_LEVEL: 'info',
+    },
     progress: () => {},
     signal,
   })
@@ -87,6 +91,7 @@ export async function runChaos(options: ChaosOptions): Promise<Report> {
       const name = `customer-${n}`
       people.set(name, { email: emailOf(name), password: `the password of ${name}` })
     }
+    const startedAt = Date.now()
     const faults = await play(options, around, ledger, people, plan)
     writeFileSync(join(folder, 'faults.json'), JSON.stringify(faults, null, 2))
     say('everything is healed; waiting for rest')
@@ -97,7 +102,7 @@ export async function runChaos(options: ChaosOptions): Promise<Report> {
     )
     const secondsToRest = problem ? undefined : Math.round((performance.now() - healed) / 1_000)
     say(problem ?? `at rest after ${secondsToRest} s; checking`)
-    const report = await assess({ options, arena, ledger, people, faults, problem })
+    const report = await assess({ options, arena, ledger, people, faults, startedAt, problem })
     return { seed, minutes, customers, previous: previous.name, ...report, secondsToRest }
   } finally {
     await arena.close()
@@ -199,6 +204,8 @@ interface Played {
   ledger: Ledger
   people: ReadonlyMap<string, Credentials>
   faults: readonly Fault[]
+  /** Of the faults' times, in ms since 1970; a moment before it. */
+  startedAt: number
   /** Why there is no rest. */
   problem: string | undefined
 }
@@ -206,12 +213,15 @@ interface Played {
 /** Every kind comes in a run of this length; one that did not was not possible all the time. */
 const minutesForAll = 2
 
-async function assess({ options, arena, ledger, people, faults, problem }: Played) {
+async function assess({ options, arena, ledger, people, faults, startedAt, problem }: Played) {
   const { operations } = ledger
   const listed = operations
     .filter(({ kind }) => kind === 'product')
     .map(({ path }) => path.slice('/v1/products/'.length))
-  const final = await readFinalState(arena, people, [...new Set([...skus, ...listed])])
+  const final = {
+    ...(await readFinalState(arena, people, [...new Set([...skus, ...listed])])),
+    mailFaults: mailFaults(options.kinds, faults, startedAt),
+  }
   const givenUp = Object.values(arena.shop.services).filter((service) => service.givenUp)
   const done = faults.filter(({ healed }) => healed !== undefined)
   const byKind = countBy(done, ({ kind }) => kind)
@@ -237,10 +247,30 @@ async function assess({ options, arena, ledger, people, faults, problem }: Playe
     ),
     answers: operations.reduce((sum, { attempts }) => sum + attempts.filter(({ status }) => status).length, 0),
     orders: countBy(statuses, (status) => status),
-    mails: { accepted: final.mails.length, distinct: new Set(final.mails.map(({ messageId }) => messageId)).size },
+    mails: {
+      accepted: final.mails.length,
+      distinct: new Set(final.mails.map(({ messageId }) => messageId)).size,
+      unanswered: final.mails.filter(({ unanswered }) => unanswered).length,
+    },
     events: await countEvents(arena),
     discrepancies,
   }
+}
+
+/** A mail that was under way when a process was killed or stopped may be seen so much later. */
+const seenLateMs = 5_000
+
+/** When answers of the SMTP server may have been lost, or what was known of them, by faults that do not tell so with the mail itself. */
+function mailFaults(kinds: readonly FaultKind[], faults: readonly Fault[], startedAt: number) {
+  const places = ['smtp', 'notification', 'beside notification']
+  const toldByMails = ['late-mail', 'drop-mail']
+  return faults.flatMap(({ kind, target, at, healed }) => {
+    const occupied = kinds.find((one) => one.kind === kind)?.occupies(target) ?? []
+    if (toldByMails.includes(kind) || !occupied.some((place) => places.includes(place))) return []
+    return [
+      { from: startedAt + at, to: healed === undefined ? Number.POSITIVE_INFINITY : startedAt + healed + seenLateMs },
+    ]
+  })
 }
 
 /** Messages by topic, with those that were published again. */

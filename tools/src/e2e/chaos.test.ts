@@ -6,8 +6,8 @@ import { faultKinds } from '../chaos/faults.ts'
 const chaos = (...args: string[]) =>
   runCommand(process.execPath, ['tools/src/chaos.ts', ...args], { cwd: repository, limitMs: 540_000 })
 
-// Its schedule has every kind of fault within 35 s.
-const seed = '13'
+// Its schedule has every kind of fault within 36 s.
+const seed = '10451'
 
 test('faults of every kind: nothing lost, nothing twice, and every answer stays true', async () => {
   const folder = temporaryFolder('chaos-test')

@@ -30,7 +30,7 @@ test.each([
   expect(subjectOf(cause.kind, cause.facts)).toContain(orderId)
 })
 
-const recipient: Recipient = { user_id: userId, email: 'a@example.com', display_name: 'A', erased: false, sequence: 1n }
+const recipient: Recipient = { user_id: userId, email: 'a@example.com', erased: false, sequence: 1n }
 
 test.each<[string, Recipient | undefined, State]>([
   ['known', recipient, 'queued'],

@@ -70,3 +70,16 @@ test.each([
     { kind: 'welcome', state: 'queued' },
   ])
 })
+
+test('no name of a recipient is kept, also while the version before still writes them', async () => {
+  const ana = person()
+  const { query } = tables.database
+  await tables.database.transaction((tx) => rememberRecipients(tx, [received(ana.registered())]))
+  // As that version does, which has text in the column when it sends a mail.
+  const names = async (write: string) => {
+    await sql.raw(write).execute(query)
+    return (await sql`select display_name as name from recipient where user_id = ${ana.userId}`.execute(query)).rows
+  }
+  expect(await names('select 1')).toEqual([{ name: '' }])
+  expect(await names(`update recipient set email = 'b@example.com', display_name = 'Ana'`)).toEqual([{ name: '' }])
+})

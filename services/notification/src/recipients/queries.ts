@@ -23,12 +23,11 @@ export async function lockRecipients(
 export async function saveRecipients(tx: Transaction<Tables>, recipients: readonly Recipient[]): Promise<void> {
   await sql`
     update recipient r
-    set email = n.email, display_name = n.display_name, erased = n.erased, sequence = n.sequence
+    set email = n.email, erased = n.erased, sequence = n.sequence
     from unnest(
       ${recipients.map((r) => r.user_id)}::uuid[], ${recipients.map((r) => r.email)}::text[],
-      ${recipients.map((r) => r.display_name)}::text[], ${recipients.map((r) => r.erased)}::boolean[],
-      ${recipients.map((r) => r.sequence)}::bigint[]
-    ) as n (user_id, email, display_name, erased, sequence)
+      ${recipients.map((r) => r.erased)}::boolean[], ${recipients.map((r) => r.sequence)}::bigint[]
+    ) as n (user_id, email, erased, sequence)
     where r.user_id = n.user_id
   `.execute(tx)
 }

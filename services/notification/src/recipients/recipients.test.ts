@@ -17,9 +17,7 @@ const known = (recipient: Partial<Recipient>) => new Map([[ana, { ...unknownReci
 
 test('somebody who registered is remembered and welcomed', () => {
   const { recipients, welcomes } = applyUserEvents(known({}), [message('UserRegistered', 1)])
-  expect(recipients).toEqual([
-    { user_id: ana, email: 'ana1@example.com', display_name: 'Ana', erased: false, sequence: 1n },
-  ])
+  expect(recipients).toEqual([{ user_id: ana, email: 'ana1@example.com', erased: false, sequence: 1n }])
   expect(welcomes).toEqual([{ kind: 'welcome', userId: ana, causeId: 'event-1', facts: {}, traceparent: 'trace-1' }])
 })
 
@@ -31,13 +29,13 @@ test.each([
   expect(applyUserEvents(before, [message('UserRegistered', 1)])).toEqual({ recipients: [], welcomes: [] })
 })
 
-test('erasing leaves neither address nor name, and is final', () => {
+test('erasing leaves no address, and is final', () => {
   const { recipients } = applyUserEvents(known({}), [
     message('UserRegistered', 1),
     message('UserErased', 2),
     message('UserProfileChanged', 3),
   ])
-  expect(recipients).toEqual([{ user_id: ana, email: null, display_name: null, erased: true, sequence: 3n }])
+  expect(recipients).toEqual([{ user_id: ana, email: null, erased: true, sequence: 3n }])
 })
 
 test('however often and in whatever chunks events come, the end is the same and there is one welcome', () => {

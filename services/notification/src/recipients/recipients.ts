@@ -3,8 +3,8 @@ import type { Cause } from '../causes/cause.ts'
 import type { Recipient } from '../tables.ts'
 
 export type UserMessage =
-  | Message<'UserRegistered', 'userId' | 'email' | 'displayName'>
-  | Message<'UserProfileChanged', 'userId' | 'email' | 'displayName'>
+  | Message<'UserRegistered', 'userId' | 'email'>
+  | Message<'UserProfileChanged', 'userId' | 'email'>
   | Message<'UserErased', 'userId'>
 export type UserEvent = UserMessage['type']
 
@@ -20,7 +20,6 @@ export interface RecipientChanges {
 export const unknownRecipient = (userId: string): Recipient => ({
   user_id: userId,
   email: null,
-  display_name: null,
   erased: false,
   sequence: 0n,
 })
@@ -52,7 +51,7 @@ export function originOf(message: Pick<Message, 'id' | 'traceparent'>): Pick<Cau
 
 function evolve(before: Recipient, message: UserMessage): Recipient {
   const sequence = message.sequence
-  if (message.type === 'UserErased') return { ...before, email: null, display_name: null, erased: true, sequence }
+  if (message.type === 'UserErased') return { ...before, email: null, erased: true, sequence }
   if (before.erased) return { ...before, sequence } // whatever comes later, an erased user stays erased
-  return { ...before, email: message.data.email, display_name: message.data.displayName, sequence }
+  return { ...before, email: message.data.email, sequence }
 }

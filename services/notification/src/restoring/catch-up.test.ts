@@ -48,8 +48,8 @@ test('a mailing goes on where it was restored, and mails nobody twice', async ()
   const mailing = await database.transaction((tx) =>
     insertMailing(tx, { subject: 'News', text: 'None', createdBy: newEventId(), traceparent: null }),
   )
-  await sql`insert into recipient (user_id, email, display_name, sequence)
-    select user_id, 'a@example.com', 'A', 1 from unnest(${users}::uuid[]) as u (user_id)`.execute(database.query)
+  await sql`insert into recipient (user_id, email, sequence)
+    select user_id, 'a@example.com', 1 from unnest(${users}::uuid[]) as u (user_id)`.execute(database.query)
   const id = newEventId()
   await adopt(sent(id, users[0], 'mailing', causeOfMailing(mailing, users[0]), 1n))
 

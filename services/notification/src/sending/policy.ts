@@ -44,6 +44,10 @@ export interface SendingPolicy {
   leaseMs: number
   /** How often the table is looked at when nothing wakes the sender. */
   pollMs: number
+  /** A look for what is due begins where one so long before it did: see due-floor.ts. */
+  floorLagMs: number
+  /** So often one begins at the very first. */
+  lookAtAllMs: number
   /** How long a stopping service waits for the mails in hand. */
   finishMs: number
   /** For so long after a mail went through, readiness takes the server to be there. */
@@ -72,6 +76,8 @@ export const sendingPolicy: SendingPolicy = {
   asideMax: 16,
   leaseMs: 20_000,
   pollMs: 1_000,
+  floorLagMs: 10_000,
+  lookAtAllMs: 30_000,
   finishMs: 6_000,
   reachedForMs: 10_000,
   silentMs: 30_000,

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
 import { openTestTables, type TestTables } from '../testing.ts'
+import { createDueFloor } from './due-floor.ts'
 import { claimDue } from './queries.ts'
 
 let tables: TestTables
@@ -9,25 +10,80 @@ beforeAll(async () => {
 })
 afterAll(() => tables.close())
 
+const claim = (claiming: Parameters<typeof claimDue>[1]) => tables.database.transaction((tx) => claimDue(tx, claiming))
+
+/** Makes mails that became due one after the other, in the last second of `agoMs`. */
+const queue = (count: number, agoMs = 0) =>
+  sql`
+    with r as (insert into recipient (user_id, email, sequence)
+               values (gen_random_uuid(), 'ana@example.com', 1) returning user_id)
+    insert into notification (id, user_id, kind, cause_id, facts, subject, state, next_attempt_at)
+    select gen_random_uuid(), user_id, 'welcome', gen_random_uuid(), '{}', 'welcome', 'queued',
+           now() - (${agoMs} + 1000 * (1 - n::float8 / ${count})) * interval '1 ms'
+    from r, generate_series(1, ${count}::integer) n
+  `.execute(tables.database.query)
+
 test('instances that claim at once get different mails, and none waits for another', async () => {
   const { database } = tables
-  await sql`
-    with r as (insert into recipient (user_id, email, display_name, sequence)
-               values (gen_random_uuid(), 'ana@example.com', 'Ana', 1) returning user_id)
-    insert into notification (id, user_id, kind, cause_id, facts, subject, state)
-    select gen_random_uuid(), user_id, 'welcome', gen_random_uuid(), '{}', 'welcome', 'queued'
-    from r, generate_series(1, 40)
-  `.execute(database.query)
-
+  await queue(40)
   const four = { lane: 'urgent' as const, limit: 4, leaseMs: 20_000 }
   const hundred = { ...four, limit: 100 }
   const claimed = await database.transaction(async (tx) => {
     const held = await claimDue(tx, four) // not committed while the others claim
-    const others = await Promise.all(Array.from({ length: 6 }, () => claimDue(database.query, four)))
+    const others = await Promise.all(Array.from({ length: 6 }, () => claim(four)))
     return [held, ...others].flat()
   })
   expect(claimed).toHaveLength(28)
   expect(new Set(claimed.map(({ id }) => id)).size).toBe(28)
-  expect(await claimDue(database.query, hundred)).toHaveLength(12)
-  expect(await claimDue(database.query, hundred)).toEqual([])
+  expect(await claim(hundred)).toHaveLength(12)
+  expect(await claim(hundred)).toEqual([])
+})
+
+test('while somebody holds a snapshot, a look for what is due does not walk over what was', async () => {
+  const { database } = tables
+  const dump = await database.session('dump', { idle_in_transaction_session_timeout: 0 })
+  await dump.query('begin isolation level repeatable read')
+  await dump.query('select from notification')
+  await queue(5_000)
+  const floor = createDueFloor({ floorLagMs: 0, lookAtAllMs: 600_000 })
+  const fifty = { lane: 'urgent' as const, limit: 50, leaseMs: 20_000 }
+  const sent = async (options: { floor?: typeof floor }) => {
+    const claimed = (await claim({ ...fifty, ...options })).map(({ id }) => id)
+    await sql`update notification set state = 'sent' where id = any(${claimed}::uuid[])`.execute(database.query)
+    return claimed.length
+  }
+  let count = 0
+  for (let more = await sent({ floor }); more > 0; more = await sent({ floor })) count += more
+  expect(count).toBe(5_000)
+  await sql`analyze notification`.execute(database.query) // as it is done where a table grows
+  /** Pages that a claim asks for, of the table and of its index. */
+  const pages = (options: { floor?: typeof floor }) =>
+    database.transaction(async (tx) => {
+      const asked = async () => {
+        const { rows } = await sql<{ pages: bigint }>`
+          select pg_stat_get_xact_blocks_fetched('notification'::regclass)
+            + pg_stat_get_xact_blocks_fetched('notification_due_urgent'::regclass) as pages`.execute(tx)
+        return Number(rows[0]?.pages)
+      }
+      const before = await asked() // those of earlier transactions are among them for a while
+      await claimDue(tx, { ...fifty, ...options })
+      return (await asked()) - before
+    })
+  expect(4 * (await pages({ floor }))).toBeLessThan(await pages({})) // 12 and 150
+
+  await queue(1, 60_000) // committed by somebody who took a minute
+  expect([await sent({ floor }), await sent({})]).toEqual([0, 1])
+  await dump.close()
+})
+
+test('now and then all there is is looked at', () => {
+  const floor = createDueFloor({ floorLagMs: 0, lookAtAllMs: 0 })
+  for (const dueAt of ['2026-01-01', '2026-01-02', '2026-01-03']) floor.looked(dueAt)
+  expect(floor.from()).toBe('-infinity')
+  const [lagging, following] = [600_000, 0].map((floorLagMs) => createDueFloor({ floorLagMs, lookAtAllMs: 600_000 }))
+  for (const one of [lagging, following]) {
+    expect(one?.from()).toBe('-infinity')
+    for (const dueAt of ['2026-01-01', '2026-01-02', '2026-01-03']) one?.looked(dueAt)
+  }
+  expect([lagging?.from(), following?.from()]).toEqual(['-infinity', '2026-01-02'])
 })

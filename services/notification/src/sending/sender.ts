@@ -6,6 +6,7 @@ import { composeMail, type MailSource, messageIdOf } from '../mails/mail.ts'
 import { produces } from '../produces.ts'
 import type { Lane, Tables } from '../tables.ts'
 import type { Answers } from './answers.ts'
+import { createDueFloor } from './due-floor.ts'
 import {
   decideRetry,
   isAnswer,
@@ -72,6 +73,7 @@ export function createSender(options: SenderOptions): Sender {
   const stopping = new AbortController()
   const givingUp = new AbortController()
   const alarm = createAlarm(stopping.signal)
+  const floor = createDueFloor(policy)
   /** By id. What has become of a mail is known here alone until it is written down, so it stays here until then. */
   const inHand = new Map<string, Work>()
   // By performance.now(): by the wall clock, mails stood still for as long as it was set back (chaos, seed 8).
@@ -98,8 +100,8 @@ export function createSender(options: SenderOptions): Sender {
     const pause = Math.max(unreachable.until, nextAt) - performance.now()
     if (pause > 0) return alarm.wait(pause)
     const free = freeHands()
-    const claim = { lane, limit: free, leaseMs: policy.leaseMs, inHand: [...inHand.keys()] }
-    const claimed = free > 0 ? await claimDue(database.query, claim) : []
+    const claim = { lane, limit: free, leaseMs: policy.leaseMs, inHand: [...inHand.keys()], floor }
+    const claimed = free > 0 ? await database.transaction((tx) => claimDue(tx, claim)) : []
     for (const mail of claimed) begin(mail)
     nextAt = paced(lanePolicy, nextAt, claimed.length, performance.now())
     if (claimed.length < free || free <= 0) await alarm.wait(policy.pollMs)

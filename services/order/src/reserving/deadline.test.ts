@@ -160,6 +160,17 @@ test('sweepers, buyers and reservations that come late decide each order once, w
   expect(lives).toEqual(new Set(possible))
 })
 
+test('a sweep of what is overdue since a minute leaves what is so for longer to one that looks at all there is', async () => {
+  const [recent, former] = [await overdue(2), await overdue(2)]
+  await sql`
+    update "order" set reservation_deadline = now() - interval '2 minutes'
+    where id = any(${former}::uuid[])`.execute(database.query)
+  expect(await cancelOverdue(database, 60)).toBe(2)
+  const said = await announced()
+  expect(recent.map((id) => said.get(id))).toEqual(Array(2).fill(['OrderPlaced 1', 'OrderCancelled 2']))
+  expect(await cancelOverdue(database)).toBe(2)
+})
+
 test.each([
   ['behind', -3_600_000],
   ['ahead', 3_600_000],

@@ -233,8 +233,8 @@ const schemaReplica = (database: Owner): Holding => ({
   claims: [],
 })
 
-const known = ({ email, displayName }: EventTypes['UserRegistered']) => ({ email, displayName, erased: false })
-const recipientRow = `jsonb_build_object('email', email, 'displayName', display_name, 'erased', erased)`
+const known = ({ email }: EventTypes['UserRegistered']) => ({ email, erased: false })
+const recipientRow = `jsonb_build_object('email', email, 'erased', erased)`
 
 const price = ({ price }: EventTypes['ProductListed']) => ({ price: money(price), retired: false })
 const replicaOfProductRow = `jsonb_build_object('retired', retired, 'price', ${priceRow})`
@@ -262,7 +262,7 @@ export const replicas: readonly Holding[] = [
     claims: [
       claim('UserRegistered', 'last', known, recipientRow),
       claim('UserProfileChanged', 'last', known, recipientRow),
-      claim('UserErased', 'last', () => ({ email: null, displayName: null, erased: true }), recipientRow),
+      claim('UserErased', 'last', () => ({ email: null, erased: true }), recipientRow),
     ],
   },
   ...(['order', 'inventory', 'notification'] as const).flatMap((database) => [
