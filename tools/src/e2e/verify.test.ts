@@ -20,6 +20,7 @@ import { encodeBatch, openForeignProducer } from '@shopstream/messaging/testing'
 import { eventually, repository } from '@shopstream/testing'
 import { Refusal, UsageError } from '../options.ts'
 import { archive as archiveCommand, archiveFile } from '../shop/archive.ts'
+import { adoptTopics } from '../shop/catch-up.ts'
 import { ownershipOf } from '../shop/ownerships.ts'
 import { findPlace, type Owner, owners, type Reach, reach } from '../shop/reach.ts'
 import { run, type Summary, verify } from '../shop/verify.ts'
@@ -285,6 +286,20 @@ async function countWhileParked(key: string): Promise<number> {
   return count
 }
 
+/** What catching up would find that the tables do not know. */
+async function caughtUp(owner: Owner): Promise<unknown> {
+  const { databases, bus } = held
+  let result: unknown
+  const rolledBack = new Error('rolled back')
+  const run = databases[owner].transaction(async (tx) => {
+    const { adopted, lost } = await adoptTopics(bus, tx, await ownershipOf(owner))
+    result = { adopted: adopted.reduce((sum, [, count]) => sum + count, 0), lost }
+    throw rolledBack
+  })
+  await expect(run).rejects.toBe(rolledBack)
+  return result
+}
+
 /** Takes a row away of what was noted; returns what brings it back. */
 async function forget(owner: Owner, table: string, key: string) {
   const { query } = held.databases[owner]
@@ -367,6 +382,8 @@ test(
     expect((await asStaff('GET', `/v1/orders/${shipped}`)).body.status).toBe('shipped')
     expect((await asStaff('GET', `/v1/mailings/${mailing.id}`)).body).toEqual(mailingBefore)
     expect(command(['explain', delivered], 0)).toMatch(/was archived at .*: batch \d+ of order\.order\./)
+
+    for (const [owner] of archives) expect(await caughtUp(owner)).toEqual({ adopted: 0, lost: [] })
 
     const [, confirming] = await messagesOf('shop.order.v1', delivered)
     const cause = confirming?.headers.ce_id?.toString()
