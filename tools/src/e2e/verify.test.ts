@@ -1,7 +1,7 @@
 /** `npm run shop -- verify` over one real shop: under load and at rest it finds nothing, then everything that is planted. */
 import { spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { readdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync, gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
@@ -300,6 +300,8 @@ async function caughtUp(owner: Owner): Promise<unknown> {
   return result
 }
 
+const idOf = (message: IncomingMessage | undefined) => String(message?.headers.ce_id)
+
 /** Takes a row away of what was noted; returns what brings it back. */
 async function forget(owner: Owner, table: string, key: string) {
   const { query } = held.databases[owner]
@@ -340,7 +342,7 @@ test(
 
     await expect(archiveCommand(['--days', '27'])).rejects.toThrow(Refusal)
     await expect(archiveCommand(['--yes'])).rejects.toThrow(UsageError)
-    expect(command(['archive'], 0)).toMatch(/order\.order +\d+ +0 +/)
+    expect(command(['archive'], 0)).toMatch(/order\.order: 0 of \d+ rows are over and older than 730 days$/m)
     for (const [owner, change] of [
       ['order', `"order" set updated_at = updated_at - interval '3 years'`],
       ['inventory', `reservation set updated_at = updated_at - interval '3 years'`],
@@ -363,13 +365,17 @@ test(
     expect(await Promise.all(archives.map((one) => idsOf(...one)))).toEqual(before)
 
     const folder = join(opened.home, 'archive')
+    await expect(archiveCommand(['--to', folder, '--yes'])).rejects.toThrow(Refusal)
+    mkdirSync(folder)
     command(['archive', '--to', folder, '--yes', '--only', 'parked_action'], 0)
     await killed('order', folder, 'moved')
     await killed('inventory', folder, 'on disk')
     await killed('notification', folder, 'on disk')
     expect(found(await verify(held, { settleMs: 0 }))).toEqual([])
     const moved = command(['archive', '--to', folder, '--yes', '--days', '365'], 0)
-    expect(moved).toMatch(/notification\.notification +\d+ +\d+ +0 +365 days +notification\.notification\./)
+    expect(moved).toMatch(
+      /notification: \d+ of \d+ rows are over and older than 365 days, now in notification\.notification\..*; 0 remain/,
+    )
     expect(found(await verify(held, { settleMs: 0 }))).toEqual([])
 
     for (const [n, [owner, table, id]] of archives.entries()) {
@@ -386,18 +392,27 @@ test(
     for (const [owner] of archives) expect(await caughtUp(owner)).toEqual({ adopted: 0, lost: [] })
 
     const [, confirming] = await messagesOf('shop.order.v1', delivered)
-    const cause = confirming?.headers.ce_id?.toString()
+    const [registration] = await messagesOf('shop.user.v1', customer.id) // whose welcome is known by the user as well
     const forgotten = [
       await forget('order', 'archived', delivered),
-      await forget('notification', 'archived', String(cause)),
+      await forget('notification', 'archived', idOf(confirming)),
+      await forget('notification', 'archived', idOf(registration)),
       await forget('inventory', 'archived_sum', sku),
     ]
+    const inInventory = held.databases.inventory.query
+    await sql`insert into reservation (order_id, state, lines, sequence)
+      values (${delivered}, 'reserved', ${JSON.stringify([{ sku, quantity: 1 }])}, 1)`.execute(inInventory)
     expect(found(await verify(held, { settleMs: 0 }))).toEqual([
       `missing-mail shop.order.v1 ${delivered} 2`,
+      `reservation-without-order ${delivered}`,
       `stock-level ${sku}`,
       ...[1, 2, 3, 4].map((sequence) => `unknown-event shop.order.v1 ${delivered} ${sequence}`),
     ])
     for (const remember of forgotten) await remember()
+    expect(found(await verify(held, { settleMs: 0, only: ['reservation-state'] }))).toEqual([
+      `reservation-state ${delivered}`,
+    ])
+    await sql`delete from reservation where order_id = ${delivered}`.execute(inInventory)
   },
   4 * minutes,
 )

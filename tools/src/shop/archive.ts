@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, open } from 'node:fs/promises'
-import { join } from 'node:path'
+import { open, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
 import { parseArgs, promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import { type ArchiveFile, archive as archiveTable, leastDays, type Retention } from '@shopstream/messaging'
@@ -10,7 +10,7 @@ import { ownershipOf } from './ownerships.ts'
 import { print } from './printing.ts'
 import { type Owner, owners, reachHelp, withReach } from './reach.ts'
 import { untilInterrupted } from './watching.ts'
-import { good, plural, table } from './words.ts'
+import { good, plural } from './words.ts'
 
 const mostDays = 36_500
 
@@ -20,7 +20,8 @@ Moves what is over and old out of the databases into files: orders, reservations
 messages. Without --yes it only says what would be moved. Whatever is not over, and whatever a message still waits for,
 stays. It may run while the shop does, and may be killed at any moment and repeated.
 
-  --to FOLDER      where the files go, one per table and run: gzip, a line of JSON per row with all that goes with it
+  --to FOLDER      where the files go, one per table and run: gzip, a line of JSON per row with all that goes with it.
+                   It must be there, so that nothing goes to a disk that is not mounted
   --yes            does it
   --only TABLE,... these tables: order, reservation, notification, parked_action
   --days N         so long ago it must have changed last, ${leastDays} days at the least: until then events about it may come
@@ -48,28 +49,24 @@ export async function archive(args: string[]): Promise<number> {
     },
   })
   if (values.yes && !values.to) throw new UsageError(`archive --yes needs --to FOLDER.\n\n${usage}`)
-  const tasks = await tasksFor(values.only?.split(','), values.days ?? process.env.ARCHIVE_AFTER_DAYS)
-  const folder = values.yes ? await made(values.to as string) : undefined
+  const tasks = await tasksFor(values.only?.split(','), values.days ?? (process.env.ARCHIVE_AFTER_DAYS || undefined))
+  const folder = values.yes ? await folderNamed(values.to as string) : undefined
   const stop = untilInterrupted()
   return withReach(async ({ databases }) => {
-    const results: string[][] = [['', 'rows', folder ? 'moved' : 'to move', 'remain', 'older than', '']]
     for (const { owner, retention, days } of tasks) {
       if (stop.aborted) break
       const name = `${owner}.${retention.table}`
       const file = folder === undefined ? undefined : archiveFile(folder, name)
-      const told = sparingly((rows, moved) =>
-        print(`  ${name}: ${rows} rows looked at, ${moved} ${file ? 'moved' : 'found'}`),
-      )
+      const told = sparingly((rows) => print(`  ${name}: ${rows} rows looked at`))
       const run = archiveTable(databases[owner], retention, { days, file, signal: stop, told })
       const { rows, moved } = await run
         .catch((error) => {
           throw new Refusal(`${name}: ${reasonOf(error)}. What was moved is in the files; repeat it for the rest.`)
         })
         .finally(() => file?.close())
-      const where = file && moved > 0 ? file.name : ''
-      results.push([name, `${rows}`, `${moved}`, `${rows - moved}`, plural(days, 'day'), where])
+      const old = `${name}: ${moved} of ${plural(rows, 'row')} ${moved === 1 ? 'is' : 'are'} over and older than ${plural(days, 'day')}`
+      print(file && moved > 0 ? `${old}, now in ${file.name}; ${rows - moved} remain` : old)
     }
-    print(table(results).join('\n'))
     if (stop.aborted) throw new Refusal('It was interrupted: repeat it for the rest.')
     print(folder ? good(`What was old is in ${folder}.`) : 'Nothing was moved: --to FOLDER --yes does it.')
     return 0
@@ -100,13 +97,12 @@ function wholeDays(text: string): number {
   return days
 }
 
-async function made(folder: string): Promise<string> {
-  try {
-    await mkdir(folder, { recursive: true, mode: 0o700 })
-    return folder
-  } catch (error) {
-    throw new Refusal(`The folder ${folder} cannot be used: ${reasonOf(error)}.`)
-  }
+/** From where npm was called. */
+async function folderNamed(name: string): Promise<string> {
+  const folder = resolve(process.env.INIT_CWD ?? '', name)
+  const found = await stat(folder).catch(() => undefined)
+  if (!found?.isDirectory()) throw new Refusal(`There is no folder ${folder}: make it first, where it is to stay.`)
+  return folder
 }
 
 const compress = promisify(gzip)
@@ -126,7 +122,7 @@ export function archiveFile(folder: string, name: string): ArchiveFile & { close
       await handle.appendFile(await compress(lines.map((line) => `${line}\n`).join('')))
       await handle.sync()
     },
-    close: async () => (await opened)?.close(),
+    close: async () => (await opened?.catch(() => undefined))?.close(), // what it says is said by `append`
   }
 }
 
@@ -142,11 +138,11 @@ async function create(folder: string, file: string) {
 const tellEvery = 50_000
 
 /** Of a walk that looks at 500 rows at a time. */
-function sparingly(write: (rows: number, moved: number) => void) {
+function sparingly(write: (rows: number) => void) {
   let next = tellEvery
-  return ({ rows, moved }: { rows: number; moved: number }) => {
+  return ({ rows }: { rows: number }) => {
     if (rows < next) return
     next = rows + tellEvery
-    write(rows, moved)
+    write(rows)
   }
 }

@@ -242,7 +242,10 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       sql: () => `
         with ${settledOrders}
         select o.key as subject, o.key, o.status, r.state from settled as o join held as r using (key)
-        where not r.state = any(${fittingStates})`,
+        where not r.state = any(${fittingStates})
+        union all -- an order is archived when it is over
+        select o.key, o.key, 'archived', r.state from order_archived as o join held as r using (key)
+        where r.state = 'reserved' and not ${excused(`'shop.order.v1'`, 'o.key')}`,
       message: ({ key, status, state }) => `order ${key} is ${status}, and its reservation ${state}`,
       commands: ({ key }) => show('shop.order.v1', key),
     },
