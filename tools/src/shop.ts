@@ -53,6 +53,11 @@ const commands: Command[] = [
     about: 'gives a topic more partitions, and keeps the order of each key',
     load: () => import('./shop/grow.ts').then(({ usage, grow }) => ({ usage, run: grow })),
   },
+  {
+    name: 'archive',
+    about: 'moves orders, reservations and mails that are over and old into files',
+    load: () => import('./shop/archive.ts').then(({ usage, archive }) => ({ usage, run: archive })),
+  },
   { name: 'verify', about: 'proves that nothing is lost, nothing is twice', load: () => import('./shop/verify.ts') },
 ]
 

@@ -1,5 +1,13 @@
 import { readMigrations } from '@shopstream/database'
 
+export {
+  type ArchiveFile,
+  archive,
+  leastDays,
+  type Moved,
+  parkedActionRetention,
+  type Retention,
+} from './archive.ts'
 export { createAlarm, pause, withTimeLimit } from './async.ts'
 export {
   type AssignedPartition,

@@ -1,4 +1,5 @@
 import type { Transaction } from '@shopstream/database'
+import type { Retention } from './archive.ts'
 import type { Message } from './envelope.ts'
 import type { AnyNewEvent, Producer } from './outbox.ts'
 
@@ -12,8 +13,8 @@ export interface KeyRange {
 }
 
 /**
- * A service's `owns.ts`: how its tables and the topics that it owns are brought together again. Operators' commands use
- * it (`republish`, `catch-up`); the service itself does not.
+ * A service's `owns.ts`: how its tables and the topics that it owns are brought together again, and what of its tables is
+ * moved out once it is old. Operators' commands use it (`republish`, `catch-up`, `archive`); the service itself does not.
  */
 export interface Ownership {
   readonly produces: Producer
@@ -24,6 +25,7 @@ export interface Ownership {
   readonly current: Readonly<Record<string, (tx: Transaction, range: KeyRange) => Promise<AnyNewEvent[]>>>
   /** Begins to bring a database that was restored from a backup up to what its own events in the topics say. */
   catchUp(): CatchUp
+  readonly retention: readonly Retention[]
 }
 
 /** One catching up, within one transaction, while the service does not run. */

@@ -12,6 +12,7 @@ import { encodeBatch, type ForeignProducer, openForeignProducer } from '@shopstr
 import { createLogger } from '@shopstream/observability'
 import { eventually, repository, startMailSink } from '@shopstream/testing'
 import { Refusal, UsageError } from '../options.ts'
+import { archive } from '../shop/archive.ts'
 import { catchUp } from '../shop/catch-up.ts'
 import { run as deadLetters } from '../shop/dead-letters.ts'
 import { explain } from '../shop/explain.ts'
@@ -1120,7 +1121,18 @@ test(
 )
 
 test('each has help, and bad usage is told', async () => {
-  const commands = { grow, status, explain, lag, tail, 'dead-letters': deadLetters, unreadable, republish, rewind }
+  const commands = {
+    archive,
+    grow,
+    status,
+    explain,
+    lag,
+    tail,
+    'dead-letters': deadLetters,
+    unreadable,
+    republish,
+    rewind,
+  }
   for (const [name, command] of Object.entries({ ...commands, 'catch-up': catchUp })) {
     const { usage } = await import(`../shop/${name}.ts`)
     expect(usage).toMatch(new RegExp(`^Usage: npm run shop -- ${name}`))

@@ -1,14 +1,27 @@
 /** `npm run shop -- verify` over one real shop: under load and at rest it finds nothing, then everything that is planted. */
 import { spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { gzipSync } from 'node:zlib'
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { gunzipSync, gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { sql, type Transaction } from '@shopstream/database'
 import { decode, encode, type NewEventData, newEventId } from '@shopstream/events'
-import { type IncomingMessage, listUnreadable, type NewEvent, outgoing, stepOver } from '@shopstream/messaging'
+import {
+  type ArchiveFile,
+  archive,
+  type IncomingMessage,
+  listUnreadable,
+  type NewEvent,
+  outgoing,
+  stepOver,
+} from '@shopstream/messaging'
 import { encodeBatch, openForeignProducer } from '@shopstream/messaging/testing'
 import { eventually, repository } from '@shopstream/testing'
-import { UsageError } from '../options.ts'
+import { Refusal, UsageError } from '../options.ts'
+import { archive as archiveCommand, archiveFile } from '../shop/archive.ts'
+import { adoptTopics } from '../shop/catch-up.ts'
+import { ownershipOf } from '../shop/ownerships.ts'
 import { findPlace, type Owner, owners, type Reach, reach } from '../shop/reach.ts'
 import { run, type Summary, verify } from '../shop/verify.ts'
 import { type Customer, order, orderOf, persistently, register, staffToken, stock } from '../stack/client.ts'
@@ -215,6 +228,204 @@ const command = (args: string[], status: number, env: NodeJS.ProcessEnv = { SHOP
 
 const transaction = (owner: Owner, work: (tx: Transaction) => Promise<unknown>) =>
   held.databases[owner].transaction(work)
+
+const archives: [owner: Owner, table: string, id: string][] = [
+  ['order', 'order', 'id'],
+  ['inventory', 'reservation', 'order_id'],
+  ['notification', 'notification', 'id'],
+]
+
+/** A run of few rows a batch, over what changed a year ago, which ends in its second batch: after it, or when it is on the disk. */
+async function killed(owner: Owner, folder: string, when: 'moved' | 'on disk') {
+  const [retention] = (await ownershipOf(owner)).retention
+  if (!retention) throw new Error(`${owner} archives nothing`)
+  const file = archiveFile(folder, `${owner}.${retention.table}`)
+  let batches = 0
+  const killAt = (what: typeof when) => {
+    if (what === 'moved') batches += 1
+    if (batches >= (when === 'moved' ? 2 : 1) && what === when) throw new Error('killed')
+  }
+  const deadly: ArchiveFile = {
+    name: file.name,
+    async append(lines) {
+      await file.append(lines)
+      killAt('on disk')
+    },
+  }
+  const told = () => killAt('moved')
+  const run = archive(held.databases[owner], retention, { days: 365, file: deadly, told, batchRows: 3 })
+  await expect(run).rejects.toThrow('killed')
+  await file.close()
+}
+
+/** What all files of a folder hold of a table, by whether the database knows the batch. */
+async function archivedRows(folder: string, owner: Owner, table: string, id: string) {
+  const { rows } = await sql<{ file: string; id: bigint }>`select file, id from archived_batch`.execute(
+    held.databases[owner].query,
+  )
+  const counting = new Set(rows.map((batch) => `${batch.file} ${batch.id}`))
+  const lines = readdirSync(folder)
+    .filter((file) => file.startsWith(`${owner}.${table}.`))
+    .flatMap((file) =>
+      gunzipSync(readFileSync(join(folder, file)))
+        .toString()
+        .trimEnd()
+        .split('\n')
+        .map((line) => ({ file, ...JSON.parse(line) })),
+    )
+  const idsOf = (wanted: boolean) =>
+    lines.filter(({ file, batch }) => counting.has(`${file} ${batch}`) === wanted).map((line) => line[table][id])
+  return { counted: idsOf(true).sort(), uncounted: idsOf(false), lines }
+}
+
+async function countDue(): Promise<number> {
+  const [retention] = (await ownershipOf('order')).retention
+  return retention ? (await archive(held.databases.order, retention, { days: 730, file: undefined })).moved : 0
+}
+
+async function countWhileParked(key: string): Promise<number> {
+  const { query } = held.databases.order
+  await sql`insert into parked_message (topic, partition, "offset", key, headers, state)
+    values ('shop.reservation.v1', 0, 1000000, ${key}, '{}', 'dead')`.execute(query)
+  const count = await countDue()
+  await sql`delete from parked_message where key = ${key}`.execute(query)
+  return count
+}
+
+/** What catching up would find that the tables do not know. */
+async function caughtUp(owner: Owner): Promise<unknown> {
+  const { databases, bus } = held
+  let result: unknown
+  const rolledBack = new Error('rolled back')
+  const run = databases[owner].transaction(async (tx) => {
+    const { adopted, lost } = await adoptTopics(bus, tx, await ownershipOf(owner))
+    result = { adopted: adopted.reduce((sum, [, count]) => sum + count, 0), lost }
+    throw rolledBack
+  })
+  await expect(run).rejects.toBe(rolledBack)
+  return result
+}
+
+const idOf = (message: IncomingMessage | undefined) => String(message?.headers.ce_id)
+
+/** Takes a row away of what was noted; returns what brings it back. */
+async function forget(owner: Owner, table: string, key: string) {
+  const { query } = held.databases[owner]
+  const { rows } = await sql<{ row: string }>`
+    with gone as (delete from ${sql.table(table)} where key = ${key} returning *)
+    select to_jsonb(gone)::text as row from gone`.execute(query)
+  expect(rows).toHaveLength(1)
+  return () =>
+    sql`insert into ${sql.table(table)} select * from jsonb_populate_record(null::${sql.table(table)}, ${rows[0]?.row}::jsonb)`.execute(
+      query,
+    )
+}
+
+test(
+  'what is archived, by runs that are killed and repeated, is whole in files, and verify goes on knowing the rest',
+  async () => {
+    const sku = await stock(shop, staff, 50)
+    const [delivered, shipped] = [await confirmed(sku), await confirmed(sku)]
+    for (const id of [delivered, shipped]) expect((await ship(id)).status).toBe(201)
+    expect((await asStaff('POST', `/v1/orders/${delivered}/delivery`)).status).toBeLessThan(300)
+    for (let n = 0; n < 8; n += 1) {
+      const { body } = await order(shop, customer.token, sku)
+      await asStaff('POST', `/v1/orders/${body.id}/cancel`, { reason: 'changed my mind' })
+    }
+    const { body: mailing } = await asStaff('POST', '/v1/mailings', { subject: 'News', text: 'There are some.' })
+    await rest()
+    await sendAgain()
+    await eventually(
+      'the mailing to be sent',
+      async () => {
+        const { body } = await asStaff('GET', `/v1/mailings/${mailing.id}`)
+        return body.recipients > 0 && body.sent === body.recipients
+      },
+      patience,
+    )
+    await rest()
+    const mailingBefore = (await asStaff('GET', `/v1/mailings/${mailing.id}`)).body
+
+    await expect(archiveCommand(['--days', '27'])).rejects.toThrow(/^27 days is too young: /)
+    await expect(archiveCommand(['--yes'])).rejects.toThrow(UsageError)
+    expect(command(['archive'], 0)).toMatch(/order\.order: 0 of \d+ rows are over and older than 730 days$/m)
+    for (const [owner, change] of [
+      ['order', `"order" set updated_at = updated_at - interval '3 years'`],
+      ['inventory', `reservation set updated_at = updated_at - interval '3 years'`],
+      [
+        'notification',
+        `notification set created_at = created_at - interval '3 years', resent_at = resent_at - interval '3 years',
+           next_attempt_at = next_attempt_at - interval '3 years', sent_at = sent_at - interval '3 years'`,
+      ],
+    ] as const)
+      await sql`update ${sql.raw(change)}`.execute(held.databases[owner].query)
+    const idsOf = async (owner: Owner, table: string, id: string) =>
+      (
+        await sql<{ id: string }>`select ${sql.ref(id)} as id from ${sql.table(table)}`.execute(
+          held.databases[owner].query,
+        )
+      ).rows.map((row) => row.id)
+    const before = await Promise.all(archives.map((one) => idsOf(...one)))
+    expect(command(['archive'], 0)).toContain('Nothing was moved')
+    expect(await countWhileParked(delivered)).toBe((await countDue()) - 1)
+    expect(await Promise.all(archives.map((one) => idsOf(...one)))).toEqual(before)
+
+    const folder = join(opened.home, 'archive')
+    await expect(archiveCommand(['--to', folder, '--yes'])).rejects.toThrow(Refusal)
+    mkdirSync(folder)
+    await sql`insert into parked_action (action, actor, details, at)
+      values ('discard', 'ada', '{}', now() - interval '3 years')`.execute(held.databases.user.query)
+    expect(command(['archive', '--to', folder, '--yes', '--only', 'parked_action'], 0)).toContain(
+      'user.parked_action: 1 of 1 row is over and older than 730 days, now in user.parked_action.',
+    )
+    await killed('order', folder, 'moved')
+    await killed('inventory', folder, 'on disk')
+    await killed('notification', folder, 'on disk')
+    expect(found(await verify(held, { settleMs: 0 }))).toEqual([])
+    const moved = command(['archive', '--to', folder, '--yes', '--days', '365'], 0)
+    expect(moved).toMatch(
+      /notification: \d+ of \d+ rows are over and older than 365 days, now in notification\.notification\..*; 0 remain/,
+    )
+    expect(found(await verify(held, { settleMs: 0 }))).toEqual([])
+
+    for (const [n, [owner, table, id]] of archives.entries()) {
+      const { counted, uncounted, lines } = await archivedRows(folder, owner, table, id)
+      expect([...counted, ...(await idsOf(owner, table, id))].sort()).toEqual(before[n]?.toSorted())
+      expect(uncounted.length > 0).toBe(owner !== 'order')
+      if (owner === 'notification') expect(lines.filter(({ resend }) => resend.length > 0).length).toBeGreaterThan(0)
+    }
+    expect((await asStaff('GET', `/v1/orders/${delivered}`)).status).toBe(404)
+    expect((await asStaff('GET', `/v1/orders/${shipped}`)).body.status).toBe('shipped')
+    expect((await asStaff('GET', `/v1/mailings/${mailing.id}`)).body).toEqual(mailingBefore)
+    expect(command(['explain', delivered], 0)).toMatch(/was archived at .*: batch \d+ of order\.order\./)
+
+    for (const [owner] of archives) expect(await caughtUp(owner)).toEqual({ adopted: 0, lost: [] })
+
+    const [, confirming] = await messagesOf('shop.order.v1', delivered)
+    const [registration] = await messagesOf('shop.user.v1', customer.id) // whose welcome is known by the user as well
+    const forgotten = [
+      await forget('order', 'archived', delivered),
+      await forget('notification', 'archived', idOf(confirming)),
+      await forget('notification', 'archived', idOf(registration)),
+      await forget('inventory', 'archived_sum', sku),
+    ]
+    const inInventory = held.databases.inventory.query
+    await sql`insert into reservation (order_id, state, lines, sequence)
+      values (${delivered}, 'reserved', ${JSON.stringify([{ sku, quantity: 1 }])}, 1)`.execute(inInventory)
+    expect(found(await verify(held, { settleMs: 0 }))).toEqual([
+      `missing-mail shop.order.v1 ${delivered} 2`,
+      `reservation-without-order ${delivered}`,
+      `stock-level ${sku}`,
+      ...[1, 2, 3, 4].map((sequence) => `unknown-event shop.order.v1 ${delivered} ${sequence}`),
+    ])
+    for (const remember of forgotten) await remember()
+    expect(found(await verify(held, { settleMs: 0, only: ['reservation-state'] }))).toEqual([
+      `reservation-state ${delivered}`,
+    ])
+    await sql`delete from reservation where order_id = ${delivered}`.execute(inInventory)
+  },
+  4 * minutes,
+)
 
 /** Writes an event to the outbox of its service, as a decision does. */
 async function emit(tx: Transaction, service: Owner, event: NewEvent): Promise<void> {

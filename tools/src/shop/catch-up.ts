@@ -17,6 +17,7 @@ import { keyInWords, print, shown } from './printing.ts'
 import { type Owner, type Reach, reachHelp, withReach } from './reach.ts'
 import { leftOff, rewindGroup } from './rewind.ts'
 import { unreadInWords } from './stretches.ts'
+import { isUuid } from './uuids.ts'
 import { bad, good, plural, shop, table } from './words.ts'
 
 /** How long a transaction may still hide the end of a topic. */
@@ -156,7 +157,8 @@ async function adoptAll(
   return outcome as Outcome
 }
 
-async function adoptTopics(bus: Reach['bus'], tx: Transaction, ownership: Ownership): Promise<Outcome> {
+/** Has an owner's tables take what its topics tell, in a transaction of the caller's. */
+export async function adoptTopics(bus: Reach['bus'], tx: Transaction, ownership: Ownership): Promise<Outcome> {
   const run = ownership.catchUp()
   const waiting = await sql<{ id: bigint; event: string }>`select id, headers->>'ce_id' as event from outbox`.execute(
     tx,
@@ -179,7 +181,7 @@ async function adoptTopics(bus: Reach['bus'], tx: Transaction, ownership: Owners
           .flatMap((message) => readOr(lost, message))
         published.push(...events.flatMap(({ id }) => byEvent.get(id) ?? []))
         for (let start = 0; start < events.length; start += chunk)
-          count += await adopt(tx, events.slice(start, start + chunk))
+          count += await adopt(tx, await unarchived(tx, events.slice(start, start + chunk)))
       },
       unreadable: (found) => void unread.push(unreadInWords(found)),
     })
@@ -201,6 +203,15 @@ function readOr(lost: string[], message: IncomingMessage): Message[] {
     lost.push(`what ${where} said of ${keyInWords(key)}, which nobody can read (${shown(error.message)})`)
     return []
   }
+}
+
+/** Those of which the tables should know: what was archived is not brought back. */
+async function unarchived(tx: Transaction, messages: Message[]): Promise<Message[]> {
+  const { rows } = await sql<{ key: string; sequence: bigint }>`
+    select key::text, sequence from archived
+    where sequence is not null and key = any(${messages.map(({ key }) => key).filter(isUuid)}::uuid[])`.execute(tx)
+  const known = new Map(rows.map(({ key, sequence }) => [key, sequence]))
+  return messages.filter(({ key, sequence }) => sequence > (known.get(key) ?? 0n))
 }
 
 /** Messages of one statement. */

@@ -22,6 +22,12 @@ interface OrderRow {
   updatedAt: Date
 }
 
+interface Archived {
+  file: string
+  batch: bigint
+  at: Date
+}
+
 interface Request {
   key: string
   answeredAt: Date
@@ -32,6 +38,8 @@ export interface OrderStory {
   kind: 'order'
   id: string
   order: OrderRow | undefined
+  /** Where it is, when it was moved out of the order database. */
+  archived: Archived | undefined
   /** The idempotency key it was placed with, where one was and is still kept (24 h). */
   request: Request | undefined
   reservation: { state: string; sequence: bigint } | undefined
@@ -57,7 +65,7 @@ export async function tellOrder(teller: Teller, id: string, now = new Date()): P
     ask('the notification database', () => findMails(databases.notification, sql`order_id = ${id}`)),
     teller.unpublished({ key: id }),
   ])
-  const order = found.answer?.order
+  const { order, archived } = found.answer ?? {}
   const since = new Date((order?.createdAt ?? timeOfId(id) ?? new Date(0)).getTime() - clockSlackMs)
   const lastOf = (topic: string) => {
     const known = topic === 'shop.order.v1' ? order?.sequence : reserved.answer?.sequence
@@ -73,7 +81,7 @@ export async function tellOrder(teller: Teller, id: string, now = new Date()): P
   })
   const gaps = published.answer?.gaps ?? []
   const events = inOrder([...(published.answer?.events ?? []), ...waiting.rows])
-  if (!order && found.answer && events.length === 0)
+  if (!order && !archived && found.answer && events.length === 0)
     throw new Refusal(
       [
         `Nobody knows an order ${id}: it is not in the order database, and no event since ${since.toISOString()} tells of it.`,
@@ -96,6 +104,7 @@ export async function tellOrder(teller: Teller, id: string, now = new Date()): P
     kind: 'order',
     id,
     order,
+    archived,
     request: found.answer?.request,
     reservation: reserved.answer,
     traceIds: [...new Set(events.flatMap(({ traceId }) => traceId ?? []))],
@@ -104,7 +113,7 @@ export async function tellOrder(teller: Teller, id: string, now = new Date()): P
     missing,
     notAsked,
     gaps,
-    verdict: orderVerdict({ id, order, events, mails, missing, unmailed, services, notAsked, gaps }, now),
+    verdict: orderVerdict({ id, order, archived, events, mails, missing, unmailed, services, notAsked, gaps }, now),
   }
 }
 
@@ -153,7 +162,10 @@ async function findOrder({ query }: Database<unknown>, id: string) {
   const requests = await sql<Request>`
     select key, created_at "answeredAt" from idempotency_key
     where user_id = ${order?.userId ?? null} and body->>'id' = ${id}`.execute(query)
-  return { order, request: requests.rows[0] }
+  const archives = await sql<Archived>`
+    select file, batch_id "batch", archived_at "at" from archived join archived_batch on archived_batch.id = batch_id
+    where key = ${id}`.execute(query)
+  return { order, request: requests.rows[0], archived: archives.rows[0] }
 }
 
 async function findReservation({ query }: Database<unknown>, id: string) {
@@ -179,6 +191,7 @@ export async function findMails(
 export function orderScreen({
   id,
   order,
+  archived,
   request,
   reservation,
   traceIds,
@@ -197,7 +210,7 @@ export function orderScreen({
       : []
   const key = request ? `, idempotency key ${request.key}, answered ${clock(request.answeredAt, now)}` : ''
   return [
-    headline(`Order ${id}`, order ? order.status : 'unknown to the order service', verdict),
+    headline(`Order ${id}`, order?.status ?? (archived ? 'archived' : 'unknown to the order service'), verdict),
     ...(placed ? [`  ${placed}${key}`] : []),
     ...deadline,
     ...(order ? [`  ${order.lines.map(({ sku, quantity }) => `${quantity} × ${sku}`).join(', ')}`] : []),

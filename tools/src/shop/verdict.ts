@@ -207,6 +207,8 @@ export interface OrderFacts {
   order:
     | { status: string; sequence: bigint; reason: string | null; reservationDeadline: Date; createdAt: Date }
     | undefined
+  /** Where it is, when it was moved out of the order database. */
+  archived: { file: string; batch: bigint; at: Date } | undefined
   events: readonly EventStory[]
   mails: readonly MailStory[]
   /** Events that must have been, and are nowhere. */
@@ -225,7 +227,7 @@ const over = new Set(['rejected', 'delivered', 'cancelled'])
 
 /** Pure: what an order waits for, and what to run. */
 export function orderVerdict(
-  { id, order, events, mails, missing, unmailed, services, notAsked, gaps }: OrderFacts,
+  { id, order, archived, events, mails, missing, unmailed, services, notAsked, gaps }: OrderFacts,
   now: Date,
 ): Verdict {
   const inTheWay = gravest([
@@ -235,6 +237,12 @@ export function orderVerdict(
   if (inTheWay?.state === 'stuck') return inTheWay
   if (notAsked.length > 0)
     return { state: 'stuck', text: `Not all parts could be asked: ${notAsked.join('; ')}.`, run: [shop('status')] }
+  if (!order && archived)
+    return {
+      state: 'final',
+      text: `It is over, and was archived at ${clock(archived.at, now)}: batch ${archived.batch} of ${archived.file}.`,
+      run: [],
+    }
   if (!order)
     return {
       state: 'stuck',

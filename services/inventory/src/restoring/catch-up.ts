@@ -149,8 +149,11 @@ async function settleLevels(tx: Transaction<Tables>, soldAfter: ReadonlyMap<stri
 async function settleAdjustments(tx: Transaction<Tables>): Promise<string[]> {
   const { rows } = await sql<{ sku: string }>`
     with sold as (
-      select line->>'sku' as sku, sum((line->>'quantity')::integer) as pieces
-      from reservation, jsonb_array_elements(lines) as line where state = 'sold' group by 1
+      select sku, sum(pieces)::integer as pieces from (
+        select line->>'sku' as sku, (line->>'quantity')::bigint as pieces
+        from reservation, jsonb_array_elements(lines) as line where state = 'sold'
+        union all select key, amount from archived_sum where "table" = 'reservation'
+      ) as moved group by 1
     ), adjusted as (
       select sku, sum(delta) as pieces from stock_adjustment group by 1
     ), lost as (

@@ -43,9 +43,14 @@ export async function findMailing(query: Kysely<Tables>, id: string): Promise<Ma
     select m.id, m.subject, m.text, m.created_by "createdBy", m.created_at "createdAt", m.filled_at "filledAt",
            m.recipients, n.sent, n.failed, n.cancelled
     from mailing m, lateral (
-      select count(*) filter (where state = 'sent')::int sent, count(*) filter (where state = 'failed')::int failed,
-             count(*) filter (where state = 'cancelled')::int cancelled
-      from notification where mailing_id = m.id) n
+      select coalesce(sum(mails) filter (where state = 'sent'), 0)::int sent,
+             coalesce(sum(mails) filter (where state = 'failed'), 0)::int failed,
+             coalesce(sum(mails) filter (where state = 'cancelled'), 0)::int cancelled
+      from (
+        select state, 1 mails from notification where mailing_id = m.id
+        union all
+        select state, amount from unnest(array['sent', 'failed', 'cancelled']) state
+        join archived_sum a on a."table" = 'notification' and a.key = m.id || ' ' || state) mails) n
     where m.id = ${id}
   `.execute(query)
   return rows[0]

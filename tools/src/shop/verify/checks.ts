@@ -112,6 +112,10 @@ const excused = (topic: string, key: string) =>
 /** Joins a fact with where this database's group stood: what lies before `done` has been handled or parked. */
 const handled = `join position as p on p.topic = f.topic and p.partition = f.partition and f."offset" < p.done`
 
+/** SQL: what was archived of this database under a key, as anybody may have written it. */
+const archivedAs = (key: string) => `archived as gone
+    where gone.key = case when ${key} ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then ${key}::uuid end`
+
 /** When a UUIDv7 was made; for other ids a time that is always recent enough to be judged. */
 const timeOfId = (id: string) => `case when substr(${id}::text, 15, 1) = '7'
     then to_timestamp(('x' || lpad(substr(replace(${id}::text, '-', ''), 1, 12), 16, '0'))::bit(64)::bigint / 1000.0)
@@ -182,11 +186,13 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         'select (select count(*) from stock) + (select count(*) from stock_adjustment) + (select count(*) from reservation)',
       sql: () => `
         with moved as (
-          select line->>'sku' as sku,
-            sum((line->>'quantity')::bigint) filter (where state = 'sold') as sold,
-            sum((line->>'quantity')::bigint) filter (where state = 'reserved') as reserved
-          from reservation cross join jsonb_array_elements(lines) as line
-          where state in ('sold', 'reserved') group by 1),
+          select sku, sum(pieces) filter (where state = 'sold') as sold,
+            sum(pieces) filter (where state = 'reserved') as reserved
+          from (
+            select line->>'sku' as sku, state, (line->>'quantity')::bigint as pieces
+            from reservation cross join jsonb_array_elements(lines) as line where state in ('sold', 'reserved')
+            union all select key, 'sold', amount from archived_sum where "table" = 'reservation') as lines
+          group by 1),
         adjusted as (select sku, sum(delta) as pieces from stock_adjustment group by 1),
         due as (
           select s.sku, s.on_hand, s.reserved, coalesce(a.pieces, 0) - coalesce(m.sold, 0) as due_on_hand,
@@ -207,7 +213,8 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       looked: () => `select count(*) from aggregate where topic = 'shop.reservation.v1'`,
       sql: () => `
         select r.key as subject, r.key, r.state from aggregate as r
-        where r.topic = 'shop.reservation.v1' and not exists (select 1 from order_seen as o where o.key = r.key)`,
+        where r.topic = 'shop.reservation.v1' and not exists (select 1 from order_seen as o where o.key = r.key)
+          and not exists (select 1 from order_archived as o where o.key = r.key)`,
       message: ({ key, state }) => `there is a reservation (${state}) for order ${key}, and no such order`,
       commands: ({ key }) => show('shop.reservation.v1', key),
     },
@@ -220,7 +227,8 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       sql: () => `
         with ${settledOrders}
         select o.key as subject, o.key, o.status from settled as o
-        where not exists (select 1 from held as r where r.key = o.key)`,
+        where not exists (select 1 from held as r where r.key = o.key)
+          and not exists (select 1 from ${archivedAs('o.key')})`,
       message: ({ key, status }) =>
         `order ${key} (${status}) has no reservation, although inventory has handled its events`,
       commands: ({ key }) => show('shop.order.v1', key),
@@ -234,7 +242,10 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       sql: () => `
         with ${settledOrders}
         select o.key as subject, o.key, o.status, r.state from settled as o join held as r using (key)
-        where not r.state = any(${fittingStates})`,
+        where not r.state = any(${fittingStates})
+        union all -- an order is archived when it is over
+        select o.key, o.key, 'archived', r.state from order_archived as o join held as r using (key)
+        where r.state = 'reserved' and not ${excused(`'shop.order.v1'`, 'o.key')}`,
       message: ({ key, status, state }) => `order ${key} is ${status}, and its reservation ${state}`,
       commands: ({ key }) => show('shop.order.v1', key),
     },
@@ -316,7 +327,8 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         select distinct f.topic || ' ' || f.key || ' ' || f.sequence as subject, f.topic, f.key, f.sequence, f.type, t.known
         from fact as f left join (select ${key} as key, ${sequence} as known from ${table}) as t using (key)
         where f.topic = '${topic}' and f.sequence is not null and f.type <> 'UserErased'
-          and (t.known is null or f.sequence > t.known)`,
+          and (t.known is null or f.sequence > t.known)
+          and not exists (select 1 from ${archivedAs('f.key')} and gone.sequence >= f.sequence)`,
           ),
         ),
       message: (found) =>
@@ -569,13 +581,15 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         with unanswered as (
           select f.topic, f.key, f.sequence, f.type
           from fact as f ${handled} left join notification as n on n.cause_id = f.event_id
+            left join archived as gone on gone.key = f.event_id
           where ${events(mailTopics)} and f.type = any(${list(Object.keys(mailKinds))}) and f.sequence is not null
             and not ${excused('f.topic', 'f.key')}
-          group by f.topic, f.key, f.sequence, f.type having count(n.id) = 0)
+          group by f.topic, f.key, f.sequence, f.type having count(n.id) = 0 and count(gone.key) = 0)
         select u.topic || ' ' || u.key || ' ' || u.sequence as subject, u.*
         from unanswered as u
         left join notification as n on u.type = 'UserRegistered' and n.kind = 'welcome' and n.user_id::text = u.key
-        where n.id is null`,
+        where n.id is null
+          and not exists (select 1 from ${archivedAs('u.key')} and u.type = 'UserRegistered')`,
       message: (found) => `${ofEvent(found)} (${named(found.type)}) has caused no notification`,
       commands: showKey,
     },
@@ -592,8 +606,9 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
             .map(([type, kind]) => `(${text(type)}, ${text(kind)}, ${text(topicOfMail(type))})`)
             .join(', ')}) as k (type, kind, topic)),
         mail as (
-          select n.*, count(*) over (partition by n.cause_id) as times, asked.type, asked.topic
-          from notification as n join asked using (kind) where n.created_at <= (select at from moment))
+          select n.*, count(*) over (partition by n.cause_id) + count(gone.key) over (partition by n.cause_id) as times,
+            asked.type, asked.topic
+          from notification as n join asked using (kind) left join archived as gone on gone.key = n.cause_id where n.created_at <= (select at from moment))
         select distinct m.id::text as subject, m.id, m.kind, m.cause_id, m.times, coalesce(m.order_id, m.user_id)::text as key, m.topic,
           ${unreadOf('m.topic')} as unread
         from mail as m join kept as k on k.topic = m.topic
@@ -614,9 +629,14 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       looked: () =>
         'select (select count(*) from mailing) + (select count(*) from notification where mailing_id is not null)',
       sql: () => `
-        select m.id::text as subject, m.id, m.recipients, count(n.id) as mails, count(distinct n.user_id) as users
+        select m.id::text as subject, m.id, m.recipients, gone.mails + count(n.id) as mails,
+          gone.mails + count(distinct n.user_id) as users
         from mailing as m left join notification as n on n.mailing_id = m.id
-        group by m.id having m.recipients <> count(n.id) or count(n.id) <> count(distinct n.user_id)`,
+        cross join lateral (
+          select coalesce(sum(amount), 0)::bigint as mails from archived_sum
+          where "table" = 'notification' and key = any(array[m.id || ' sent', m.id || ' failed', m.id || ' cancelled'])) as gone
+        group by m.id, gone.mails
+        having m.recipients <> gone.mails + count(n.id) or count(n.id) <> count(distinct n.user_id)`,
       message: ({ id, recipients, mails, users }) =>
         `mailing ${id} has counted ${recipients} recipients, and has ${mails} mails for ${users} users`,
       commands: () => [shop('status')],

@@ -54,7 +54,9 @@ const tables = `
   -- what cannot be read of the topics that are compared here, and what an open transaction hides; each is told in one database
   create temp table gap (topic text, partition integer, first bigint, last bigint, open boolean, told boolean, what text);
   -- orders, as the order database held them after the moment of this one
-  create temp table order_seen (key text, status text, lines uuid, sequence bigint, changed timestamptz)`
+  create temp table order_seen (key text, status text, lines uuid, sequence bigint, changed timestamptz);
+  -- and those of the reservations' orders that it had archived by then
+  create temp table order_archived (key text)`
 
 /** Downstream first: what one of these knows of another, the other has known before. */
 const snapshotOrder: readonly Owner[] = ['notification', 'inventory', 'order', 'user']
@@ -199,6 +201,26 @@ async function copyOrders(sessions: ReadonlyMap<Owner, Session>, progress: (line
     progress(`${copied} orders copied beside their reservations`)
   }
   await to.query('analyze order_seen')
+  await copyArchived(from, to)
+}
+
+/** After the orders: one that is archived meanwhile is seen in its table, or here. */
+async function copyArchived(from: Session, to: Session): Promise<void> {
+  await to.query('truncate order_archived')
+  for (let after = ''; ; ) {
+    const page = await to.query<{ key: string }>(
+      `select key from aggregate as r
+       where topic = 'shop.reservation.v1' and key > $1 and not exists (select 1 from order_seen as o where o.key = r.key)
+       order by key limit ${orderPage}`,
+      [after],
+    )
+    if (page.length === 0) return
+    after = page.at(-1)?.key as string
+    const archived = await from.query<{ key: string }>('select key::text from archived where key = any($1::uuid[])', [
+      page.map(({ key }) => key),
+    ])
+    await to.query('insert into order_archived select unnest($1::text[])', [archived.map(({ key }) => key)])
+  }
 }
 
 /** Reads topics on from where it stood, and writes what it finds to each database that compares with it. */
