@@ -2,9 +2,10 @@ import zlib from 'node:zlib'
 import { afterEach, describe, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
 import { encode, topicOf } from '@shopstream/events'
-import { createMetrics } from '@shopstream/observability'
+import { createLogger, createMetrics } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
 import fc from 'fast-check'
+import type { Consumption } from './consumption.ts'
 import { actOnLetters, listLetters } from './dead-letters.ts'
 import {
   type BatchParts,
@@ -17,7 +18,7 @@ import {
 import { type ForeignProducer, openForeignProducer } from './kafka/test-foreign.ts'
 import { outgoing } from './outbox.ts'
 import { atRest, openTestShop, sequencesByKey, type TestShop, upTo } from './test-shop.ts'
-import { stockEvent } from './test-stock.ts'
+import { stockEvent, writeEffects } from './test-stock.ts'
 import { listUnreadable, stepOver } from './unreadable.ts'
 
 /** Whatever others write to the shop's topics: everything readable takes effect, and the rest is told. */
@@ -131,6 +132,39 @@ test('what can never be read takes no event its place: the event takes effect on
   expect(effects).toEqual({ early: [1], late: [1] })
   expect(await shop.parked()).toEqual([])
 })
+
+test('what a handler refuses costs little more than its own attempts, one line for each chunk, and no good event beside it', async () => {
+  const lines: string[] = []
+  const logger = createLogger({ service: 'test', level: 'warn', format: 'json' }, { write: (line) => lines.push(line) })
+  const { write } = await open({ logger })
+  let turns = 0
+  const inserted = writeEffects(() => {})
+  const refusing: Consumption = {
+    ...inserted,
+    policy: { ...inserted.policy, backoffMs: 3_600_000, maxBackoffMs: 3_600_000 },
+    handle(tx, messages) {
+      turns += 1
+      if (messages.some(({ key }) => key.startsWith('bad'))) throw new Error('refused')
+      return inserted.handle(tx, messages)
+    },
+  }
+  await shop.start([refusing])
+  const lineCount = () => lines.filter((line) => line.includes('messages failed and are parked')).length
+  const records = (prefix: (n: number) => string) => upTo(200).map((n) => goodRecord(`${prefix(n)}-${n}`, 1n))
+
+  await write(0, encodeBatch({ records: records((n) => (n === 150 ? 'bad-one' : 'good')) }))
+  await eventually('the good ones', async () => (await shop.effects()).length === 199)
+  expect(turns).toBeLessThan(40)
+  await eventually('the line', () => lineCount() === 1)
+
+  turns = 0
+  await write(0, encodeBatch({ records: records(() => 'bad') }))
+  await eventually('the line of all', () => lineCount() === 2)
+  expect(turns).toBeLessThan(250)
+  expect(lines.find((line) => line.includes('"messages":200') && line.includes('are parked'))).toContain('refused')
+  expect(await shop.parked()).toHaveLength(201)
+  expect(lines.filter((line) => line.includes('refused')).length).toBeLessThanOrEqual(4)
+}, 60_000)
 
 test('transactions, aborted and committed, and those that stay open for a while, lose nothing', async () => {
   const { write, begin } = await open()
