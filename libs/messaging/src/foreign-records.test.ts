@@ -5,8 +5,10 @@ import { encode, topicOf } from '@shopstream/events'
 import { createLogger, createMetrics } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
 import fc from 'fast-check'
-import type { Consumption } from './consumption.ts'
+import type { OutgoingMessage } from './bus.ts'
+import { type Consumption, on } from './consumption.ts'
 import { actOnLetters, listLetters } from './dead-letters.ts'
+import { toStored } from './envelope.ts'
 import {
   type BatchParts,
   encodeBatch,
@@ -165,6 +167,59 @@ test('what a handler refuses costs little more than its own attempts, one line f
   expect(await shop.parked()).toHaveLength(201)
   expect(lines.filter((line) => line.includes('refused')).length).toBeLessThanOrEqual(4)
 }, 60_000)
+
+test('thousands that are tried again and again hold up no good one: parked before them, behind them, or of another topic', async () => {
+  const lines: string[] = []
+  const logger = createLogger({ service: 'test', level: 'warn', format: 'json' }, { write: (line) => lines.push(line) })
+  const { write } = await open({ logger })
+  /** How many of the bad ones had been tried when each of the others was. */
+  const triedBefore = new Map<string, number[]>()
+  let bad = 0
+  const meet = ({ key }: { key: string }) => {
+    if (key.startsWith('bad')) {
+      bad += 1
+      throw new Error('refused')
+    }
+    const soFar = [...(triedBefore.get(key) ?? []), bad]
+    triedBefore.set(key, soFar)
+    if (soFar.length < 3) throw new Error('not yet')
+  }
+  const parkAs = async (first: number, last: number, key: string, message: OutgoingMessage, due: string) =>
+    sql`
+      insert into parked_message (topic, partition, "offset", key, bytes, headers, state, attempts, next_attempt_at)
+      select ${message.topic}, 0, 1000000 + n, ${key} || n, ${message.value}, ${JSON.stringify(toStored(message.headers))}::jsonb,
+        'waiting', 1, now() + ${due}::interval
+      from generate_series(${first}::integer, ${last}::integer) as n`.execute(shop.database.query)
+  const stock = outgoing('shop', stockEvent('any', 1n))
+  const product = outgoing('shop', {
+    type: 'ProductListed',
+    key: 'any',
+    sequence: 1n,
+    data: { sku: 'any', name: '', description: '', price: { amount: 1n, currency: 'EUR' }, version: 1 },
+  })
+  const flood = 4_000
+  await parkAs(0, 0, 'early-', stock, '1 second')
+  await parkAs(1, flood / 2, 'bad-', stock, '-1 hour')
+  await parkAs(0, 0, 'other-', product, '1 second')
+  await parkAs(flood / 2 + 1, flood, 'bad-', stock, '-1 hour')
+  await shop.start([
+    writeEffects(meet, { attempts: 1_000 }),
+    on({ ProductListed: ['sku'] }, async (_tx, messages) => messages.forEach(meet), {
+      backoffMs: 20,
+      maxBackoffMs: 50,
+    }),
+  ])
+  await write(0, encodeBatch({ records: [goodRecord('late', 1n)] }))
+  const wanted = ['early-0', 'other-0', 'late']
+  await eventually('the good ones', () => wanted.every((key) => triedBefore.get(key)?.length === 3), patience)
+  for (const key of wanted) {
+    const [first = 0, , last = 0] = triedBefore.get(key) ?? []
+    expect(last - first).toBeLessThan(flood / 4)
+  }
+  expect(triedBefore.get('early-0')?.[0]).toBeLessThan(flood)
+  await eventually('more of the bad ones', () => bad >= 40, patience)
+  expect(lines.filter((line) => line.includes('a parked message failed again')).length).toBeLessThan(20)
+}, 120_000)
 
 test('transactions, aborted and committed, and those that stay open for a while, lose nothing', async () => {
   const { write, begin } = await open()
