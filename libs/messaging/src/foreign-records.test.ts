@@ -5,7 +5,7 @@ import { encode, topicOf } from '@shopstream/events'
 import { createLogger, createMetrics } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
 import fc from 'fast-check'
-import type { OutgoingMessage } from './bus.ts'
+import type { Bus, OutgoingMessage } from './bus.ts'
 import { type Consumption, on } from './consumption.ts'
 import { actOnLetters, listLetters } from './dead-letters.ts'
 import { toStored } from './envelope.ts'
@@ -18,8 +18,9 @@ import {
   xerialSnappy,
 } from './kafka/test-batches.ts'
 import { type ForeignProducer, openForeignProducer } from './kafka/test-foreign.ts'
-import { outgoing } from './outbox.ts'
-import { atRest, openTestShop, sequencesByKey, type TestShop, upTo } from './test-shop.ts'
+import { insertOutbox, outgoing } from './outbox.ts'
+import { startRelay } from './relay.ts'
+import { atRest, openTestShop, sequencesByKey, silent, type TestShop, upTo } from './test-shop.ts'
 import { stockEvent, writeEffects } from './test-stock.ts'
 import { listUnreadable, stepOver } from './unreadable.ts'
 
@@ -420,3 +421,32 @@ test('a dead message that is larger than the dead-letter topic takes is copied w
   ])
   expect((await shop.parked()).find(({ key }) => key === 'huge')?.bytes.equals(huge)).toBe(true)
 }, 120_000)
+
+test('headers that are stored packed count by what they become: no batch of the relay fills the memory', async () => {
+  shop = await openTestShop()
+  const headers = Object.fromEntries(upTo(9).map((n) => [`x-${n}`, 'a'.repeat(8_000)]))
+  const copies = upTo(60).map((n) => ({ topic: 'shop.shop.dlq', partition: 0, key: `k-${n}`, value: null, headers }))
+  await shop.database.transaction((tx) => insertOutbox(tx, copies))
+  const batches: number[] = []
+  const bus: Bus = {
+    ...shop.bus,
+    publisher(name, until) {
+      const publisher = shop.bus.publisher(name, until)
+      return {
+        ...publisher,
+        publish(messages) {
+          batches.push(messages.length * 9 * 8_000)
+          return publisher.publish(messages)
+        },
+      }
+    },
+  }
+  const { database } = shop
+  const relay = startRelay({ database, service: 'shop', bus, logger: silent, metrics: createMetrics('shop') })
+  try {
+    await eventually('all to be out', async () => (await shop.outbox()).length === 0, patience)
+    expect(Math.max(...batches)).toBeLessThan(1_000_000)
+  } finally {
+    await relay.close()
+  }
+}, 60_000)
