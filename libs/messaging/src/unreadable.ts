@@ -68,6 +68,26 @@ export async function isSteppedOver(
   return rows.length > 0
 }
 
+/** A consumer that stands before something notes so every 2 s; see {@link lookAgain}. */
+const standsForSeconds = 30
+
+/**
+ * What the group stands before: everything before it has been handled.
+ * @param sinceSeconds what nobody has met for so long does not count; it may be of a time before the group was rewound.
+ */
+export async function listStanding(
+  query: Database<unknown>['query'],
+  sinceSeconds: number,
+): Promise<Pick<Unreadable, 'topic' | 'partition' | 'lastOffset'>[]> {
+  const seconds = Math.min(standsForSeconds, sinceSeconds)
+  const { rows } = await sql<Pick<Unreadable, 'topic' | 'partition' | 'lastOffset'>>`
+    select topic, partition, last_offset as "lastOffset" from unreadable_batch
+    where stepped_over_at is null and last_met_at > now() - make_interval(secs => ${seconds}::double precision)`.execute(
+    query,
+  )
+  return rows
+}
+
 const digestOf = (bytes: Buffer) => createHash('sha256').update(bytes).digest()
 
 const columns = sql`
