@@ -6,7 +6,7 @@ import type { Lane } from './lanes.ts'
 /**
  * Handles a chunk of messages of one partition, in their order, inside the transaction that also records that they
  * took effect. It locks, decides in memory, and writes sets. When it throws, nothing of the chunk has happened; the
- * messages then come one at a time, and the one that fails is parked.
+ * messages then come in smaller parts, and one that fails alone is parked.
  *
  * Messages of compacted topics can come again and late: ignore a `sequence` that is not higher than the one known.
  */

@@ -2,10 +2,13 @@ import zlib from 'node:zlib'
 import { afterEach, describe, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
 import { encode, topicOf } from '@shopstream/events'
-import { createMetrics } from '@shopstream/observability'
+import { createLogger, createMetrics } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
 import fc from 'fast-check'
+import type { Bus, OutgoingMessage } from './bus.ts'
+import { type Consumption, on } from './consumption.ts'
 import { actOnLetters, listLetters } from './dead-letters.ts'
+import { toStored } from './envelope.ts'
 import {
   type BatchParts,
   encodeBatch,
@@ -15,9 +18,10 @@ import {
   xerialSnappy,
 } from './kafka/test-batches.ts'
 import { type ForeignProducer, openForeignProducer } from './kafka/test-foreign.ts'
-import { outgoing } from './outbox.ts'
-import { atRest, openTestShop, sequencesByKey, type TestShop, upTo } from './test-shop.ts'
-import { stockEvent } from './test-stock.ts'
+import { insertOutbox, outgoing } from './outbox.ts'
+import { startRelay } from './relay.ts'
+import { atRest, openTestShop, sequencesByKey, silent, type TestShop, upTo } from './test-shop.ts'
+import { stockEvent, writeEffects } from './test-stock.ts'
 import { listUnreadable, stepOver } from './unreadable.ts'
 
 /** Whatever others write to the shop's topics: everything readable takes effect, and the rest is told. */
@@ -172,6 +176,92 @@ test('a record that claims to be no event of ours holds back nothing of the key 
   await eventually('the event', async () => (await shop.effects()).length === 1)
   expect(await listLetters(shop.database.query, { states: ['dead'] })).toMatchObject([{ key: 'sku', followers: 0 }])
 })
+
+test('what a handler refuses costs little more than its own attempts, one line for each chunk, and no good event beside it', async () => {
+  const lines: string[] = []
+  const logger = createLogger({ service: 'test', level: 'warn', format: 'json' }, { write: (line) => lines.push(line) })
+  const { write } = await open({ logger })
+  let turns = 0
+  const inserted = writeEffects(() => {})
+  const refusing: Consumption = {
+    ...inserted,
+    policy: { ...inserted.policy, backoffMs: 3_600_000, maxBackoffMs: 3_600_000 },
+    handle(tx, messages) {
+      turns += 1
+      if (messages.some(({ key }) => key.startsWith('bad'))) throw new Error('refused')
+      return inserted.handle(tx, messages)
+    },
+  }
+  await shop.start([refusing])
+  const lineCount = () => lines.filter((line) => line.includes('messages failed and are parked')).length
+  const records = (prefix: (n: number) => string) => upTo(200).map((n) => goodRecord(`${prefix(n)}-${n}`, 1n))
+
+  await write(0, encodeBatch({ records: records((n) => (n === 150 ? 'bad-one' : 'good')) }))
+  await eventually('the good ones', async () => (await shop.effects()).length === 199)
+  expect(turns).toBeLessThan(40)
+  await eventually('the line', () => lineCount() === 1)
+
+  turns = 0
+  await write(0, encodeBatch({ records: records(() => 'bad') }))
+  await eventually('the line of all', () => lineCount() === 2)
+  expect(turns).toBeLessThan(250)
+  expect(lines.find((line) => line.includes('"messages":200') && line.includes('are parked'))).toContain('refused')
+  expect(await shop.parked()).toHaveLength(201)
+  expect(lines.filter((line) => line.includes('refused')).length).toBeLessThanOrEqual(4)
+}, 60_000)
+
+test('thousands that are tried again and again hold up no good one: parked before them, behind them, or of another topic', async () => {
+  const lines: string[] = []
+  const logger = createLogger({ service: 'test', level: 'warn', format: 'json' }, { write: (line) => lines.push(line) })
+  const { write } = await open({ logger })
+  /** How many of the bad ones had been tried when each of the others was. */
+  const triedBefore = new Map<string, number[]>()
+  let bad = 0
+  const meet = ({ key }: { key: string }) => {
+    if (key.startsWith('bad')) {
+      bad += 1
+      throw new Error('refused')
+    }
+    const soFar = [...(triedBefore.get(key) ?? []), bad]
+    triedBefore.set(key, soFar)
+    if (soFar.length < 3) throw new Error('not yet')
+  }
+  const parkAs = async (first: number, last: number, key: string, message: OutgoingMessage, due: string) =>
+    sql`
+      insert into parked_message (topic, partition, "offset", key, bytes, headers, state, attempts, next_attempt_at)
+      select ${message.topic}, 0, 1000000 + n, ${key} || n, ${message.value}, ${JSON.stringify(toStored(message.headers))}::jsonb,
+        'waiting', 1, now() + ${due}::interval
+      from generate_series(${first}::integer, ${last}::integer) as n`.execute(shop.database.query)
+  const stock = outgoing('shop', stockEvent('any', 1n))
+  const product = outgoing('shop', {
+    type: 'ProductListed',
+    key: 'any',
+    sequence: 1n,
+    data: { sku: 'any', name: '', description: '', price: { amount: 1n, currency: 'EUR' }, version: 1 },
+  })
+  const flood = 4_000
+  await parkAs(0, 0, 'early-', stock, '1 second')
+  await parkAs(1, flood / 2, 'bad-', stock, '-1 hour')
+  await parkAs(0, 0, 'other-', product, '1 second')
+  await parkAs(flood / 2 + 1, flood, 'bad-', stock, '-1 hour')
+  await shop.start([
+    writeEffects(meet, { attempts: 1_000 }),
+    on({ ProductListed: ['sku'] }, async (_tx, messages) => messages.forEach(meet), {
+      backoffMs: 20,
+      maxBackoffMs: 50,
+    }),
+  ])
+  await write(0, encodeBatch({ records: [goodRecord('late', 1n)] }))
+  const wanted = ['early-0', 'other-0', 'late']
+  await eventually('the good ones', () => wanted.every((key) => triedBefore.get(key)?.length === 3), patience)
+  for (const key of wanted) {
+    const [first = 0, , last = 0] = triedBefore.get(key) ?? []
+    expect(last - first).toBeLessThan(flood / 4)
+  }
+  expect(triedBefore.get('early-0')?.[0]).toBeLessThan(flood)
+  await eventually('more of the bad ones', () => bad >= 40, patience)
+  expect(lines.filter((line) => line.includes('a parked message failed again')).length).toBeLessThan(20)
+}, 120_000)
 
 test('transactions, aborted and committed, and those that stay open for a while, lose nothing', async () => {
   const { write, begin } = await open()
@@ -372,3 +462,32 @@ test('a dead message that is larger than the dead-letter topic takes is copied w
   ])
   expect((await shop.parked()).find(({ key }) => key === 'huge')?.bytes.equals(huge)).toBe(true)
 }, 120_000)
+
+test('headers that are stored packed count by what they become: no batch of the relay fills the memory', async () => {
+  shop = await openTestShop()
+  const headers = Object.fromEntries(upTo(9).map((n) => [`x-${n}`, 'a'.repeat(8_000)]))
+  const copies = upTo(60).map((n) => ({ topic: 'shop.shop.dlq', partition: 0, key: `k-${n}`, value: null, headers }))
+  await shop.database.transaction((tx) => insertOutbox(tx, copies))
+  const batches: number[] = []
+  const bus: Bus = {
+    ...shop.bus,
+    publisher(name, until) {
+      const publisher = shop.bus.publisher(name, until)
+      return {
+        ...publisher,
+        publish(messages) {
+          batches.push(messages.length * 9 * 8_000)
+          return publisher.publish(messages)
+        },
+      }
+    },
+  }
+  const { database } = shop
+  const relay = startRelay({ database, service: 'shop', bus, logger: silent, metrics: createMetrics('shop') })
+  try {
+    await eventually('all to be out', async () => (await shop.outbox()).length === 0, patience)
+    expect(Math.max(...batches)).toBeLessThan(1_000_000)
+  } finally {
+    await relay.close()
+  }
+}, 60_000)

@@ -1,14 +1,19 @@
+import zlib from 'node:zlib'
 import { afterEach, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
 import { partitionOf, type Topic, topicOf } from '@shopstream/events'
 import { eventually } from '@shopstream/testing'
+import { on } from './consumption.ts'
 import type { CrashPoint } from './crash-points.ts'
 import { CannotGrow, countOf, type GrowthStep, growTopic } from './growth.ts'
+import { encodeBatch } from './kafka/test-batches.ts'
+import { openForeignProducer } from './kafka/test-foreign.ts'
 import { outgoing } from './outbox.ts'
 import { startLoad } from './test-load.ts'
 import { atRest, openTestShop, sequencesByKey, type TestShop, upTo } from './test-shop.ts'
 import type { ChildLife } from './test-shop-child.ts'
 import { produces, stockEvent } from './test-stock.ts'
+import { listUnreadable, stepOver } from './unreadable.ts'
 
 const topic = topicOf('StockLevelChanged')
 let shop: TestShop
@@ -47,6 +52,7 @@ async function standing(of = topic) {
           isTombstone: value === null,
         })
     },
+    unreadable() {},
   })
   return events
 }
@@ -120,17 +126,18 @@ test('what cannot be drained holds nothing for longer, and is told', async () =>
   expect(await countOf(shop.bus, topic.name)).toBe(6)
 }, 60_000)
 
+const listed = (sku: string, sequence: bigint) =>
+  outgoing('shop', {
+    type: 'ProductListed',
+    key: sku,
+    sequence,
+    data: { sku, name: sku, description: '', price: { amount: 1n, currency: 'EUR' }, version: Number(sequence) },
+  })
+
 test('of a compacted topic the last record of each key moves, and its former partition forgets it', async () => {
   shop = await openTestShop()
   const compacted = topicOf('ProductListed')
   const keys = upTo(20).map((n) => `product-${n}`)
-  const listed = (sku: string, sequence: bigint) =>
-    outgoing('shop', {
-      type: 'ProductListed',
-      key: sku,
-      sequence,
-      data: { sku, name: sku, description: '', price: { amount: 1n, currency: 'EUR' }, version: Number(sequence) },
-    })
   await shop.bus.publish(keys.flatMap((key) => [listed(key, 1n), listed(key, 2n)]))
   const relay = await shop.start()
   await killedAt('growth-copied', { event: 'ProductListed', partitions: 8, groups: [] })
@@ -155,6 +162,64 @@ test('of a compacted topic the last record of each key moves, and its former par
     if (before !== now) expect(last.get(`${key} ${before}`)).toMatchObject({ isTombstone: true })
   }
 }, 60_000)
+
+test('what cannot be read is decided before anything changes; what was stepped over, or placed by others, stays where it is', async () => {
+  shop = await openTestShop()
+  const compacted = topicOf('ProductListed')
+  const foreign = openForeignProducer(shop.broker.brokers)
+  const write = (partition: number, ...parts: Parameters<typeof encodeBatch>) =>
+    foreign.write(shop.broker.topicPrefix + compacted.name, partition, encodeBatch(...parts))
+  const consumes = [on({ ProductListed: ['sku'] }, async () => {})]
+  const keys = upTo(20).map((n) => `product-${n}`)
+  const growing = (partitions: number) =>
+    growTopic({
+      bus: shop.bus,
+      database: shop.database,
+      topic: compacted,
+      partitions,
+      groups: ['shop'],
+      databases: { shop: shop.database },
+      patienceMs: 10_000,
+    })
+  const untouched = async () => {
+    const { rows } = await sql`select from topic_partitions where growing_to is not null`.execute(shop.database.query)
+    return rows.length === 0 && (await countOf(shop.bus, compacted.name)) === 6
+  }
+  try {
+    await shop.bus.publish(keys.map((key) => listed(key, 1n)))
+    const noText = upTo(4).map((n) => ({ key: Buffer.from([0xff, n]), value: 'of others' }))
+    await write(0, { records: noText })
+    const [elsewhere = ''] = keys.filter((key) => partitionOf(key, 6) !== 0 && partitionOf(key, 8) !== 0)
+    await write(0, { records: [{ key: elsewhere, value: 'of others' }] })
+    const records = [{ key: 'bomb', value: Buffer.alloc(20_000_000) }]
+    await write(1, { records, codec: 1, compress: (raw) => zlib.gzipSync(raw) })
+    const bomb = (await shop.bus.positions('nobody', [compacted.name])).find(({ partition }) => partition === 1)
+    const offset = (bomb?.end ?? 1n) - 1n
+
+    const refusal = `unreadable step-over shop.product.v1/1@${offset} --reason`
+    await expect(growing(8)).rejects.toThrow(refusal) // nobody has come to it yet
+    await shop.start(consumes)
+    await eventually('it to be met', async () => (await listUnreadable(shop.database.query)).length === 1, {
+      timeoutMs: 60_000,
+    })
+    await expect(growing(8)).rejects.toThrow(CannotGrow)
+    expect(await untouched()).toBe(true)
+
+    const decision = { actor: 'test', reason: 'a bomb' }
+    await stepOver(shop.database.query, { topic: compacted.name, partition: 1, offset, ...decision })
+    await growing(8)
+    const now = await standing(compacted)
+    for (const key of keys) {
+      const last = now.findLast((one) => one.key === key && one.partition === partitionOf(key, 8))
+      expect(last).toMatchObject({ sequence: 1n, isTombstone: false })
+    }
+    const ofOthers = now.filter(({ sequence, isTombstone }) => sequence === 0n && !isTombstone)
+    expect(ofOthers.map(({ partition }) => partition)).toEqual([0, 0, 0, 0, 0])
+    expect(now.filter(({ key, isTombstone }) => isTombstone && !keys.includes(key))).toEqual([])
+  } finally {
+    await foreign.close()
+  }
+}, 120_000)
 
 test('the database places keys as we do, and as Kafka does', async () => {
   shop = await openTestShop()

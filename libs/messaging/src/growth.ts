@@ -1,8 +1,9 @@
 import { type Database, sql } from '@shopstream/database'
 import { partitionOf, type Topic } from '@shopstream/events'
 import { pause } from './async.ts'
-import type { Bus, IncomingMessage, OutgoingMessage } from './bus.ts'
+import { type Bus, type IncomingMessage, type OutgoingMessage, oddKey, placeOf, type Unreadable } from './bus.ts'
 import { crashPoint } from './crash-points.ts'
+import { isSteppedOver } from './unreadable.ts'
 
 /** What has been done of growing a topic. */
 export type GrowthStep = 'held' | 'drained' | 'added' | 'moved' | 'grown'
@@ -16,6 +17,9 @@ export interface GrowthOptions {
   partitions: number
   /** All groups that consume it and for which order counts. */
   groups: readonly string[]
+  /** Of these groups, by name, where they are known: in them stands what somebody has decided that may be stepped over. */
+  // biome-ignore lint/suspicious/noExplicitAny: any service's database
+  databases?: Readonly<Partial<Record<string, Database<any>>>>
   /** Called after each step. What it throws ends the command there, as a crash would. */
   told?(step: GrowthStep): void
   /** The groups have so long to come to the end, in ms. */
@@ -36,30 +40,24 @@ const defaultPatienceMs = 300_000
  * of each key that moves is moved with it, as compaction would keep it in its former partition for ever.
  *
  * Each step is noted in the database, and may be repeated: after a crash the same call goes on where it was, and until then
- * the topic's events wait. Throws {@link CannotGrow} when it cannot begin, or when the groups do not come to the end.
+ * the topic's events wait. Throws {@link CannotGrow} when it cannot begin, or when the groups do not come to the end. What
+ * cannot be read and nobody has decided about is such a reason, before anything is changed; what all groups have stepped over
+ * stays where it is.
  */
 export async function growTopic(options: GrowthOptions): Promise<void> {
   const { bus, topic, partitions, told = () => {} } = options
+  if ((await placedBy(options)) !== partitions) await orLetGo(options, () => refuseUndecided(options))
   if (!(await begin(options))) return
-  try {
+  await orLetGo(options, async () => {
     await untilHeld(options)
     told('held')
     await untilDrained(options)
-  } catch (error) {
-    const count = await countOf(bus, topic.name).catch(() => partitions)
-    if (!(error instanceof CannotGrow)) throw error
-    if (count >= partitions)
-      throw new CannotGrow(
-        `${error.message}; its events are held until this is repeated, as it has its partitions already`,
-      )
-    await letGo(options)
-    throw error
-  }
+  })
   told('drained')
   await bus.addPartitions(topic.name, partitions)
   crashPoint('growth-added')
   told('added')
-  if (topic.cleanup === 'compact') await moveRecords(options)
+  if (topic.cleanup === 'compact') await orLetGo(options, () => moveRecords(options))
   told('moved')
   await sql`
     update topic_partitions set former = former || partitions, partitions = growing_to, growing_to = null, held_at = null
@@ -96,10 +94,70 @@ async function begin({ bus, database, topic, partitions }: GrowthOptions): Promi
   })
 }
 
-/** The topic's events go on by the number that it had. */
-async function letGo({ database, topic }: GrowthOptions): Promise<void> {
-  await sql`
-    update topic_partitions set growing_to = null, held_at = null where topic = ${topic.name}`.execute(database.query)
+/** The number of partitions that the topic's keys are placed by. */
+async function placedBy({ database, topic }: GrowthOptions): Promise<number> {
+  const { rows } = await sql<{ partitions: number }>`
+    select partitions from topic_partitions where topic = ${topic.name}`.execute(database.query)
+  return rows[0]?.partitions ?? topic.partitions
+}
+
+/** Where this is refused, the topic's events go on by the number that it had, unless it has its partitions already. */
+async function orLetGo(options: GrowthOptions, work: () => Promise<void>): Promise<void> {
+  const { bus, database, topic, partitions } = options
+  try {
+    await work()
+  } catch (error) {
+    if (!(error instanceof CannotGrow)) throw error
+    const count = await countOf(bus, topic.name).catch(() => partitions)
+    if (count < partitions)
+      await sql`
+        update topic_partitions set growing_to = null, held_at = null
+        where topic = ${topic.name} and growing_to = ${partitions}`.execute(database.query)
+    const { rows: held } = await sql`
+      select from topic_partitions where topic = ${topic.name} and growing_to = ${partitions}`.execute(database.query)
+    if (held.length === 0) throw error
+    throw new CannotGrow(
+      `${error.message}; its events are held until this is repeated, as it has its partitions already`,
+    )
+  }
+}
+
+/**
+ * Throws where something cannot be read that a group would never come past, or that holds states of which nobody knows
+ * whether they should move. Of a topic that keeps no states only what groups have before them is looked at.
+ */
+async function refuseUndecided(options: GrowthOptions): Promise<void> {
+  const { bus, topic, groups } = options
+  const positions = (await Promise.all(groups.map((group) => bus.positions(group, [topic.name])))).flat()
+  const partitions = [...Map.groupBy(positions, placeOf).values()].flatMap(([first, ...others]) =>
+    first ? [others.reduce((least, one) => (one.done < least.done ? one : least), first)] : [],
+  )
+  await bus.read({
+    topics: [topic.name],
+    ...(topic.cleanup !== 'compact' && { partitions: partitions.map(({ done, ...one }) => ({ ...one, from: done })) }),
+    toEnd: true,
+    handle() {},
+    unreadable: (found) => mustBeDecided(options, found),
+  })
+}
+
+/** Throws unless all groups go on behind it because somebody has decided so. */
+async function mustBeDecided({ bus, topic, groups, databases = {} }: GrowthOptions, found: Unreadable): Promise<void> {
+  const { partition, firstOffset, lastOffset, reason } = found
+  const undecided: string[] = []
+  for (const group of groups) {
+    const database = databases[group]
+    if (database && (await isSteppedOver(database.query, found))) continue
+    const position = (await bus.positions(group, [topic.name])).find((one) => one.partition === partition)
+    const hasPassed = position !== undefined && position.done > lastOffset
+    // A group with a higher limit has read it: states in it would stay behind unseen.
+    if (!hasPassed || (database && topic.cleanup === 'compact')) undecided.push(group)
+  }
+  if (undecided.length === 0) return
+  const place = `${topic.name}/${partition}`
+  throw new CannotGrow(
+    `${place} cannot be read at offsets ${firstOffset} to ${lastOffset} (${reason}), and nobody has decided for ${undecided.join(', ')} that this may be stepped over: npm run shop -- unreadable step-over ${place}@${firstOffset} --reason '...'`,
+  )
 }
 
 /** Until the relay has said that it publishes nothing of the topic; where none leads, none may begin before it has looked. */
@@ -145,27 +203,31 @@ const moveBatch = 500
 
 /**
  * The last record of each key that has another partition by the new number goes there, as it is, and a tombstone behind it in
- * the former one: else that would keep an old state for ever, and the data of somebody who has been erased since.
+ * the former one: else that would keep an old state for ever, and the data of somebody who has been erased since. What stands
+ * where no key of ours would, or has a key that is no text, was placed by others, and stays.
  */
-async function moveRecords({ bus, topic, partitions }: GrowthOptions): Promise<void> {
-  const former = await countOf(bus, topic.name)
+async function moveRecords(options: GrowthOptions): Promise<void> {
+  const { bus, topic, partitions } = options
+  const former = await placedBy(options)
   for (let partition = 0; partition < former; partition++) {
-    const last = new Map<string, IncomingMessage>()
+    const moves = (key: string) =>
+      !key.startsWith(oddKey) && partitionOf(key, former) === partition && partitionOf(key, partitions) !== partition
+    const last = new Map<string, IncomingMessage & { key: string }>()
     await bus.read({
       topics: [topic.name],
       partitions: [{ topic: topic.name, partition }],
       toEnd: true,
       handle(messages) {
-        for (const message of messages)
-          if (message.key !== null && partitionOf(message.key, partitions) !== partition) last.set(message.key, message)
+        for (const { key, ...message } of messages) if (key !== null && moves(key)) last.set(key, { ...message, key })
       },
+      unreadable: (found) => mustBeDecided(options, found),
     })
     const moving = [...last.values()].filter(({ value }) => value !== null)
     for (let at = 0; at < moving.length; at += moveBatch) {
       const batch = moving.slice(at, at + moveBatch)
       await publishAll(
         bus,
-        batch.map((one) => ({ ...outgoingOf(one), partition: partitionOf(String(one.key), partitions) })),
+        batch.map((one) => ({ ...outgoingOf(one), partition: partitionOf(one.key, partitions) })),
       )
       crashPoint('growth-copied')
       await publishAll(

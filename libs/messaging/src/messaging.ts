@@ -208,7 +208,7 @@ async function watchProgress(
     } catch (error) {
       logger.debug({ err: error }, 'the lag cannot be measured now')
     }
-    await pause(replicas.areFilled ? measureMs : 100, stop)
+    await pause(replicas.areRead ? measureMs : 100, stop)
   }
 }
 

@@ -45,10 +45,12 @@ const batchRows = 500
 const batchBytes = 700_000
 /**
  * SQL: about the bytes of a row's message. Headers of our own have some 450; those of a dead-letter copy are a stranger's and
- * can have 128 KiB, of which 500 rows would fill the memory.
+ * can have 128 KiB, of which 500 rows would fill the memory. Those that are stored packed are measured too: 70 KiB of one letter
+ * are 900 bytes then. Measuring each row would cost 2 µs, this a tenth of that.
  */
 const rowBytes = `coalesce(octet_length(value), 0)
-  + case when pg_column_size(headers) > 1000 then octet_length(headers::text) else 500 end`
+  + case when pg_column_size(headers) > 1000 or pg_column_compression(headers) is not null
+    then octet_length(headers::text) else 500 end`
 const pollMs = 1_000
 /** Of Postgres's notifications, by which an instance wakes the one that leads. Never within the transactions of others. */
 const channel = 'outbox'

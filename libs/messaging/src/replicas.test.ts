@@ -1,11 +1,16 @@
+import zlib from 'node:zlib'
 import { afterEach, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
+import { partitionOf } from '@shopstream/events'
 import { eventually } from '@shopstream/testing'
 import { type Consumption, on } from './consumption.ts'
+import { encodeBatch } from './kafka/test-batches.ts'
+import { openForeignProducer } from './kafka/test-foreign.ts'
 import type { Messaging } from './messaging.ts'
 import { outgoing } from './outbox.ts'
-import { openTestShop, type TestShop } from './test-shop.ts'
+import { openTestShop, type TestShop, upTo } from './test-shop.ts'
 import { writeEffects } from './test-stock.ts'
+import { listUnreadable, stepOver } from './unreadable.ts'
 
 let shop: TestShop
 afterEach(() => shop.close())
@@ -96,3 +101,56 @@ test('versions go back and forth: what was filled once is ready at once, by the 
     { topic: 'shop.schema.v1', event: 'SchemaRegistered' },
   ])
 }, 60_000)
+
+test('what cannot be read keeps no service from being ready, but its replica is noted as filled only once somebody has decided', async () => {
+  shop = await openTestShop()
+  const { seen, withProducts, withChanges } = versions()
+  const topic = 'shop.product.v1'
+  const patience = { timeoutMs: 60_000 }
+  const foreign = openForeignProducer(shop.broker.brokers)
+  const records = [{ key: 'bomb', value: Buffer.alloc(20_000_000) }]
+  const bomb = encodeBatch({ records, codec: 1, compress: (raw) => zlib.gzipSync(raw) })
+  await foreign.write(shop.broker.topicPrefix + topic, 0, bomb).finally(() => foreign.close())
+  const behind = upTo(40).flatMap((n) => (partitionOf(`sku-${n}`, 6) === 0 ? `sku-${n}` : []))
+  await shop.bus.publish(['cup', 'pot', ...behind].map(listed))
+  const filled = async () =>
+    (
+      await sql<{ event: string }>`select event from replica_filled where topic = ${topic}`.execute(shop.database.query)
+    ).rows
+      .map(({ event }) => event)
+      .toSorted()
+  const decide = () =>
+    stepOver(shop.database.query, { topic, partition: 0, offset: 0n, actor: 'test', reason: 'a bomb' })
+
+  for (const _ of ['at first', 'after a restart']) {
+    const messaging = await shop.start(withProducts)
+    await eventually('it to be ready', async () => (await readiness(messaging)) === 'ready', patience)
+    const partitions = messaging.checks.find(({ name }) => name === 'partitions')
+    await eventually('the partition to tell', async () => {
+      const verdict = await Promise.allSettled([(async () => partitions?.check())()])
+      return String(verdict[0].status === 'rejected' && verdict[0].reason).includes('shop.product.v1/0 stands still')
+    })
+    expect(seen.has('cup') && seen.has('pot')).toBe(true)
+    expect(seen.has(String(behind[0]))).toBe(false)
+    expect(await filled()).toEqual([])
+    if (_ === 'at first') await messaging.stop()
+    else {
+      await decide()
+      await eventually('what is behind it', () => behind.every((key) => seen.has(key)), patience)
+      await eventually('it to be noted', async () => (await filled()).length === 1, patience)
+      expect(await readiness(messaging)).toBe('ready')
+      await messaging.stop()
+    }
+  }
+
+  // As if the group had come past it by a higher limit: then nobody has decided for what is read again.
+  await sql`update unreadable_batch set stepped_over_at = null, actor = null, stepped_over_for = null`.execute(
+    shop.database.query,
+  )
+  await shop.bus.publish(['cup', String(behind[0])].map(changed))
+  await readyWith(withChanges)
+  expect(await filled()).toEqual(['ProductListed'])
+  await decide()
+  await eventually('the event that was added to be noted', async () => (await filled()).length === 2, patience)
+  expect(await listUnreadable(shop.database.query)).toHaveLength(1)
+}, 180_000)

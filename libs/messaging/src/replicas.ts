@@ -2,9 +2,10 @@ import { type Database, sql } from '@shopstream/database'
 import { type EventName, topicOf } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
 import { pause } from './async.ts'
-import { type Bus, type IncomingMessage, type PartitionPosition, placeOf } from './bus.ts'
+import { type Bus, type IncomingMessage, type PartitionPosition, type Place, placeOf } from './bus.ts'
 import type { Consumption } from './consumption.ts'
 import { compactedTopics, typeOf } from './envelope.ts'
+import { listStanding, lookAgain, type MetUnreadable, meetUnreadable } from './unreadable.ts'
 
 export interface ReplicasOptions {
   // biome-ignore lint/suspicious/noExplicitAny: any service's database
@@ -24,9 +25,13 @@ export interface AgainConsumer {
 /**
  * Whether the replicas hold all that their topics held when they were first looked at, so that a service does not answer
  * from half of one. What was filled is noted in the database: a restarted service serves at once, broker or not.
+ *
+ * What cannot be read keeps no service from being ready: its partition stands alone, and tells. But a replica that lacks
+ * what is in it, or behind it, is not noted as filled until somebody has decided that it may be stepped over.
  */
 export interface Replicas {
-  readonly areFilled: boolean
+  /** Whether all is read that can be. */
+  readonly areRead: boolean
   /** Throws with the topics that are still read. */
   check(): void
   /** Looks up what the database has noted. */
@@ -52,8 +57,22 @@ export function createReplicas({ database, consumes, bus, logger, stop }: Replic
   /** By topic, where it ended when it was first looked at. */
   const targets = new Map<string, PartitionPosition[]>()
   let isReading = false
+  /** What is read as far as it can be; this service is ready for as long as it lives then. */
+  const read = new Set<Kept>()
+  /** What was left out of topics that were read again, and waits for a decision. */
+  let leftOut = new Map<string, MetUnreadable[]>()
+
+  const isUnread = (one: Kept) => !read.has(one)
+  const began = performance.now()
+
+  /** Whether somebody has decided about all that was left out of a topic. */
+  async function isDecided(topic: string): Promise<boolean> {
+    const verdicts = (leftOut.get(topic) ?? []).map((met) => lookAgain(database, met))
+    return (await Promise.all(verdicts)).every((isSteppedOver) => isSteppedOver === true)
+  }
 
   async function note(filled: readonly Kept[]): Promise<void> {
+    if (filled.length === 0) return
     await sql`
       insert into replica_filled (topic, event)
       select * from unnest(${filled.map(({ topic }) => topic)}::text[], ${filled.map(({ event }) => event)}::text[])
@@ -68,6 +87,7 @@ export function createReplicas({ database, consumes, bus, logger, stop }: Replic
   /** The group is behind these events and does not come to them again. */
   async function readAgain(wanted: readonly Kept[], consumer: AgainConsumer): Promise<void> {
     isReading = true
+    const undecided: MetUnreadable[] = []
     const events = new Set<string | undefined>(wanted.map(({ event }) => event))
     const topics = [...new Set(wanted.map(({ topic }) => topic))]
     logger.info({ topics, events: [...events] }, 'events are read that the version before did not consume')
@@ -81,10 +101,21 @@ export function createReplicas({ database, consumes, bus, logger, stop }: Replic
             messages.filter(({ headers }) => events.has(typeOf(headers))),
             stop,
           ),
-        unreadable: ({ topic, partition, reason }) =>
-          logger.warn({ topic, partition, reason }, 'what cannot be read is left out of a replica'),
+        async unreadable(found) {
+          const { met, isSteppedOver } = await meetUnreadable(database, found)
+          if (isSteppedOver) return
+          const { topic, partition, firstOffset, reason } = found
+          logger.warn(
+            { topic, partition, offset: String(firstOffset), reason },
+            'what cannot be read is left out of a replica, which is not noted as filled before that is stepped over',
+          )
+          undecided.push(met)
+        },
       })
-      if (!stop.aborted) await note(wanted)
+      if (stop.aborted) return
+      leftOut = Map.groupBy(undecided, ({ topic }) => topic)
+      await note(wanted.filter(({ topic }) => !leftOut.has(topic)))
+      for (const one of wanted) read.add(one)
     } catch (error) {
       logger.warn({ err: error, topics }, 'a replica cannot be filled now')
       await pause(1_000, stop)
@@ -94,12 +125,12 @@ export function createReplicas({ database, consumes, bus, logger, stop }: Replic
   }
 
   return {
-    get areFilled() {
-      return missing?.length === 0
+    get areRead() {
+      return missing !== undefined && !missing.some(isUnread)
     },
     check() {
-      if (missing?.length === 0) return
-      const topics = new Set((missing ?? kept).map(({ topic }) => topic))
+      const topics = new Set((missing?.filter(isUnread) ?? kept).map(({ topic }) => topic))
+      if (topics.size === 0) return
       throw new Error(`still reading ${[...topics].join(', ')}, of which it keeps replicas`)
     },
     async look() {
@@ -115,15 +146,32 @@ export function createReplicas({ database, consumes, bus, logger, stop }: Replic
       for (const [topic, ofTopic] of Map.groupBy(positions, (position) => position.topic))
         if (!targets.has(topic)) targets.set(topic, ofTopic)
       const added = missing.filter(({ topic }) => passed.has(topic))
-      if (added.length > 0 && !isReading) void readAgain(added, consumer)
-      const filled = missing.filter(({ topic }) => !passed.has(topic) && hasReached(positions, targets.get(topic)))
-      if (filled.length > 0) await note(filled)
+      const unread = added.filter(isUnread)
+      if (unread.length > 0 && !isReading) void readAgain(unread, consumer)
+      const standing = await listStanding(database.query, (performance.now() - began) / 1_000)
+      const ofGroup = missing.filter(({ topic }) => !passed.has(topic))
+      const filled = ofGroup.filter(({ topic }) => hasReached(positions, targets.get(topic), []))
+      for (const one of added) if (read.has(one) && (await isDecided(one.topic))) filled.push(one)
+      await note(filled)
+      for (const one of ofGroup) if (hasReached(positions, targets.get(one.topic), standing)) read.add(one)
     },
   }
 }
 
-function hasReached(positions: readonly PartitionPosition[], target: readonly PartitionPosition[] = []): boolean {
-  const done = new Map(positions.map((position) => [placeOf(position), position.done]))
-  // What a transaction hides that somebody has left open does not count.
-  return target.length > 0 && target.every((one) => (done.get(placeOf(one)) ?? 0n) >= one.stableEnd)
+/** @param standing what partitions stand before that cannot be read: they have come as far as they can. */
+function hasReached(
+  positions: readonly PartitionPosition[],
+  target: readonly PartitionPosition[] = [],
+  standing: readonly (Place & { lastOffset: bigint })[],
+): boolean {
+  const reached = new Map(positions.map((position) => [placeOf(position), position.done]))
+  const mustStop = (place: Place, done: bigint) =>
+    standing.some((one) => placeOf(one) === placeOf(place) && done <= one.lastOffset)
+  return (
+    target.length > 0 &&
+    target.every((one) => {
+      const done = reached.get(placeOf(one)) ?? 0n
+      return done >= one.stableEnd || mustStop(one, done) // what a transaction hides that somebody has left open does not count
+    })
+  )
 }

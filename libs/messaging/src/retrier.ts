@@ -1,5 +1,5 @@
 import { type Database, isUnavailable, type RawBuilder, sql, type Transaction, tookTooLong } from '@shopstream/database'
-import type { Logger } from '@shopstream/observability'
+import { Counter, type Logger, type Registry } from '@shopstream/observability'
 import { createAlarm, pause } from './async.ts'
 import type { IncomingMessage } from './bus.ts'
 import { type Consumption, type FailurePolicy, foreignPolicy } from './consumption.ts'
@@ -23,6 +23,7 @@ export interface RetrierOptions {
   group: string
   consumptions: ReadonlyMap<string, Consumption>
   logger: Logger
+  metrics: Registry
 }
 
 export interface Retrier {
@@ -31,17 +32,22 @@ export interface Retrier {
 }
 
 const pollMs = 500
+/** Failed attempts of one topic are told so often at the most, in ms; each of them is kept in the database. */
+const tellEveryMs = 5_000
+/** Among so many of those that have become due last, others than the longest due are looked for. */
+const newlyDue = 100
 
 /**
  * Tries parked messages again when their time has come, the first of each key only. Several instances may run: a row
  * is locked while it is tried.
  */
-export function startRetrier({ database, group, consumptions, logger }: RetrierOptions): Retrier {
+export function startRetrier({ database, group, consumptions, logger, metrics }: RetrierOptions): Retrier {
   const stopping = new AbortController()
   /** In a rolling deployment the other version parks events that this one does not know; they are left to it. */
   const types = [...consumptions.keys()]
   const alarm = createAlarm(stopping.signal)
   const stopListening = database.on(parkedSignal, alarm.wake)
+  const tellFailure = createTelling(logger, metrics)
 
   let trying: ParkedRow | undefined
   /** The message that ran into a time limit of the database last. */
@@ -88,7 +94,7 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
   /** Tries one due message; false when none is due. Its end makes the next of its key due. */
   async function retryNext(tx: Transaction): Promise<boolean> {
     trying = undefined
-    const row = (await nextDue(tx, sql`is null`)) ?? (await nextDue(tx, sql`is not null`))
+    const row = await nextDue(tx)
     if (!row) return false
     trying = row
     crashPoint('retry-locked')
@@ -120,17 +126,56 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
     return true
   }
 
-  /** What waits for a schema comes last: of that a stranger can have written any number. */
-  async function nextDue(tx: Transaction, schema: RawBuilder<unknown>): Promise<ParkedRow | undefined> {
+  /** Turns so far, and by topic the last one that it had. */
+  let turns = 0
+  const lastTurns = new Map<string, number>()
+
+  /**
+   * What is due longest has every third turn, so that nothing waits for ever. Behind thousands that fail again and again
+   * everything else would wait for minutes, so the other turns are for one that has become due just now: of the topic whose
+   * last turn is the longest ago, by turns the one that was parked last and the one that was parked first. What waits for a
+   * schema comes last: of that a stranger can have written any number.
+   */
+  async function nextDue(tx: Transaction): Promise<ParkedRow | undefined> {
+    turns += 1
+    const row =
+      (turns % 3 > 0 && (await newlyDueOf(tx, turns % 3 === 1 ? 1 : -1))) ||
+      (await longestDue(tx, sql`is null`)) ||
+      (await longestDue(tx, sql`is not null`))
+    if (row) lastTurns.set(row.topic, turns)
+    return row
+  }
+
+  const isFirstDue = sql`
+    state = 'waiting' and next_attempt_at <= now() and coalesce(headers->>'ce_type' = any(${types}::text[]), true)
+      and not exists (
+        select 1 from parked_message as earlier
+        where earlier.blocks and earlier.topic = head.topic and earlier.key = head.key and earlier.id < head.id)`
+
+  async function longestDue(tx: Transaction, schema: RawBuilder<unknown>): Promise<ParkedRow | undefined> {
     const { rows } = await sql<ParkedRow>`
       select * from parked_message as head
-      where state = 'waiting' and next_attempt_at <= now() and waits_for_schema ${schema}
-        and coalesce(headers->>'ce_type' = any(${types}::text[]), true) and not exists (
-        select 1 from parked_message as earlier
-        where earlier.blocks and earlier.topic = head.topic and earlier.key = head.key and earlier.id < head.id)
+      where ${isFirstDue} and waits_for_schema ${schema}
       order by next_attempt_at
       limit 1
       for update skip locked`.execute(tx)
+    return rows[0]
+  }
+
+  /** Undefined also where another instance has it: the longest due is tried then. Headers of a hundred could be 400 MiB. */
+  async function newlyDueOf(tx: Transaction, direction: 1 | -1): Promise<ParkedRow | undefined> {
+    const { rows: candidates } = await sql<{ id: bigint; topic: string }>`
+      select id, topic from parked_message
+      where state = 'waiting' and next_attempt_at <= now() and waits_for_schema is null
+      order by next_attempt_at desc
+      limit ${newlyDue}`.execute(tx)
+    const lastTurn = ({ topic }: { topic: string }) => lastTurns.get(topic) ?? 0
+    const [chosen] = candidates.toSorted(
+      (one, other) => lastTurn(one) - lastTurn(other) || direction * Number(other.id - one.id),
+    )
+    if (!chosen) return undefined
+    const { rows } = await sql<ParkedRow>`
+      select * from parked_message as head where id = ${chosen.id} and ${isFirstDue} for update skip locked`.execute(tx)
     return rows[0]
   }
 
@@ -157,13 +202,8 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
       where id = ${row.id}`.execute(tx)
     if (!hasWaited || row.waits_for_schema !== missing) await recordAttempt(tx, row.id, error)
     crashPoint('attempt-recorded')
-    const where = { topic: row.topic, partition: row.partition, offset: offsetOf(row), attempts }
-    if (fate.state === 'dead') {
-      await copyToDeadLetters(tx, group, [failed])
-      logger.error({ err: error, ...where }, 'a message failed for good and is dead')
-    } else {
-      logger.warn({ err: error, ...where }, 'a parked message failed again')
-    }
+    if (fate.state === 'dead') await copyToDeadLetters(tx, group, [failed])
+    tellFailure(failed, error)
   }
 
   return {
@@ -172,5 +212,32 @@ export function startRetrier({ database, group, consumptions, logger }: RetrierO
       stopListening()
       await running
     },
+  }
+}
+
+/** Counts failed attempts, and tells the first of a topic in a while, with how many there were since the last that was told. */
+function createTelling(logger: Logger, registry: Registry) {
+  const failed = new Counter({
+    name: 'shopstream_parked_attempts_failed_total',
+    help: 'Failed attempts at parked messages, by what became of them: waiting for another one, or dead.',
+    labelNames: ['topic', 'state'],
+    registers: [registry],
+  })
+  const told = new Map<string, { at: number; messages: number }>()
+  return (row: ParkedRow, error: unknown): void => {
+    const { topic, partition, state, attempts } = row
+    failed.inc({ topic, state })
+    const kind = `${topic} ${state}`
+    const now = performance.now()
+    const last = told.get(kind)
+    const messages = (last?.messages ?? 0) + 1
+    if (last && now < last.at + tellEveryMs) {
+      last.messages = messages
+      return
+    }
+    told.set(kind, { at: now, messages: 0 })
+    const what = { err: error, topic, partition, offset: offsetOf(row), attempts, messages }
+    if (state === 'dead') logger.error(what, 'a message failed for good and is dead')
+    else logger.warn(what, 'a parked message failed again')
   }
 }

@@ -33,7 +33,7 @@ export async function meetUnreadable(
   database: Database<unknown>,
   { topic, partition, firstOffset, lastOffset, reason, bytes }: Unreadable,
 ): Promise<{ met: MetUnreadable; isSteppedOver: boolean }> {
-  const met = { topic, partition, firstOffset, lastOffset, digest: createHash('sha256').update(bytes).digest() }
+  const met = { topic, partition, firstOffset, lastOffset, digest: digestOf(bytes) }
   const known = await lookAgain(database, met)
   if (known !== undefined) return { met, isSteppedOver: known }
   await sql`
@@ -55,6 +55,40 @@ export async function lookAgain(
     returning stepped_over_at is not null as "isSteppedOver"`.execute(database.query)
   return rows.length === 0 ? undefined : rows.some(({ isSteppedOver }) => isSteppedOver)
 }
+
+/** Whether somebody has decided that this may be stepped over. Notes nothing. */
+export async function isSteppedOver(
+  query: Database<unknown>['query'],
+  { topic, partition, firstOffset, lastOffset, bytes }: Unreadable,
+): Promise<boolean> {
+  const { rows } = await sql`
+    select from unreadable_batch
+    where topic = ${topic} and partition = ${partition} and last_offset = ${lastOffset} and digest = ${digestOf(bytes)}
+      and first_offset <= ${firstOffset} and stepped_over_at is not null`.execute(query)
+  return rows.length > 0
+}
+
+/** A consumer that stands before something notes so every 2 s; see {@link lookAgain}. */
+const standsForSeconds = 30
+
+/**
+ * What the group stands before: everything before it has been handled.
+ * @param sinceSeconds what nobody has met for so long does not count; it may be of a time before the group was rewound.
+ */
+export async function listStanding(
+  query: Database<unknown>['query'],
+  sinceSeconds: number,
+): Promise<Pick<Unreadable, 'topic' | 'partition' | 'lastOffset'>[]> {
+  const seconds = Math.min(standsForSeconds, sinceSeconds)
+  const { rows } = await sql<Pick<Unreadable, 'topic' | 'partition' | 'lastOffset'>>`
+    select topic, partition, last_offset as "lastOffset" from unreadable_batch
+    where stepped_over_at is null and last_met_at > now() - make_interval(secs => ${seconds}::double precision)`.execute(
+    query,
+  )
+  return rows
+}
+
+const digestOf = (bytes: Buffer) => createHash('sha256').update(bytes).digest()
 
 const columns = sql`
   id, topic, partition, first_offset "firstOffset", last_offset "lastOffset", reason, octet_length(bytes) size,

@@ -27,7 +27,9 @@ number. It takes seconds where no group is behind. There is no way back to fewer
   --dry-run          only says what would be done, and who is behind
 
 All instances of the service must be of this version. A command that was killed is repeated as it was: until then
-the topic's events wait. Who else writes to the topic must stop meanwhile. See docs/adr/0024-growing-a-topic.md.
+the topic's events wait. Who else writes to the topic must stop meanwhile. Nothing is changed while something in the topic
+cannot be read and nobody has decided that every group may step over it (unreadable step-over); where the services read it by
+a KAFKA_BATCH_LIMIT_BYTES above the default, this command needs the same. See docs/adr/0024-growing-a-topic.md.
 Exit code 0, or 1 when it is refused. ${reachHelp}`
 
 const steps: Record<GrowthStep, string> = {
@@ -68,6 +70,7 @@ export async function grow(args: string[]): Promise<number> {
       topic,
       partitions,
       groups,
+      databases: reach.databases,
       patienceMs: seconds * 1_000,
       signal: untilInterrupted(),
       told: (step) => print(`  ${steps[step]}`),
