@@ -3,6 +3,9 @@ import zlib from 'node:zlib'
 /** Bytes that no decoder takes, or that hold more than is allowed. */
 export class UnreadableBytes extends Error {}
 
+/** More would come of them than was allowed. */
+export class TooManyBytes extends UnreadableBytes {}
+
 /** The codecs of Kafka's protocol, by the lowest three bits of a batch's attributes. */
 const decoders: readonly ((bytes: Buffer, limit: number) => Buffer)[] = [
   (bytes) => bytes,
@@ -32,7 +35,7 @@ export function decompress(codec: number, bytes: Buffer, limit: number): Buffer 
   }
 }
 
-const tooLarge = (limit: number) => new UnreadableBytes(`unpacked, it would have more than ${limit} bytes`)
+const tooLarge = (limit: number) => new TooManyBytes(`unpacked, it would have more than ${limit} bytes`)
 
 /**
  * Output of a decoder that copies from what it has written: bounded, and taken as it fills, so that a length that is

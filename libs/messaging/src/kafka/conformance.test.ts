@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import zlib from 'node:zlib'
-import { afterEach, describe, expect, test } from '@jest/globals'
+import { afterEach, describe, expect, jest, test } from '@jest/globals'
 import { topicOf } from '@shopstream/events'
 import { eventually, testBroker } from '@shopstream/testing'
 import {
@@ -12,11 +12,12 @@ import {
   MessageRefused,
   type OutgoingMessage,
   PublisherFenced,
+  placeOf,
 } from '../bus.ts'
 import { silent } from '../test-shop.ts'
 import { maxBytesInFlight } from './consuming.ts'
 import { kafkaClients, openKafkaBus } from './open.ts'
-import { encodeBatch, lz4Frame, type RawRecord, rawSnappy, xerialSnappy } from './test-batches.ts'
+import { encodeBatch, encodeDenseBatch, lz4Frame, type RawRecord, rawSnappy, xerialSnappy } from './test-batches.ts'
 import { openForeignProducer } from './test-foreign.ts'
 
 /** What every client must do, as `bus.ts` promises it; run with each of them against a real broker. */
@@ -397,6 +398,75 @@ describe.each(kafkaClients)('%s', (client) => {
     expect(keysOf(0)).toEqual(['a-1', 'a-2', 'later'])
     await caughtUp(bus)
   }, 60_000)
+
+  test('a batch of 1.8 million tiny records is unpacked once, and holds up no other partition, of its topic or another', async () => {
+    const place = await openPlace(client)
+    const beside = topicOf('ProductListed')
+    const topics = [topic, beside.name]
+    await place.bus.ensureTopics([beside])
+    // Larger than what is asked for of a partition, as is one of the good ones: brokers send such a batch only in front.
+    await place.writeRaw(0, encodeDenseBatch(1_783_304)) // just under 16 MiB when it is unpacked
+    await place.writeRaw(5, encodeDenseBatch(180_000, false))
+    const good = [
+      ...[1, 2].map((partition) => message(partition, 'good')),
+      { ...message(3, 'good'), value: Buffer.alloc(1_200_000, '0123456789abcdef') },
+      ...[0, 1, 2, 3, 4, 5].map((partition) => ({ ...message(partition, 'good'), topic: beside.name })),
+    ]
+    for (const one of good) await write(place.bus, [one])
+    const unpack = jest.spyOn(zlib, 'zstdDecompressSync')
+    undo.push(async () => unpack.mockRestore())
+    const follow = () => {
+      unpack.mockClear()
+      const missing = new Set(good.map(placeOf))
+      const tiny = {
+        handled: 0,
+        whenAllIsGood: Number.POSITIVE_INFINITY,
+        byPartition: new Map([
+          [0, 0],
+          [5, 0],
+        ]),
+      }
+      const handle = (messages: readonly IncomingMessage[]) => {
+        for (const { key, ...one } of messages)
+          if (key === 'good') missing.delete(placeOf(one))
+          else tiny.byPartition.set(one.partition, (tiny.byPartition.get(one.partition) ?? 0) + 1)
+        tiny.handled = [...tiny.byPartition.values()].reduce((sum, count) => sum + count)
+        if (missing.size === 0) tiny.whenAllIsGood = Math.min(tiny.whenAllIsGood, tiny.handled)
+      }
+      const isEnough = () => tiny.handled >= 40_000
+      return { handle, isEnough, tiny }
+    }
+    /** Of 40,000 that were handled, so many of each batch at least; they were 10,000 at the most when all that is good was there. */
+    const isFair = ({ tiny }: ReturnType<typeof follow>) => {
+      expect(tiny.whenAllIsGood).toBeLessThanOrEqual(10_000)
+      expect(Math.min(...tiny.byPartition.values())).toBeGreaterThanOrEqual(10_000)
+      expect(unpack).toHaveBeenCalledTimes(1)
+    }
+
+    const consumed = follow()
+    const { consumer } = collect(place.bus, {
+      topics,
+      async handle(batch, partition) {
+        consumed.handle(batch.messages)
+        partition.done(batch.next)
+      },
+    })
+    await eventually('many of them', consumed.isEnough, patience)
+    await consumer.close()
+    isFair(consumed)
+
+    const read = follow()
+    const enough = new AbortController()
+    await place.bus.read({
+      topics,
+      signal: enough.signal,
+      handle(messages) {
+        read.handle(messages)
+        if (read.isEnough()) enough.abort()
+      },
+    })
+    isFair(read)
+  }, 120_000)
 
   test('what was not done comes again, to the next consumer too', async () => {
     const { bus } = await openPlace(client)

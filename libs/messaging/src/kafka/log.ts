@@ -12,7 +12,13 @@ import {
   metadataRequest,
   offsetsRequest,
 } from './protocol.ts'
-import { type DecodingLimits, decodeRecords, firstTimestamp } from './records.ts'
+import {
+  type DecodedRecords,
+  type DecodingLimits,
+  decodeRecords,
+  firstTimestamp,
+  UnfinishedBatches,
+} from './records.ts'
 
 /** How a client carries requests to brokers. */
 export interface Carrier {
@@ -208,6 +214,7 @@ export function createLog(brokers: readonly BrokerAddress[], carrier: Carrier, l
       const ranges = await rangesOf(options, bounds, offsetsAt)
       await readRanges(ranges, options, {
         limits,
+        unfinished: new UnfinishedBatches(),
         nameOf: carrier.nameOf,
         leadersOf: async (topics) => new Map((await ledPartitions(topics)).map((one) => [placeOf(one), one.leader])),
         fetch,
@@ -251,6 +258,8 @@ interface Range extends Place {
   next: bigint
   /** Where reading ends; undefined: it does not. */
   end: bigint | undefined
+  /** When something of it came last, by `performance.now()`: who waits longest comes first. */
+  servedAt: number
 }
 
 async function rangesOf(
@@ -271,12 +280,14 @@ async function rangesOf(
       partition,
       next: wanted?.get(placeOf({ topic, partition }))?.from ?? general,
       end: toEnd ? stableEnd : undefined,
+      servedAt: 0,
     }
   })
 }
 
 interface ReadingParts {
   limits: DecodingLimits
+  unfinished: UnfinishedBatches
   nameOf(errorCode: number): string
   leadersOf(topics: readonly string[]): Promise<Map<string, number>>
   fetch(topics: readonly string[], leader: number, places: FetchPlace[], maxWaitMs: number): Promise<FetchedPartition[]>
@@ -309,49 +320,54 @@ async function readRanges(ranges: Range[], options: ReadOptions, parts: ReadingP
 class HandlingFailed extends Error {}
 
 /** One answer of each leader. Returns what was said against partitions. */
-async function readOnce(open: Range[], options: ReadOptions, parts: ReadingParts): Promise<string[]> {
+async function readOnce(ranges: Range[], options: ReadOptions, parts: ReadingParts): Promise<string[]> {
+  const open = ranges.toSorted((one, other) => one.servedAt - other.servedAt)
   const topics = [...new Set(open.map(({ topic }) => topic))]
   const leaders = await parts.leadersOf(topics)
   // A handler that is slow, and partitions that have come to their end, must not make the others wait.
   const maxWaitMs = options.toEnd ? 0 : 100
-  const fetched = await Promise.all(
+  const answers = await Promise.all(
     [...Map.groupBy(open, (range) => leaders.get(placeOf(range)) ?? -1)].map(([leader, ofLeader]) => {
-      const places = ofLeader.map(({ next, ...place }) => ({ ...place, offset: next, maxBytes: answerBytes.partition }))
+      const places = ofLeader.map(({ topic, partition, next }) => ({
+        topic,
+        partition,
+        offset: next,
+        maxBytes: answerBytes.partition,
+      }))
       return parts.fetch(topics, leader, places, maxWaitMs)
     }),
   )
-  const byPlace = new Map(open.map((range) => [placeOf(range), range]))
+  const fetched = new Map(answers.flat().map((answer) => [placeOf(answer), answer]))
   const problems: string[] = []
   const budget = { left: parts.limits.batchBytes }
-  for (const answer of fetched.flat()) {
-    const range = byPlace.get(placeOf(answer))
-    if (!range || options.signal?.aborted) continue
-    if (answer.errorCode === offsetOutOfRange) range.next = await parts.keptFrom(range)
-    else if (answer.errorCode !== 0) problems.push(`${placeOf(answer)}: ${parts.nameOf(answer.errorCode)}`)
-    else
-      await takeIn(
-        range,
-        answer,
-        options,
-        decodeRecords(answer.records, range.next, answer.aborted, parts.limits, budget),
-      )
+  for (const range of open) {
+    const place = placeOf(range)
+    const answer = fetched.get(place)
+    if (!answer || options.signal?.aborted) continue
+    const { errorCode, records, aborted } = answer
+    if (errorCode === offsetOutOfRange) range.next = await parts.keptFrom(range)
+    else if (errorCode !== 0) problems.push(`${place}: ${parts.nameOf(errorCode)}`)
+    else {
+      const known = { of: parts.unfinished, place }
+      await takeIn(range, options, decodeRecords(records, range.next, aborted, parts.limits, budget, known))
+    }
   }
   // Compaction can have taken all that there was up to the end; an answer that is full leaves partitions out as well.
-  if (options.toEnd && problems.length === 0 && fetched.flat().every(({ records }) => records.length === 0))
-    for (const answer of fetched.flat()) endReached(byPlace.get(placeOf(answer)), answer)
+  if (options.toEnd && problems.length === 0 && [...fetched.values()].every(({ records }) => records.length === 0))
+    for (const range of open) endReached(range, fetched.get(placeOf(range)))
   return problems
 }
 
-function endReached(range: Range | undefined, { lastStableOffset }: FetchedPartition): void {
-  if (range?.end !== undefined && lastStableOffset >= range.end) range.next = range.end
+function endReached(range: Range, answer: FetchedPartition | undefined): void {
+  if (answer && range.end !== undefined && answer.lastStableOffset >= range.end) range.next = range.end
 }
 
 async function takeIn(
   range: Range,
-  { topic, partition }: FetchedPartition,
   { handle, unreadable: tell }: ReadOptions,
-  { records, next, unreadable }: ReturnType<typeof decodeRecords>,
+  { records, next, unreadable }: DecodedRecords,
 ): Promise<void> {
+  const { topic, partition } = range
   const messages = records.map((record) => toMessage({ topic, partition }, record))
   const wanted = messages.filter(({ offset }) => range.end === undefined || offset < range.end)
   try {
@@ -365,6 +381,7 @@ async function takeIn(
   }
   if (unreadable) range.next = unreadable.lastOffset + 1n
   else if (next !== undefined) range.next = next
+  if (unreadable || next !== undefined) range.servedAt = performance.now()
 }
 
 /** For readers that cannot go on without it. */

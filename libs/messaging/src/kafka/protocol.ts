@@ -107,6 +107,7 @@ export interface FetchPlace extends Place {
 }
 
 export interface FetchOptions {
+  /** In the order in which they are to be answered. */
   places: readonly FetchPlace[]
   maxWaitMs: number
   /** Of the whole answer. */
@@ -148,8 +149,9 @@ export function fetchRequest({ places, maxWaitMs, maxBytes, uncommitted }: Fetch
     .int8(uncommitted ? isolation.uncommitted : isolation.committed)
     .int32(0) // no session
     .int32(-1)
-    .byTopic(places, (writer, place) =>
-      writer.int32(place.partition).int32(-1).int64(place.offset).int64(-1n).int32(place.maxBytes),
+    // Each by itself, not by topic: brokers fill the answer in this order.
+    .list(places, (writer, { topic, partition, offset, maxBytes: ofPartition }) =>
+      writer.text(topic).int32(1).int32(partition).int32(-1).int64(offset).int64(-1n).int32(ofPartition),
     )
     .int32(0) // nothing to forget
     .text('') // rack

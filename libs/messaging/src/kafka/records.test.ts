@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import zlib from 'node:zlib'
-import { describe, expect, test } from '@jest/globals'
+import { afterEach, describe, expect, jest, test } from '@jest/globals'
 import fc from 'fast-check'
-import { decodeRecords } from './records.ts'
+import { decodeRecords, UnfinishedBatches } from './records.ts'
 import {
   type BatchParts,
   encodeBatch,
+  encodeDenseBatch,
   encodeMessageSet,
   lz4Frame,
   type RawRecord,
@@ -14,6 +15,10 @@ import {
   varint,
   xerialSnappy,
 } from './test-batches.ts'
+
+afterEach(() => {
+  jest.restoreAllMocks()
+})
 
 const limits = { batchBytes: 1_000_000, messageBytes: 100_000 }
 const decode = (bytes: Buffer, from = 0n, aborted: Parameters<typeof decodeRecords>[2] = []) =>
@@ -214,7 +219,7 @@ test('a record counts with all that was packed with it, as it keeps that in memo
     encodeBatch({ firstOffset: BigInt(n), records: [{ value: 'small' }], codec: 1, compress }),
   )
   const decoded = decodeRecords(Buffer.concat(batches), 0n, [], limits, { left: 2_000_000 })
-  expect(decoded).toMatchObject({ next: 3n, records: [{ offset: 0n }, { offset: 1n }, { offset: 2n }] })
+  expect(decoded).toMatchObject({ next: 2n, records: [{ offset: 0n }, { offset: 1n }] })
 })
 
 test('an answer gives 2,000 records at the most; a batch of more is read to its end, with gaps and without', () => {
@@ -230,6 +235,105 @@ test('an answer gives 2,000 records at the most; a batch of more is read to its 
     expect(found.map(({ length }) => length)).toEqual([2_000, 2_000, 1_000])
     expect(found.flat()).toEqual(records.map(({ delta }) => 7n + BigInt(delta)))
   }
+})
+
+describe('a batch of which each answer takes a part', () => {
+  const upTo = (count: number, step = 1) => Array.from({ length: count }, (_, n) => BigInt(n * step))
+  /** A consumer that takes up to so many records of an answer and has the rest sent again. */
+  function reader(batch: Buffer, { of = new UnfinishedBatches(), place = 'topic/0', takes = 2_000 } = {}) {
+    const offsets: bigint[] = []
+    return {
+      offsets,
+      readOnce(from = (offsets.at(-1) ?? -1n) + 1n) {
+        const decoded = decodeRecords(batch, from, [], limits, { left: 2_000_000 }, { of, place })
+        expect(decoded.unreadable).toBeUndefined()
+        const records = decoded.records.slice(0, takes)
+        offsets.push(...records.map(({ offset }) => offset))
+        return records
+      },
+    }
+  }
+
+  test('is unpacked once, and what was taken is not walked through again', () => {
+    const unpack = jest.spyOn(zlib, 'zstdDecompressSync')
+    const { readOnce, offsets } = reader(encodeDenseBatch(40_000))
+    for (let answer = 0; answer < 20; answer++) {
+      readOnce()
+      // Whoever came by again where the answers before this one were would find no records.
+      const bytes = unpack.mock.results[0]?.value as Buffer
+      bytes.fill(0xff, 0, answer * 2_000 * 7)
+    }
+    expect(offsets).toEqual(upTo(40_000))
+    expect(unpack).toHaveBeenCalledTimes(1)
+  })
+
+  test('is unpacked once also by a consumer that has the rest of each answer sent again, and that goes back', () => {
+    const unpack = jest.spyOn(zlib, 'zstdDecompressSync')
+    const { readOnce, offsets } = reader(encodeDenseBatch(10_000), { takes: 200 })
+    for (let answer = 0; answer < 39; answer++) readOnce()
+    readOnce(3n)
+    readOnce(7_800n)
+    expect(offsets).toEqual([...upTo(7_800), ...upTo(203).slice(3), ...upTo(8_000).slice(7_800)])
+    expect(unpack).toHaveBeenCalledTimes(1)
+  })
+
+  const gzip = { codec: 1, compress: (bytes: Buffer) => zlib.gzipSync(bytes) }
+  const values = Array.from({ length: 5_000 }, (_, n) => ({ value: `${n}` }))
+  const withGaps = values.map((one, n) => ({ ...one, delta: n * 3 }))
+  test.each([
+    ['packed', encodeBatch({ records: values, ...gzip }), 1],
+    ['packed, with gaps', encodeBatch({ records: withGaps, ...gzip }), 3],
+    ['not packed, with gaps', encodeBatch({ records: withGaps }), 3],
+    ['in format v0', encodeMessageSet({ magic: 0, firstOffset: 0n, messages: values, ...gzip }), 1],
+    ['in format v1', encodeMessageSet({ magic: 1, firstOffset: 0n, messages: values, ...gzip }), 1],
+  ])('%s, is read to its end beside another one, while the bytes of one are kept', (name, batch, step) => {
+    const unpack = jest.spyOn(zlib, 'zstdDecompressSync')
+    const of = new UnfinishedBatches()
+    const one = reader(batch, { of })
+    const other = reader(encodeDenseBatch(5_000), { of, place: 'topic/1' })
+    for (let answer = 0; answer < 3; answer++) {
+      one.readOnce()
+      other.readOnce()
+    }
+    expect(one.offsets).toEqual(upTo(5_000, step))
+    expect(other.offsets).toEqual(upTo(5_000))
+    expect(unpack).toHaveBeenCalledTimes(name.startsWith('not') ? 1 : 2)
+  })
+
+  test('keeps its bytes from nobody: what is given later is a copy', () => {
+    const unpack = jest.spyOn(zlib, 'gunzipSync')
+    const { readOnce } = reader(encodeBatch({ records: values, ...gzip }))
+    readOnce()
+    const [record] = readOnce()
+    const bytes = unpack.mock.results[0]?.value as Buffer
+    bytes.fill(0)
+    expect(text(record?.value)).toBe('2000')
+  })
+
+  test('is not taken for another one at its place', () => {
+    const of = new UnfinishedBatches()
+    const changed = encodeBatch({ records: values.map(({ value }) => ({ value: `new ${value}` })), ...gzip })
+    reader(encodeBatch({ records: values, ...gzip }), { of }).readOnce()
+    expect(text(reader(changed, { of }).readOnce(2_000n)[0]?.value)).toBe('new 2000')
+  })
+})
+
+test('of two batches just under the limit an answer unpacks one; the other waits for the next and is not unreadable', () => {
+  const unpack = jest.spyOn(zlib, 'zstdDecompressSync')
+  const almost = (firstOffset: bigint) =>
+    encodeBatch({
+      firstOffset,
+      records: Array.from({ length: 10 }, () => ({ value: Buffer.alloc(98_000) })),
+      codec: 4,
+      compress: (bytes) => zlib.zstdCompressSync(bytes),
+    })
+  const held = () =>
+    unpack.mock.results.reduce((sum, { value }) => sum + (Buffer.isBuffer(value) ? value.length : 0), 0)
+  const budget = { left: limits.batchBytes }
+  expect(decodeRecords(Buffer.concat([almost(0n), almost(10n)]), 0n, [], limits, budget)).toMatchObject({ next: 10n })
+  expect(decodeRecords(almost(0n), 0n, [], limits, budget)).toEqual({ records: [] }) // of another partition
+  expect(held()).toBeLessThanOrEqual(limits.batchBytes)
+  expect(decodeRecords(almost(10n), 10n, [], limits, { left: limits.batchBytes })).toMatchObject({ next: 20n })
 })
 
 test('an empty batch, which compaction leaves behind, is passed', () => {

@@ -68,6 +68,26 @@ export function encodeBatch({
   return Buffer.concat([long(firstOffset), int(4, checked.length + 9), int(4, 0), int(1, 2), checksum, checked])
 }
 
+/** A valid batch of so many records without key, value and headers: ten bytes each at the most, before they are packed by zstd. */
+export function encodeDenseBatch(count: number, isPacked = true): Buffer {
+  const raw = Buffer.alloc(count * 10)
+  let at = 0
+  for (let n = 0; n < count; n++) {
+    const start = at
+    at += 3 // its length comes last; no attributes, no time since the first
+    let delta = n * 2
+    for (; delta > 0x7f; delta >>>= 7) raw[at++] = (delta & 0x7f) | 0x80
+    raw[at++] = delta
+    raw[at++] = 1 // no key
+    raw[at++] = 1 // no value
+    at++ // no headers
+    raw[start] = (at - start - 1) * 2
+  }
+  const bytes = raw.subarray(0, at)
+  const packing = isPacked ? { codec: 4, compress: () => zlib.zstdCompressSync(bytes) } : { compress: () => bytes }
+  return encodeBatch({ records: [], count, lastDelta: count - 1, ...packing })
+}
+
 function encodeRecord({ key = null, value = null, headers = [], delta, raw }: RawRecord, place: number): Buffer {
   const body =
     raw ??

@@ -2,8 +2,16 @@
 
 import RequestQueue from 'kafkajs/src/network/requestQueue/index.js'
 import fetchRequests from 'kafkajs/src/protocol/requests/fetch/index.js'
+import { type Place, placeOf } from '../../bus.ts'
 import { decodeFetch, type FetchedPartition, fetchVersion } from '../protocol.ts'
-import { type DecodingLimits, decodeRecords, type LogRecord, type UnreadableRecords } from '../records.ts'
+import {
+  type Budget,
+  type DecodingLimits,
+  decodeRecords,
+  type LogRecord,
+  UnfinishedBatches,
+  type UnreadableRecords,
+} from '../records.ts'
 
 /**
  * What is changed in KafkaJS 2.2.4, which has had no release since 2023. Once per process, whoever uses it.
@@ -36,47 +44,53 @@ const protocolOf = fetchRequests.protocol
 fetchRequests.protocol = ({ version }) => {
   if (version < fetchVersion) throw new Error('brokers before Kafka 2.3 cannot be read from')
   return (options) => {
-    const offsets = new Map(
-      options.topics.flatMap(({ topic, partitions }) =>
-        partitions.map(({ partition, fetchOffset }) => [`${topic}/${partition}`, BigInt(fetchOffset)]),
-      ),
-    )
-    const original = protocolOf({ version })(options)
+    const places = options.topics.flatMap(({ topic, partitions }) => partitions.map((asked) => ({ ...asked, topic })))
+    const offsets = new Map(places.map((place) => [placeOf(place), BigInt(place.fetchOffset)]))
+    const topics = inTurn(places).map(({ topic, ...asked }) => ({ topic, partitions: [asked] }))
+    const original = protocolOf({ version })({ ...options, topics })
     return { ...original, response: { ...original.response, decode: async (bytes) => decodeAnswer(bytes, offsets) } }
   }
 }
 
+/**
+ * By partition, when it was served last: who waits longest is asked for and decoded first, or a few could fill each answer, and
+ * use up its budget. KafkaJS leaves that to chance.
+ */
+const served = new Map<string, number>()
+const servedAt = (place: Place) => served.get(placeOf(place)) ?? 0
+const inTurn = <P extends Place>(places: readonly P[]) =>
+  places.toSorted((one, other) => servedAt(one) - servedAt(other))
 let turn = 0
+
+/** One for all consumers of the process, which are one service's. */
+const unfinished = new UnfinishedBatches()
 
 function decodeAnswer(bytes: Buffer, offsets: ReadonlyMap<string, bigint>) {
   const { throttleMs, errorCode, sessionId, partitions } = decodeFetch(bytes)
   const budget = { left: limits.batchBytes }
-  // Each begins in its turn: KafkaJS always asks for them in one order, and the first could use up the budget for ever.
-  turn = (turn + 1) % Math.max(1, partitions.length)
-  const inTurn = [...partitions.slice(turn), ...partitions.slice(0, turn)]
-  const responses = [...Map.groupBy(inTurn, ({ topic }) => topic)].map(([topicName, ofTopic]) => ({
-    topicName,
-    partitions: ofTopic.map((partition) => ({
-      partition: partition.partition,
-      errorCode: partition.errorCode,
-      highWatermark: String(partition.highWatermark),
-      lastStableOffset: String(partition.lastStableOffset),
-      lastStartOffset: String(partition.logStartOffset),
-      abortedTransactions: [],
-      preferredReadReplica: partition.preferredReadReplica,
-      messages: rawMessages(partition, offsets.get(`${topicName}/${partition.partition}`) ?? 0n, budget),
-    })),
+  const responses = inTurn(partitions).map((partition) => ({
+    topicName: partition.topic,
+    partitions: [
+      {
+        partition: partition.partition,
+        errorCode: partition.errorCode,
+        highWatermark: String(partition.highWatermark),
+        lastStableOffset: String(partition.lastStableOffset),
+        lastStartOffset: String(partition.logStartOffset),
+        abortedTransactions: [],
+        preferredReadReplica: partition.preferredReadReplica,
+        messages: rawMessages(partition, offsets.get(placeOf(partition)) ?? 0n, budget),
+      },
+    ],
   }))
   // The broker does the throttling; KafkaJS is to wait by itself, and told 0 otherwise.
   return { throttleTime: 0, clientSideThrottleTime: throttleMs, errorCode, sessionId, responses }
 }
 
-function rawMessages(
-  { records: bytes, aborted }: FetchedPartition,
-  from: bigint,
-  budget: { left: number },
-): RawMessage[] {
-  const { records, next, unreadable } = decodeRecords(bytes, from, aborted, limits, budget)
+function rawMessages({ records: bytes, aborted, ...at }: FetchedPartition, from: bigint, budget: Budget): RawMessage[] {
+  const place = placeOf(at)
+  const { records, next, unreadable } = decodeRecords(bytes, from, aborted, limits, budget, { of: unfinished, place })
+  if (unreadable || (next !== undefined && next > from)) served.set(place, ++turn)
   const messages = records.map(
     (record): RawMessage => ({ offset: String(record.offset), isControlRecord: false, batchContext: {}, record }),
   )

@@ -4,6 +4,7 @@ import { createLog } from '../log.ts'
 import type { BusOptions } from '../options.ts'
 import { readingOf } from '../positions.ts'
 import { watchBroker } from '../pulse.ts'
+import { UnfinishedBatches } from '../records.ts'
 import { createCarrier } from './carrier.ts'
 import { createCluster } from './cluster.ts'
 import { createConnections } from './connections.ts'
@@ -42,8 +43,8 @@ export function createPlatformaticBus(options: BusOptions): Bus {
     publisher: (name, until) => createPublisher(wireName(name), { ...publishing, producer }, until),
     fences: true,
     consume({ group, topics, handle }) {
-      const inHand = new Set<string>()
-      const consumer = { cluster, clientId, limits, logger, ownName, handle, inHand }
+      const kept = { inHand: new Set<string>(), unfinished: new UnfinishedBatches() }
+      const consumer = { cluster, clientId, limits, logger, ownName, handle, ...kept }
       return keepConsuming({
         group: wireName(group),
         logger,

@@ -2,6 +2,7 @@ import type { Logger } from '@shopstream/observability'
 import { pause, withTimeLimit } from '../../async.ts'
 import { type ConsumeOptions, placeOf } from '../../bus.ts'
 import type { BusOptions } from '../options.ts'
+import type { UnfinishedBatches } from '../records.ts'
 import type { Cluster } from './cluster.ts'
 import { type Connections, createConnections } from './connections.ts'
 import { type Fetching, startFetching } from './fetching.ts'
@@ -26,6 +27,7 @@ export interface RunOptions
   logger: Logger
   /** Places of partitions that a handler is at work for; kept from one life to the next. */
   inHand: Set<string>
+  unfinished: UnfinishedBatches
 }
 
 /** A consumer's life: returns when told to stop, throws when it breaks; in both cases it has left the group. */

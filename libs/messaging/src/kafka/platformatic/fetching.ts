@@ -4,7 +4,7 @@ import { type IncomingBatch, placeOf } from '../../bus.ts'
 import { maxBytesInFlight, maxBytesOfPartition } from '../consuming.ts'
 import { toMessage } from '../messages.ts'
 import { type BrokerAddress, type FetchedPartition, fetchRequest, offsetsRequest } from '../protocol.ts'
-import { type DecodingLimits, decodeRecords } from '../records.ts'
+import { type Budget, type DecodingLimits, decodeRecords, type UnfinishedBatches } from '../records.ts'
 import type { Cluster } from './cluster.ts'
 import { metadataMaxAge } from './cluster.ts'
 import type { Connections } from './connections.ts'
@@ -29,6 +29,7 @@ export interface FetchingOptions {
   partitions: readonly OwnedPartition[]
   /** Places of partitions that a handler is at work for, also of former generations; shared by them. */
   inHand: Set<string>
+  unfinished: UnfinishedBatches
   limits: DecodingLimits
   logger: Logger
   handle(batch: IncomingBatch, partition: OwnedPartition): Promise<void>
@@ -53,6 +54,8 @@ interface Lane {
   alarm: ReturnType<typeof createAlarm>
   packed: number
   unpacked: number
+  /** What comes next does not fit beside that: it waits for a handler to end, and all others with it, so that its turn comes. */
+  isFull: boolean
 }
 
 interface Answer extends FetchedPartition {
@@ -71,7 +74,7 @@ const isSame = (one: BrokerAddress | undefined, other: BrokerAddress) =>
  * decoded, and unpacks without a bound.
  */
 export function startFetching(options: FetchingOptions): Fetching {
-  const { cluster, connections, partitions, inHand, limits, logger, signal } = options
+  const { cluster, connections, partitions, inHand, unfinished, limits, logger, signal } = options
   const lanes = new Map<string, Lane>()
   const working = new Set<Promise<void>>()
   const leadersAlarm = createAlarm(signal)
@@ -98,7 +101,7 @@ export function startFetching(options: FetchingOptions): Fetching {
     owned.leader = leader
     const key = `${leader?.host}:${leader?.port}`
     if (!leader || lanes.has(key)) return
-    const lane = { broker: leader, alarm: createAlarm(signal), packed: 0, unpacked: 0 }
+    const lane = { broker: leader, alarm: createAlarm(signal), packed: 0, unpacked: 0, isFull: false }
     lanes.set(key, lane)
     void runLane(lane)
   }
@@ -135,7 +138,8 @@ export function startFetching(options: FetchingOptions): Fetching {
 
   /** What waits longest comes first: of what does not fit into an answer, brokers send only the first, whatever its size. */
   function nextOf(lane: Lane): OwnedPartition[] {
-    if (lane.packed > maxBytesInFlight - maxBytesOfPartition || lane.unpacked >= limits.batchBytes) return []
+    const isFull = lane.isFull || lane.packed > maxBytesInFlight - maxBytesOfPartition
+    if (isFull || lane.unpacked >= limits.batchBytes) return []
     const now = performance.now()
     return partitions
       .filter((owned) => isLedHere(owned, lane) && !owned.isPaused && !isInHand(owned) && owned.restsUntil <= now)
@@ -186,8 +190,9 @@ export function startFetching(options: FetchingOptions): Fetching {
   }
 
   function takeIn(lane: Lane, answers: readonly Answer[]): Promise<void>[] {
-    const budget = { left: limits.batchBytes - lane.unpacked }
-    return answers.flatMap((answer) => {
+    const before = lane.unpacked
+    const budget = { left: limits.batchBytes - before, isBegun: before > 0 }
+    const handling = answers.flatMap((answer) => {
       const { owned, errorCode, records } = answer
       if (errorCode === errors.none) return records.length > 0 ? giveOut(lane, answer, budget) : []
       if (errorCode === errors.offsetOutOfRange) {
@@ -199,6 +204,8 @@ export function startFetching(options: FetchingOptions): Fetching {
       } else cannotBeRead(owned, errorCode)
       return []
     })
+    lane.isFull = before > 0 && budget.left <= 0 && handling.length === 0
+    return handling
   }
 
   function cannotBeRead(owned: OwnedPartition, errorCode: number): void {
@@ -209,11 +216,19 @@ export function startFetching(options: FetchingOptions): Fetching {
     leadersHaveMoved()
   }
 
-  function giveOut(lane: Lane, answer: Answer, budget: { left: number }): Promise<void>[] {
+  function giveOut(lane: Lane, answer: Answer, budget: Budget): Promise<void>[] {
     const { owned, records: bytes, aborted } = answer
     const from = owned.position ?? 0n
     const before = budget.left
-    const { records, next = from, unreadable } = decodeRecords(bytes, from, aborted, limits, budget)
+    const {
+      records,
+      next = from,
+      unreadable,
+    } = decodeRecords(bytes, from, aborted, limits, budget, {
+      of: unfinished,
+      place: placeOfOwned(owned),
+    })
+    if (unreadable || next > from) owned.servedAt = performance.now()
     const messages = records.map((record) => toMessage({ topic: owned.topic, partition: owned.partition }, record))
     if (messages.length === 0 && !unreadable) {
       owned.done(next) // nothing that anybody is to see
@@ -237,7 +252,6 @@ export function startFetching(options: FetchingOptions): Fetching {
     const place = placeOfOwned(owned)
     const from = owned.position
     inHand.add(place)
-    owned.servedAt = performance.now()
     lane.packed += size.packed
     lane.unpacked += size.unpacked
     try {
@@ -248,6 +262,7 @@ export function startFetching(options: FetchingOptions): Fetching {
       inHand.delete(place)
       lane.packed -= size.packed
       lane.unpacked -= size.unpacked
+      lane.isFull = false
       if (owned.position === from) owned.restsUntil = performance.now() + restMs
       lane.alarm.wake()
     }
