@@ -1019,6 +1019,32 @@ describe('what others write into our topics', () => {
   )
 
   test(
+    'a forged end of an order hides neither what comes behind it, nor that it is dead',
+    async () => {
+      const id = await placedInPartition()
+      expect(await decided(id)).toBe('confirmed')
+      const forged = { ce_id: randomUUID(), ce_type: 'OrderCancelled', ce_sequence: '3', ce_source: '/trial' }
+      const record = (headers: [string, string][]) => encodeBatch({ records: [{ key: id, value: 'none', headers }] })
+      await write(record(Object.entries(forged)))
+      await write(record([]))
+      const story = await eventually('it to be dead', async () => {
+        const told = await json(explain, id)
+        return told.verdict.state === 'stuck' && told
+      })
+      expect(story.verdict.text).toContain('Later messages of its key wait behind it.')
+      await persistently(shop, 'POST', `/v1/orders/${id}/shipment`, {
+        token: staff,
+        body: { carrier: 'DHL', trackingNumber: 'JD014600003SE' },
+      })
+      const types = async () => (await json(explain, id)).events.map(({ type = 'none' }: { type?: string }) => type)
+      await eventually('what comes behind it', async () => (await types()).includes('OrderShipped'))
+      await run(deadLetters, 'discard', '--key', id, '--reason', 'forged')
+      expect(await types()).toEqual(expect.arrayContaining(['OrderCancelled', 'OrderShipped', 'none']))
+    },
+    minutes,
+  )
+
+  test(
     'foreign records are told as what they are, and no terminal obeys them',
     async () => {
       const eventId = randomUUID()

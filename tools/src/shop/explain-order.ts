@@ -127,11 +127,11 @@ export async function servicesOf(teller: Teller, events: EventStory[], mails: Ma
   return new Map(await Promise.all([...concerned].map(async (name) => [name, await teller.service(name)] as const)))
 }
 
-/** By when they were decided; those of one key stay in their sequence. */
+/** By when they were decided, or written where they do not say it; those of one key stay in their sequence. */
 export const inOrder = (events: EventStory[]): EventStory[] =>
-  events.toSorted(
-    (a, b) => (a.time?.getTime() ?? 0) - (b.time?.getTime() ?? 0) || Number((a.sequence ?? 0n) - (b.sequence ?? 0n)),
-  )
+  events.toSorted((a, b) => momentOf(a) - momentOf(b) || Number((a.sequence ?? 0n) - (b.sequence ?? 0n)))
+
+const momentOf = ({ time, writtenAt }: EventStory) => (time ?? writtenAt)?.getTime() ?? 0
 
 /** Sequences that the owner's tables have given, and that are nowhere. */
 function missingOf(events: readonly EventStory[], last: Record<string, bigint | undefined>): string[] {

@@ -141,7 +141,7 @@ function textOf(value: string | Buffer | null): string | null {
 }
 
 /** Others may write into our topics, and call themselves as they like. */
-const sourceOf = (text: string | null | undefined): Owner | undefined =>
+export const sourceOf = (text: string | null | undefined): Owner | undefined =>
   owners.find((owner) => text === `/shopstream/${owner}`)
 
 function copyOf(topic: string, { dlq_topic, dlq_partition, dlq_offset }: ReadEvent['headers']): CopyOf | undefined {

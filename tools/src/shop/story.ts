@@ -15,7 +15,7 @@ import { type Asked, ask } from './asking.ts'
 import { type Group, readGroups } from './groups.ts'
 import { lagOf } from './lag.ts'
 import { type Owner, owners, type Reach } from './reach.ts'
-import { createReader, type ReadEvent } from './reading.ts'
+import { createReader, type ReadEvent, sourceOf } from './reading.ts'
 import { type ServiceState, serviceState } from './status.ts'
 import { showCommand, unreadInWords } from './stretches.ts'
 import { isUuid } from './uuids.ts'
@@ -62,6 +62,8 @@ export interface Parked {
   parkedAt: Date
   nextAttemptAt: Date | null
   endedAt: Date | null
+  /** Whether later messages of its key wait behind it. */
+  blocks: boolean
   history: { number: number; at: Date; error: string }[]
   actions: { action: string; actor: string; reason: string | null; at: Date }[]
 }
@@ -126,7 +128,10 @@ export async function createTeller(reach: Reach, personal: boolean) {
   const readEvent = createReader(databases, personal)
   const states = new Map<string, Promise<ServiceState | undefined>>()
 
-  /** The published messages of these keys, and what could not be read. Ends early once the last event of each has come. */
+  /**
+   * The published messages of these keys, and what could not be read. Ends early once the last event of each has come, as
+   * the shop itself has written it, and the last message of the key that a group has parked.
+   */
   async function published(places: readonly Place[]): Promise<{ messages: IncomingMessage[]; gaps: Gap[] }> {
     const together = Map.groupBy(places, ({ since }) => since.getTime())
     const parts = await Promise.all([...together.values()].map(publishedSince))
@@ -142,6 +147,8 @@ export async function createTeller(reach: Reach, personal: boolean) {
     const messages: IncomingMessage[] = []
     const gaps: Gap[] = []
     const open = new Map(places.map((place) => [`${place.topic}/${place.partition}/${place.key}`, place]))
+    const parked = await lastParked(places)
+    const hasCome = new Set<string>()
     const enough = new AbortController()
     await bus.read({
       topics: [...new Set(places.map(({ topic }) => topic))],
@@ -155,13 +162,31 @@ export async function createTeller(reach: Reach, personal: boolean) {
           const place = open.get(name)
           if (!place) continue
           messages.push(message)
-          if (place.last !== undefined && String(message.headers.ce_sequence) === String(place.last)) open.delete(name)
+          const { ce_sequence: sequence, ce_source: source } = message.headers
+          if (String(sequence) === String(place.last) && sourceOf(source?.toString())) hasCome.add(name)
+          if (hasCome.has(name) && message.offset >= (parked.get(name) ?? 0n)) open.delete(name)
         }
         if (open.size === 0) enough.abort()
       },
       unreadable: (found) => void gaps.push(gapOf(found)),
     })
     return { messages, gaps }
+  }
+
+  /** By place and key, the offset of the last message that some group holds; a database that is away is told elsewhere. */
+  async function lastParked(places: readonly Place[]): Promise<Map<string, bigint>> {
+    const asked = await Promise.all(
+      owners.map((owner) =>
+        ask(owner, () =>
+          sql<{ name: string; last: bigint }>`
+            select topic || '/' || partition || '/' || key as name, max("offset") as last from parked_message
+            where key = any(${places.map(({ key }) => key)}::text[]) and ended_at is null
+            group by topic, partition, key`.execute(databases[owner].query),
+        ),
+      ),
+    )
+    const rows = asked.flatMap(({ answer }) => answer?.rows ?? [])
+    return new Map(rows.toSorted((one, other) => Number(one.last - other.last)).map(({ name, last }) => [name, last]))
   }
 
   /** The rows of all outboxes that concern a key, with how many are before each. */
@@ -299,6 +324,7 @@ function parkedHandling(group: Owner, row: ParkedRow, { parked, history, actions
     parkedAt: row.parked_at,
     nextAttemptAt: row.next_attempt_at,
     endedAt: row.ended_at ?? null,
+    blocks: row.blocks,
     history: history.filter(({ parkedId }) => parkedId === row.id),
     actions: actions.filter(({ parkedId }) => parkedId === row.id),
   }

@@ -110,8 +110,12 @@ export function handlingVerdict(
         state: 'stuck',
         text:
           `${what}, it is dead in ${group} since ${plural(parked?.attempts ?? 0, 'attempt')} failed, parked at ${parked && clock(parked.parkedAt, now)}: ` +
-          `${oneLine(parked?.error)}. Later messages of its key wait behind it.`,
-        run: [show(parked?.id), shop(`dead-letters redrive ${group}/${parked?.id}`)],
+          `${oneLine(parked?.error)}. ${parked?.blocks ? 'Later messages of its key wait behind it.' : 'Nothing waits behind it.'}`,
+        run: [
+          show(parked?.id),
+          shop(`dead-letters redrive ${group}/${parked?.id}`),
+          shop(`dead-letters discard ${group}/${parked?.id} --reason '...'`), // what can never be read
+        ],
       }
     case 'behind':
       return {
