@@ -331,7 +331,8 @@ describe('what cannot be read', () => {
       },
       { topic: topic.name, partition: 1, firstOffset: 0n, lastOffset: 0n, reason: expect.stringContaining('4194304') },
     ])
-    expect(await standing(checks)).toMatch(/shop\.stock\.v1\/0 stands still since .* offsets 1 to 1 cannot be read/)
+    const told = /shop\.stock\.v1\/0 stands still since .* offsets 1 to 1 cannot be read/
+    await eventually('the check to tell', async () => told.test(await standing(checks)), patience) // which comes after the row
     expect((await shop.effects()).some(({ key }) => key === 'behind' || key === 'beside')).toBe(false)
     await eventually(
       'both to have been looked at for ten seconds',
