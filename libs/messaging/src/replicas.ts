@@ -52,8 +52,8 @@ export function createReplicas({ database, consumes, bus, logger, stop }: Replic
     .filter(({ topic }) => compactedTopics.has(topic))
   /** Undefined: nobody could be asked yet. */
   let missing: Kept[] | undefined = kept.length === 0 ? [] : undefined
-  /** Topics of which the group has passed messages of events that are missing. */
-  let passed = new Set<string>()
+  /** Those that the group has passed without taking them. */
+  let added: Kept[] = []
   /** By topic, where it ended when it was first looked at. */
   const targets = new Map<string, PartitionPosition[]>()
   let isReading = false
@@ -74,9 +74,11 @@ export function createReplicas({ database, consumes, bus, logger, stop }: Replic
   async function note(filled: readonly Kept[]): Promise<void> {
     if (filled.length === 0) return
     await sql`
-      insert into replica_filled (topic, event)
-      select * from unnest(${filled.map(({ topic }) => topic)}::text[], ${filled.map(({ event }) => event)}::text[])
-      on conflict do nothing`.execute(database.query)
+      with filled as (select * from ${rowsOf(filled)} as one (topic, event)),
+      ended as (delete from replica_begun where (topic, event) in (select topic, event from filled))
+      insert into replica_filled (topic, event) select topic, event from filled on conflict do nothing`.execute(
+      database.query,
+    )
     missing = missing?.filter((one) => !filled.includes(one))
     if (missing?.length === 0)
       await sql`insert into replicas_filled select where not exists (select from replicas_filled)`.execute(
@@ -135,28 +137,41 @@ export function createReplicas({ database, consumes, bus, logger, stop }: Replic
     },
     async look() {
       if (missing) return
-      const { rows } = await sql<{ topic: string; event: string }>`select topic, event from replica_filled`.execute(
+      const { rows } = await sql<{ topic: string; event: string; isFilled: boolean }>`
+        select topic, event, true as "isFilled" from replica_filled
+        union all select topic, event, false from replica_begun`.execute(database.query)
+      const isOneOf = (known: typeof rows, one: Kept) =>
+        known.some(({ topic, event }) => topic === one.topic && event === one.event)
+      const filled = rows.filter(({ isFilled }) => isFilled)
+      const unfilled = kept.filter((one) => !isOneOf(filled, one))
+      added = unfilled.filter((one) => !isOneOf(rows, one) && rows.some(({ topic }) => topic === one.topic))
+      await sql`
+        insert into replica_begun (topic, event)
+        select * from ${rowsOf(unfilled.filter((one) => !added.includes(one)))} on conflict do nothing`.execute(
         database.query,
       )
-      passed = new Set(rows.map(({ topic }) => topic))
-      missing = kept.filter((one) => !rows.some(({ topic, event }) => topic === one.topic && event === one.event))
+      missing = unfilled
     },
     async reached(positions, consumer) {
       if (!missing || missing.length === 0) return
       for (const [topic, ofTopic] of Map.groupBy(positions, (position) => position.topic))
         if (!targets.has(topic)) targets.set(topic, ofTopic)
-      const added = missing.filter(({ topic }) => passed.has(topic))
-      const unread = added.filter(isUnread)
+      const again = missing.filter((one) => added.includes(one))
+      const unread = again.filter(isUnread)
       if (unread.length > 0 && !isReading) void readAgain(unread, consumer)
       const standing = await listStanding(database.query, (performance.now() - began) / 1_000)
-      const ofGroup = missing.filter(({ topic }) => !passed.has(topic))
+      const ofGroup = missing.filter((one) => !added.includes(one))
       const filled = ofGroup.filter(({ topic }) => hasReached(positions, targets.get(topic), []))
-      for (const one of added) if (read.has(one) && (await isDecided(one.topic))) filled.push(one)
+      for (const one of again) if (read.has(one) && (await isDecided(one.topic))) filled.push(one)
       await note(filled)
       for (const one of ofGroup) if (hasReached(positions, targets.get(one.topic), standing)) read.add(one)
     },
   }
 }
+
+/** SQL: rows of topic and event. */
+const rowsOf = (some: readonly Kept[]) =>
+  sql`unnest(${some.map(({ topic }) => topic)}::text[], ${some.map(({ event }) => event)}::text[])`
 
 /** @param standing what partitions stand before that cannot be read: they have come as far as they can. */
 function hasReached(
