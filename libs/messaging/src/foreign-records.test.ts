@@ -229,9 +229,11 @@ test('thousands that are tried again and again hold up no good one: parked befor
   const parkAs = async (first: number, last: number, key: string, message: OutgoingMessage, due: string) =>
     sql`
       insert into parked_message (topic, partition, "offset", key, bytes, headers, state, attempts, next_attempt_at)
-      select ${message.topic}, 0, 1000000 + n, ${key} || n, ${message.value}, ${JSON.stringify(toStored(message.headers))}::jsonb,
+      select ${message.topic}, 0, 1000000 + n, ${key} || n, ${message.value}, headers
+          || jsonb_build_object('ce_id', left(headers->>'ce_id', 24) || lpad(to_hex(n), 12, '0')),
         'waiting', 1, now() + ${due}::interval
-      from generate_series(${first}::integer, ${last}::integer) as n`.execute(shop.database.query)
+      from generate_series(${first}::integer, ${last}::integer) as n,
+        (select ${JSON.stringify(toStored(message.headers))}::jsonb as headers) as one`.execute(shop.database.query)
   const stock = outgoing('shop', stockEvent('any', 1n))
   const product = outgoing('shop', {
     type: 'ProductListed',
