@@ -20,6 +20,6 @@ export default {
   globalTeardown: '<rootDir>/libs/testing/src/jest/global-teardown.ts',
   testSequencer: '<rootDir>/libs/testing/src/jest/sequencer.mjs',
   testTimeout: 60_000,
-  maxWorkers: 3, // on 2 cores: many a test waits for a broker, a lease or a pause
+  maxWorkers: 2, // a third makes waits of e2e tests run out of time on 2 cores, and nothing faster
   forceExit: true, // what a failed test has left open must not keep the run from ending
 }

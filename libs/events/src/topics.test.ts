@@ -20,7 +20,6 @@ test('settings say what the catalogue says', () => {
       'cleanup.policy': cleanup,
       [own]: String(week),
       'message.timestamp.type': 'LogAppendTime',
-      'max.message.bytes': '1048588',
     })
     expect(partitions).toBe(6)
   }

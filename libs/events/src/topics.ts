@@ -30,8 +30,6 @@ const deadLetterBytes = 2 * 1024 * 1024
  * (Kafka 4: INVALID_TIMESTAMP), and reading from a time skips or repeats what was written by clocks that disagree.
  */
 const stamped = { 'message.timestamp.type': 'LogAppendTime' }
-/** Kafka's default, whatever the broker's own is: a larger batch comes alone, after what all other partitions have. */
-const limited = { 'max.message.bytes': String(1024 * 1024 + 12) }
 
 const compacted = (name: string, key: string, events: readonly EventName[]): Topic => ({
   name,
@@ -42,7 +40,7 @@ const compacted = (name: string, key: string, events: readonly EventName[]): Top
   retentionMs: -1,
   // A message is left alone for as long as deleted ones are kept elsewhere, so that nobody misses a UserRegistered
   // because a UserProfileChanged followed.
-  settings: { 'cleanup.policy': 'compact', 'min.compaction.lag.ms': String(retentionMs), ...stamped, ...limited },
+  settings: { 'cleanup.policy': 'compact', 'min.compaction.lag.ms': String(retentionMs), ...stamped },
 })
 
 const kept = (name: string, key: string, events: readonly EventName[], forMs = retentionMs): Topic => ({
@@ -52,7 +50,7 @@ const kept = (name: string, key: string, events: readonly EventName[], forMs = r
   partitions,
   cleanup: 'delete',
   retentionMs: forMs,
-  settings: { 'cleanup.policy': 'delete', 'retention.ms': String(forMs), ...stamped, ...limited },
+  settings: { 'cleanup.policy': 'delete', 'retention.ms': String(forMs), ...stamped },
 })
 
 /** Every topic of the shop; the dead-letter topics of its consumer groups are {@link deadLetterTopic}. */

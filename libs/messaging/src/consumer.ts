@@ -217,11 +217,9 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
       await handleChunk(messages.slice(start, start + chunkSize), 'bulk', { revoked })
   }
 
-  /** Does this when it is the partition's turn, unless it has gone to another member by then. */
-  async function inTurn<R>(lane: Lane, { revoked }: Revocable, work: () => Promise<R>): Promise<R> {
+  async function inTurn<R>(lane: Lane, work: () => Promise<R>): Promise<R> {
     const leave = await gate.enter(lane)
     try {
-      if (revoked.aborted) throw new PartitionLost('the partition moved while it waited for its turn')
       return await work()
     } finally {
       leave()
@@ -229,7 +227,8 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
   }
 
   async function handleChunk(chunk: IncomingMessage[], lane: Lane, partition: Revocable): Promise<void> {
-    const [items, failure] = await inTurn(lane, partition, async () => {
+    const [items, failure] = await inTurn(lane, async () => {
+      if (partition.revoked.aborted) throw new PartitionLost('the partition moved while it waited for its turn')
       crashPoint('chunk-received')
       const read = await readAll(chunk.filter(({ headers }) => concernsUs(headers)))
       return [read, await failureOf(read, partition)] as const
@@ -257,7 +256,8 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
   /**
    * Handles in order what failed together: half as many at once after each failure, down to one, which is parked, and twice
    * as many after each success. One bad message of 200 costs some 20 transactions in place of 200, and 200 bad ones no more
-   * than two each, between which others get their turn. What takes too long costs seconds each time: that is found one by one.
+   * than two each, between which others get their turn. What takes too long costs seconds each time: that is found one by one,
+   * and parked although the partition has gone to another member meanwhile, which would lose it in the same way.
    */
   async function handleInParts(
     items: readonly Item[],
@@ -270,15 +270,15 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
     try {
       for (let at = 0, size = most; at < items.length; ) {
         const part = items.slice(at, at + Math.min(size, most))
-        const problem = await inTurn(lane, partition, () => failureOf(part, partition))
+        if (most > 1 && partition.revoked.aborted) throw new PartitionLost('the partition moved between two parts')
+        const problem = await inTurn(lane, () => failureOf(part, partition))
         if (isUnavailable(problem)) most = 1
         if (problem !== undefined && part.length > 1) {
           size = Math.ceil(part.length / 2)
           continue
         }
         const [item] = part
-        if (problem !== undefined && item)
-          parked.push(await inTurn(lane, partition, () => parkOne(item, problem, partition)))
+        if (problem !== undefined && item) parked.push(await inTurn(lane, () => parkOne(item, problem, partition)))
         at += part.length
         size = problem === undefined ? 2 * part.length : 1
       }

@@ -142,8 +142,9 @@ test('a wrong password and an unknown address get the same answer after the same
     best.known = Math.min(best.known, await timeOf(account.email)) // the least disturbed of several
     best.unknown = Math.min(best.unknown, await timeOf('nobody@example.com'))
   }
-  expect(best.unknown / best.known).toBeGreaterThan(0.6)
-  expect(best.unknown / best.known).toBeLessThan(1.6)
+  // One that is not hashed takes less than a tenth; the machine may be busy.
+  expect(best.unknown / best.known).toBeGreaterThan(0.33)
+  expect(best.unknown / best.known).toBeLessThan(3)
 })
 
 test('a refresh token is good for one refresh, and the session goes on', async () => {

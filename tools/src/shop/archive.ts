@@ -53,6 +53,7 @@ export async function archive(args: string[]): Promise<number> {
   const folder = values.yes ? await folderNamed(values.to as string) : undefined
   const stop = untilInterrupted()
   return withReach(async ({ databases }) => {
+    let all = 0
     for (const { owner, retention, days } of tasks) {
       if (stop.aborted) break
       const name = `${owner}.${retention.table}`
@@ -64,11 +65,13 @@ export async function archive(args: string[]): Promise<number> {
           throw new Refusal(`${name}: ${reasonOf(error)}. What was moved is in the files; repeat it for the rest.`)
         })
         .finally(() => file?.close())
+      all += moved
       const old = `${name}: ${moved} of ${plural(rows, 'row')} ${moved === 1 ? 'is' : 'are'} over and older than ${plural(days, 'day')}`
       print(file && moved > 0 ? `${old}, now in ${file.name}; ${rows - moved} remain` : old)
     }
     if (stop.aborted) throw new Refusal('It was interrupted: repeat it for the rest.')
-    print(folder ? good(`What was old is in ${folder}.`) : 'Nothing was moved: --to FOLDER --yes does it.')
+    if (folder) print(good(all > 0 ? `What was old is in ${folder}.` : 'Nothing was over and old enough.'))
+    else print('Nothing was moved: --to FOLDER --yes does it.')
     return 0
   })
 }

@@ -59,7 +59,8 @@ export async function grow(args: string[]): Promise<number> {
   const consuming = (await readGroups()).filter((one) => one.topics.includes(name)).map(({ group }) => group)
   const groups = [...new Set([...consuming, ...(values.group ?? [])])]
   return withReach(async (reach) => {
-    await tellPlan(reach, { topic, owner, groups, partitions })
+    const count = await tellPlan(reach, { topic, owner, groups, partitions })
+    if (partitions < count) throw new Refusal(`${name} has ${count} partitions, and can have no fewer.`)
     if (values['dry-run']) {
       print('Nothing was changed.')
       return 0
@@ -113,7 +114,7 @@ interface Plan {
   partitions: number
 }
 
-async function tellPlan({ bus, databases }: Reach, { topic, owner, groups, partitions }: Plan): Promise<void> {
+async function tellPlan({ bus, databases }: Reach, { topic, owner, groups, partitions }: Plan): Promise<number> {
   const { rows } = await sql<{ count: number }>`
     select count(*)::integer as count from outbox where topic = ${topic.name}`.execute(databases[owner].query)
   const behind = await Promise.all(
@@ -122,6 +123,8 @@ async function tellPlan({ bus, databases }: Reach, { topic, owner, groups, parti
       return [group, `${plural(Number(lags.reduce((sum, { messages }) => sum + messages, 0n)), 'message')} behind`]
     }),
   )
-  print(`${topic.name}: ${await countOf(bus, topic.name)} partitions, to have ${partitions}`)
+  const count = await countOf(bus, topic.name)
+  print(`${topic.name}: ${count} partitions, to have ${partitions}`)
   print(table([[`outbox of ${owner}`, plural(rows[0]?.count ?? 0, 'event')], ...behind]).join('\n'))
+  return count
 }

@@ -157,6 +157,10 @@ async function stepOverAll(values: Values, target: string | undefined): Promise<
     ]
     const waiting = values['no-wait'] ? [] : await untilPassed(reach, applied)
     const standing = values['no-wait'] ? [] : await standingBehind(reach, applied)
+    if (!values['no-wait'] && waiting.length === 0) {
+      const gone = [...new Set(applied.map(({ service }) => service))]
+      print(good(`${gone.join(' and ')} ${gone.length > 1 ? 'have' : 'has'} gone on behind it`))
+    }
     for (const line of [...left, ...waiting, ...standing]) print(line)
     return notAsked.length > 0 || waiting.length > 0 ? 1 : 0
   })

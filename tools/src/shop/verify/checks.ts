@@ -444,13 +444,19 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       sql: (database) => `
         select topic || ' ' || key as subject, topic, key, max(sequence) as newest,
           (array_agg(sequence order by "offset" desc))[1] as last
-        from fact as f left join topic_partitions as grown using (topic)
-        where ${events(ownTopics(database).filter((name) => compactedTopics.has(name)))} and sequence is not null
+        from (
+          select topic, partition, "offset", key, sequence from fact
+          union all select topic, partition, "offset", key, null from tombstone) as f
+          left join topic_partitions as grown using (topic)
+        where ${events(ownTopics(database).filter((name) => compactedTopics.has(name)))} and key is not null
           and ${allSeen('f.topic')}
           and partition = coalesce(partition_of(f.key, grown.partitions), partition) -- a former one has a tombstone
-        group by topic, key having (array_agg(sequence order by "offset" desc))[1] < max(sequence)`,
+        group by topic, key
+        having (array_agg(sequence order by "offset" desc))[1] is distinct from max(sequence)`,
       message: ({ topic, key, newest, last }) =>
-        `the last record of ${named(key)} in ${topic} is event ${last}, which event ${newest} has replaced: compaction will keep the wrong one`,
+        last === null
+          ? `behind event ${newest} of ${named(key)}, ${topic} has a record that is no event: compaction will keep nothing of it`
+          : `the last record of ${named(key)} in ${topic} is event ${last}, which event ${newest} has replaced: compaction will keep the wrong one`,
       commands: ({ topic, key }) => [
         ...show(topic, key),
         shopWith(`republish ${topic} --key`, String(key)) ?? shop(`republish ${topic} --all`),

@@ -43,6 +43,8 @@ const tables = `
   -- one row per message of a topic
   create temp table fact (topic text, partition integer, "offset" bigint, event_id uuid, unreadable_id uuid, key text, sequence bigint,
     type text, bytes uuid, says uuid);
+  -- messages of compacted topics that tell compaction to forget their key
+  create temp table tombstone (topic text, partition integer, "offset" bigint, key text);
   -- what the database held at its moment: its aggregates and its outbox, of one snapshot
   create temp table aggregate (topic text, key text, sequence bigint, born timestamptz, changed timestamptz, state text, lines uuid);
   create temp table pending (topic text, key text, sequence bigint);
@@ -312,6 +314,17 @@ const claims = new Map<string, Claim>(
 /** Messages of one partition. */
 async function insertFacts(session: Session, owner: Owner, messages: readonly IncomingMessage[]): Promise<void> {
   const facts = messages.filter(({ value }) => value !== null) // compaction may forget a key whose tombstone this is
+  const tombstones = messages.filter(({ value, topic }) => value === null && compactedTopics.has(topic))
+  if (tombstones.length > 0)
+    await session.query(
+      'insert into tombstone select * from unnest($1::text[], $2::integer[], $3::bigint[], $4::text[])',
+      [
+        tombstones.map(({ topic }) => topic),
+        tombstones.map(({ partition }) => partition),
+        tombstones.map(({ offset }) => String(offset)),
+        tombstones.map(({ key }) => key),
+      ],
+    )
   const [first] = facts
   if (!first) return
   await session.query(
