@@ -1027,11 +1027,18 @@ describe('what others write into our topics', () => {
       const record = (headers: [string, string][]) => encodeBatch({ records: [{ key: id, value: 'none', headers }] })
       await write(record(Object.entries(forged)))
       await write(record([]))
-      const story = await eventually('it to be dead', async () => {
-        const told = await json(explain, id)
-        return told.verdict.state === 'stuck' && told
-      })
-      expect(story.verdict.text).toContain('Later messages of its key wait behind it.')
+      const blocking = async () => {
+        const { events, verdict } = await json(explain, id)
+        const dead = events.map(
+          ({ type, handledBy }: { type?: string; handledBy: { parked?: { blocks: boolean } }[] }) => [
+            type ?? 'none',
+            handledBy[0]?.parked?.blocks,
+          ],
+        )
+        return { state: verdict.state, ...Object.fromEntries(dead) }
+      }
+      const told = { state: 'stuck', OrderCancelled: true, none: false }
+      await eventually('both to be dead', async () => expect(await blocking()).toMatchObject(told) === undefined)
       await persistently(shop, 'POST', `/v1/orders/${id}/shipment`, {
         token: staff,
         body: { carrier: 'DHL', trackingNumber: 'JD014600003SE' },
