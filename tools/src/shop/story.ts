@@ -163,7 +163,8 @@ export async function createTeller(reach: Reach, personal: boolean) {
           if (!place) continue
           messages.push(message)
           const { ce_sequence: sequence, ce_source: source } = message.headers
-          if (String(sequence) === String(place.last) && sourceOf(source?.toString())) hasCome.add(name)
+          const isLast = place.last !== undefined && String(sequence) === String(place.last)
+          if (isLast && sourceOf(source?.toString())) hasCome.add(name)
           if (hasCome.has(name) && message.offset >= (parked.get(name) ?? 0n)) open.delete(name)
         }
         if (open.size === 0) enough.abort()

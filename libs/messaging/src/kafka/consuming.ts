@@ -8,7 +8,7 @@ import type { Pulse } from './pulse.ts'
  * if that is larger). Nothing more is asked for until it has been handled.
  */
 export const maxBytesInFlight = 8_388_608
-/** Of them, of one partition. */
+/** Of them, of one partition: a batch of the size that topics take by default. */
 export const maxBytesOfPartition = 1_048_588
 
 /** Pauses before a consumer is built anew, in ms: doubled while it breaks again and again. */
