@@ -1,4 +1,7 @@
-/** `npm test`: every test of the workspace, once; the last line counts them. */
+/**
+ * `npm test`: every test of the workspace but the proofs, once; `npm run proofs`: those, `*.proof.test.ts`, which take long
+ * because something in them fails and recovers, or is built by the tools of other languages. The last line counts them.
+ */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -7,14 +10,26 @@ import { join } from 'node:path'
 import { repository } from '@shopstream/testing'
 
 const usage = `Usage: npm test [-- PATHS and options of Jest]
+       npm run proofs [-- PATHS and options of Jest]
 
-Runs every test against a real Kafka and a real Postgres, which it starts and stops itself.
+Runs tests against a real Kafka and a real Postgres, which it starts and stops itself.
 
+  npm test                            all but the proofs
   npm test -- services/order          the tests of one service
   npm test -- libs/messaging -t park  those with "park" in their name
+  npm run proofs                      the long ones: brokers and databases that fail, kills under load, faults at random,
+                                      the examples in other languages
+  npm run proofs -- examples          one of them
 
 Environment: TEST_BACKEND=auto|local|containers chooses where Kafka and Postgres come from (auto: containers where an
 engine answers, else Java and the embedded Postgres); TEST_KAFKA_BROKERS and TEST_POSTGRES_URL use running ones.`
+
+/** Suites that are not meant; Jest's own setting is replaced by it. */
+const leftOut = (proofs: boolean) => [
+  '/node_modules/',
+  '/dist/',
+  proofs ? '^(?!.*\\.proof\\.test\\.ts$)' : '\\.proof\\.test\\.ts$',
+]
 
 interface Results {
   numPassedTests: number
@@ -46,11 +61,15 @@ async function runJest(args: readonly string[], resultFile: string): Promise<Out
   }
 }
 
-const args = process.argv.slice(2)
+const proofs = process.argv[2] === '--proofs'
+const args = process.argv.slice(proofs ? 3 : 2)
 if (args.includes('--help')) process.stdout.write(`${usage}\n`)
 else {
   const folder = mkdtempSync(join(tmpdir(), 'shopstream-results-'))
-  const { succeeded, results } = await runJest(args, join(folder, 'results.json'))
+  const { succeeded, results } = await runJest(
+    [...args, '--testPathIgnorePatterns', ...leftOut(proofs)],
+    join(folder, 'results.json'),
+  )
   rmSync(folder, { recursive: true, force: true })
   const passed = results?.numPassedTests ?? 0
   // A suite that does not even load counts as one failure, so that it cannot hide.

@@ -399,14 +399,14 @@ describe.each(kafkaClients)('%s', (client) => {
     await caughtUp(bus)
   }, 60_000)
 
-  test('a batch of 1.8 million tiny records is unpacked once, and holds up no other partition, of its topic or another', async () => {
+  test('a batch of 65,536 tiny records is unpacked once, and holds up no other partition, of its topic or another', async () => {
     const place = await openPlace(client)
     const beside = topicOf('ProductListed')
     const topics = [topic, beside.name]
     await place.bus.ensureTopics([beside])
     // Larger than what is asked for of a partition, as is one of the good ones: brokers send such a batch only in front.
-    await place.writeRaw(0, encodeDenseBatch(1_783_304)) // just under 16 MiB when it is unpacked
-    await place.writeRaw(5, encodeDenseBatch(180_000, false))
+    await place.writeRaw(0, encodeDenseBatch(65_536))
+    await place.writeRaw(5, encodeBatch({ records: Array.from({ length: 65_536 }, () => ({ value: 'not an event' })) }))
     const good = [
       ...[1, 2].map((partition) => message(partition, 'good')),
       { ...message(3, 'good'), value: Buffer.alloc(1_200_000, '0123456789abcdef') },

@@ -20,7 +20,7 @@ afterEach(() => {
   jest.restoreAllMocks()
 })
 
-const limits = { batchBytes: 1_000_000, messageBytes: 100_000 }
+const limits = { batchBytes: 1_280_000, messageBytes: 100_000 } // 5,000 records of a batch
 const decode = (bytes: Buffer, from = 0n, aborted: Parameters<typeof decodeRecords>[2] = []) =>
   decodeRecords(bytes, from, aborted, limits, { left: 10_000_000 })
 
@@ -105,7 +105,7 @@ describe.each(codecs)('packed by %s', (_, codec, compress) => {
     expect(unreadable).toMatchObject({ firstOffset: 8n, lastOffset: 27n })
     expect(unreadable?.bytes.equals(bomb)).toBe(true)
     // Not by its size once it is unpacked.
-    expect(unreadable?.reason).toMatch(codec === 0 ? /limit is 1000000/ : /more than 1000000 bytes/)
+    expect(unreadable?.reason).toMatch(codec === 0 ? /limit is 1280000/ : /more than 1280000 bytes/)
   })
 })
 
@@ -144,6 +144,19 @@ describe('a bomb costs no more memory than the limit, whatever it claims', () =>
     expect(records.length > 0 || unreadable !== undefined).toBe(true)
     expect(grown).toBeLessThan(80_000_000)
   })
+})
+
+test('a batch of more records than its bytes could be events is unreadable before it is unpacked', () => {
+  const unpack = jest.spyOn(zlib, 'zstdDecompressSync')
+  const [most, more] = [encodeDenseBatch(5_000), encodeDenseBatch(5_001)]
+  expect(decode(most)).toMatchObject({ next: 2_000n })
+  expect(decode(most, 4_000n).next).toBe(5_000n)
+  unpack.mockClear()
+  expect(decode(more)).toMatchObject({
+    records: [],
+    unreadable: { firstOffset: 0n, lastOffset: 5_000n, reason: 'a batch of 5001 records; the limit is 5000' },
+  })
+  expect(unpack).not.toHaveBeenCalled()
 })
 
 test('a message that alone has more than is allowed stands alone, those of its batch around it are read', () => {
@@ -245,7 +258,8 @@ describe('a batch of which each answer takes a part', () => {
     return {
       offsets,
       readOnce(from = (offsets.at(-1) ?? -1n) + 1n) {
-        const decoded = decodeRecords(batch, from, [], limits, { left: 2_000_000 }, { of, place })
+        const bounds = { ...limits, batchBytes: 16_777_216 }
+        const decoded = decodeRecords(batch, from, [], bounds, { left: 2_000_000 }, { of, place })
         expect(decoded.unreadable).toBeUndefined()
         const records = decoded.records.slice(0, takes)
         offsets.push(...records.map(({ offset }) => offset))

@@ -34,7 +34,7 @@ export interface DecodedRecords {
 }
 
 export interface DecodingLimits {
-  /** Bytes that a batch of records may have when it is unpacked. */
+  /** Bytes that a batch of records may have when it is unpacked; a record counts for {@link leastBytes} at the least. */
   batchBytes: number
   /** Bytes that key, value and headers of one record may have. */
   messageBytes: number
@@ -104,6 +104,11 @@ const objectBytes = { record: 500, header: 100 }
  * answer would hold 33,000. Of events, an answer of 1 MiB has some 2,000.
  */
 const maxRecords = 2_000
+/**
+ * A batch of smaller ones is nobody's events: each has a type and an id in its headers. By the default limit it may have 65,536
+ * records; without an end, 60 KB of zstd become 1.8 million messages that are parked one by one in every service.
+ */
+const leastBytes = 256
 /** More headers than this are no event's; each is an object. */
 const maxHeaders = 1_000
 /** Bytes of what each format begins with, up to the one that says which it is; and of a whole batch's head. */
@@ -315,6 +320,8 @@ function batchRecords(
   limits: UnpackingLimits,
   known?: Unfinished,
 ): Unpacked {
+  const [count, limit] = [entry.readInt32BE(57), Math.floor(limits.batchBytes / leastBytes)]
+  if (count > limit) throw new UnreadableBytes(`a batch of ${count} records; the limit is ${limit}`)
   const packed = { codec: attributes & attribute.codec, bytes: entry.subarray(batchHeadBytes) }
   return unpack(entry, from, packed, limits, known, (bytes, batch) => takenApart(entry, from, attributes, bytes, batch))
 }

@@ -6,12 +6,12 @@ import TestSequencer from '@jest/test-sequencer'
  */
 const long = [
   'tools/src/e2e/shop-commands',
-  'libs/messaging/src/outages-of-brokers',
-  'tools/src/e2e/failures',
+  'libs/messaging/src/outages-of-brokers.proof',
+  'tools/src/e2e/failures.proof',
   'tools/src/e2e/verify',
-  'tools/src/e2e/chaos',
-  'libs/messaging/src/outages',
-  'tools/src/e2e/examples',
+  'tools/src/e2e/chaos.proof',
+  'libs/messaging/src/outages.proof',
+  'tools/src/e2e/examples.proof',
   'tools/src/e2e/shop',
   'libs/testing/src/servers',
   'libs/messaging/src/crash-points',
