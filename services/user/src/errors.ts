@@ -15,5 +15,6 @@ export const errors = errorsOf({
     detail: 'The refresh token is unknown, used, expired or revoked. Log in again.',
   },
   'user-not-found': { status: 404, detail: 'This account does not exist any more.' },
+  'no-signing-key': { status: 503, detail: 'No key signs tokens at this moment. Try again in a few seconds.' },
   busy: { status: 503, detail: 'Too many passwords are being checked just now. Try again in a few seconds.' },
 })

@@ -3,6 +3,7 @@ import type { Database } from '@shopstream/database'
 import type { KeyStore } from '@shopstream/http'
 import type { Logger } from '@shopstream/observability'
 import { type CryptoKey, importJWK } from 'jose'
+import { errors } from '../errors.ts'
 import { every, type Periodic } from '../periodic.ts'
 import type { Signer } from '../sessions/access-token.ts'
 import type { SigningKeyPair, Tables } from '../tables.ts'
@@ -16,7 +17,7 @@ export interface Keyring {
   /** Publishes the first key when there is none and opens all. Throws {@link ConfigError} when the secret is wrong. */
   start(): Promise<void>
   stop(): Promise<void>
-  /** The key that signs now. Throws when there is none, which ends with the next run of the rotation. */
+  /** The key that signs now. Throws `no-signing-key` when there is none, which ends with the next run of the rotation. */
   signer(): Signer
   /** For verifying tokens: this service reads its own table and has no replica of the key topic. */
   readonly store: KeyStore
@@ -70,7 +71,7 @@ export function createKeyring({ database, secret, settings, logger }: KeyringOpt
     },
     signer() {
       const key = current()
-      if (!key) throw new Error('no signing key is active')
+      if (!key) throw errors['no-signing-key']().retryIn(Math.ceil(settings.checkMs / 1_000))
       return { keyId: key.id, privateKey: key.privateKey }
     },
     store: {

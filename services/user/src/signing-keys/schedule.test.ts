@@ -56,6 +56,12 @@ test('the newer of two active keys signs, a future or retired one does not', () 
   expect(signingKey(keys, at(2.5 * day), settings)?.id).toBe('b')
 })
 
+test('a clock that was set back to before all keys signs with the first of them, and makes no other', () => {
+  const keys = [key('b', day), key('a', 0, true), key('c', 2 * day)]
+  expect(signingKey(keys, at(-10 * minute), settings)?.id).toBe('b')
+  expect(nextKeyActions(keys, at(-10 * minute), settings)).toEqual([])
+})
+
 /** Runs the schedule at the given times and says what was signed with what, when. */
 function simulate(checks: number[], by: KeySettings) {
   const keys: (ScheduledKey & { publishedAt: number; retiredAt?: number })[] = []

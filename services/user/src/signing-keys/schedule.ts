@@ -31,7 +31,8 @@ const at = (time: number) => new Date(time)
 const lastUse = (key: ScheduledKey, settings: KeySettings) => key.expiresAt.getTime() - settings.tokenMs - clockSkewMs
 
 /**
- * The key that signs at `now`: the latest in use whose tokens will expire before it does.
+ * The key that signs at `now`: the latest in use whose tokens will expire before it does. A clock that was set back may find
+ * them all in the time to come: then it is the first of them, which is known to others the longest.
  * Undefined when there is none, which {@link nextKeyActions} then puts right.
  */
 export function signingKey<K extends ScheduledKey>(
@@ -39,9 +40,10 @@ export function signingKey<K extends ScheduledKey>(
   now: Date,
   settings: KeySettings,
 ): K | undefined {
-  return keys
-    .filter((key) => !key.retired && key.activeFrom <= now && now.getTime() <= lastUse(key, settings))
-    .reduce<K | undefined>((latest, key) => (latest && latest.activeFrom >= key.activeFrom ? latest : key), undefined)
+  const able = keys
+    .filter((key) => !key.retired && now.getTime() <= lastUse(key, settings))
+    .toSorted((one, other) => one.activeFrom.getTime() - other.activeFrom.getTime())
+  return able.findLast((key) => key.activeFrom <= now) ?? able[0]
 }
 
 /**
