@@ -19,6 +19,7 @@ export {
   type OutgoingMessage,
   type PartitionOffset,
   type PartitionPosition,
+  placeOf,
   type ReadOptions,
   type Unreadable,
   type WireHeaders,
