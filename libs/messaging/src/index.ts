@@ -17,6 +17,7 @@ export {
   type IncomingBatch,
   type IncomingMessage,
   type OutgoingMessage,
+  oddKey,
   type PartitionOffset,
   type PartitionPosition,
   placeOf,

@@ -117,6 +117,7 @@ async function tailTopics(
       if (signal.aborted) return
     }
   }
+  if (signal.aborted) return // it ends the reading as well
   for (const hidden of await hiddenFrom(bus, places)) tellHidden(hidden)
   if (toEnd) return
   await bus.read({

@@ -14,7 +14,7 @@ import { findGaps, type Gap, type Gaps } from './gaps.ts'
 import { aggregates, type Claim, linesDigest, replicas } from './holdings.ts'
 import type { IsListed } from './producers.ts'
 import { collectStrays, type Strays } from './strays.ts'
-import { sourceOf } from './writings.ts'
+import { sequenceOf, sourceOf } from './writings.ts'
 
 /** A part of the shop that is needed cannot be asked; nothing is known of what it holds. */
 export class CannotVerify extends Error {}
@@ -391,9 +391,6 @@ async function insertFacts(
     ],
   )
 }
-
-const sequenceOf = (headers: IncomingMessage['headers']): string | null =>
-  /^[1-9]\d{0,17}$/.exec(headers.ce_sequence?.toString() ?? '')?.[0] ?? null
 
 /** Stands for what an event says that is none of its type; no row says so. */
 const unreadable = JSON.stringify('unreadable')

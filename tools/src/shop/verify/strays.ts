@@ -1,7 +1,15 @@
-import { compactedTopics, type IncomingMessage, MalformedMessage, readMessage } from '@shopstream/messaging'
+import {
+  compactedTopics,
+  eventIdOf,
+  type IncomingMessage,
+  MalformedMessage,
+  oddKey,
+  readMessage,
+  typeOf,
+} from '@shopstream/messaging'
 import { shown } from '../printing.ts'
 import { shop } from '../words.ts'
-import { type Writing, writingInWords, writingOf } from './writings.ts'
+import { sequenceOf, type Writing, writingInWords, writingOf } from './writings.ts'
 
 /** What stands in a topic and is no event: consumers park it or pass it by, and nothing of it is compared. */
 export interface Strays {
@@ -33,7 +41,7 @@ export function collectStrays() {
 /** Undefined for an event, and for what tells compaction to forget one. */
 function whyNoEvent(message: IncomingMessage): string | undefined {
   if (message.problem !== undefined) return message.problem
-  if (message.value === null && compactedTopics.has(message.topic)) return undefined
+  if ((message.value === null && compactedTopics.has(message.topic)) || isWhole(message)) return undefined
   try {
     readMessage(message)
   } catch (error) {
@@ -41,6 +49,16 @@ function whyNoEvent(message: IncomingMessage): string | undefined {
   }
   return undefined // also where its schema is not known here: a newer version may read it
 }
+
+/** Has all that an event has beside its payload, which is for the checks: reading that here would double the time per message. */
+const isWhole = ({ key, value, headers }: IncomingMessage): boolean =>
+  value !== null &&
+  key !== null &&
+  !key.startsWith(oddKey) &&
+  eventIdOf(headers) !== undefined &&
+  typeOf(headers) !== undefined &&
+  sequenceOf(headers) !== null &&
+  !Number.isNaN(Date.parse(headers.ce_time?.toString() ?? ''))
 
 export function strayLines({ topic, records, first }: Strays): string[] {
   const rest = records - first.length

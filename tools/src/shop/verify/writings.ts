@@ -33,6 +33,9 @@ const sourceLength = 200
 export const sourceOf = ({ ce_source }: IncomingMessage['headers']): string | null =>
   ce_source?.toString().slice(0, sourceLength).replaceAll('\0', '\ufffd').toWellFormed() ?? null
 
+export const sequenceOf = (headers: IncomingMessage['headers']): string | null =>
+  /^[1-9]\d{0,17}$/.exec(headers.ce_sequence?.toString() ?? '')?.[0] ?? null
+
 export const writingOf = ({ topic, partition, offset, headers, timestamp }: IncomingMessage): Writing => ({
   topic,
   partition,
