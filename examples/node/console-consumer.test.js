@@ -14,7 +14,7 @@ const registry = new SchemaRegistry({ host: SCHEMA_REGISTRY_URL })
 /** SchemaRegistered, the first schema: id 1, version 1, two empty texts. */
 const schemaRegistered = Buffer.from('00000186a102000200', 'hex')
 
-test('prints, decoded, what a registration causes', { timeout: 60_000 }, async (t) => {
+test('prints, decoded, what a registration causes', { timeout: 150_000 }, async (t) => {
   const email = `node-${randomUUID()}@example.com`
   const answer = await fetch(`${GATEWAY_URL}/v1/users`, {
     method: 'POST',
@@ -29,7 +29,7 @@ test('prints, decoded, what a registration causes', { timeout: 60_000 }, async (
   let errors = ''
   consumer.stderr.on('data', (text) => (errors += text))
   const ended = once(consumer, 'exit')
-  const limit = setTimeout(() => consumer.kill('SIGKILL'), 30_000)
+  const limit = setTimeout(() => consumer.kill('SIGKILL'), 120_000)
   t.after(() => clearTimeout(limit))
   let found
   for await (const line of createInterface({ input: consumer.stdout })) {

@@ -31,11 +31,11 @@ from shop import KAFKA_BROKERS, SCHEMA_REGISTRY_URL
 FOLDER = Path(__file__).parent
 GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
 MAIL_URL = os.environ.get("MAIL_URL", "http://127.0.0.1:1080")
-LIMIT_S = 30
+LIMIT_S = 120
 
 
 def run(*args: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *args], cwd=FOLDER, capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, *args], cwd=FOLDER, capture_output=True, text=True, timeout=LIMIT_S)
 
 
 def eventually(what: str, probe):

@@ -27,13 +27,28 @@ function readAll<const O extends NonNullable<ParseArgsConfig['options']>>(
     process.stdout.write(`${usage}\n`)
     process.exit(0)
   } catch (error) {
-    if (!(error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS')) throw error
-    process.stderr.write(`${(error as Error).message}\n\n${usage}\n`)
+    const problem = argumentsProblem(error)
+    if (problem === undefined) throw error
+    process.stderr.write(`${problem}\n\n${usage}\n`)
     process.exit(2)
   }
 }
 
-/** Arguments that make no sense; the command ends with 2. */
+/** What `parseArgs` has against arguments, in a sentence; undefined for another error. Its own words speak to programmers. */
+export function argumentsProblem(error: unknown): string | undefined {
+  const { code, message } = error as { code?: unknown; message: string }
+  if (typeof code !== 'string' || !code.startsWith('ERR_PARSE_ARGS')) return undefined
+  const [, named = ''] = /'(.*?)'(?=[. ]|$)/s.exec(message) ?? []
+  const option = named.replace(/ <value>$/, '').replace(/^-\w, /, '')
+  if (code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION') return `There is no option ${option}.`
+  if (code === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL') return `It takes no argument ${named}.`
+  if (message.includes('does not take an argument')) return `${option} takes no value.`
+  return message.includes('ambiguous')
+    ? `${option} needs a value; one that begins with - is written as ${option.startsWith('--') ? `${option}=` : option}-VALUE.`
+    : `${option} needs a value.`
+}
+
+/** Arguments that make no sense; the command ends with 2, its sentence and the usage. */
 export class UsageError extends Error {}
 
 /** What was asked for is refused, and nothing was changed; the command ends with 1. */
@@ -74,10 +89,13 @@ export async function runCommands(
   try {
     return await run(args)
   } catch (error) {
-    const isUsage =
-      error instanceof UsageError || String((error as { code?: unknown }).code).startsWith('ERR_PARSE_ARGS')
-    if (!isUsage && !(error instanceof Refusal)) throw error
-    console.error((error as Error).message)
-    return isUsage ? 2 : 1
+    if (error instanceof Refusal) {
+      console.error(error.message)
+      return 1
+    }
+    const problem = error instanceof UsageError ? error.message : argumentsProblem(error)
+    if (problem === undefined) throw error
+    console.error(`${problem}\n\n${own}`)
+    return 2
   }
 }

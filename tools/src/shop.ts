@@ -65,7 +65,9 @@ const usage = `Usage: npm run shop -- COMMAND [arguments]
 
 ${listed(commands)}
 
-Each takes --help. ${reachHelp}`
+Each takes --help.
+
+${reachHelp}`
 
 process.exitCode = await runCommands({ usage, commands }, process.argv.slice(2))
 setTimeout(() => process.exit(), 2_000).unref() // KafkaJS keeps connections to a broker that has fallen silent

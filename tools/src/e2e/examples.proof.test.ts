@@ -6,6 +6,8 @@ import { basename, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { partitionOf } from '@shopstream/events'
 import { cacheFolder, repository, runCommand } from '@shopstream/testing'
+import { findPlace, reach } from '../shop/reach.ts'
+import { verify } from '../shop/verify.ts'
 import type { Shop } from '../stack/shop.ts'
 import { openShop } from './shop-under-test.ts'
 
@@ -101,6 +103,19 @@ for (const name of Object.keys(examples)) {
       2 * limitMs,
     )
 }
+
+test('what the examples have written is no discrepancy: their producers are listed', async () => {
+  const hold = await reach(findPlace({ SHOPSTREAM_HOME: opened.home }))
+  try {
+    const { checks, discrepancies } = await verify(hold, { settleMs: 2_000 })
+    expect({ discrepancies, found: checks.flatMap(({ findings }) => findings) }).toEqual({
+      discrepancies: 0,
+      found: [],
+    })
+  } finally {
+    await hold.close()
+  }
+}, 60_000)
 
 function runs([program, ...args]: [string, ...string[]]): boolean {
   return spawnSync(program, args, { stdio: 'ignore', timeout: 20_000 }).status === 0

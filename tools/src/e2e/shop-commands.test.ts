@@ -268,6 +268,9 @@ describe('a shop in which all is well', () => {
     await expect(run(explain, randomUUID())).rejects.toThrow(Refusal)
     await expect(run(explain, 'no-such-sku')).rejects.toThrow('There is no product no-such-sku')
     await expect(run(explain)).rejects.toThrow(UsageError)
+    for (const kind of ['order', 'user', 'product', 'event'])
+      await expect(run(explain, kind)).rejects.toThrow(new UsageError(`Which ${kind}? `).message)
+    await expect(run(explain, 'constructor', customer.id)).rejects.toThrow(UsageError)
   })
 })
 
@@ -277,7 +280,11 @@ describe('tail', () => {
     const id = await placed(sku)
     await decided(id)
     const ofOrder = await lines(tail, 'shop.order.v1', 'shop.reservation.v1', '--from', '1h', '--to-end', '--key', id)
-    expect(ofOrder.map(({ type }) => type).sort()).toEqual(['OrderConfirmed', 'OrderPlaced', 'StockReserved'])
+    expect(ofOrder.map(({ type }) => type)).toEqual(['OrderPlaced', 'StockReserved', 'OrderConfirmed'])
+    const all = await lines(tail, 'shop.order.v1', 'shop.stock.v1', '--from', 'beginning', '--to-end')
+    const times = all.map(({ writtenAt }) => writtenAt)
+    expect(new Set(all.map(({ partition }) => partition)).size).toBeGreaterThan(1)
+    expect(times).toEqual(times.toSorted())
     expect(ofOrder[0]).toMatchObject({ key: id, data: { orderId: id }, traceId: expect.any(String) })
     const oneOfTwo = ['shop.order.v1', '--from', 'beginning', '--key', id, '-n', '1'] // both come in one batch
     expect(await lines(tail, ...oneOfTwo)).toMatchObject([{ type: 'OrderPlaced' }])
@@ -964,6 +971,16 @@ describe('what others write into our topics', () => {
       const [behind] = await json(lag, '--group', 'order')
       expect(behind).toMatchObject({ topic: 'shop.reservation.v1', partition, hidden: behind.messages })
       expect(Number(behind.hidden)).toBeGreaterThan(1)
+      const tailed = ['shop.reservation.v1', '--from', '1h', '--to-end', '--type', 'none of ours']
+      expect(await lines(tail, ...tailed)).toContainEqual({
+        hidden: expect.stringMatching(/^\d+$/),
+        topic: 'shop.reservation.v1',
+        partition,
+        firstOffset: behind.position,
+        lastOffset: String(Number(behind.end) - 1),
+        seconds: expect.any(Number),
+      })
+      expect((await run(tail, ...tailed)).out).toContain('cannot be seen behind a transaction that has been open for')
       expect((await foundByVerify()).filter((found) => !found.includes('stepped over'))).toEqual([
         expect.stringMatching(
           /^unreadable-records: shop\.reservation\.v1\/3@\d+: \d+ messages wait behind a transaction/,
@@ -1063,11 +1080,20 @@ describe('what others write into our topics', () => {
         ['empty', ''],
         ['title\u001b]0;x\u0007', '\u001b[2J'],
       ]
+      const keys = Array.from({ length: 100 }, (_, n) => `stranger-${n}`)
+      const stranger = keys.find((key) => partitionOf(key, 6) === partition) as string
+      const wholeHeaders: [string, string][] = [
+        ['ce_id', randomUUID()],
+        ['ce_type', 'OrderPlaced'],
+        ['ce_time', new Date().toISOString()],
+        ['ce_sequence', '1'],
+      ]
       const records = [
         { key: 'k\u001b[2J', value: 'none', headers },
         { key: Buffer.from([255, 0]), value: null, headers: [['ce_type', null]] as [string, null][] },
         { key: null, value: 'none' },
         { key: '', value: 'none', headers: [['ce_type', '']] as [string, string][] },
+        { key: stranger, value: Buffer.from([0, 0, 4, 0x93, 0xdd, 0]), headers: wholeHeaders },
       ]
       await write(encodeBatch({ codec: 1, compress: gzipSync, records }))
       const story = await eventually(
@@ -1107,6 +1133,15 @@ describe('what others write into our topics', () => {
       expect(printed.replaceAll(colour, '')).not.toMatch(/(?![\n\t])\p{Cc}/u)
       expect(printed).not.toMatch(/was decided|of ledger/)
       expect((await run(deadLetters, 'discard', '--all', '--reason', 'foreign', '--actor', 'ada')).code).toBe(0)
+
+      // A schema that no registry of ours will ever have: it waits for as long as nobody decides.
+      const waiting = ['--state', 'waiting', '--error', 'schema 299997 is not known here']
+      const [letter, ...more] = await json(deadLetters, 'list', ...waiting)
+      expect([letter, more]).toMatchObject([{ group: 'inventory', key: stranger, waitsForSchema: '299997' }, []])
+      expect((await run(deadLetters, 'show', letter.ref)).out).toContain(`dead-letters discard ${letter.ref} --reason`)
+      const discarded = await run(deadLetters, 'discard', '--all', ...waiting, '--reason', 'no schema of ours')
+      expect(discarded).toMatchObject({ code: 0, out: '1 message discarded.' })
+      expect(await json(deadLetters, 'list')).toEqual([])
     },
     2 * minutes,
   )
@@ -1169,6 +1204,7 @@ test('each has help, and bad usage is told', async () => {
   for (const [name, command] of Object.entries({ ...commands, 'catch-up': catchUp })) {
     const { usage } = await import(`../shop/${name}.ts`)
     expect(usage).toMatch(new RegExp(`^Usage: npm run shop -- ${name}`))
+    expect(usage).toContain('\n\nWorks on the local shop') // a paragraph of its own
     await expect(run(command, '--no-such-option')).rejects.toThrow(/no-such-option/)
   }
 })
@@ -1177,5 +1213,9 @@ test('of the program: help, and 2 for bad usage', () => {
   const call = (...args: string[]) =>
     spawnSync(process.execPath, ['tools/src/shop.ts', 'status', ...args], { cwd: repository, encoding: 'utf8' })
   expect(call('--help')).toMatchObject({ status: 0, stdout: expect.stringMatching('^Usage: npm run shop -- status') })
-  expect(call('--no-such-option').status).toBe(2)
+  const refused = call('--no-such-option')
+  expect([refused.status, refused.stderr]).toEqual([
+    2,
+    expect.stringMatching(/^There is no option --no-such-option\.\n\nUsage: npm run shop -- status/),
+  ])
 })

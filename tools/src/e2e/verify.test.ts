@@ -348,7 +348,12 @@ test(
     await rest()
     const mailingBefore = (await asStaff('GET', `/v1/mailings/${mailing.id}`)).body
 
-    await expect(archiveCommand(['--days', '27'])).rejects.toThrow(/^27 days is too young: /)
+    await expect(archiveCommand(['--days', '27'])).rejects.toThrow(/^27 days is too young: .* set by --days;/)
+    process.env.ARCHIVE_AFTER_DAYS = '27'
+    await expect(archiveCommand([])).rejects.toThrow(/^27 days is too young: .* set by ARCHIVE_AFTER_DAYS;/)
+    process.env.ARCHIVE_AFTER_DAYS = 'soon'
+    await expect(archiveCommand([])).rejects.toThrow(/^ARCHIVE_AFTER_DAYS is a whole number of days/)
+    delete process.env.ARCHIVE_AFTER_DAYS
     await expect(archiveCommand(['--yes'])).rejects.toThrow(UsageError)
     expect(command(['archive'], 0)).toMatch(/order\.order: 0 of \d+ rows are over and older than 730 days$/m)
     for (const [owner, change] of [
@@ -732,6 +737,31 @@ const others: Plant[] = [
     },
   },
   {
+    what: 'events of others: of a producer that is listed, of keys that are not its own, of none that is; and no events',
+    async plant() {
+      const id = randomUUID()
+      const listing = (sku: string, source: string | null): IncomingMessage => {
+        const price = { amount: 100n, currency: 'EUR' }
+        const data = { sku, name: 'A pot', description: 'Of iron.', price, version: 1 }
+        const event = outgoing('inventory', { type: 'ProductListed', key: sku, sequence: 1n, data })
+        const { ce_source: _, ...headers } = event.headers
+        return { ...event, headers: { ...headers, ...(source && { ce_source: source }) }, offset: 0n }
+      }
+      const garbage = { topic: 'shop.stock.v1', partition: 0, offset: 0n, key: 'none', value: Buffer.from('none') }
+      await publish(
+        listing(`ERP-${id}`, '/erp/price-list'),
+        listing(`none-${id}`, '/erp/price-list'),
+        listing(`ERP-forged-${id}`, '/shopstream/inventory'),
+        listing(`ERP-stranger-${id}`, '/stranger'),
+        listing(`ERP-nobody-${id}`, null),
+        ...Array.from({ length: 6 }, () => ({ ...garbage, headers: {} })),
+      )
+      return ['none', 'ERP-forged', 'ERP-stranger', 'ERP-nobody'].map(
+        (name) => `unknown-event shop.product.v1 ${name}-${id} 1`,
+      )
+    },
+  },
+  {
     what: 'an old state or a tombstone that was published behind the new state, and bytes that nobody can read',
     async plant() {
       const [sku, gone] = [await stock(shop, staff, 5), await stock(shop, staff, 5)]
@@ -828,7 +858,30 @@ test(
     expect(found(summary)).toEqual(expected.toSorted())
     expect(summary.checks.filter(({ discrepancies }) => discrepancies === 0).map(({ name }) => name)).toEqual([])
 
+    const told = summary.checks.flatMap(({ findings }) => findings.map(({ message }) => message))
+    const time = '\\d{4}-\\d\\d-\\d\\dT[\\d:.]+Z'
+    for (const [name, writer] of [
+      ['ERP-forged', `by /shopstream/inventory at ${time}`],
+      ['ERP-stranger', `by /stranger at ${time}`],
+      ['ERP-nobody', `without a ce_source at ${time}`],
+    ])
+      expect(told).toContainEqual(
+        expect.stringMatching(new RegExp(`^event 1 of ${name}-.*; written: shop\\.product\\.v1/\\d@\\d+ ${writer}$`)),
+      )
+    const twice = `[-0-9a-f]{36} as shop\\.stock\\.v1/\\d@\\d+ by /shopstream/inventory at ${time}`
+    expect(told).toContainEqual(
+      expect.stringMatching(new RegExp(`is there as two events, .*; written: ${twice}, ${twice}$`)),
+    )
+    const [strays] = summary.strays.filter(({ topic }) => topic === 'shop.stock.v1')
+    expect(strays).toMatchObject({ records: 6, first: { length: 5 } })
+    const garbage = { why: 'header ce_id is no UUID', source: null, writtenAt: expect.any(Date) }
+    expect(strays?.first).toContainEqual(expect.objectContaining(garbage))
+
     const inWords = command(['verify', '--settle', '0', '--limit', '1'], 1)
+    expect(inWords).toContain(
+      'Note: shop.stock.v1 has 6 records that are no events; consumers park them or pass them by:',
+    )
+    expect(inWords).toContain('  and 1 more\n      npm run shop -- dead-letters list --topic shop.stock.v1 --state all')
     expect(inWords).toContain(`${expected.length} discrepancies.`)
     expect(inWords).toContain('docs/runbooks/order-overdue.md')
     expect(found(JSON.parse(command(['verify', '--settle', '0', '--json'], 1)))).toEqual(expected.toSorted())

@@ -18,7 +18,7 @@ export async function checkPair(args: string[], folder = process.env.INIT_CWD ??
   const { positionals } = parseArgs({ args, allowPositionals: true, options: { json: { type: 'boolean' } } })
   const [readerFile, writerFile, ...others] = positionals
   if (readerFile === undefined || writerFile === undefined || others.length > 0) {
-    throw new UsageError(`check-pair takes two files, READER and WRITER, and got ${positionals.length}\n\n${usage}`)
+    throw new UsageError(`check-pair takes two files, READER and WRITER, and got ${positionals.length}`)
   }
   const found = judge(readerFile, readSchema(folder, readerFile), writerFile, readSchema(folder, writerFile))
   const rows = found.map(({ type, readerPath, writerPath, message }) => ({ type, readerPath, writerPath, message }))

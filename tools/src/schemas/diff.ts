@@ -152,7 +152,7 @@ export async function diffCommand(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { json: { type: 'boolean' } } })
   const [event, from, to] = positionals
   if (event === undefined || ![1, 3].includes(positionals.length)) {
-    throw new UsageError(`diff takes an event, or an event and two versions\n\n${usage}`)
+    throw new UsageError(`diff takes an event, or an event and two versions`)
   }
   const difference = diff(workspace, event, from, to)
   console.log(values.json ? JSON.stringify(difference, null, 2) : describe(difference))

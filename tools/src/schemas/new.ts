@@ -189,7 +189,7 @@ export async function newCommand(args: string[]): Promise<number> {
   const [event, ...others] = positionals
   const { topic, producer, doc } = values
   if (event === undefined || others.length > 0 || topic === undefined) {
-    throw new UsageError(`new takes one event and its --topic\n\n${usage}`)
+    throw new UsageError(`new takes one event and its --topic`)
   }
   const files = newEvent({ root: workspace, event, topic, ...(producer && { producer }), ...(doc && { doc }) })
   const service = basename(dirname(dirname(files[2] as string)))

@@ -243,7 +243,7 @@ export async function publishCommand(args: string[], env: NodeJS.ProcessEnv = pr
   })
   const url = URL.parse(values.to ?? '')
   if (!url || !/^https?:$/.test(url.protocol) || url.search || url.hash)
-    throw new UsageError(`--to takes the registry's URL, without ? and #\n\n${usage}`)
+    throw new UsageError(`--to takes the registry's URL, without ? and #`)
   if (url.username || url.password)
     throw new UsageError('--to takes no credentials: set SCHEMA_REGISTRY_USER and SCHEMA_REGISTRY_PASSWORD')
   const { lock, findings } = readLock(workspace)

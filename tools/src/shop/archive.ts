@@ -30,7 +30,9 @@ stays. It may run while the shop does, and may be killed at any moment and repea
 The files hold personal data, and are all that is left: keep them as you keep backups. A batch counts when the database's
 table archived_batch has its file and number; one that it does not know, as of a run that was killed, is still in the
 database, or in a later file. The API answers 404 for what was archived; explain says where it is, and verify knows it.
-See docs/adr/0018-archives.md. Exit code 0, or 1 when it is refused or did not come to the end. ${reachHelp}`
+See docs/adr/0018-archives.md. Exit code 0, or 1 when it is refused or did not come to the end.
+
+${reachHelp}`
 
 interface Task {
   owner: Owner
@@ -48,8 +50,8 @@ export async function archive(args: string[]): Promise<number> {
       days: { type: 'string' },
     },
   })
-  if (values.yes && !values.to) throw new UsageError(`archive --yes needs --to FOLDER.\n\n${usage}`)
-  const tasks = await tasksFor(values.only?.split(','), values.days ?? (process.env.ARCHIVE_AFTER_DAYS || undefined))
+  if (values.yes && !values.to) throw new UsageError(`archive --yes needs --to FOLDER.`)
+  const tasks = await tasksFor(values.only?.split(','), ageFrom(values.days))
   const folder = values.yes ? await folderNamed(values.to as string) : undefined
   const stop = untilInterrupted()
   return withReach(async ({ databases }) => {
@@ -76,9 +78,15 @@ export async function archive(args: string[]): Promise<number> {
   })
 }
 
-/** What is to be done. Throws a UsageError for tables and ages that are none, and a Refusal for ages that are too young. */
-async function tasksFor(only: readonly string[] | undefined, days: string | undefined): Promise<Task[]> {
-  const age = days === undefined ? undefined : wholeDays(days)
+/** In days; undefined where nobody has set it. Throws a UsageError for what is no age, and a Refusal for one that is too young. */
+function ageFrom(option: string | undefined): number | undefined {
+  if (option !== undefined) return wholeDays('--days', option)
+  const setting = process.env.ARCHIVE_AFTER_DAYS
+  return setting ? wholeDays('ARCHIVE_AFTER_DAYS', setting) : undefined
+}
+
+/** What is to be done. Throws a UsageError for tables that are none. */
+async function tasksFor(only: readonly string[] | undefined, age: number | undefined): Promise<Task[]> {
   const all = await Promise.all(
     owners.map(async (owner) => (await ownershipOf(owner)).retention.map((retention) => ({ owner, retention }))),
   )
@@ -89,13 +97,15 @@ async function tasksFor(only: readonly string[] | undefined, days: string | unde
   return tasks.filter(({ retention }) => !only || only.includes(retention.table))
 }
 
-function wholeDays(text: string): number {
+/** @param name what it was set by. */
+function wholeDays(name: string, text: string): number {
   const days = Number(text)
   if (!Number.isInteger(days) || days < 0 || days > mostDays)
-    throw new UsageError(`an age is a whole number of days, ${mostDays} at the most, not ${text}`)
+    throw new UsageError(`${name} is a whole number of days, ${mostDays} at the most, not ${text}`)
   if (days < leastDays)
     throw new Refusal(
-      `${plural(days, 'day')} is too young: topics keep events, and inboxes know them, so that for ${leastDays} days one may come again.`,
+      `${plural(days, 'day')} is too young: topics keep events, and inboxes know them, so that for ${leastDays} days one may come again. ` +
+        `It was set by ${name}; --days and ARCHIVE_AFTER_DAYS take ${leastDays} at the least.`,
     )
   return days
 }

@@ -35,7 +35,9 @@ it had handled since. All or nothing, and fine to repeat. The service must be st
                         docs/runbooks/unreadable-records.md
 
 It waits up to ${stableWithinMs / 1_000} s for a transaction that hides the end of one of these topics, and is refused when that stays open. It says what cannot be brought back. The steps around it: docs/runbooks/restore-a-database.md
-Exit code 0, or 1 when it is refused. ${reachHelp}`
+Exit code 0, or 1 when it is refused.
+
+${reachHelp}`
 
 /** Ends the transaction of a dry run. */
 class DryRun extends Error {}

@@ -34,9 +34,10 @@ const nameOf = ({ type, key }: Letter) => `${typeInWords(type ?? undefined)} of 
 
 export function listLines(found: readonly Found[], now = new Date()): string[] {
   if (found.length === 0) return ['None.']
-  const rows = found.map(({ ref, state, type, key, attempts, followers, parkedAt, error }) => [
+  const rows = found.map(({ ref, state, topic, type, key, attempts, followers, parkedAt, error }) => [
     ref,
     state,
+    topic,
     shown(type ?? '-', 40),
     key === null ? '-' : keyInWords(key, 40),
     String(attempts),
@@ -45,7 +46,7 @@ export function listLines(found: readonly Found[], now = new Date()): string[] {
     shortly(error),
   ])
   return [
-    ...table([['ID', 'STATE', 'TYPE', 'KEY', 'TRIED', 'BEHIND', 'PARKED', 'ERROR'], ...rows]),
+    ...table([['ID', 'STATE', 'TOPIC', 'TYPE', 'KEY', 'TRIED', 'BEHIND', 'PARKED', 'ERROR'], ...rows]),
     faint(`  → ${shop(`dead-letters show ${found[0]?.ref}`)}`),
   ]
 }
@@ -90,7 +91,9 @@ function stateOf({ state, group, attempts, behindDead, ...letter }: Found | Deta
   return `${words[state]}, parked ${clock(parkedAt, now)}${next}${schema}`
 }
 
-function hints({ ref, state, group, behindDead }: Details): string[] {
+function hints({ ref, state, group, behindDead, waitsForSchema }: Details): string[] {
+  if (state === 'waiting' && waitsForSchema !== null)
+    return [faint(`  → if that will never come: ${shop(`dead-letters discard ${ref} --reason '...'`)}`)]
   const about = state === 'dead' ? ref : behindDead === null ? undefined : `${group}/${behindDead}`
   if (about === undefined) return []
   return [

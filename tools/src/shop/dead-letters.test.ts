@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals'
 import { UsageError } from '../options.ts'
 import { run, stepOf } from './dead-letters.ts'
-import { detailLines, type Found, isSettled, outcomeLines, outcomeOf } from './dead-letters-telling.ts'
+import { detailLines, type Found, isSettled, listLines, outcomeLines, outcomeOf } from './dead-letters-telling.ts'
 
 const letter: Found = {
   ref: 'order/7',
@@ -55,6 +55,17 @@ test('what became of redriven messages decides about the exit code, and each tha
   const [summary, left, ...named] = outcomeLines(result)
   expect([summary, left?.slice(0, 10)]).toEqual(['2 messages redriven: handled 1, behind 1.', '1 left out'])
   expect(named.join('\n')).toMatch(/order\/9 StockReserved of o-1: .*behind order\/8, which is dead/)
+})
+
+test('a row of the list says of which topic it is; what waits for a schema can be given up', () => {
+  const [head, row] = listLines([letter])
+  expect([head, row].map((line) => line?.trim().split(/ {2,}/).slice(0, 4))).toEqual([
+    ['ID', 'STATE', 'TOPIC', 'TYPE'],
+    ['order/7', 'waiting', 'shop.reservation.v1', 'StockReserved'],
+  ])
+  const details = { headers: {}, schemaId: 9, problem: 'schema 9 is not known here', failures: [], actions: [] }
+  const told = detailLines({ ...letter, ...details, waitsForSchema: 9n } as never)
+  expect(told.join('\n')).toContain("dead-letters discard order/7 --reason '...'")
 })
 
 test('a rate is kept in small steps, and never exceeded', () => {

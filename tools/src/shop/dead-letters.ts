@@ -113,7 +113,7 @@ const commands: Record<string, (values: Values) => Promise<number>> = {
 /** See {@link usage}. */
 export async function run([name = '', ...args]: string[]): Promise<number> {
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined
-  if (!command) throw new UsageError(`${name === '' ? 'Which command?' : `There is no command ${name}.`}\n\n${usage}`)
+  if (!command) throw new UsageError(`${name === '' ? 'Which command?' : `There is no command ${name}.`}`)
   const { values, positionals } = parseArgs({ args, options, allowPositionals: true })
   const ids = [...positionals, ...(values.id ?? [])]
   return command({ ...values, ...(ids.length > 0 && { id: ids }) })

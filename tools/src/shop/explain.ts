@@ -26,9 +26,13 @@ an @ is a user's address, and other text is a sku.
   ${personalHelp}
 
 States of a verdict: final (nothing more will happen), waiting (all is in order, it is somebody's turn), working (in
-flight), stuck (a person is needed). Exit code 0, or 1 when it is stuck or nobody knows the ID. ${reachHelp}`
+flight), stuck (a person is needed). Exit code 0, or 1 when it is stuck or nobody knows the ID.
+
+${reachHelp}`
 
 interface Kind {
+  /** What it is known by, in words. */
+  takes: string
   // biome-ignore lint/suspicious/noExplicitAny: each kind has a story of its own
   tell(teller: Teller, id: string): Promise<any>
   // biome-ignore lint/suspicious/noExplicitAny: see above
@@ -36,10 +40,10 @@ interface Kind {
 }
 
 const kinds: Record<string, Kind> = {
-  order: { tell: tellOrder, screen: orderScreen },
-  user: { tell: tellUser, screen: userScreen },
-  product: { tell: tellProduct, screen: productScreen },
-  event: { tell: tellEvent, screen: eventScreen },
+  order: { takes: 'its id', tell: tellOrder, screen: orderScreen },
+  user: { takes: 'their id or address', tell: tellUser, screen: userScreen },
+  product: { takes: 'its sku', tell: tellProduct, screen: productScreen },
+  event: { takes: 'its id', tell: tellEvent, screen: eventScreen },
 }
 
 export async function explain(args: string[]): Promise<number> {
@@ -49,10 +53,13 @@ export async function explain(args: string[]): Promise<number> {
     options: { follow: { type: 'boolean' }, json: { type: 'boolean' }, personal: { type: 'boolean' } },
   })
   const [first, second, ...more] = positionals
-  if (first === undefined || more.length > 0) throw new UsageError(`explain takes one ID.\n\n${usage}`)
-  if (second !== undefined && !kinds[first])
-    throw new UsageError(`explain knows no ${first}, only ${Object.keys(kinds).join(', ')}`)
+  if (first === undefined || more.length > 0) throw new UsageError(`explain takes one ID.`)
+  const kind = Object.hasOwn(kinds, first) ? kindOf(first) : undefined
+  if (kind && second === undefined) throw new UsageError(`Which ${first}? explain ${first} takes ${kind.takes}.`)
+  if (!kind && second !== undefined)
+    throw new UsageError(`explain knows no ${first}, only ${Object.keys(kinds).join(', ')}.`)
   const id = second ?? first
+  if (id.trim() === '') throw new UsageError('explain takes one ID, and this is empty.')
   if ((first === 'order' || first === 'event') && second !== undefined && !isUuid(id.toLowerCase()))
     throw new UsageError(`There is no ${first} ${id}: those are UUIDs.`)
   const candidates = second === undefined ? kindsFor(id) : [first]

@@ -30,7 +30,9 @@ All instances of the service must be of this version. A command that was killed 
 the topic's events wait. Who else writes to the topic must stop meanwhile. Nothing is changed while something in the topic
 cannot be read and nobody has decided that every group may step over it (unreadable step-over); where the services read it by
 a KAFKA_BATCH_LIMIT_BYTES above the default, this command needs the same. See docs/adr/0024-growing-a-topic.md.
-Exit code 0, or 1 when it is refused. ${reachHelp}`
+Exit code 0, or 1 when it is refused.
+
+${reachHelp}`
 
 const steps: Record<GrowthStep, string> = {
   held: 'its events wait in the outbox',
@@ -52,7 +54,7 @@ export async function grow(args: string[]): Promise<number> {
     },
   })
   const [name, ...more] = positionals
-  if (name === undefined || more.length > 0) throw new UsageError(`grow takes one topic.\n\n${usage}`)
+  if (name === undefined || more.length > 0) throw new UsageError(`grow takes one topic.`)
   const partitions = wholeNumber('--partitions', values.partitions, mostPartitions)
   const seconds = values.timeout === undefined ? 300 : wholeNumber('--timeout', values.timeout, 86_400)
   const { topic, owner } = await topicNamed(name)

@@ -20,7 +20,9 @@ transaction that a producer has left open hides all that comes behind it, and wh
   --json         [{group, topic, partition, position, end, messages, seconds, hidden, hiddenSeconds, standsBefore}]; hidden
                  are those of the messages that wait behind an open transaction, standsBefore is the place of what cannot be read
 
-Exit code 0, whatever the lag. ${reachHelp}`
+Exit code 0, whatever the lag.
+
+${reachHelp}`
 
 /** What a group has not handled yet of one partition. Counts go by offsets: the markers of transactions count as well. */
 export interface Lag {

@@ -1,3 +1,4 @@
+import { oddKey } from '@shopstream/messaging'
 import { shop } from './words.ts'
 
 /** What came from elsewhere, on a terminal and in commands to paste: anybody who can write to a topic has chosen it. */
@@ -21,9 +22,6 @@ export function shown(text: string, length = 200): string {
 /** Prints for people. Whatever was forgotten to be taken out of it: a terminal obeys our own colours and no more. */
 export const print = (text: string): void =>
   console.log(text.replaceAll(foreignCommand, (_, own?: string) => own ?? '\ufffd'))
-
-/** How keys begin that are no text, as consumers see them; see `oddKey` in libs/messaging. */
-const oddKey = '\u001fkey:'
 
 /** A message's key, in words. */
 export function keyInWords(key: string | null, length?: number): string {

@@ -1,7 +1,9 @@
+import { join, resolve } from 'node:path'
 import { ConfigError, dataSettings, readConfig, settings, Type } from '@shopstream/config'
 import { createDatabase, type Database } from '@shopstream/database'
 import { type Bus, kafkaClientFrom, openKafkaBus } from '@shopstream/messaging'
 import { createLogger, type Logger } from '@shopstream/observability'
+import { repository } from '@shopstream/testing/local'
 import { Refusal } from '../options.ts'
 import { homeFolder, runningShop } from '../stack/home.ts'
 
@@ -18,6 +20,8 @@ export interface Place {
   serviceUrls: Record<string, string>
   /** Bytes of an unpacked batch from which on it is not read, as the services have it; default: theirs. */
   batchLimitBytes?: number
+  /** Lists who writes events beside the services, for `verify`; default: nobody does. */
+  producersFile?: string | undefined
 }
 
 /** An operator's hands on a shop: its topics and every service's database, by the service's own role. */
@@ -76,6 +80,10 @@ export function findPlace(env: NodeJS.ProcessEnv = process.env): Place {
   }
 }
 
+/** From where npm was called. */
+const producersFile = ({ FOREIGN_PRODUCERS, INIT_CWD }: NodeJS.ProcessEnv) =>
+  FOREIGN_PRODUCERS ? resolve(INIT_CWD ?? '', FOREIGN_PRODUCERS) : undefined
+
 function localPlace(env: NodeJS.ProcessEnv): Place {
   const running = runningShop(homeFolder(env))
   if (!running) throw new Refusal(`No shop runs in ${homeFolder(env)}: npm start starts one.\n\n${reachHelp}`)
@@ -84,6 +92,7 @@ function localPlace(env: NodeJS.ProcessEnv): Place {
     brokers,
     topicPrefix,
     databaseUrls: databaseUrls as Record<Owner, string>,
+    producersFile: producersFile(env) ?? join(repository, 'examples/producers.json'), // they are for this shop
     serviceUrls: { ...services, gateway: gatewayUrl },
   }
 }
@@ -103,6 +112,7 @@ function deployedPlace(env: NodeJS.ProcessEnv): Place {
       inventory: config.INVENTORY_DATABASE_URL,
       notification: config.NOTIFICATION_DATABASE_URL,
     },
+    producersFile: producersFile(env),
     serviceUrls: Object.fromEntries(urls),
   }
 }

@@ -18,7 +18,9 @@ sequence, so whoever knows that state ignores it. The service may run meanwhile:
   --all       of every key
   --dry-run   only counts what would be written
 
-Exit code 0, or 1 when there is nothing to write. ${reachHelp}`
+Exit code 0, or 1 when there is nothing to write.
+
+${reachHelp}`
 
 /** Rows of one transaction: they are locked for that long. */
 const batch = 200
@@ -30,7 +32,7 @@ export async function republish(args: string[]): Promise<number> {
     options: { key: { type: 'string' }, all: { type: 'boolean' }, 'dry-run': { type: 'boolean' } },
   })
   const [name, ...more] = positionals
-  if (name === undefined || more.length > 0) throw new UsageError(`republish takes one topic or service.\n\n${usage}`)
+  if (name === undefined || more.length > 0) throw new UsageError(`republish takes one topic or service.`)
   if ((values.key === undefined) === (values.all !== true)) throw new UsageError('Either --key KEY or --all.')
   const chosen = await choose(name)
   return withReach(async (reach) => {

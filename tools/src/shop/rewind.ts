@@ -20,7 +20,9 @@ is dropped by the service's inbox, or by sequence on compacted topics; the group
   --to inbox      where the service's database left off, as its inbox tells; the safest after a restore
 
 The service must be stopped: a group that has members is refused. ${timeHelp}
-Exit code 0, or 1 when it is refused. ${reachHelp}`
+Exit code 0, or 1 when it is refused.
+
+${reachHelp}`
 
 export async function rewind(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { to: { type: 'string' } } })
@@ -29,7 +31,7 @@ export async function rewind(args: string[]): Promise<number> {
   const group = groups.find((one) => one.group === name)
   if (!group || more.length > 0)
     throw new UsageError(`${name ?? 'Which group'}? There are ${groups.map((one) => one.group).join(', ')}.`)
-  if (values.to === undefined) throw new UsageError(`--to says from where.\n\n${usage}`)
+  if (values.to === undefined) throw new UsageError(`--to says from where.`)
   const time = values.to === 'beginning' || values.to === 'inbox' ? undefined : parseTime(values.to)
   return withReach(async (reach) => {
     const to = values.to === 'inbox' ? await leftOff(reach, group) : time

@@ -47,7 +47,9 @@ Options
 
 How to look, decide, and get back what was in it: docs/runbooks/unreadable-records.md
 Exit code 0. 1: there is no such thing, a database cannot be asked, or a group has not gone on within 30 s.
-2: arguments that make no sense. ${reachHelp}`
+2: arguments that make no sense.
+
+${reachHelp}`
 
 const options = {
   all: { type: 'boolean' },
@@ -75,11 +77,10 @@ const subcommands: Record<string, Subcommand> = {
 /** See {@link usage}. */
 export async function run([name = '', ...args]: string[]): Promise<number> {
   const subcommand = Object.hasOwn(subcommands, name) ? subcommands[name] : undefined
-  if (!subcommand)
-    throw new UsageError(`${name === '' ? 'Which command?' : `There is no command ${name}.`}\n\n${usage}`)
+  if (!subcommand) throw new UsageError(`${name === '' ? 'Which command?' : `There is no command ${name}.`}`)
   const { values, positionals } = parseArgs({ args, options, allowPositionals: true })
   const unfit = (Object.keys(values) as (keyof Values)[]).find((option) => !subcommand.takes.includes(option))
-  if (unfit) throw new UsageError(`${name} takes no --${unfit}.\n\n${usage}`)
+  if (unfit) throw new UsageError(`${name} takes no --${unfit}.`)
   if (positionals.length > (name === 'list' ? 0 : 1)) throw new UsageError(`${name} takes no ${positionals.at(-1)}.`)
   return subcommand.run(values, positionals[0])
 }

@@ -8,6 +8,8 @@ import { type Reach, reachHelp, withReach } from './reach.ts'
 import { type Check, checksFor, unreadableRecords } from './verify/checks.ts'
 import { CannotVerify } from './verify/ground.ts'
 import { judge, type Verdict } from './verify/judge.ts'
+import { readProducers } from './verify/producers.ts'
+import { type Strays, strayLines } from './verify/strays.ts'
 import { toJson } from './words.ts'
 
 const checks = checksFor(withSchemas(await readWiring(repository)))
@@ -25,6 +27,8 @@ group stands. What looks wrong is looked at again after a while, so that what is
 
 Exits with 0 when nothing is wrong, 1 with discrepancies, 2 when a part of the shop could not be asked, or for options
 that make no sense. How it is proven, and what is not: docs/verify.md
+Who writes events beside the services is listed in the file that FOREIGN_PRODUCERS names, by source and keys; for the local
+shop that is examples/producers.json by default. What stands in topics and is no event is noted, and is no discrepancy.
 It writes nothing but temporary tables, which take about 3 KB per order while it runs.
 
 ${checks.map(({ name, promise }) => `  ${name.padEnd(width)}${promise}`).join('\n')}
@@ -49,9 +53,10 @@ export async function verify(reach: Reach, options: VerifyOptions = {}): Promise
   const { only, settleMs = 30_000, progress = () => {} } = options
   const begun = performance.now()
   const chosen = only?.map(checkNamed) ?? checks
-  const verdicts = await judge(reach, { checks: withUnreadable(chosen), settleMs, progress })
+  const isListed = await readProducers(reach.producersFile)
+  const { verdicts, strays } = await judge(reach, { checks: withUnreadable(chosen), settleMs, isListed, progress })
   const told = verdicts.filter(({ check, findings }) => chosen.includes(check) || findings.length > 0)
-  return summarise(told, (performance.now() - begun) / 1_000)
+  return summarise(told, strays, (performance.now() - begun) / 1_000)
 }
 
 /** Whoever reads a topic is told what of it could not be read: it makes every proof incomplete. */
@@ -110,13 +115,15 @@ function numberOf(option: string, value: string, form: RegExp): number {
   return Number(value)
 }
 
-function summarise(verdicts: readonly Verdict[], seconds: number) {
+function summarise(verdicts: readonly Verdict[], strays: readonly Strays[], seconds: number) {
   return {
     discrepancies: verdicts.reduce((sum, { findings }) => sum + findings.length, 0),
     rows: verdicts.reduce((sum, { looked }) => sum + looked, 0),
     seconds: Math.round(seconds * 10) / 10,
     /** The most that this process has had in memory. */
     peakMegabytes: Math.round(process.resourceUsage().maxRSS / 1_024),
+    /** What the topics hold that is no event, which is no discrepancy. */
+    strays,
     checks: verdicts.map(({ check: { name, promise }, looked, findings, more }) => ({
       name,
       promise,
@@ -132,7 +139,7 @@ function summarise(verdicts: readonly Verdict[], seconds: number) {
 
 export type Summary = ReturnType<typeof summarise>
 
-function inWords({ checks, rows, seconds, discrepancies }: Summary, limit: number): string {
+function inWords({ checks, rows, seconds, discrepancies, strays }: Summary, limit: number): string {
   const number = (value: number) => value.toLocaleString('en')
   const lines = checks.flatMap((check) => {
     const found = check.discrepancies === 0 ? 'ok' : `${check.more ? 'over ' : ''}${number(check.discrepancies)} found`
@@ -153,7 +160,7 @@ function inWords({ checks, rows, seconds, discrepancies }: Summary, limit: numbe
     discrepancies === 0
       ? 'Nothing is wrong.'
       : `${number(discrepancies)} ${discrepancies === 1 ? 'discrepancy' : 'discrepancies'}.`
-  return `${lines.join('\n')}\n\n${result} Looked at ${number(rows)} rows in ${seconds} s.`
+  return `${[...lines, ...strays.flatMap((one) => ['', ...strayLines(one)])].join('\n')}\n\n${result} Looked at ${number(rows)} rows in ${seconds} s.`
 }
 
 /** Of lines that tell of the same with another number, one a second. */

@@ -23,7 +23,7 @@ from loyalty.outgoing import TOPIC, decode
 FOLDER = Path(__file__).parents[2]
 GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
 STAFF = {"email": os.environ.get("STAFF_EMAIL", "staff@shop.example"), "password": os.environ.get("STAFF_PASSWORD")}
-LIMIT_S = 60
+LIMIT_S = 120
 ADDRESS = {"name": "Ada", "line1": "1 Way", "city": "London", "postalCode": "SW1Y 4JH", "country": "GB"}
 
 

@@ -5,6 +5,7 @@ import { keyInWords, shopWith } from '../printing.ts'
 import type { Owner } from '../reach.ts'
 import { shop } from '../words.ts'
 import { aggregates, contradicts, replicas, rowsSql } from './holdings.ts'
+import type { RecordRef } from './writings.ts'
 
 /** What a check found about one thing; `subject` is the same in every look at the same discrepancy. */
 export interface Found {
@@ -27,6 +28,8 @@ export interface Check {
   /** SQL: a row for each discrepancy, with at least `subject`, by which they are sorted. */
   sql(database: Owner): string
   message(found: Found): string
+  /** The records that are at fault, of which is told who wrote them, where and when. */
+  about?(found: Found): RecordRef[]
   /** Commands that show it. */
   commands(found: Found): string[]
 }
@@ -104,6 +107,11 @@ const explained: Record<string, string> = {
   'shop.stock.v1': ' product',
 }
 const showKey = ({ topic, key }: Found) => show(topic, key)
+
+/** The event that was found, or another one of its key. */
+const event = ({ topic, key, ...found }: Found, sequence = found.sequence) => ({ topic, key, sequence }) as RecordRef
+/** What stands where it was found. */
+const placed = ({ topic, partition, offset }: Found) => ({ topic, partition, offset }) as RecordRef
 
 /** A message that an operator or a retry still has to settle, or has settled otherwise: its effects are not due. */
 const excused = (topic: string, key: string) =>
@@ -327,12 +335,13 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         select distinct f.topic || ' ' || f.key || ' ' || f.sequence as subject, f.topic, f.key, f.sequence, f.type, t.known
         from fact as f left join (select ${key} as key, ${sequence} as known from ${table}) as t using (key)
         where f.topic = '${topic}' and f.sequence is not null and f.type <> 'UserErased'
-          and (t.known is null or f.sequence > t.known)
+          and (t.known is null or f.sequence > t.known) and not (t.known is null and f.listed)
           and not exists (select 1 from ${archivedAs('f.key')} and gone.sequence >= f.sequence)`,
           ),
         ),
       message: (found) =>
         `${ofEvent(found)} (${named(found.type)}) is unknown to its owner, which ${found.known === null ? 'has no such key' : `has come to ${found.known}`}`,
+      about: (found) => [event(found)],
       commands: showKey,
     },
     {
@@ -363,6 +372,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
           : found.partition === found.partition_before
             ? `${ofEvent(found)} stands before event ${found.sequence_before}: offsets ${found.offset} and ${found.offset_before} of partition ${found.partition}`
             : `${ofEvent(found)} stands in partition ${found.partition}, event ${found.sequence_before} in ${found.partition_before}`,
+      about: (found) => [event(found)],
       commands: showKey,
     },
     {
@@ -380,6 +390,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         where ${events(ownTopics(database))} and f.sequence is not null
         group by f.topic, f.key, s.number having min(f.sequence) <> max(f.sequence)`,
       message: (found) => `${ofEvent(found)} takes a step that event ${found.again} takes once more`,
+      about: (found) => [event(found), event(found, found.again)],
       commands: showKey,
     },
     {
@@ -396,6 +407,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         group by topic, key, sequence, compacted
         having min(event_id::text) <> max(event_id::text) and (not compacted or min(says::text) <> max(says::text))`,
       message: (found) => `${ofEvent(found)} is there as two events, ${found.one} and ${found.other}`,
+      about: (found) => [event(found)],
       commands: showKey,
     },
     {
@@ -404,13 +416,12 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
       at: atOwners,
       looked: factsOf(ownTopics),
       sql: (database) => `
-        select event_id::text as subject, event_id, min(topic) as topic, min(key) as key, min(sequence) as sequence,
-          array_agg(partition || '/' || "offset" order by "offset") as places
+        select event_id::text as subject, event_id, min(topic) as topic, min(key) as key, min(sequence) as sequence
         from fact as f where ${events(ownTopics(database))} and event_id is not null
         group by event_id
         having min(bytes::text) <> max(bytes::text) or min(key) <> max(key) or min(sequence) <> max(sequence) or min(type) <> max(type)`,
-      message: (found) =>
-        `${ofEvent(found)}, id ${found.event_id}, is there with different contents, at partition/offset ${(found.places as string[]).join(' and ')}`,
+      message: (found) => `${ofEvent(found)}, id ${found.event_id}, is there with different contents`,
+      about: ({ event_id }) => [{ eventId: String(event_id) }],
       commands: ({ topic, key, event_id }) => [shop(`explain event ${event_id}`), ...show(topic, key)],
     },
     {
@@ -433,6 +444,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         found.of_state
           ? `${ofEvent(found)} is a ${named(found.type)}, and the row of its owner is in another state`
           : `${ofEvent(found)} (${named(found.type)}) says something else than the row of its owner`,
+      about: (found) => [event(found)],
       commands: showKey,
     },
     {
@@ -457,6 +469,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         last === null
           ? `behind event ${newest} of ${named(key)}, ${topic} has a record that is no event: compaction will keep nothing of it`
           : `the last record of ${named(key)} in ${topic} is event ${last}, which event ${newest} has replaced: compaction will keep the wrong one`,
+      about: (found) => [event(found, found.last)],
       commands: ({ topic, key }) => [
         ...show(topic, key),
         shopWith(`republish ${topic} --key`, String(key)) ?? shop(`republish ${topic} --all`),
@@ -483,6 +496,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
             select 1 from unreadable_batch as u
             where u.topic = f.topic and u.partition = f.partition and u.stepped_over_at is not null
               and f."offset" between u.first_offset and u.last_offset)`,
+      about: (found) => [placed(found)],
       message: ({ group, topic, partition, offset, type, key }) =>
         `group ${group} has passed ${type === null ? 'a message' : named(type)} of ${named(key)} at offset ${offset} of ${topic}, partition ${partition}, and has neither handled nor parked it`,
       commands: ({ topic, key, event_id }) => [
@@ -571,6 +585,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
           return `${which} was due ${seconds} s ago and is not tried: does ${group} run, and does it consume this event?`
         return missing ? `${which} is not in the topic` : `${which} differs from the one in the topic`
       },
+      about: (found) => [placed(found)],
       commands: ({ group, id, topic, key }) => [
         shop(`dead-letters show ${group}/${id}`),
         ...(key === null ? [] : show(topic, key)),
@@ -597,6 +612,7 @@ export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
         where n.id is null
           and not exists (select 1 from ${archivedAs('u.key')} and u.type = 'UserRegistered')`,
       message: (found) => `${ofEvent(found)} (${named(found.type)}) has caused no notification`,
+      about: (found) => [event(found)],
       commands: showKey,
     },
     {

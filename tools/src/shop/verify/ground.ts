@@ -1,10 +1,20 @@
 import { createHash } from 'node:crypto'
 import { openSession, type Session } from '@shopstream/database'
 import { DecodeError, decode } from '@shopstream/events'
-import { compactedTopics, eventIdOf, type IncomingMessage, typeOf, unreadableIdOf } from '@shopstream/messaging'
+import {
+  compactedTopics,
+  eventIdOf,
+  type IncomingMessage,
+  placeOf,
+  typeOf,
+  unreadableIdOf,
+} from '@shopstream/messaging'
 import type { Owner, Reach } from '../reach.ts'
 import { findGaps, type Gap, type Gaps } from './gaps.ts'
 import { aggregates, type Claim, linesDigest, replicas } from './holdings.ts'
+import type { IsListed } from './producers.ts'
+import { collectStrays, type Strays } from './strays.ts'
+import { sequenceOf, sourceOf } from './writings.ts'
 
 /** A part of the shop that is needed cannot be asked; nothing is known of what it holds. */
 export class CannotVerify extends Error {}
@@ -22,6 +32,8 @@ export interface Ground {
   refresh(needs: Needs): Promise<void>
   /** Events read so far. */
   readonly events: number
+  /** What has been read so far that is none. */
+  strays(): Strays[]
   close(): Promise<void>
 }
 
@@ -40,11 +52,11 @@ const sessionSettings = {
 const queryTimeoutMs = 1_230_000
 
 const tables = `
-  -- one row per message of a topic
+  -- one row per message of a topic; when it was written in ms since 1970, and whether a producer that is listed may write it
   create temp table fact (topic text, partition integer, "offset" bigint, event_id uuid, unreadable_id uuid, key text, sequence bigint,
-    type text, bytes uuid, says uuid);
+    type text, bytes uuid, says uuid, source text, written bigint, listed boolean);
   -- messages of compacted topics that tell compaction to forget their key
-  create temp table tombstone (topic text, partition integer, "offset" bigint, key text);
+  create temp table tombstone (topic text, partition integer, "offset" bigint, key text, source text, written bigint);
   -- what the database held at its moment: its aggregates and its outbox, of one snapshot
   create temp table aggregate (topic text, key text, sequence bigint, born timestamptz, changed timestamptz, state text, lines uuid);
   create temp table pending (topic text, key text, sequence bigint);
@@ -69,8 +81,14 @@ const clockMarginMs = 2 * 3_600_000
 const compactionLagMs = 7 * 86_400_000
 const orderPage = 5_000
 
+export interface GroundOptions {
+  isListed: IsListed
+  progress: (line: string) => void
+}
+
 /** Throws {@link CannotVerify} with every part that cannot be reached. */
-export async function openGround(reach: Reach, needs: Needs, progress: (line: string) => void): Promise<Ground> {
+export async function openGround(reach: Reach, needs: Needs, options: GroundOptions): Promise<Ground> {
+  const { progress } = options
   const databases = snapshotOrder.filter((owner) => needs.topics.has(owner) || (needs.orders && owner === 'order'))
   const sessions = new Map<Owner, Session>()
   const close = async () => {
@@ -93,13 +111,14 @@ export async function openGround(reach: Reach, needs: Needs, progress: (line: st
     throw new CannotVerify(away.join('\n'))
   }
   const gaps = findGaps(reach)
-  const facts = loadFacts(reach, sessions, gaps, progress)
+  const facts = loadFacts(reach, sessions, gaps, options)
   return {
     sessions,
     close,
     get events() {
       return facts.count
     },
+    strays: () => facts.strays.found(),
     async refresh(wanted) {
       progress('asking how far each group has come')
       await notePositions(reach, sessions, wanted)
@@ -226,12 +245,19 @@ async function copyArchived(from: Session, to: Session): Promise<void> {
 }
 
 /** Reads topics on from where it stood, and writes what it finds to each database that compares with it. */
-function loadFacts(reach: Reach, sessions: ReadonlyMap<Owner, Session>, gaps: Gaps, progress: (line: string) => void) {
+function loadFacts(
+  reach: Reach,
+  sessions: ReadonlyMap<Owner, Session>,
+  gaps: Gaps,
+  { isListed, progress }: GroundOptions,
+) {
   const next = new Map<string, { topic: string; partition: number; from: bigint }>()
   /** When the first message was written that a partition still has. */
   const oldest = new Map<string, Date>()
+  const strays = collectStrays()
   let count = 0
   return {
+    strays,
     get count() {
       return count
     },
@@ -251,8 +277,11 @@ function loadFacts(reach: Reach, sessions: ReadonlyMap<Owner, Session>, gaps: Ga
             const [first, last] = [messages[0], messages.at(-1)] as [IncomingMessage, IncomingMessage]
             if (!oldest.has(placeOf(first))) oldest.set(placeOf(first), first.timestamp ?? new Date())
             const wanting = [...needs.topics].filter(([, ofDatabase]) => ofDatabase.includes(first.topic))
-            const writing = wanting.map(([owner]) => insertFacts(sessions.get(owner) as Session, owner, messages))
+            const writing = wanting.map(([owner]) =>
+              insertFacts(sessions.get(owner) as Session, { owner, isListed }, messages),
+            )
             await Promise.all(writing)
+            for (const message of messages) strays.meet(message)
             next.set(placeOf(first), { topic: first.topic, partition: first.partition, from: last.offset + 1n })
             count += messages.length
             progress(`${count} messages read`)
@@ -302,8 +331,6 @@ async function noteGaps(sessions: ReadonlyMap<Owner, Session>, { topics }: Needs
   }
 }
 
-const placeOf = ({ topic, partition }: { topic: string; partition: number }) => `${topic}/${partition}`
-
 /** What of events is compared with the holdings of each database, by database and event. */
 const claims = new Map<string, Claim>(
   [...aggregates, ...replicas].flatMap((holding) =>
@@ -312,29 +339,40 @@ const claims = new Map<string, Claim>(
 )
 
 /** Messages of one partition. */
-async function insertFacts(session: Session, owner: Owner, messages: readonly IncomingMessage[]): Promise<void> {
+async function insertFacts(
+  session: Session,
+  { owner, isListed }: { owner: Owner; isListed: IsListed },
+  messages: readonly IncomingMessage[],
+): Promise<void> {
+  const [first] = messages
+  if (!first) return
+  const { topic, partition } = first
   const facts = messages.filter(({ value }) => value !== null) // compaction may forget a key whose tombstone this is
-  const tombstones = messages.filter(({ value, topic }) => value === null && compactedTopics.has(topic))
+  const tombstones = compactedTopics.has(topic) ? messages.filter(({ value }) => value === null) : []
   if (tombstones.length > 0)
     await session.query(
-      'insert into tombstone select * from unnest($1::text[], $2::integer[], $3::bigint[], $4::text[])',
+      `insert into tombstone
+       select $1, $2, message.* from unnest($3::bigint[], $4::text[], $5::text[], $6::bigint[]) as message`,
       [
-        tombstones.map(({ topic }) => topic),
-        tombstones.map(({ partition }) => partition),
+        topic,
+        partition,
         tombstones.map(({ offset }) => String(offset)),
         tombstones.map(({ key }) => key),
+        tombstones.map(({ headers }) => sourceOf(headers)),
+        tombstones.map(({ timestamp }) => timestamp?.getTime() ?? null),
       ],
     )
-  const [first] = facts
-  if (!first) return
+  if (facts.length === 0) return
   await session.query(
     `insert into fact
-     select $1, $2, "offset", event_id, unreadable_id, key, sequence, type, bytes, md5(said::jsonb::text)::uuid
-     from unnest($3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[], $8::text[], $9::uuid[], $10::text[])
-       as message ("offset", event_id, unreadable_id, key, sequence, type, bytes, said)`,
+     select $1, $2, "offset", event_id, unreadable_id, key, sequence, type, bytes, md5(said::jsonb::text)::uuid, source, written,
+       listed
+     from unnest($3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[], $8::text[], $9::uuid[], $10::text[],
+         $11::text[], $12::bigint[], $13::boolean[])
+       as message ("offset", event_id, unreadable_id, key, sequence, type, bytes, said, source, written, listed)`,
     [
-      first.topic,
-      first.partition,
+      topic,
+      partition,
       facts.map(({ offset }) => String(offset)),
       facts.map(({ headers }) => eventIdOf(headers) ?? null),
       facts.map((message) => unreadableIdOf(message) ?? null),
@@ -347,12 +385,12 @@ async function insertFacts(session: Session, owner: Owner, messages: readonly In
           .digest('hex'),
       ),
       facts.map((message) => said(owner, message)),
+      facts.map(({ headers }) => sourceOf(headers)),
+      facts.map(({ timestamp }) => timestamp?.getTime() ?? null),
+      facts.map(isListed),
     ],
   )
 }
-
-const sequenceOf = (headers: IncomingMessage['headers']): string | null =>
-  /^[1-9]\d{0,17}$/.exec(headers.ce_sequence?.toString() ?? '')?.[0] ?? null
 
 /** Stands for what an event says that is none of its type; no row says so. */
 const unreadable = JSON.stringify('unreadable')

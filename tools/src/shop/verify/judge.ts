@@ -1,7 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Session } from '@shopstream/database'
 import type { Owner, Reach } from '../reach.ts'
 import type { Check, Found } from './checks.ts'
-import { type Ground, type Needs, openGround, reaching } from './ground.ts'
+import { type Ground, type GroundOptions, type Needs, openGround, reaching } from './ground.ts'
+import type { Strays } from './strays.ts'
+import { findWritings, type Writing, type Writings, writtenInWords } from './writings.ts'
 
 export interface Finding {
   /** Name of the check, and of its runbook. */
@@ -9,6 +12,8 @@ export interface Finding {
   subject: string
   message: string
   commands: string[]
+  /** Who wrote the records that it is about, where and when: the first of them. */
+  records: Writing[]
 }
 
 export interface Verdict {
@@ -20,11 +25,16 @@ export interface Verdict {
   more: boolean
 }
 
-export interface Options {
+export interface Judgement {
+  verdicts: Verdict[]
+  /** Of all topics that were read. */
+  strays: Strays[]
+}
+
+export interface Options extends GroundOptions {
   checks: readonly Check[]
   /** How long a discrepancy must stand before it is one, in ms. */
   settleMs: number
-  progress: (line: string) => void
 }
 
 /** Discrepancies of one check and database that are kept; a shop with more has another problem than their number. */
@@ -34,12 +44,13 @@ const kept = 1_000
  * Judges a running shop. What looks like a discrepancy is looked at again after `settleMs`, with everything that has
  * happened meanwhile; only what both looks see is reported. Throws `CannotVerify` when a part cannot be asked.
  */
-export async function judge(reach: Reach, { checks, settleMs, progress }: Options): Promise<Verdict[]> {
-  const ground = await openGround(reach, needsOf(checks), progress)
+export async function judge(reach: Reach, { checks, settleMs, ...options }: Options): Promise<Judgement> {
+  const { progress } = options
+  const ground = await openGround(reach, needsOf(checks), options)
   try {
     const first = await look(ground, checks, progress)
     const suspects = first.filter(({ findings }) => findings.length > 0)
-    if (suspects.length === 0) return first
+    if (suspects.length === 0) return { verdicts: first, strays: ground.strays() }
     const count = suspects.reduce((sum, { findings }) => sum + findings.length, 0)
     progress(`${count} things look wrong; looking again in ${settleMs / 1_000} s, as they may be under way`)
     await delay(settleMs)
@@ -48,7 +59,7 @@ export async function judge(reach: Reach, { checks, settleMs, progress }: Option
       suspects.map(({ check }) => check),
       progress,
     )
-    return first.map((verdict) => confirmed(verdict, second))
+    return { verdicts: first.map((verdict) => confirmed(verdict, second)), strays: ground.strays() }
   } finally {
     await ground.close()
   }
@@ -98,13 +109,24 @@ async function lookInto(ground: Ground, check: Check, owner: Owner): Promise<Ver
   const rows = await session.query<Found>(
     `select * from (${check.sql(owner)}) as found order by subject limit ${kept + 1}`,
   )
-  const findings = rows.slice(0, kept).map((found) => ({
+  const told = rows.slice(0, kept)
+  const records = await writingsOf(session, check, told)
+  const findings = told.map((found, n) => ({
     check: check.name,
     subject: found.subject,
-    message: check.message(found),
+    message: check.message(found) + writtenInWords(records[n] ?? []),
     commands: check.commands(found),
+    records: (records[n] ?? []).flatMap(({ told }) => told),
   }))
   return { check, looked: Number(counted?.count ?? 0), findings, more: rows.length > kept }
+}
+
+/** Of each finding, the records that it is about; asked for only once something was found. */
+async function writingsOf(session: Session, check: Check, all: readonly Found[]): Promise<Writings[][]> {
+  const refs = all.map((found) => check.about?.(found) ?? [])
+  if (refs.every(({ length }) => length === 0)) return []
+  const written = await findWritings(session, refs.flat())
+  return refs.map(({ length }) => written.splice(0, length))
 }
 
 function needsOf(checks: readonly Check[]): Needs {

@@ -30,7 +30,7 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** Tests against a running shop. Environment: KAFKA_BROKERS, SCHEMA_REGISTRY_URL, GATEWAY_URL. */
 class ShopTest {
-  private static final Duration LIMIT = Duration.ofSeconds(30);
+  private static final Duration LIMIT = Duration.ofSeconds(120);
   private static final ObjectMapper JSON = new ObjectMapper();
   private static final HttpClient HTTP = HttpClient.newHttpClient();
   private static final String GATEWAY = Settings.of("GATEWAY_URL", "http://127.0.0.1:8080");

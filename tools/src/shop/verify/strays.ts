@@ -1,0 +1,71 @@
+import {
+  compactedTopics,
+  eventIdOf,
+  type IncomingMessage,
+  MalformedMessage,
+  oddKey,
+  readMessage,
+  typeOf,
+} from '@shopstream/messaging'
+import { shown } from '../printing.ts'
+import { shop } from '../words.ts'
+import { sequenceOf, type Writing, writingInWords, writingOf } from './writings.ts'
+
+/** What stands in a topic and is no event: consumers park it or pass it by, and nothing of it is compared. */
+export interface Strays {
+  topic: string
+  records: number
+  /** The first of them, and why each is none, as its consumers say it. */
+  first: (Writing & { why: string })[]
+}
+
+/** Of which the place is told: a topic may be full of them. */
+const toldStrays = 5
+
+export function collectStrays() {
+  const found = new Map<string, Strays>()
+  return {
+    meet(message: IncomingMessage): void {
+      const why = whyNoEvent(message)
+      if (why === undefined) return
+      const { topic } = message
+      const strays = found.get(topic) ?? { topic, records: 0, first: [] }
+      strays.records += 1
+      if (strays.first.length < toldStrays) strays.first.push({ ...writingOf(message), why })
+      found.set(topic, strays)
+    },
+    found: (): Strays[] => [...found.values()].sort((one, other) => one.topic.localeCompare(other.topic)),
+  }
+}
+
+/** Undefined for an event, and for what tells compaction to forget one. */
+function whyNoEvent(message: IncomingMessage): string | undefined {
+  if (message.problem !== undefined) return message.problem
+  if ((message.value === null && compactedTopics.has(message.topic)) || isWhole(message)) return undefined
+  try {
+    readMessage(message)
+  } catch (error) {
+    if (error instanceof MalformedMessage) return error.message
+  }
+  return undefined // also where its schema is not known here: a newer version may read it
+}
+
+/** Has all that an event has beside its payload, which is for the checks: reading that here would double the time per message. */
+const isWhole = ({ key, value, headers }: IncomingMessage): boolean =>
+  value !== null &&
+  key !== null &&
+  !key.startsWith(oddKey) &&
+  eventIdOf(headers) !== undefined &&
+  typeOf(headers) !== undefined &&
+  sequenceOf(headers) !== null &&
+  !Number.isNaN(Date.parse(headers.ce_time?.toString() ?? ''))
+
+export function strayLines({ topic, records, first }: Strays): string[] {
+  const rest = records - first.length
+  return [
+    `Note: ${topic} has ${records.toLocaleString('en')} ${records === 1 ? 'record that is no event' : 'records that are no events'}; consumers park them or pass them by:`,
+    ...first.map(({ why, ...writing }) => `  ${writingInWords(writing)}: ${shown(why)}`),
+    ...(rest > 0 ? [`  and ${rest.toLocaleString('en')} more`] : []),
+    `      ${shop(`dead-letters list --topic ${topic} --state all`)}`,
+  ]
+}
