@@ -8,6 +8,7 @@ import { partitionOf } from '@shopstream/events'
 import { cacheFolder, repository, runCommand } from '@shopstream/testing'
 import { findPlace, reach } from '../shop/reach.ts'
 import { verify } from '../shop/verify.ts'
+import { virtualEnvironment, withoutOtherTools } from '../stack/python.ts'
 import type { Shop } from '../stack/shop.ts'
 import { openShop } from './shop-under-test.ts'
 
@@ -32,11 +33,11 @@ const python = {
 const examples: Record<string, Example> = {
   python: {
     needs: [python],
-    prepare: async (cwd) => ({ cwd, command: [await virtualEnvironment(cwd), '-m', 'unittest'] }),
+    prepare: async (cwd) => ({ cwd, command: [await pythonOf(cwd), '-m', 'unittest'] }),
   },
   django: {
     needs: [python],
-    prepare: async (cwd) => ({ cwd, command: [await virtualEnvironment(cwd), 'run.py', 'test'] }),
+    prepare: async (cwd) => ({ cwd, command: [await pythonOf(cwd), 'run.py', 'test'] }),
   },
   java: {
     needs: [
@@ -124,7 +125,7 @@ function runs([program, ...args]: [string, ...string[]]): boolean {
 /** Where the examples find the shop. */
 function environment({ kafka, gatewayUrl, mailUrl, staff }: Shop): NodeJS.ProcessEnv {
   return {
-    ...inherited(),
+    ...withoutOtherTools(process.env),
     KAFKA_BROKERS: kafka.brokers.join(),
     SCHEMA_REGISTRY_URL: `${gatewayUrl}/schema-registry`,
     GATEWAY_URL: gatewayUrl,
@@ -134,12 +135,6 @@ function environment({ kafka, gatewayUrl, mailUrl, staff }: Shop): NodeJS.Proces
     LOYALTY_STATE: join(opened.home, 'loyalty'),
     PYTHONPYCACHEPREFIX: join(cacheFolder, 'examples', 'bytecode'), // none in the working tree
   }
-}
-
-/** Not npm's settings and Node's flags, which were meant for this process. */
-function inherited(): NodeJS.ProcessEnv {
-  const foreign = /^(npm_|NODE_OPTIONS$|NODE_ENV$|JEST_WORKER_ID$|CELERY_BROKER_URL$|VIRTUAL_ENV$)/
-  return Object.fromEntries(Object.entries(process.env).filter(([variable]) => !foreign.test(variable)))
 }
 
 /** A folder that a second run finds again. */
@@ -159,19 +154,8 @@ async function once(folder: string, pinned: string, fill: () => Promise<unknown>
 }
 
 /** A Python with the requirements of an example; returns its path. */
-async function virtualEnvironment(example: string): Promise<string> {
-  const requirements = join(example, 'requirements.txt')
-  const folder = cached(basename(example), 'venv')
-  const interpreter = join(folder, 'bin/python')
-  await once(folder, requirements, async () => {
-    await runCommand('python3', ['-m', 'venv', folder], { env: inherited(), limitMs })
-    await runCommand(interpreter, ['-m', 'pip', 'install', '-q', '--no-compile', '-r', requirements], {
-      env: inherited(),
-      limitMs,
-    })
-  })
-  return interpreter
-}
+const pythonOf = (example: string) =>
+  virtualEnvironment(cached(basename(example), 'python'), join(example, 'requirements.txt'))
 
 /** A copy of a Node example beside its modules, so that nothing is installed into the working tree; returns its folder. */
 async function nodeModules(example: string): Promise<string> {
@@ -180,7 +164,7 @@ async function nodeModules(example: string): Promise<string> {
     cpSync(example, folder, { recursive: true, filter: (file) => !file.includes(`${example}/node_modules`) })
   await once(folder, join(example, 'package-lock.json'), async () => {
     copy()
-    await runCommand('npm', ['ci', '--loglevel=error'], { cwd: folder, env: inherited(), limitMs })
+    await runCommand('npm', ['ci', '--loglevel=error'], { cwd: folder, env: withoutOtherTools(process.env), limitMs })
   })
   copy()
   return folder

@@ -1,0 +1,36 @@
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { runCommand } from '@shopstream/testing/local'
+
+const limitMs = 300_000
+
+/**
+ * A Python that has what a file pins, or of it `packages` alone: made in `folder` once per content of the file; what an
+ * interrupted run has left there is thrown away. Returns its path; throws with what failed.
+ */
+export async function virtualEnvironment(
+  folder: string,
+  pinned: string,
+  { packages = [], say = () => {} }: { packages?: readonly string[]; say?: (line: string) => void } = {},
+): Promise<string> {
+  const stamp = join(folder, 'installed.sha256')
+  const wanted = createHash('sha256').update(readFileSync(pinned)).digest('hex')
+  const interpreter = join(folder, 'venv/bin/python')
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return interpreter
+  say(`installing ${packages.join(', ') || 'what is pinned'} for Python`)
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder, { recursive: true })
+  const limits = { env: withoutOtherTools(process.env), limitMs }
+  await runCommand('python3', ['-m', 'venv', join(folder, 'venv')], limits)
+  const what = packages.length > 0 ? ['-c', pinned, ...packages] : ['-r', pinned]
+  await runCommand(interpreter, ['-m', 'pip', 'install', '-q', '--no-compile', ...what], limits)
+  writeFileSync(stamp, wanted)
+  return interpreter
+}
+
+/** Not npm's settings and Node's flags, which were meant for this process, nor another virtual environment. */
+export function withoutOtherTools(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const foreign = /^(npm_|NODE_OPTIONS$|NODE_ENV$|JEST_WORKER_ID$|CELERY_BROKER_URL$|VIRTUAL_ENV$)/
+  return Object.fromEntries(Object.entries(env).filter(([variable]) => !foreign.test(variable)))
+}
