@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { cpus, platform, release, totalmem } from 'node:os'
 import { parseArgs } from 'node:util'
+import { article } from './bench/beside.ts'
 import { codec } from './bench/codec.ts'
 import { orders as placing } from './bench/orders.ts'
 import { rest } from './bench/rest.ts'
@@ -9,11 +10,13 @@ import { start } from './bench/start.ts'
 import { verify } from './bench/verify.ts'
 
 /** Every benchmark by its name; each prints what it does and returns its figures. */
-const benches = { orders: placing, start, rest, codec, verify }
+const benches = { orders: placing, article, start, rest, codec, verify }
 
 const usage = `Usage: npm run bench -- [--json FILE] [--orders N] NAME...
 
   orders  orders per second of 32 clients, each decided before the next, and the CPU that each part needs for one
+  article the most orders per second that are confirmed, and CPU of one, beside those of a Django and Celery stack on RabbitMQ
+          and Postgres (needs Python 3 and RabbitMQ), in turns
   start   time from npm start to ready, memory of everything together, time until all is stopped
   rest    latency of an order at rest, beside that of a read; CPU of the idle shop
   codec   encoding and decoding our events, beside plain avsc, Confluent's client for Node, and JSON with ajv; bytes

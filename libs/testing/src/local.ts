@@ -43,6 +43,7 @@ export {
   type LocalProcess,
   parseIdentity,
   runCommand,
+  startProcess,
   stopLeftover,
   writeIdentity,
 } from './process.ts'

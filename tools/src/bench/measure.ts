@@ -52,6 +52,10 @@ export function treeOf(root: number): Process[] {
 }
 
 const parts: [string, RegExp][] = [
+  ['load generator', /bench\/load\.ts/],
+  ['gunicorn', /-m gunicorn/],
+  ['Celery', /-m celery/],
+  ['RabbitMQ', /rabbitmq/],
   ['gateway', /services\/gateway\//],
   ['user', /services\/user\//],
   ['order', /services\/order\//],

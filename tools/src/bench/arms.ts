@@ -1,0 +1,113 @@
+import { spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { json } from 'node:stream/consumers'
+import { setTimeout as delay } from 'node:timers/promises'
+import { createDatabase, sql } from '@shopstream/database'
+import { createLogger } from '@shopstream/observability'
+import type { Load, Plan } from './load.ts'
+import { cpuOf, type Say, total, treeOf } from './measure.ts'
+
+/** One of the stacks that are measured beside each other, on this machine and under the same load. */
+export interface Arm {
+  name: string
+  /** What it is not: said beside its figures. */
+  words: string
+  /** Why it cannot run here; undefined when it can. */
+  lacks(): string | undefined
+  /** Everything with empty tables, and what so many clients send. */
+  start(clients: number, say: Say): Promise<RunningArm>
+}
+
+export interface RunningArm {
+  plan: Omit<Plan, 'seconds'>
+  /** Orders whose confirmation mail has a row. */
+  confirmed(): Promise<number>
+  stop(): Promise<void>
+}
+
+export interface Throughput {
+  /** Orders that were accepted, by the seconds until the last of them was confirmed. */
+  perSecond: number
+  /** Of each part, for one order; the load generator and this process are no part. */
+  cpuMs: Record<string, number>
+  clients: number
+  /** From the last answer until the last confirmation. */
+  drainedAfter: number
+  load: Load
+}
+
+/** No part of what is measured: who measures, and in ours the mail server and who starts what ends. */
+const aside = ['npm and the stack', 'load generator']
+const drainLimitMs = 60_000
+
+/** Accepted orders a second that end in a confirmation: the loop closes at the answer, the clock stops when all are through. */
+export async function measureThroughput(arm: RunningArm, clients: number, seconds: number): Promise<Throughput> {
+  const confirmedBefore = await arm.confirmed()
+  const before = cpuOf(treeOf(process.pid))
+  const begun = performance.now()
+  const load = await generate({ ...arm.plan, clients: arm.plan.clients.slice(0, clients), seconds })
+  const answered = performance.now()
+  while ((await arm.confirmed()) - confirmedBefore < load.accepted) {
+    if (performance.now() - answered > drainLimitMs)
+      throw new Error(`orders are not confirmed after ${drainLimitMs} ms`)
+    await delay(20)
+  }
+  const ended = performance.now()
+  const after = cpuOf(treeOf(process.pid))
+  const cpuMs = Object.fromEntries(
+    Object.entries(after)
+      .filter(([part]) => !aside.includes(part))
+      .map(([part, used]) => [part, ((used - (before[part] ?? 0)) * 1_000) / load.accepted]),
+  )
+  return {
+    perSecond: load.accepted / ((ended - begun) / 1_000),
+    cpuMs,
+    clients,
+    drainedAfter: (ended - answered) / 1_000,
+    load,
+  }
+}
+
+/** Doubles the clients until a second's orders stop rising by 5 %, or the backlog is not through within 10 s. */
+export async function findMaximum(arm: RunningArm, seconds: number, say: Say): Promise<Throughput> {
+  let best: Throughput | undefined
+  for (let clients = 4; clients <= arm.plan.clients.length; clients *= 2) {
+    const found = await measureThroughput(arm, clients, seconds)
+    say(inWords(found))
+    if (found.drainedAfter > 10 || (best && found.perSecond < best.perSecond * 1.05)) break
+    best = found
+  }
+  if (!best) throw new Error('the backlog of four clients is not through within 10 s')
+  return best
+}
+
+export const inWords = ({ perSecond, cpuMs, clients, drainedAfter, load }: Throughput) =>
+  `${clients} clients: ${perSecond.toFixed(1)} orders/s, ${total(cpuMs).toFixed(1)} ms of CPU each (${Object.entries(
+    cpuMs,
+  )
+    .toSorted(([, a], [, b]) => b - a)
+    .map(([part, ms]) => `${part} ${ms.toFixed(1)}`)
+    .join(
+      ', ',
+    )}); drained after ${drainedAfter.toFixed(1)} s; answers after ${load.milliseconds.p50.toFixed(0)} ms, 99 % within ${load.milliseconds.p99.toFixed(0)}${Object.keys(load.refused).length > 0 ? `; refused: ${JSON.stringify(load.refused)}` : ''}`
+
+async function generate(plan: Plan): Promise<Load> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'load.ts')], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  child.stdin.end(JSON.stringify(plan))
+  return (await json(child.stdout)) as Load
+}
+
+/** Asks a database for a number, such as how many mails have a row. */
+export function openCounter(url: string, query: string) {
+  const logger = createLogger({ service: 'bench', level: 'warn', format: 'pretty' })
+  const database = createDatabase({ url, poolSize: 1, applicationName: 'bench', logger })
+  return {
+    async count(): Promise<number> {
+      const { rows } = await sql.raw<{ n: number }>(query).execute(database.query)
+      return rows[0]?.n ?? 0
+    },
+    close: () => database.close(),
+  }
+}
