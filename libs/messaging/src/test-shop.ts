@@ -10,11 +10,11 @@ import {
 import { deadLetterTopic, topicOf } from '@shopstream/events'
 import { createLogger, createMetrics, type Logger } from '@shopstream/observability'
 import { eventually, type TestDatabase, testBroker } from '@shopstream/testing'
-import kafkajs from 'kafkajs'
 import type { Bus, OutgoingMessage } from './bus.ts'
 import type { Consumption, FailurePolicy } from './consumption.ts'
 import { createMessaging, messagingMigrations } from './index.ts'
 import { openKafkaBus } from './kafka/open.ts'
+import { openForeignProducer } from './kafka/test-foreign.ts'
 import type { Messaging } from './messaging.ts'
 import { type ChildLife, type ChildShop, startChild } from './test-shop-child.ts'
 import { produces, stockEvent, type Trouble, writeEffects } from './test-stock.ts'
@@ -123,14 +123,8 @@ export async function openTestShop({
     outbox: () =>
       rowsOf<{ id: bigint; refused: string | null }>(database, 'select id, refused from outbox order by id'),
     async deleteTopic(name: string) {
-      const admin = new kafkajs.Kafka({ brokers: broker.brokers, logLevel: kafkajs.logLevel.NOTHING }).admin()
-      await admin.connect()
-      try {
-        await admin.deleteTopics({ topics: [broker.topicPrefix + name] })
-        await eventually('the deletion', async () => !(await admin.listTopics()).includes(broker.topicPrefix + name))
-      } finally {
-        await admin.disconnect()
-      }
+      const foreign = openForeignProducer(broker.brokers)
+      await foreign.deleteTopic(broker.topicPrefix + name).finally(() => foreign.close())
     },
     async close() {
       await Promise.all(children.map((child) => child.kill('SIGKILL')))

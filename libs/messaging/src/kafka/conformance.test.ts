@@ -65,6 +65,10 @@ async function openPlace(client: (typeof kafkaClients)[number], batchLimitBytes?
     /** Writes a batch byte by byte. */
     writeRaw: (partition: number, batch: Buffer) => foreign.write(wireTopic, partition, batch),
     begin: () => foreign.transaction(wireTopic),
+    async makeAnew() {
+      await foreign.deleteTopic(wireTopic)
+      await (await open()).ensureTopics([declared]) // KafkaJS makes none for a while once it has missed the one before
+    },
     /** A whole transaction of one message in each of these partitions. */
     async transaction(value: string, partitions: number[], end: 'commit' | 'abort') {
       const transaction = await foreign.transaction(wireTopic)
@@ -398,6 +402,18 @@ describe.each(kafkaClients)('%s', (client) => {
     expect(keysOf(0)).toEqual(['a-1', 'a-2', 'later'])
     await caughtUp(bus)
   }, 60_000)
+
+  test('a topic that is made anew under a running group is read from its start', async () => {
+    const place = await openPlace(client)
+    const { keys } = collect(place.bus)
+    await write(place.bus, numbered(0, 'before', 3))
+    await eventually('what is there', () => keys().length === 3, patience)
+    await caughtUp(place.bus)
+    await place.makeAnew()
+    await write(place.bus, numbered(0, 'after', 6)) // more than there were, so that the group's place is one of the new topic's
+    await eventually('all of the new topic', () => keys().length === 9, patience)
+    await caughtUp(place.bus)
+  }, 120_000)
 
   test('a batch of 65,536 tiny records is unpacked once, and holds up no other partition, of its topic or another', async () => {
     const place = await openPlace(client)

@@ -6,6 +6,8 @@ import { keepConsuming } from './consuming.ts'
 const begin = (run: (working: () => void, stop: AbortSignal) => Promise<void>, isThere = true) =>
   keepConsuming({
     group: 'group',
+    topics: [],
+    topicIds: async () => new Map(),
     logger: silent,
     meters: undefined,
     pulse: { isThere: () => isThere, check: () => {} },

@@ -11,6 +11,7 @@ import {
   type Landmark,
   metadataRequest,
   offsetsRequest,
+  topicIdsRequest,
 } from './protocol.ts'
 import {
   type DecodedRecords,
@@ -38,6 +39,8 @@ export interface Log {
    * with what the brokers say of it. What is known for up to 5 s is not asked for again, unless `fresh`.
    */
   troubles(topics: readonly string[], fresh?: boolean): Promise<Map<string, Error>>
+  /** By topic, the id that it has as long as it is not made anew; without those that are not there. */
+  topicIds(topics: readonly string[]): Promise<ReadonlyMap<string, string>>
   /** Age in seconds of the message at an offset, by the head of its batch; 0 where there is none. */
   ageAt(place: Place & { offset: bigint }): Promise<number>
   /** By partition, the offset of the first message written at `time` or later; the end where there is none. */
@@ -67,24 +70,28 @@ export function createLog(brokers: readonly BrokerAddress[], carrier: Carrier, l
   const heads = new Map<string, { offset: bigint; timestamp: Date | undefined }>()
 
   /** Asks the brokers one after the other, the one that answered last first, as a frozen one takes its time limit. */
-  async function metadataOf(topics: readonly string[]): Promise<ClusterMetadata> {
-    const key = topics.toSorted().join('\n')
-    const found = known.get(key)
-    if (found && performance.now() - found.at < metadataMaxAge) return found.metadata
-    const others = [...(found?.metadata.brokers.values() ?? [])]
+  async function askAny<Answer>(request: ApiRequest<Answer>, others: readonly BrokerAddress[] = []): Promise<Answer> {
     let problem: unknown
     for (const broker of [...(answeredLast ? [answeredLast] : []), ...brokers, ...others]) {
       try {
-        const metadata = await carrier.send(broker, metadataRequest(topics))
+        const answer = await carrier.send(broker, request)
         answeredLast = broker
-        known.set(key, { at: performance.now(), metadata })
-        return metadata
+        return answer
       } catch (error) {
         problem = error
         if (broker === answeredLast) answeredLast = undefined
       }
     }
     throw problem
+  }
+
+  async function metadataOf(topics: readonly string[]): Promise<ClusterMetadata> {
+    const key = topics.toSorted().join('\n')
+    const found = known.get(key)
+    if (found && performance.now() - found.at < metadataMaxAge) return found.metadata
+    const metadata = await askAny(metadataRequest(topics), [...(found?.metadata.brokers.values() ?? [])])
+    known.set(key, { at: performance.now(), metadata })
+    return metadata
   }
 
   /** All partitions of topics with the broker that leads them. Throws where a topic or a leader is missing. */
@@ -203,6 +210,7 @@ export function createLog(brokers: readonly BrokerAddress[], carrier: Carrier, l
       ])
       return new Map(found.map(([what, code]) => [what, new BrokerSaid(what, carrier.nameOf(code))]))
     },
+    topicIds: (topics) => askAny(topicIdsRequest(topics)),
     async ageAt(place) {
       const kept = heads.get(placeOf(place))
       const head = kept?.offset === place.offset ? kept : await headAt(place)

@@ -3,7 +3,7 @@ import type { AbortedTransaction } from './records.ts'
 
 /**
  * The few requests that are the same whichever client carries them: what a log holds and where it lies. They are asked
- * in versions that brokers from Kafka 2.3 on know. Source: kafka.apache.org/protocol.
+ * in versions that brokers from Kafka 2.8 on know. Source: kafka.apache.org/protocol.
  */
 export interface ApiRequest<Answer> {
   apiKey: number
@@ -64,6 +64,57 @@ function readPartition(reader: Reader) {
   reader.list(() => reader.int32()) // replicas
   reader.list(() => reader.int32()) // those in sync
   return partition
+}
+
+/**
+ * The ids that a broker gives to topics: one that is made anew has another. Without those that are not there.
+ * In a flexible version (KIP-482), which brokers know from Kafka 2.8 on: the empty list of tags of its head comes first.
+ */
+export function topicIdsRequest(topics: readonly string[]): ApiRequest<Map<string, string>> {
+  const noTags = 0
+  const body = new Writer()
+    .int8(noTags)
+    .compactList(topics, (writer, topic) => writer.int64(0n).int64(0n).compactText(topic).int8(noTags))
+    .int8(0) // none is made by asking
+    .int8(0) // nor who may do what
+    .int8(0)
+    .int8(noTags)
+  return {
+    apiKey: 3,
+    apiVersion: 10,
+    apiName: 'Metadata',
+    body: body.bytes(),
+    waitsMs: 0,
+    decode(answer) {
+      const reader = new Reader(answer)
+      reader.tags()
+      reader.int32() // throttling
+      reader.compactList(() => {
+        reader.int32() // id
+        reader.compactText() // host
+        reader.int32() // port
+        reader.compactText() // rack
+        reader.tags()
+      })
+      reader.compactText() // cluster
+      reader.int32() // controller
+      const found = reader.compactList(() => {
+        const errorCode = reader.int16()
+        const topic = reader.compactText()
+        const id = reader.hex(16)
+        reader.int8() // whether it is Kafka's own
+        reader.compactList(() => {
+          reader.hex(14) // error, number, leader and its epoch
+          for (let lists = 0; lists < 3; lists++) reader.compactList(reader.int32)
+          reader.tags()
+        })
+        reader.int32() // who may do what
+        reader.tags()
+        return errorCode === 0 && /[^0]/.test(id) ? [[topic, id] as const] : [] // brokers that know no ids answer with zeros
+      })
+      return new Map(found.flat())
+    },
+  }
 }
 
 /** Which offset of a partition is asked for: of the first message kept, of the next to be written, or of the first that an open transaction hides. */
@@ -214,6 +265,25 @@ class Writer {
     )
   }
 
+  compactText(value: string): this {
+    const bytes = Buffer.from(value)
+    this.uvarint(bytes.length + 1)
+    this.#parts.push(bytes)
+    return this
+  }
+
+  compactList<T>(values: readonly T[], write: (writer: this, value: T) => unknown): this {
+    this.uvarint(values.length + 1)
+    for (const value of values) write(this, value)
+    return this
+  }
+
+  uvarint(value: number): this {
+    let left = value
+    for (; left > 0x7f; left >>>= 7) this.#add(1, (bytes) => bytes.writeUInt8((left & 0x7f) | 0x80))
+    return this.#add(1, (bytes) => bytes.writeUInt8(left))
+  }
+
   bytes = () => Buffer.concat(this.#parts)
 
   #add(size: number, write: (bytes: Buffer) => void): this {
@@ -249,6 +319,34 @@ class Reader {
     const found: T[] = []
     for (let left = this.int32(); left > 0; left--) found.push(read())
     return found
+  }
+
+  uvarint(): number {
+    let value = 0
+    for (let shift = 0; shift < 32; shift += 7) {
+      const byte = this.#bytes.readUInt8(this.#move(1))
+      value |= (byte & 0x7f) << shift
+      if (byte < 0x80) return value >>> 0
+    }
+    throw new RangeError('a number of more than 32 bits')
+  }
+
+  /** Empty where there is none. */
+  compactText = () => this.#take(Math.max(0, this.uvarint() - 1)).toString()
+  hex = (size: number) => this.#take(size).toString('hex')
+
+  compactList<T>(read: () => T): T[] {
+    const found: T[] = []
+    for (let left = this.uvarint(); left > 1; left--) found.push(read())
+    return found
+  }
+
+  /** Passes over what newer brokers add. */
+  tags(): void {
+    for (let left = this.uvarint(); left > 0; left--) {
+      this.uvarint()
+      this.#take(this.uvarint())
+    }
   }
 
   byTopic<T>(read: (topic: string) => T): T[] {

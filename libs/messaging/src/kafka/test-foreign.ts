@@ -11,6 +11,8 @@ export interface ForeignProducer {
   write(topic: string, partition: number, batch: Buffer): Promise<void>
   /** Begins a transaction. */
   transaction(topic: string): Promise<ForeignTransaction>
+  /** Returns when it is gone. */
+  deleteTopic(topic: string): Promise<void>
   close(): Promise<void>
 }
 
@@ -41,6 +43,16 @@ export function openForeignProducer(brokers: readonly string[]): ForeignProducer
       }
     },
     transaction: (topic) => beginTransaction(kafka, topic),
+    async deleteTopic(topic) {
+      const admin = kafka.admin()
+      await admin.connect()
+      try {
+        await admin.deleteTopics({ topics: [topic] })
+        while ((await admin.listTopics()).includes(topic)) await delay(20)
+      } finally {
+        await admin.disconnect()
+      }
+    },
     close: () => carrier.close(),
   }
 }

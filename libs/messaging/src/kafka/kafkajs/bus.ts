@@ -143,13 +143,15 @@ export function createKafkaJsBus(options: BusOptions): Bus {
     consume: ({ group, topics, handle }) =>
       keepConsuming({
         group: wireName(group),
+        topics: topics.map(wireName),
+        topicIds: log.topicIds,
         logger,
         meters,
         pulse,
         isPassing: (error) => saidByBroker(error)?.retriable === true,
-        run: (working, stop) =>
+        run: (working, stop, startsOver) =>
           runConsumer(
-            { kafka, group: wireName(group), topics: topics.map(wireName), ownName, logger, handle },
+            { kafka, group: wireName(group), topics: topics.map(wireName), ownName, logger, handle, startsOver },
             working,
             stop,
           ),

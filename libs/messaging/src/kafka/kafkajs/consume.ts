@@ -2,7 +2,7 @@ import type { Logger } from '@shopstream/observability'
 import type { Batch, EachBatchPayload, Kafka, Consumer as KafkaConsumer } from 'kafkajs'
 import { withTimeLimit } from '../../async.ts'
 import type { AssignedPartition, ConsumeOptions, IncomingBatch } from '../../bus.ts'
-import { maxBytesInFlight, maxBytesOfPartition } from '../consuming.ts'
+import { maxBytesInFlight, maxBytesOfPartition, type StartsOver } from '../consuming.ts'
 import { toMessage } from '../messages.ts'
 import { byWish } from './assigner.ts'
 import { metadataMaxAge } from './clients.ts'
@@ -16,12 +16,16 @@ const stallLimit = 30_000
 /** KafkaJS sends no heartbeat while a handler runs: without these, in ms, a slow one would lose its partitions. */
 const heartbeatMs = 1_000
 
+/** As a place to go to, by Kafka's protocol. */
+const atTheStart = '-2'
+
 export interface RunOptions extends Omit<ConsumeOptions, 'topics' | 'group'> {
   kafka: Kafka
   /** Names on the wire. */
   group: string
   topics: string[]
   ownName(topic: string): string
+  startsOver: StartsOver
   logger: Logger
 }
 
@@ -80,9 +84,11 @@ async function consumeUntilBroken(
   consumer.on(consumer.events.CRASH, ({ payload }) => broken.reject(payload.error))
   // One broker's answer can make KafkaJS join again while a handler is at work with another's; its partition may have gone then.
   let generation = new AbortController()
-  consumer.on(consumer.events.GROUP_JOIN, () => {
+  consumer.on(consumer.events.GROUP_JOIN, ({ payload: { memberAssignment } }) => {
     generation.abort()
     generation = new AbortController()
+    for (const [topic, partitions] of Object.entries(memberAssignment).filter(([name]) => options.startsOver(name)))
+      for (const partition of partitions) consumer.seek({ topic, partition, offset: atTheStart })
   })
   let lastTime = Date.now()
   const watchdog = setInterval(() => {

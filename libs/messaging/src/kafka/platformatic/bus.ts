@@ -47,12 +47,14 @@ export function createPlatformaticBus(options: BusOptions): Bus {
       const consumer = { cluster, clientId, limits, logger, ownName, handle, ...kept }
       return keepConsuming({
         group: wireName(group),
+        topics: topics.map(wireName),
+        topicIds: log.topicIds,
         logger,
         meters,
         pulse,
         isPassing: (error) => error instanceof BrokerError && error.isPassing,
-        run: (working, stop) =>
-          runConsumer({ ...consumer, group: wireName(group), topics: topics.map(wireName) }, working, stop),
+        run: (working, stop, startsOver) =>
+          runConsumer({ ...consumer, group: wireName(group), topics: topics.map(wireName), startsOver }, working, stop),
       })
     },
     ...readingOf({ log, ...groupAccess(asking) }, options),

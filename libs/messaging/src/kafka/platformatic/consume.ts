@@ -1,6 +1,7 @@
 import type { Logger } from '@shopstream/observability'
 import { pause, withTimeLimit } from '../../async.ts'
 import { type ConsumeOptions, placeOf } from '../../bus.ts'
+import type { StartsOver } from '../consuming.ts'
 import type { BusOptions } from '../options.ts'
 import type { UnfinishedBatches } from '../records.ts'
 import type { Cluster } from './cluster.ts'
@@ -24,6 +25,7 @@ export interface RunOptions
   /** Names on the wire. */
   group: string
   topics: readonly string[]
+  startsOver: StartsOver
   logger: Logger
   /** Places of partitions that a handler is at work for; kept from one life to the next. */
   inHand: Set<string>
@@ -105,13 +107,15 @@ async function startWork(
   standing: StandingWatch,
   revoked: AbortSignal,
 ): Promise<void> {
-  const { membership, ownName, working } = options
+  const { membership, ownName, working, startsOver } = options
   const committed = await membership.committed(places, revoked)
   if (revoked.aborted) return
   work.partitions = places.map((place) => {
     const ownTopic = ownName(place.topic)
     const changed = () => work.fetching?.wake()
-    return new OwnedPartition({ ...place, ownTopic, committed: committed.get(placeOf(place)), revoked, changed })
+    const owned = new OwnedPartition({ ...place, ownTopic, committed: committed.get(placeOf(place)), revoked, changed })
+    if (startsOver(place.topic)) owned.position = undefined
+    return owned
   })
   const { isLeased, fail: failed } = standing
   const { partitions } = work
