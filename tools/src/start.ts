@@ -107,9 +107,11 @@ async function main({ only, logLevel }: Arguments): Promise<void> {
 
 function explain(error: unknown): string {
   if (error instanceof ConfigError) return `The shop was not started. ${error.message}`
-  const { code, path } = error as NodeJS.ErrnoException
+  const { code, path, syscall } = error as NodeJS.ErrnoException
   if (path && ['EACCES', 'EPERM', 'EROFS'].includes(code ?? ''))
     return `The shop was not started: this user may not use ${path} (${code}). Set SHOPSTREAM_HOME to a folder of your own, or start it as the user who owns that one.`
+  if (path && syscall === 'mkdir')
+    return `The shop was not started: ${path} is no folder, and none can be made there (${code}). Set SHOPSTREAM_HOME to a folder of your own.`
   return `The shop was not started: ${error instanceof Error ? error.message : String(error)}`
 }
 

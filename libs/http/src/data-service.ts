@@ -1,4 +1,4 @@
-import { adviceOn, type Database, isPassing, type Migration, migrate } from '@shopstream/database'
+import { adviceOn, type Database, isPassing, type Migration, migrate, sql } from '@shopstream/database'
 import { type Messaging, pause } from '@shopstream/messaging'
 import type { Logger } from '@shopstream/observability'
 import type { FastifyInstance } from 'fastify'
@@ -73,6 +73,8 @@ export function dataService({
       await http.listen(address)
       const applied = await whenAvailable(() => migrate(database, migrations, { logger, signal: stopping.signal }))
       if (applied?.length) logger.info({ applied }, 'the database is migrated')
+      // By the other address, where there are two: what it refuses for good would be tried again for ever behind a start that is over.
+      await whenAvailable(() => sql`select`.execute(database.query))
       if (begin) end = await whenAvailable(begin)
       if (stopping.signal.aborted) return
       isStarted = true

@@ -105,6 +105,7 @@ export async function maintainInbox(database: Database<unknown>, logger: Logger,
     ...(await missingWeeks(database)).map((week): [string, Part] => [`week ${week}`, addWeek(week)]),
     ...(await oldWeeks(database)).map((table): [string, Part] => [table, dropWeek(table)]),
     ['inbox_other', deleteOld('inbox_other', 'event_id', 'received_at')],
+    ['inbox_far', deleteOld('inbox_far', 'event_id', 'received_at')],
     ['parked_message', deleteOld('parked_message', 'id', 'ended_at')],
   ]
   for (const [name, part] of parts) {

@@ -61,7 +61,7 @@ export function knownKafkaJars(): string[] | undefined {
   return jars.length > 1 && jars.every((jar) => existsSync(jar)) ? jars : undefined
 }
 
-/** Kafka's jars as Maven names them, fetched when needed (44 MB) and kept in Maven's own repository. */
+/** Kafka's jars as Maven names them, fetched when needed (44 MB) and kept in Maven's own repository, or where that cannot be in ours. */
 export async function fetchKafkaJars(progress: (line: string) => void, signal?: AbortSignal): Promise<string[]> {
   const known = knownKafkaJars()
   if (known) return known
@@ -70,17 +70,26 @@ export async function fetchKafkaJars(progress: (line: string) => void, signal?: 
   const file = classpathFile()
   const fresh = `${file}.${randomUUID()}`
   const goal = 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1:build-classpath'
-  await runCommand('mvn', ['-q', '-B', '-f', pom, goal, `-Dmdep.outputFile=${fresh}`], {
-    env: { ...process.env, ...utf8Names },
-    limitMs: 900_000,
-    ...(signal && { signal }),
-  }).catch((error: Error) => {
-    signal?.throwIfAborted()
-    throw new Error(
-      'Maven could not fetch Apache Kafka: it needs a way to its repository (behind a proxy: ~/.m2/settings.xml) and a ' +
-        `folder to keep it in (else MAVEN_OPTS=-Dmaven.repo.local=FOLDER).\n${error.message}`,
-    )
-  })
+  const run = (...options: string[]) =>
+    runCommand('mvn', ['-q', '-B', '-f', pom, goal, `-Dmdep.outputFile=${fresh}`, ...options], {
+      env: { ...process.env, ...utf8Names },
+      limitMs: 900_000,
+      ...(signal && { signal }),
+    })
+  // Java takes the home of a user from the system and not from HOME: in a container it may be none.
+  const elsewhere = (error: Error) => {
+    if (!/local repository|Permission denied|AccessDenied|Read-only file system/i.test(error.message)) throw error
+    return run(`-Dmaven.repo.local=${join(cacheFolder, 'maven')}`)
+  }
+  await run()
+    .catch(elsewhere)
+    .catch((error: Error) => {
+      signal?.throwIfAborted()
+      throw new Error(
+        'Maven could not fetch Apache Kafka: it needs a way to its repository (behind a proxy: ~/.m2/settings.xml) and a ' +
+          `folder to keep it in (else MAVEN_OPTS=-Dmaven.repo.local=FOLDER).\n${error.message}`,
+      )
+    })
   renameSync(fresh, file)
   const jars = knownKafkaJars()
   if (!jars) throw new Error(`Maven named jars in ${file} that are not there`)

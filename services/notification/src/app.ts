@@ -9,6 +9,7 @@ import { createOptOutLinks } from './mailings/opt-out.ts'
 import { produces } from './produces.ts'
 import { routes } from './routes.ts'
 import { createAnswers } from './sending/answers.ts'
+import { createDueFloor } from './sending/due-floor.ts'
 import { measureBacklog } from './sending/meters.ts'
 import { type SendingPolicy, sendingPolicy } from './sending/policy.ts'
 import { createSender, outcomeCounter } from './sending/sender.ts'
@@ -54,6 +55,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
   })
   const count = outcomeCounter(metrics)
   const answers = createAnswers(policy)
+  const floors = { urgent: createDueFloor(policy), bulk: createDueFloor(policy) }
   const links = createOptOutLinks(database, config.PUBLIC_URL)
   if (!config.PUBLIC_URL) logger.warn('mailings have no link by which to opt out of them: PUBLIC_URL is not set')
   const laneOf = (lane: Lane) => {
@@ -64,6 +66,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
         database,
         lane,
         transport,
+        floor: floors[lane],
         answers,
         from,
         optOutLinkOf: links.linkOf,
@@ -75,7 +78,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
   }
   const urgent = laneOf('urgent')
   const lanes = [urgent, laneOf('bulk')]
-  measureBacklog(database, metrics, logger)
+  measureBacklog(database, floors, metrics, logger)
   const http = await createHttp({
     service: 'notification',
     title: 'shopstream: notifications',

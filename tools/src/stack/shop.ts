@@ -315,15 +315,23 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
         )
       }
     })().catch(() => {}) // aborted: it is ready, or has failed
-    const ready = eventually(
-      'all services to be ready',
-      async () => {
-        const answers = await Promise.all(wanted.map((url) => probe(url, done.signal)))
-        if (!answers.every((answer) => answer?.status === 200)) return false
-        return (await Promise.all(asked.map((name) => running.isGenuine(name, done.signal)))).every(Boolean)
-      },
-      { timeoutMs: options.readyLimitMs ?? 120_000, everyMs: 60 },
-    )
+    const isReady = async () => {
+      const answers = await Promise.all(wanted.map((url) => probe(url, done.signal)))
+      if (!answers.every((answer) => answer?.status === 200)) return false
+      return (await Promise.all(asked.map((name) => running.isGenuine(name, done.signal)))).every(Boolean)
+    }
+    const ready = (async () => {
+      for (;;) {
+        const patience = { timeoutMs: options.readyLimitMs ?? 120_000, everyMs: 60 }
+        try {
+          return await eventually('all services to be ready', isReady, patience)
+        } catch (error) {
+          const states = await Promise.all(only.map((name) => probe(`${urlOf(ports[services[name].port])}/readyz`)))
+          // Ended by a limit, a migration of that length would begin anew with each start, for ever.
+          if (done.signal.aborted || !states.some((state) => state && isMigrating(state.body))) throw error
+        }
+      }
+    })()
     ready.catch(() => {})
     try {
       await Promise.race([ready, running.givenUp])
@@ -331,6 +339,17 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
       done.abort()
       await report
     }
+  }
+}
+
+/** Whether `/readyz` of a service says that it is at work on its database, which takes as long as it takes. */
+export function isMigrating(body: string): boolean {
+  try {
+    const { checks } = JSON.parse(body) as { checks: { name: string; status: string }[] }
+    const stateOf = (wanted: string) => checks.find(({ name }) => name === wanted)?.status
+    return stateOf('start') === 'failed' && stateOf('database') === 'ok'
+  } catch {
+    return false // not one of ours
   }
 }
 

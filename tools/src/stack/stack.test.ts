@@ -16,7 +16,7 @@ import { chooseWay, noKafkaMessage } from './kafka.ts'
 import { eachLine, prefixer, readableLine } from './lines.ts'
 import { readSettings, serviceEnvironment } from './services.ts'
 import { choosePorts, defaultPorts, readStackSettings } from './settings.ts'
-import { nodeFlags, processEnvironment } from './shop.ts'
+import { isMigrating, nodeFlags, processEnvironment } from './shop.ts'
 import { pauseMs, type ServiceLaunch, type SupervisedService, supervise } from './supervisor.ts'
 
 let dir: string
@@ -177,6 +177,19 @@ test('a service inherits nothing that was meant for other programs', () => {
   expect(processEnvironment({ ...foreign, POSTGRES_URL: 'postgres://x' }, {})).toMatchObject({ PGSSLMODE: 'require' })
   // Node reads it as a URL, in which # and % have a meaning.
   expect(existsSync(fileURLToPath(nodeFlags.at(-1) ?? ''))).toBe(true)
+})
+
+test('a service that migrates its database is waited for, and one whose database is away is not', () => {
+  const state = (start: string, database: string) =>
+    JSON.stringify({
+      checks: Object.entries({ kafka: 'ok', start, database }).map(([name, status]) => ({ name, status })),
+    })
+  expect([
+    isMigrating(state('failed', 'ok')),
+    isMigrating(state('failed', 'failed')),
+    isMigrating(state('ok', 'ok')),
+    isMigrating('null'),
+  ]).toEqual([true, false, false, false])
 })
 
 test('log lines become readable, others stay as they are', () => {

@@ -42,6 +42,11 @@ test('resends that the restored table does not know are counted: the next one ha
   expect(await rowOf(unknown)).toMatchObject({ state: 'sent', sequence: 2n, resends: 1 })
 })
 
+test('what nobody can bring back is said: who has opted out since', async () => {
+  const lost = await tables.database.transaction((tx) => catchUp().settle(tx))
+  expect(lost).toContainEqual(expect.stringContaining('opted out of mailings'))
+})
+
 test('a mailing goes on where it was restored, and mails nobody twice', async () => {
   const { database } = tables
   const users = [newEventId(), newEventId()].sort() as [string, string]

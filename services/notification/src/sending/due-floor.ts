@@ -7,6 +7,8 @@ import type { SendingPolicy } from './policy.ts'
 export interface DueFloor {
   /** A time of the database, as text, since a Date has no microseconds; `-infinity` for a look at all there is. */
   from(): string
+  /** The same, but never for a look at all there is: for those who may miss for half a minute what was committed late. */
+  readonly lately: string
   /** To be told when the first mail was due that a look has found; of one that found none, the time of the look. */
   looked(firstDueAt: string): void
 }
@@ -27,6 +29,9 @@ export function createDueFloor({
       if (performance.now() - lookedAtAllAt < lookAtAllMs) return floor
       lookedAtAllAt = performance.now()
       return '-infinity'
+    },
+    get lately() {
+      return floor
     },
     looked(dueAt) {
       const at = performance.now()

@@ -1,13 +1,19 @@
 import type { Database } from '@shopstream/database'
 import { type Logger, measureTogether, type Registry } from '@shopstream/observability'
-import type { Tables } from '../tables.ts'
+import type { Lane, Tables } from '../tables.ts'
+import type { DueFloor } from './due-floor.ts'
 import { backlog } from './queries.ts'
 
 /** Measures what is on its way whenever the metrics are read. Without the database it is left out. */
-export function measureBacklog(database: Database<Tables>, metrics: Registry, logger: Logger): void {
+export function measureBacklog(
+  database: Database<Tables>,
+  floors: Record<Lane, DueFloor>,
+  metrics: Registry,
+  logger: Logger,
+): void {
   measureTogether(
     metrics,
-    () => backlog(database.query),
+    () => database.transaction((tx) => backlog(tx, floors)),
     (error) => logger.debug({ err: error }, 'the mail backlog cannot be measured now'),
     [
       {

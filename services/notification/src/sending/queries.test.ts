@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { sql } from '@shopstream/database'
+import { sql, type Transaction } from '@shopstream/database'
+import type { Tables } from '../tables.ts'
 import { openTestTables, type TestTables } from '../testing.ts'
 import { createDueFloor } from './due-floor.ts'
-import { claimDue } from './queries.ts'
+import { backlog, claimDue } from './queries.ts'
 
 let tables: TestTables
 beforeAll(async () => {
@@ -46,7 +47,7 @@ test('while somebody holds a snapshot, a look for what is due does not walk over
   await dump.query('select from notification')
   await queue(5_000)
   const floor = createDueFloor({ floorLagMs: 0, lookAtAllMs: 600_000 })
-  const fifty = { lane: 'urgent' as const, limit: 50, leaseMs: 20_000 }
+  const fifty = { lane: 'urgent' as const, limit: 50, leaseMs: 1 } // a count walks over the leases that ended later
   const sent = async (options: { floor?: typeof floor }) => {
     const claimed = (await claim({ ...fifty, ...options })).map(({ id }) => id)
     await sql`update notification set state = 'sent' where id = any(${claimed}::uuid[])`.execute(database.query)
@@ -55,21 +56,28 @@ test('while somebody holds a snapshot, a look for what is due does not walk over
   let count = 0
   for (let more = await sent({ floor }); more > 0; more = await sent({ floor })) count += more
   expect(count).toBe(5_000)
+  expect(await sent({ floor })).toBe(0) // now the floor is where the last look was
   await sql`analyze notification`.execute(database.query) // as it is done where a table grows
-  /** Pages that a claim asks for, of the table and of its index. */
-  const pages = (options: { floor?: typeof floor }) =>
+  /** Pages that a look asks for, of the table and of its indexes. */
+  const pages = (look: (tx: Transaction<Tables>) => Promise<unknown>) =>
     database.transaction(async (tx) => {
       const asked = async () => {
         const { rows } = await sql<{ pages: bigint }>`
-          select pg_stat_get_xact_blocks_fetched('notification'::regclass)
-            + pg_stat_get_xact_blocks_fetched('notification_due_urgent'::regclass) as pages`.execute(tx)
+          select sum(pg_stat_get_xact_blocks_fetched(part)) as pages
+          from unnest('{notification,notification_due_urgent,notification_open_of_user}'::regclass[]) as part`.execute(
+          tx,
+        )
         return Number(rows[0]?.pages)
       }
       const before = await asked() // those of earlier transactions are among them for a while
-      await claimDue(tx, { ...fifty, ...options })
+      await look(tx)
       return (await asked()) - before
     })
-  expect(4 * (await pages({ floor }))).toBeLessThan(await pages({})) // 12 and 150
+  const all = createDueFloor({ floorLagMs: 0, lookAtAllMs: 0 })
+  const claimed = await pages((tx) => claimDue(tx, { ...fifty, floor }))
+  expect(4 * claimed).toBeLessThan(await pages((tx) => claimDue(tx, fifty))) // 12 and 150
+  const counted = await pages((tx) => backlog(tx, { urgent: floor, bulk: floor }))
+  expect(4 * counted).toBeLessThan(await pages((tx) => backlog(tx, { urgent: all, bulk: all })))
 
   await queue(1, 60_000) // committed by somebody who took a minute
   expect([await sent({ floor }), await sent({})]).toEqual([0, 1])

@@ -151,15 +151,23 @@ export interface Backlog {
   oldestAge: number
 }
 
-/** How many notifications are on their way. */
-export async function backlog(query: Kysely<Tables>): Promise<Backlog> {
+/**
+ * How many notifications are on their way, from the floors of their lanes on. After 300,000 mails under a held snapshot a
+ * count by the index of users took 574,000 pages and 11 s, each time the metrics were read.
+ */
+export async function backlog(tx: Transaction<Tables>, floors: Record<Lane, DueFloor>): Promise<Backlog> {
+  await sql`set local enable_sort = off`.execute(tx) // as for `claimDue`: no other index comes in this order
+  const queuedIn = (lane: Lane) => sql`
+    select count(*)::int mails, min(since) oldest from (
+      select coalesce(resent_at, created_at) since from notification
+      where state = 'queued' and lane = ${sql.lit(lane)} and next_attempt_at >= ${floors[lane].lately}::timestamptz
+      order by next_attempt_at, id) mail`
   const { rows } = await sql<Backlog>`
-    select count(*) filter (where state = 'queued')::int "queued",
-           count(*) filter (where state = 'queued' and lane = 'bulk')::int "bulk",
-           count(*) filter (where state = 'awaiting-recipient')::int "awaiting",
-           coalesce(extract(epoch from now() - min(coalesce(resent_at, created_at))
-             filter (where state = 'queued' and lane = 'urgent')), 0)::float8 "oldestAge"
-    from notification where state in ('queued', 'awaiting-recipient')
-  `.execute(query)
+    select urgent.mails + bulk.mails "queued", bulk.mails "bulk",
+           coalesce(extract(epoch from now() - urgent.oldest), 0)::float8 "oldestAge",
+           (select count(*)::int from (
+             select from notification where state = 'awaiting-recipient' order by created_at) mail) "awaiting"
+    from (${queuedIn('urgent')}) urgent, (${queuedIn('bulk')}) bulk
+  `.execute(tx)
   return rows[0] ?? { queued: 0, bulk: 0, awaiting: 0, oldestAge: 0 }
 }

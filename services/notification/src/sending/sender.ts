@@ -6,7 +6,7 @@ import { composeMail, type MailSource, messageIdOf } from '../mails/mail.ts'
 import { produces } from '../produces.ts'
 import type { Lane, Tables } from '../tables.ts'
 import type { Answers } from './answers.ts'
-import { createDueFloor } from './due-floor.ts'
+import type { DueFloor } from './due-floor.ts'
 import {
   decideRetry,
   isAnswer,
@@ -37,6 +37,8 @@ export interface SenderOptions {
   lane: Lane
   /** Of this lane alone. */
   transport: MailTransport
+  /** Of this lane alone. */
+  floor: DueFloor
   /** Of all lanes. */
   answers: Answers
   /** The sender of all mails. */
@@ -68,12 +70,11 @@ interface Work {
  * While the server is unreachable it stops claiming, and then tries with one mail at a time until one goes through.
  */
 export function createSender(options: SenderOptions): Sender {
-  const { database, lane, transport, answers, from, optOutLinkOf, policy, logger, count } = options
+  const { database, lane, transport, floor, answers, from, optOutLinkOf, policy, logger, count } = options
   const lanePolicy = policy.lanes[lane]
   const stopping = new AbortController()
   const givingUp = new AbortController()
   const alarm = createAlarm(stopping.signal)
-  const floor = createDueFloor(policy)
   /** By id. What has become of a mail is known here alone until it is written down, so it stays here until then. */
   const inHand = new Map<string, Work>()
   // By performance.now(): by the wall clock, mails stood still for as long as it was set back (chaos, seed 8).

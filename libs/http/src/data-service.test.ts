@@ -1,0 +1,44 @@
+import { expect, test } from '@jest/globals'
+import { createDatabase } from '@shopstream/database'
+import type { Messaging } from '@shopstream/messaging'
+import { createLogger, Registry } from '@shopstream/observability'
+import { testDatabase } from '@shopstream/testing'
+import { dataService } from './data-service.ts'
+import { createHttp } from './edge.ts'
+
+const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
+
+test.each([
+  ['DATABASE_URL', true],
+  ['DATABASE_DIRECT_URL', false],
+])('a login that %s leads to, and that is refused for good, ends the start in words', async (_, isDirectRight) => {
+  const own = await testDatabase('data-service')
+  const wrong = new URL(own.url)
+  wrong.password = 'wrong'
+  const [url, directUrl] = isDirectRight ? [wrong.href, own.url] : [own.url, wrong.href]
+  const database = createDatabase({ url, directUrl, poolSize: 2, applicationName: 'test', logger })
+  const http = await createHttp({
+    service: 'test',
+    title: 'test',
+    routes: [],
+    database,
+    checks: [],
+    logger,
+    metrics: new Registry(),
+  })
+  const messaging: Messaging = {
+    checks: [],
+    start: () => expect('the broker is connected to').toBe('never'),
+    stop: async () => {},
+    overloaded: () => undefined,
+    hasPublished: async () => true,
+  }
+  const address = { host: '127.0.0.1', port: 0 }
+  const service = dataService({ http, address, database, migrations: [], messaging, logger })
+  try {
+    await expect(service.start()).rejects.toThrow(/refuses the login.*see to host, user, password/)
+  } finally {
+    await service.stop()
+    await own.drop()
+  }
+})
