@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { noteLogin, SharedConnection } from './errors.ts'
 import { columnTypes, isDirect, keepAliveMs } from './pool.ts'
+import { preparedName } from './prepared.ts'
 
 /** One connection of its own, outside the pool: for session locks that must end with their holder. */
 export interface Session {
@@ -39,24 +40,27 @@ export async function openSession(
   client.on('error', (error) => ended.abort(error))
   client.on('end', () => ended.abort(new Error('Connection ended')))
   const mark = randomUUID()
+  let direct = false
   const entries = Object.entries({ ...settings, [markSetting]: mark })
   try {
     const { rows } = await client.query(
       `select pg_backend_pid() as pid, ${entries.map((_, i) => `set_config($${2 * i + 1}, $${2 * i + 2}, false)`).join(', ')}`,
       entries.flatMap(([name, value]) => [name, String(value)]),
     )
+    direct = isDirect(client, rows[0]?.pid)
     // A pooler may be one that keeps sessions apart.
-    if (
-      !isDirect(client, rows[0]?.pid) &&
-      (await isShared(client, mark, () => login(url, applicationName, queryTimeoutMs)))
-    )
+    if (!direct && (await isShared(client, mark, () => login(url, applicationName, queryTimeoutMs))))
       throw new SharedConnection()
   } catch (error) {
     void client.end().catch(() => undefined)
     throw error
   }
   return {
-    query: async (text, values) => (await client.query(text, values)).rows,
+    async query(text, values) {
+      if (!values) return (await client.query(text)).rows
+      const name = direct ? preparedName(text) : undefined
+      return (await client.query({ text, values, ...(name && { name }) })).rows
+    },
     async listen(channel, listener) {
       client.on('notification', (notification) => notification.channel === channel && listener())
       await client.query(`listen ${client.escapeIdentifier(channel)}`)

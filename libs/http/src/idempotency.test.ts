@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
-import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { createDatabase, type Database, migrate, readMigrations, sql } from '@shopstream/database'
 import { createLogger, Registry } from '@shopstream/observability'
 import { type TestDatabase, testDatabase } from '@shopstream/testing'
@@ -8,6 +8,7 @@ import type { FastifyInstance } from 'fastify'
 import { type CryptoKey, generateKeyPair, SignJWT } from 'jose'
 import { Type } from 'typebox'
 import { createHttp, errorsOf, reply, route } from './edge.ts'
+import { effectGroup } from './effect-group.ts'
 import { clean } from './idempotency.ts'
 
 interface Tables {
@@ -15,12 +16,15 @@ interface Tables {
 }
 
 const errors = errorsOf({ 'no-such-product': { status: 422, detail: 'There is no such product.' } })
+const upTo = (count: number) => Array.from({ length: count }, (_, n) => n)
 const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
 const [alice, bob] = ['0190c0de-0000-7000-8000-00000000000a', '0190c0de-0000-7000-8000-00000000000b'] as const
 
 let own: TestDatabase
 let database: Database<Tables>
 let http: FastifyInstance
+/** Another instance. */
+let second: FastifyInstance
 let privateKey: CryptoKey
 /** What the handler waits for before it commits. */
 let gate: Promise<void> = Promise.resolve()
@@ -50,6 +54,30 @@ const things = route({
   },
 })
 
+/** How many things each transaction has made. */
+const groups: number[] = []
+
+/** As {@link things}, with others that come at the same time. */
+function groupedThings() {
+  const group = effectGroup<{ name: string }>(database, async (tx, all) => {
+    groups.push(all.length)
+    if (all.some(({ name }) => name === 'broken')) throw new Error('broken')
+    const names = all.map(({ name }) => name).filter((name) => name !== 'unknown')
+    await sql`insert into thing select unnest(${names}::text[])`.execute(tx)
+    return all.map(({ name }) =>
+      name === 'unknown' ? errors['no-such-product']() : reply.created({ name, at: new Date().toISOString() }),
+    )
+  })
+  return route({
+    method: 'POST',
+    url: '/v1/grouped-things',
+    summary: 'Makes a thing',
+    access: 'user',
+    schema: things.schema,
+    handle: ({ body, effectIn }) => effectIn(group, body as { name: string }),
+  })
+}
+
 beforeAll(async () => {
   own = await testDatabase('http-idempotency')
   database = createDatabase({ url: own.url, poolSize: 10, applicationName: 'test', logger })
@@ -58,22 +86,25 @@ beforeAll(async () => {
   const pair = await generateKeyPair('EdDSA')
   privateKey = pair.privateKey
   const keys = { find: async () => pair.publicKey, check: { name: 'signing keys', check: () => undefined } }
-  const metrics = new Registry()
-  http = await createHttp({
-    service: 'test',
-    title: 'Test',
-    routes: [things],
-    database,
-    keys,
-    checks: [],
-    overloaded: () => overload,
-    logger,
-    metrics,
-  })
+  const instance = () =>
+    createHttp({
+      service: 'test',
+      title: 'Test',
+      routes: [things, groupedThings()],
+      database,
+      keys,
+      checks: [],
+      overloaded: () => overload,
+      logger,
+      metrics: new Registry(),
+    })
+  http = await instance()
+  second = await instance()
 })
 
 afterAll(async () => {
   await http?.close()
+  await second?.close()
   await database?.close()
   await own?.drop()
 })
@@ -85,14 +116,18 @@ beforeEach(async () => {
   await sql`truncate thing, idempotency_key`.execute(database.query)
 })
 
-async function post(body: object, key: string | undefined, { userId = alice as string, prefer = '' } = {}) {
+async function post(
+  body: object,
+  key: string | undefined,
+  { userId = alice as string, prefer = '', at = http, url = '/v1/things' } = {},
+) {
   const token = await new SignJWT({ iss: 'shopstream', aud: 'shopstream', sub: userId, roles: [], sid: 's1' })
     .setProtectedHeader({ alg: 'EdDSA', kid: 'k1' })
     .setIssuedAt()
     .setExpirationTime('15 min')
     .sign(privateKey)
   const headers = { authorization: `Bearer ${token}`, prefer, ...(key !== undefined && { 'idempotency-key': key }) }
-  return http.inject({ method: 'POST', url: '/v1/things', body, headers })
+  return at.inject({ method: 'POST', url, body, headers })
 }
 
 async function made(): Promise<string[]> {
@@ -129,6 +164,53 @@ test('20 requests at once with one key have one effect and one answer', async ()
   expect(new Set(answers.map(({ body }) => body)).size).toBe(1)
   expect(answers.filter(({ headers }) => headers['idempotency-replayed'] === undefined)).toHaveLength(1)
   expect(await made()).toEqual(['a'])
+})
+
+describe('requests that come at the same time', () => {
+  const url = '/v1/grouped-things'
+
+  test('20 with one key, in one group and in two instances, have one effect and one answer, beside others', async () => {
+    groups.length = 0
+    const [answers, others] = await Promise.all([
+      Promise.all(upTo(20).map((n) => post({ name: 'a' }, 'key-1', { url, at: n % 2 === 0 ? http : second }))),
+      Promise.all(upTo(5).map((n) => post({ name: 'b' }, `key-${n + 2}`, { url }))),
+    ])
+    expect(new Set(answers.map(({ statusCode }) => statusCode))).toEqual(new Set([201]))
+    expect(new Set(answers.map(({ body }) => body)).size).toBe(1)
+    expect(answers.filter(({ headers }) => headers['idempotency-replayed'] === undefined)).toHaveLength(1)
+    expect(new Set(others.map(({ statusCode }) => statusCode))).toEqual(new Set([201]))
+    expect(await made()).toEqual(['a', ...upTo(5).map(() => 'b')])
+    expect(Math.max(...groups)).toBeGreaterThan(1)
+  })
+
+  test('one that is refused fails no other, and has left nothing, its key neither', async () => {
+    const names = ['a', 'unknown', 'b', 'unknown', 'c']
+    const answers = await Promise.all(names.map((name, n) => post({ name }, `key-${n}`, { url })))
+    expect(answers.map(({ statusCode }) => statusCode)).toEqual([201, 422, 201, 422, 201])
+    expect((await post({ name: 'd' }, 'key-1', { url })).statusCode).toBe(201)
+    expect((await post({ name: 'a' }, 'key-0', { url })).body).toBe(answers[0]?.body)
+    expect(await made()).toEqual(['a', 'b', 'c', 'd'])
+  })
+
+  test('one that all fail with together fails alone', async () => {
+    const names = ['a', 'broken', 'b']
+    const answers = await Promise.all(names.map((name, n) => post({ name }, `key-${n}`, { url })))
+    expect(answers.map(({ statusCode }) => statusCode)).toEqual([201, 500, 201])
+    expect(await made()).toEqual(['a', 'b'])
+  })
+
+  test('one whose key is held makes no other wait for it', async () => {
+    const release = Promise.withResolvers<void>()
+    gate = release.promise
+    const holder = post({ name: 'a' }, 'key-1')
+    await arrived.promise
+    const waiting = post({ name: 'a' }, 'key-1', { url })
+    const others = await Promise.all(upTo(5).map((n) => post({ name: 'b' }, `other-${n}`, { url })))
+    expect(new Set(others.map(({ statusCode }) => statusCode))).toEqual(new Set([201]))
+    release.resolve()
+    expect((await holder).statusCode).toBe(201)
+    expect((await waiting).json()).toMatchObject({ code: 'idempotency-key-reused' }) // another path makes another request
+  })
 })
 
 test('while new work is refused, a repeated request gets its answer, and others 503 with the reason', async () => {

@@ -49,30 +49,55 @@ export async function answerOnce(
   request: IdempotentRequest,
   work: (tx: Transaction) => Promise<Reply>,
 ): Promise<Reply> {
-  if (!(await claim(tx, request))) return replay(tx, request)
+  const [own] = await claim(tx, [request]).catch((error) => {
+    throw isLockTimeout(error) ? errors['request-in-progress']() : error
+  })
+  if (!own) return replay(tx, request)
   const reply = await work(tx)
-  await keep(tx, request, reply)
+  await keep(tx, [{ request, reply }])
   return reply
 }
 
-/** True when the key is this request's now; false when an answer is kept under it. */
-async function claim(tx: Transaction, { userId, key, hash }: IdempotentRequest): Promise<boolean> {
-  try {
-    const { rows } = await sql`
-      insert into idempotency_key as kept (user_id, key, request_hash) values (${userId}, ${key}, ${hash})
-      on conflict (user_id, key) do update
-        set request_hash = excluded.request_hash, status = null, headers = null, body = null, created_at = now()
-        where kept.created_at < now() - ${keptFor}
-      returning true
-    `.execute(tx)
-    return rows.length > 0
-  } catch (error) {
-    if (isLockTimeout(error)) throw errors['request-in-progress']()
-    throw error
-  }
+/**
+ * Those whose key is theirs now; under the keys of the others an answer is kept. No two may have the same key. With
+ * `waitMs` a key that another transaction holds is waited for no longer, and neither is anything in this one.
+ */
+export async function claim<R extends IdempotentRequest>(
+  tx: Transaction,
+  requests: readonly R[],
+  waitMs?: number,
+): Promise<R[]> {
+  if (requests.length === 0) return []
+  const { rows } = await sql<{ user_id: string; key: string }>`
+    with request as materialized (
+      select *, set_config('lock_timeout', coalesce(${waitMs}::text, current_setting('lock_timeout')), true)
+      from unnest(
+        ${requests.map(({ userId }) => userId)}::uuid[], ${requests.map(({ key }) => key)}::text[],
+        ${requests.map(({ hash }) => hash)}::bytea[]) as request (user_id, key, hash))
+    insert into idempotency_key as kept (user_id, key, request_hash)
+    select user_id, key, hash from request order by user_id, key
+    on conflict (user_id, key) do update
+      set request_hash = excluded.request_hash, status = null, headers = null, body = null, created_at = now()
+      where kept.created_at < now() - ${keptFor}
+    returning user_id, key`.execute(tx)
+  const claimed = new Set(rows.map(({ user_id, key }) => `${user_id} ${key}`))
+  return requests.filter((request) => claimed.has(nameOf(request)))
 }
 
-const isLockTimeout = (error: unknown) => isNativeError(error) && 'code' in error && error.code === '55P03'
+/** What a user's key is told from all others by. */
+export const nameOf = ({ userId, key }: IdempotentRequest) => `${userId.toLowerCase()} ${key}`
+
+/** Gives keys back that were claimed in this transaction: their requests had no effect. */
+export async function release(tx: Transaction, requests: readonly IdempotentRequest[]): Promise<void> {
+  if (requests.length === 0) return
+  await sql`
+    delete from idempotency_key where (user_id, key) in (
+      select * from unnest(${requests.map(({ userId }) => userId)}::uuid[], ${requests.map(({ key }) => key)}::text[]))
+  `.execute(tx)
+}
+
+export const isLockTimeout = (error: unknown): boolean =>
+  isNativeError(error) && 'code' in error && error.code === '55P03'
 
 /** The answer that is kept for a request, if there is one. Throws `idempotency-key-reused` (422). */
 export async function keptAnswer(
@@ -97,17 +122,28 @@ async function replay(tx: Transaction, request: IdempotentRequest): Promise<Repl
   return kept
 }
 
-/** Keeps an answer for the request; also replaces an earlier one. `on` is a transaction or the database's `query`. */
+/** A request with its answer. */
+export interface Answered {
+  request: IdempotentRequest
+  reply: Reply
+}
+
+/** Keeps answers for requests; also replaces earlier ones. `on` is a transaction or the database's `query`. */
 export async function keep(
   // biome-ignore lint/suspicious/noExplicitAny: any service's database
   on: Transaction | Database<any>['query'],
-  { userId, key, hash }: IdempotentRequest,
-  { status, headers = {}, body }: Reply,
+  answered: readonly Answered[],
 ): Promise<void> {
+  if (answered.length === 0) return
   await sql`
-    update idempotency_key
-    set status = ${status}, headers = ${JSON.stringify(headers)}::jsonb, body = ${JSON.stringify(body ?? null)}::jsonb
-    where user_id = ${userId} and key = ${key} and request_hash = ${hash}
+    update idempotency_key as kept set status = answer.status, headers = answer.headers, body = answer.body
+    from unnest(
+      ${answered.map(({ request }) => request.userId)}::uuid[], ${answered.map(({ request }) => request.key)}::text[],
+      ${answered.map(({ request }) => request.hash)}::bytea[], ${answered.map(({ reply }) => reply.status)}::integer[],
+      ${answered.map(({ reply }) => JSON.stringify(reply.headers ?? {}))}::jsonb[],
+      ${answered.map(({ reply }) => JSON.stringify(reply.body ?? null))}::jsonb[]
+    ) as answer (user_id, key, hash, status, headers, body)
+    where kept.user_id = answer.user_id and kept.key = answer.key and kept.request_hash = answer.hash
   `.execute(on)
 }
 

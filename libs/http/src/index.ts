@@ -2,6 +2,7 @@ import { readMigrations } from '@shopstream/database'
 
 export { dataService } from './data-service.ts'
 export * from './edge.ts'
+export { effectGroup } from './effect-group.ts'
 export { line, lines, optionalBody, Price, printable, Sku, Total, toMoney, toPrice } from './shapes.ts'
 export { signingKeyConsumption } from './signing-key-consumption.ts'
 export { signingKeys } from './signing-keys.ts'

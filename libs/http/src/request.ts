@@ -3,7 +3,8 @@ import type { Logger } from '@shopstream/observability'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errors } from './errors.ts'
 import { clientAddressOf, waitSecondsOf } from './headers.ts'
-import type { Reply, Route, ShopRequest } from './routes.ts'
+import type { Answered, IdempotentRequest } from './idempotency.ts'
+import type { EffectGroup, Reply, Route, ShopRequest } from './routes.ts'
 
 /** What all requests of an app share. */
 export interface RequestContext {
@@ -13,6 +14,8 @@ export interface RequestContext {
   closing: AbortSignal
   /** The kept answers; undefined without a database. */
   answers: typeof import('./idempotency.ts') | undefined
+  /** Keeps a newer answer. */
+  amend(answered: Answered): Promise<void>
   /** Why no new work is taken now; undefined when it is. */
   overloaded: () => string | undefined
   /** Requests that wait by `Prefer: wait`. */
@@ -61,26 +64,35 @@ export function shopRequest(
       reply.header('preference-applied', `wait=${seconds}`)
       return seconds
     },
-    async effect(work: (tx: Transaction) => Promise<Reply>) {
+    effect(work: (tx: Transaction) => Promise<Reply>) {
       const { database, answers } = required(context)
-      const repeatable = repeatableOf(request, answers)
-      const overload = route.sheds ? context.overloaded() : undefined
-      if (overload !== undefined) {
-        const kept = repeatable && (await answers.keptAnswer(database.query, repeatable))
-        if (!kept) throw errors.overloaded(overload)
-        isReplayed = true
-        return kept
-      }
-      if (!repeatable) return database.transaction(work)
-      const answer = await database.transaction((tx) => answers.answerOnce(tx, repeatable, work))
-      isReplayed = answer.replayed === true
-      return answer
+      return unlessOverloaded((repeatable) =>
+        database.transaction((tx) => (repeatable ? answers.answerOnce(tx, repeatable, work) : work(tx))),
+      )
+    },
+    effectIn<Input>(group: EffectGroup<Input>, input: Input) {
+      return unlessOverloaded((repeatable) => group.run({ input, repeatable }))
     },
     async amend(answer: Reply) {
-      const { database, answers } = required(context)
+      const { answers } = required(context)
       const repeatable = isReplayed ? undefined : repeatableOf(request, answers)
-      if (repeatable) await answers.keep(database.query, repeatable, answer)
+      if (repeatable) await context.amend({ request: repeatable, reply: answer })
     },
+  }
+
+  async function unlessOverloaded(work: (repeatable: IdempotentRequest | undefined) => Promise<Reply>) {
+    const { database, answers } = required(context)
+    const repeatable = repeatableOf(request, answers)
+    const overload = route.sheds ? context.overloaded() : undefined
+    if (overload !== undefined) {
+      const kept = repeatable && (await answers.keptAnswer(database.query, repeatable))
+      if (!kept) throw errors.overloaded(overload)
+      isReplayed = true
+      return kept
+    }
+    const answer = await work(repeatable)
+    isReplayed = answer.replayed === true
+    return answer
   }
   return shop as unknown as ShopRequest
 }

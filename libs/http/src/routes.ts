@@ -1,6 +1,7 @@
 import type { Transaction } from '@shopstream/database'
 import type { Logger } from '@shopstream/observability'
 import type { Static, TObject, TSchema } from 'typebox'
+import type { IdempotentRequest } from './idempotency.ts'
 
 /** Who may call a route: anyone, whoever has a valid access token, or staff only. */
 export type Access = 'anyone' | 'user' | 'staff'
@@ -40,6 +41,18 @@ export type Reply<S extends RouteSchema = RouteSchema> = {
     : { body: Static<S['response'][Status]> })
 }[keyof S['response'] & number]
 
+/** What of a request has its effect with others. */
+export interface GroupedRequest<Input> {
+  input: Input
+  /** What a repetition of it is recognised by, if anything. */
+  repeatable: IdempotentRequest | undefined
+}
+
+/** Made by `effectGroup`. */
+export interface EffectGroup<Input> {
+  run(request: GroupedRequest<Input>): Promise<Reply>
+}
+
 /** One request to a route with the schema `S`. */
 export interface ShopRequest<S extends RouteSchema = RouteSchema> {
   readonly params: Part<S, 'params'>
@@ -67,6 +80,8 @@ export interface ShopRequest<S extends RouteSchema = RouteSchema> {
    * Throws `idempotency-key-reused` (422) and `request-in-progress` (409).
    */
   effect(work: (tx: Transaction) => Promise<Reply<S>>): Promise<Reply<S>>
+  /** As `effect`, in one transaction with requests that come at the same time; see `effectGroup`. */
+  effectIn<Input>(group: EffectGroup<Input>, input: Input): Promise<Reply<S>>
   /** Keeps a newer answer under this request's Idempotency-Key, as after waiting; does nothing for a replayed one. */
   amend(reply: Reply<S>): Promise<void>
 }

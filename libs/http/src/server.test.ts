@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { METHODS } from 'node:http'
 import { connect } from 'node:net'
 import { Writable } from 'node:stream'
-import { afterEach, beforeAll, expect, test } from '@jest/globals'
+import { afterEach, beforeAll, expect, jest, test } from '@jest/globals'
 import type { ReadinessCheck } from '@shopstream/messaging'
 import { createLogger, currentTrace, Registry } from '@shopstream/observability'
 import type { FastifyInstance } from 'fastify'
@@ -13,6 +13,19 @@ import { waitingAtOnce } from './request.ts'
 import { requestsAtOnce } from './server.ts'
 
 const errors = errorsOf({ 'sold-out': { status: 409, detail: 'Nothing is left.' } })
+/** All of Jest's fakes but the clock. */
+const timers = [
+  'hrtime',
+  'nextTick',
+  'performance',
+  'queueMicrotask',
+  'setImmediate',
+  'clearImmediate',
+  'setInterval',
+  'clearInterval',
+  'setTimeout',
+  'clearTimeout',
+] as const
 const userId = '0190c0de-0000-7000-8000-000000000001'
 
 let privateKey: CryptoKey
@@ -459,6 +472,23 @@ test.each<[string, () => Promise<string> | string]>([
   const response = await (await start([whoAmI])).inject({ url: '/v1/me', headers: { authorization: await header() } })
   expect(response.json()).toMatchObject({ status: 401, code: 'invalid-token' })
   expect(response.headers['www-authenticate']).toBe('Bearer')
+})
+
+test('a token that was good is refused once it has expired, or its key is not used any more', async () => {
+  const find = jest.spyOn(keys, 'find')
+  const later = () => jest.useFakeTimers({ now: Date.now() + 16 * 60_000, doNotFake: [...timers] })
+  const http = await start([whoAmI])
+  const statusWith = async (authorization: string) =>
+    (await http.inject({ url: '/v1/me', headers: { authorization } })).statusCode
+  const good = `Bearer ${await token()}`
+  for (let times = 0; times < 2; times++) expect(await statusWith(good)).toBe(200)
+  find.mockResolvedValue(undefined)
+  expect(await statusWith(good)).toBe(401)
+  find.mockRestore()
+  expect(await statusWith(good)).toBe(200)
+  later()
+  expect(await statusWith(good)).toBe(401)
+  jest.useRealTimers()
 })
 
 test('403 staff-only for a user, after 401 and before the path is looked at', async () => {

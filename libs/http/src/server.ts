@@ -140,12 +140,15 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
     database,
     closing: closing.signal,
     answers: undefined,
+    amend: async () => undefined,
     overloaded: options.overloaded ?? (() => undefined),
     waiting: new Set(),
   }
-  if (database) {
-    context.answers = await import('./idempotency.ts')
-    const stopCleaning = context.answers.cleanRegularly(database, logger)
+  if (database && core) {
+    const answers = await import('./idempotency.ts')
+    context.answers = answers
+    context.amend = core.gather(100, async (all) => [await answers.keep(database.query, all)])
+    const stopCleaning = answers.cleanRegularly(database, logger)
     app.addHook('onClose', stopCleaning)
   }
 

@@ -63,6 +63,14 @@ const slowLimit = 2
 /** What handling a chunk needs to know of its partition. */
 type Revocable = Pick<AssignedPartition, 'revoked'>
 
+/** Messages that wait for their turn. */
+interface Chunk {
+  messages: IncomingMessage[]
+  partition: Revocable
+  /** For whoever has the turn to tell whether it took effect together with others. */
+  together: PromiseWithResolvers<boolean>
+}
+
 /** That a producer's clock is ahead is told so often at the most. */
 const tellAheadEveryMs = 600_000
 
@@ -88,7 +96,7 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
   const { database, bus, group, consumes, consumptions, logger, blocked } = options
   const count = createCounter(options.metrics)
   const inFlight = createBytesGauge(options.metrics)
-  const gate = createGate(chunksAtOnce)
+  const gate = createGate<Chunk | undefined>(chunksAtOnce, asOne)
   const hasBothLanes = new Set(consumes.map(({ policy }) => policy.lane)).size > 1
   /** By partition, how often the handling that began at an offset has run into a time limit of the database. */
   const slow = new Map<string, { offset: bigint; times: number }>()
@@ -218,28 +226,64 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
   }
 
   async function inTurn<R>(lane: Lane, work: () => Promise<R>): Promise<R> {
-    const leave = await gate.enter(lane)
+    const turn = await gate.enter(lane, undefined)
     try {
       return await work()
     } finally {
-      leave()
+      turn?.leave()
     }
   }
 
-  async function handleChunk(chunk: IncomingMessage[], lane: Lane, partition: Revocable): Promise<void> {
-    const [items, failure] = await inTurn(lane, async () => {
-      if (partition.revoked.aborted) throw new PartitionLost('the partition moved while it waited for its turn')
-      crashPoint('chunk-received')
-      const read = await readAll(chunk.filter(({ headers }) => concernsUs(headers)))
-      return [read, await failureOf(read, partition)] as const
-    })
+  async function handleChunk(messages: IncomingMessage[], lane: Lane, partition: Revocable): Promise<void> {
+    const chunk = { messages, partition, together: Promise.withResolvers<boolean>() }
+    const tried = await tryWithOthers(chunk, lane)
+    if (tried === 'done') return
+    const { items, failure } = tried
     if (failure === undefined) return
-    const { topic, partition: number } = chunk[0] as IncomingMessage
+    const { topic, partition: number } = messages[0] as IncomingMessage
     logger.warn(
       { err: failure, topic, partition: number, messages: items.length },
       'a chunk failed; its messages come in smaller parts',
     )
     await handleInParts(items, failure, lane, partition)
+  }
+
+  /**
+   * Chunks of several partitions that wait for a turn take effect in one transaction, which costs as much for six as for one.
+   * What fails together is tried alone, so nothing is parked or stands still for another's sake.
+   */
+  async function tryWithOthers(chunk: Chunk, lane: Lane) {
+    const turn = await gate.enter(lane, chunk)
+    if (!turn) return (await chunk.together.promise) ? 'done' : inTurn(lane, () => tryAlone(chunk))
+    try {
+      const chunks = turn.pieces.filter((one) => one !== undefined)
+      const isDone = chunks.length > 1 && (await takeEffect(chunks))
+      for (const { together } of chunks) together.resolve(isDone)
+      return isDone ? 'done' : await tryAlone(chunk)
+    } finally {
+      turn.leave()
+    }
+  }
+
+  /** One attempt; false when it failed, for whatever reason. */
+  async function takeEffect(chunks: readonly Chunk[]): Promise<boolean> {
+    try {
+      if (chunks.some(({ partition }) => partition.revoked.aborted)) return false
+      crashPoint('chunk-received')
+      const items = await readAll(chunks.flatMap(({ messages }) => messages))
+      if (items.length > 0) await handleOnce(items)
+      return true
+    } catch (error) {
+      logger.debug({ err: error, chunks: chunks.length }, 'chunks failed together; each is tried alone')
+      return false
+    }
+  }
+
+  async function tryAlone({ messages, partition }: Chunk): Promise<{ items: Item[]; failure: unknown }> {
+    if (partition.revoked.aborted) throw new PartitionLost('the partition moved while it waited for its turn')
+    crashPoint('chunk-received')
+    const items = await readAll(messages)
+    return { items, failure: await failureOf(items, partition) }
   }
 
   /** What they fail with when they are handled together. Whatever was thrown, `undefined` included, becomes an error. */
@@ -311,14 +355,9 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
     for (let backoff = 100; ; backoff = Math.min(maxBackoffMs, backoff * 2)) {
       let begun = Number.POSITIVE_INFINITY
       try {
-        const { handled, parked } = await database.transaction((tx) => {
+        await handleOnce(items, () => {
           begun = performance.now()
-          return handleTogether(tx, items)
         })
-        count(handled, 'handled')
-        count(parked, 'parked')
-        tellDead(parked)
-        tellAhead(items)
         return
       } catch (error) {
         if (!isUnavailable(error) || isTooSlow(error, performance.now() - begun, items)) throw error
@@ -328,6 +367,17 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
           throw new PartitionLost('the partition moved while the database was unavailable', { cause: error })
       }
     }
+  }
+
+  async function handleOnce(items: readonly Item[], begins = () => {}): Promise<void> {
+    const { handled, parked } = await database.transaction((tx) => {
+      begins()
+      return handleTogether(tx, items)
+    })
+    count(handled, 'handled')
+    count(parked, 'parked')
+    tellDead(parked)
+    tellAhead(items)
   }
 
   /** One line for a chunk: whoever writes what a handler refuses may write much of it. */
@@ -424,7 +474,8 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
   return { ...consumer, oldestInHand: (place) => held.get(placeOf(place)), handleAgain }
 
   /** Looks for a newer writer's schema among those that have arrived; a message whose schema has not is parked. */
-  async function readAll(messages: IncomingMessage[]): Promise<Item[]> {
+  async function readAll(all: readonly IncomingMessage[]): Promise<Item[]> {
+    const messages = all.filter(({ headers }) => concernsUs(headers))
     const items = messages.flatMap(toItem)
     const problems = items.map(({ problem }) => problem)
     const hasLearned = await learnMissing(database.query, problems, logger).catch((error) => {
@@ -510,6 +561,16 @@ async function handleRuns(tx: Transaction, items: readonly Item[]): Promise<void
     const only = events.length === 1 ? events[0]?.traceparent : undefined
     await runInTrace(childOf(parseTraceparent(only)), () => handle(tx, events))
   }
+}
+
+/** How many of the chunks that wait are handled as one: what is tried again in parts goes alone. */
+function asOne(waiting: readonly (Chunk | undefined)[]): number {
+  let messages = 0
+  const end = waiting.findIndex((chunk) => {
+    messages += chunk?.messages.length ?? Number.POSITIVE_INFINITY
+    return messages > chunkSize
+  })
+  return Math.max(1, end === -1 ? waiting.length : end)
 }
 
 /** The partition gives nothing for `ms` milliseconds. */

@@ -4,7 +4,7 @@ import type { FieldOf, Message } from './envelope.ts'
 import type { Lane } from './lanes.ts'
 
 /**
- * Handles a chunk of messages of one partition, in their order, inside the transaction that also records that they
+ * Handles a chunk of messages, those of each partition in their order, inside the transaction that also records that they
  * took effect. It locks, decides in memory, and writes sets. When it throws, nothing of the chunk has happened; the
  * messages then come in smaller parts, and one that fails alone is parked.
  *

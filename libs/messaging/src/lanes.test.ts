@@ -31,12 +31,12 @@ test('whatever comes, no more run than may, all get their turn, and bulk never l
       let most = 0
       await Promise.all(
         lanes.map(async (lane) => {
-          const leave = await gate.enter(lane)
+          const turn = await gate.enter(lane, undefined)
           turns.push(lane)
           most = Math.max(most, ++running)
           await new Promise(setImmediate)
           running -= 1
-          leave()
+          turn?.leave()
         }),
       )
       expect(turns).toHaveLength(lanes.length)

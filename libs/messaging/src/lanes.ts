@@ -14,9 +14,21 @@ export function nextTurn(waiting: Record<Lane, number>, passed: number): Lane | 
   return waiting.urgent > 0 ? 'urgent' : undefined
 }
 
-/** Lets at most `atOnce` pieces of work run, and chooses who is next by {@link nextTurn}; within a lane the first come. */
-export function createGate(atOnce: number) {
-  const waiting: Record<Lane, (() => void)[]> = { urgent: [], bulk: [] }
+/** A turn, which is over once `leave` is called, once; `pieces` are all that have it together. */
+export interface Turn<Piece> {
+  pieces: Piece[]
+  leave(): void
+}
+
+/**
+ * Lets at most `atOnce` pieces of work run, and chooses who is next by {@link nextTurn}; within a lane the first come.
+ * @param together how many of those that wait in a lane have the next turn as one, the first at least.
+ */
+export function createGate<Piece = undefined>(
+  atOnce: number,
+  together: (waiting: readonly Piece[]) => number = () => 1,
+) {
+  const waiting: Record<Lane, { piece: Piece; go(turn: Turn<Piece> | undefined): void }[]> = { urgent: [], bulk: [] }
   let free = atOnce
   let passed = 0
 
@@ -26,20 +38,23 @@ export function createGate(atOnce: number) {
       if (lane === undefined) return
       passed = lane === 'urgent' && waiting.bulk.length > 0 ? passed + 1 : 0
       free -= 1
-      waiting[lane].shift()?.()
+      const pieces = waiting[lane].map(({ piece }) => piece).slice(0, together(waiting[lane].map(({ piece }) => piece)))
+      const [first, ...others] = waiting[lane].splice(0, pieces.length)
+      first?.go({ pieces, leave })
+      for (const { go } of others) go(undefined)
     }
   }
 
+  function leave(): void {
+    free += 1
+    admit()
+  }
+
   return {
-    /** Waits for a turn; the returned function, to be called once, ends it. */
-    enter: (lane: Lane) =>
-      new Promise<() => void>((resolve) => {
-        waiting[lane].push(() =>
-          resolve(() => {
-            free += 1
-            admit()
-          }),
-        )
+    /** Waits for a turn; undefined for who has it together with another, who has been given it. */
+    enter: (lane: Lane, piece: Piece) =>
+      new Promise<Turn<Piece> | undefined>((resolve) => {
+        waiting[lane].push({ piece, go: resolve })
         setImmediate(admit) // once everybody has come who came at the same time, such as the partitions of one answer
       }),
   }

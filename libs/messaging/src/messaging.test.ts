@@ -8,10 +8,11 @@ import { createCodec } from '@shopstream/events/codec'
 import { createMetrics } from '@shopstream/observability'
 import { createSteppedClock, eventually } from '@shopstream/testing'
 import { MessageRefused } from './bus.ts'
+import type { Consumption } from './consumption.ts'
 import { outgoing, publishable } from './outbox.ts'
 import { createOutboxFloor, outbox as pendingOutbox } from './outbox-floor.ts'
 import { collect, openTestShop, sequencesByKey, type TestShop, upTo } from './test-shop.ts'
-import { produces, stockEvent } from './test-stock.ts'
+import { produces, stockEvent, writeEffects } from './test-stock.ts'
 
 const topic = topicOf('StockLevelChanged')
 let shop: TestShop
@@ -237,6 +238,34 @@ describe('failing messages', () => {
       expect(await shop.parked()).toEqual([])
     },
   )
+
+  test('chunks of several partitions take effect together; what they fail with is parked alone, and the others take effect', async () => {
+    const together: number[] = []
+    const inserted = writeEffects(
+      ({ key }) => {
+        if (key === 'bad') throw new Error('no')
+      },
+      { backoffMs: 3_600_000, maxBackoffMs: 3_600_000 },
+    )
+    const counting: Consumption = {
+      ...inserted,
+      handle(tx, messages) {
+        together.push(new Set(messages.map(({ partition }) => partition)).size)
+        return inserted.handle(tx, messages)
+      },
+    }
+    shop = await openTestShop()
+    const keys = ['bad', ...upTo(40).map((n) => `good-${n}`)]
+    await shop.bus.publish(keys.map((key) => outgoing('shop', stockEvent(key, 1n)))) // before anybody reads: one answer has all
+    await shop.start([counting])
+    await eventually('the good ones', async () => (await shop.effects()).length === 40)
+    await eventually('the bad one', async () => (await shop.parked()).length === 1)
+    expect(await shop.parked()).toMatchObject([{ key: 'bad', attempts: 1 }])
+    expect(sequencesByKey(await shop.effects())).toEqual(
+      Object.fromEntries(keys.filter((key) => key !== 'bad').map((key) => [key, [1]])),
+    )
+    expect(Math.max(...together)).toBeGreaterThan(1)
+  })
 
   test('a message that fails for good is dead, goes to the dead-letter topic, and goes on blocking its key', async () => {
     shop = await openTestShop({

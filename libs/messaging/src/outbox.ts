@@ -14,6 +14,8 @@ export interface NewEvent<N extends EventName = EventName> {
   data: NewEventData<N>
   /** The message that led to it, where one did: its id and trace are carried on. */
   causedBy?: { id: string; traceparent?: string }
+  /** Of what led to it, where that is no message and not what the running code works for. */
+  traceparent?: string
 }
 
 /** {@link NewEvent} of any of the named types, with the payload that belongs to the type. */
@@ -61,7 +63,10 @@ export function producer<N extends EventName>(service: string, events: readonly 
 }
 
 /** The message that carries an event of `service`, with a new event id. Throws as {@link Producer.emit} does. */
-export function outgoing(service: string, { type, key, sequence, data, causedBy }: NewEvent): OutgoingMessage {
+export function outgoing(
+  service: string,
+  { type, key, sequence, data, causedBy, traceparent = causedBy?.traceparent }: NewEvent,
+): OutgoingMessage {
   const value = encode(type, data)
   if (value.length > maxEventBytes)
     throw new Error(`${type} of ${key} has ${value.length} bytes; the limit is ${maxEventBytes}`)
@@ -81,7 +86,7 @@ export function outgoing(service: string, { type, key, sequence, data, causedBy 
       ce_time: new Date().toISOString(),
       ce_sequence: String(sequence),
       ...(causedBy && { ce_causationid: causedBy.id }),
-      traceparent: formatTraceparent(childOf(parseTraceparent(causedBy?.traceparent) ?? currentTrace())),
+      traceparent: formatTraceparent(childOf(parseTraceparent(traceparent) ?? currentTrace())),
     },
   }
 }

@@ -38,6 +38,8 @@ const restMs = { first: 500, longest: 10_000 }
 
 interface PendingRow extends OutgoingMessage {
   id: bigint
+  /** How many rows there were, of which as many were read as fit into a batch. */
+  pending: number
 }
 
 const batchRows = 500
@@ -125,12 +127,12 @@ export function startRelay(options: RelayOptions): Relay {
   async function drainUntilStopped(leading: Leading): Promise<void> {
     let last = Number.POSITIVE_INFINITY // one more round after being told to stop
     while (performance.now() < last) {
-      const { found, stored } = await publishNext(leading)
+      const { found, stored, isAll } = await publishNext(leading)
       const empty = found === 0
       if (!empty && stored === 0) await pause(100) // leaders are moving
       if (stopping.signal.aborted && empty) return
       if (stopping.signal.aborted && last === Number.POSITIVE_INFINITY) last = performance.now() + 1_000
-      if (empty) await alarm.wait(pollMs)
+      if (empty || isAll) await alarm.wait(pollMs) // what was committed meanwhile has woken it
     }
   }
 
@@ -166,7 +168,7 @@ interface Leading {
   logger: Logger
 }
 
-/** Publishes and deletes one batch; says how many rows there were, and how many of them the broker has now. */
+/** Publishes and deletes one batch; says how many rows there were, how many of them the broker has now, and if that is all. */
 async function publishNext(leading: Leading) {
   const { session, resting, meters } = leading
   const rows = await nextRows(leading)
@@ -186,7 +188,8 @@ async function publishNext(leading: Leading) {
     crashPoint('relay-deleted')
   }
   await leading.floor.passed(stored.length)
-  return { found: rows.length, stored: stored.length }
+  const isAll = stored.length === rows[0]?.pending && stored.length < batchRows
+  return { found: rows.length, stored: stored.length, isAll }
 }
 
 /** Once for each partition that took nothing. */
@@ -231,7 +234,7 @@ async function nextRows(leading: Leading): Promise<PendingRow[]> {
        order by id limit $1),
      measured as (
        select id, sum(size) over (order by id) as total, row_number() over (order by id) as place from pending)
-     select id, topic, partition, key, value, headers from outbox
+     select id, topic, partition, key, value, headers, (select count(*)::integer from measured) as pending from outbox
      where id in (select id from measured where place = 1 or total <= $4) order by id`,
     [batchRows, passedOver.map(({ topic }) => topic), passedOver.map(({ partition }) => partition), batchBytes, held],
   )

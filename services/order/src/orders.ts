@@ -2,7 +2,7 @@ import { type Kysely, type Selectable, signal, sql, type Transaction } from '@sh
 import type { Order, OrderLine, OrderStatus } from './life-cycle.ts'
 import type { StoredLine, Tables } from './tables.ts'
 
-/** Name of the after-commit signal that an order changed; its payload is the order's id. */
+/** Name of the after-commit signal that an order changed; its payload is the order as it is since. */
 export const orderChanged = 'order-changed'
 
 const toOrder = (row: Selectable<Tables['order']>): Order => ({
@@ -31,24 +31,21 @@ const toStoredLine = ({ unitPrice, ...line }: OrderLine): StoredLine => ({
   unitPrice: { amount: String(unitPrice.amount), currency: unitPrice.currency },
 })
 
-export async function insertOrder(tx: Transaction<Tables>, order: Order): Promise<void> {
-  await tx
-    .insertInto('order')
-    .values({
-      id: order.id,
-      user_id: order.userId,
-      status: order.status,
-      lines: JSON.stringify(order.lines.map(toStoredLine)),
-      total_amount: order.total.amount,
-      total_currency: order.total.currency,
-      shipping_address: JSON.stringify(order.shippingAddress),
-      history: JSON.stringify(order.history),
-      reservation_deadline: order.reservationDeadline,
-      sequence: order.sequence,
-      created_at: order.createdAt,
-      updated_at: order.updatedAt,
-    })
-    .execute()
+export async function insertOrders(tx: Transaction<Tables>, orders: readonly Order[]): Promise<void> {
+  if (orders.length === 0) return
+  await sql`
+    insert into "order" (id, user_id, status, lines, total_amount, total_currency, shipping_address, history,
+      reservation_deadline, sequence, created_at, updated_at)
+    select * from unnest(
+      ${orders.map(({ id }) => id)}::uuid[], ${orders.map(({ userId }) => userId)}::uuid[],
+      ${orders.map(({ status }) => status)}::text[],
+      ${orders.map(({ lines }) => JSON.stringify(lines.map(toStoredLine)))}::jsonb[],
+      ${orders.map(({ total }) => total.amount)}::bigint[], ${orders.map(({ total }) => total.currency)}::text[],
+      ${orders.map(({ shippingAddress }) => JSON.stringify(shippingAddress))}::jsonb[],
+      ${orders.map(({ history }) => JSON.stringify(history))}::jsonb[],
+      ${orders.map(({ reservationDeadline }) => reservationDeadline)}::timestamptz[],
+      ${orders.map(({ sequence }) => sequence)}::bigint[], ${orders.map(({ createdAt }) => createdAt)}::timestamptz[],
+      ${orders.map(({ updatedAt }) => updatedAt)}::timestamptz[])`.execute(tx)
 }
 
 /** Locks orders in id order and reads them, by id. */
@@ -88,6 +85,7 @@ export async function lockOverdue(tx: Transaction<Tables>, limit: number, within
 
 /** Writes changed orders back, and tells who waits for them. */
 export async function updateOrders(tx: Transaction<Tables>, orders: Order[]): Promise<void> {
+  if (orders.length === 0) return
   await sql`
     update "order" set status = changed.status, reason = changed.reason, shipment = changed.shipment, history = changed.history,
       sequence = changed.sequence, updated_at = changed.updated_at
@@ -98,7 +96,7 @@ export async function updateOrders(tx: Transaction<Tables>, orders: Order[]): Pr
       ${orders.map(({ updatedAt }) => updatedAt)}::timestamptz[]
     ) as changed (id, status, reason, shipment, history, sequence, updated_at)
     where "order".id = changed.id`.execute(tx)
-  for (const { id } of orders) signal(tx, orderChanged, id)
+  for (const order of orders) signal(tx, orderChanged, order)
 }
 
 /** An order, if `owner` (a user id; undefined for staff) may see it. */

@@ -1,6 +1,7 @@
 import { Type } from '@shopstream/config'
 import { type Database, isUnavailable, type Transaction } from '@shopstream/database'
 import {
+  effectGroup,
   line,
   optionalBody,
   Price,
@@ -8,17 +9,19 @@ import {
   type Route,
   reply,
   route,
+  ShopError,
   Sku,
   Total,
   toMoney,
   toPrice,
   type User,
 } from '@shopstream/http'
+import { currentTrace, formatTraceparent } from '@shopstream/observability'
 import { errors } from './errors.ts'
 import { changeOrder } from './fulfilling/change.ts'
 import type { Order, OrderCommand } from './life-cycle.ts'
 import { findOrder, listOrders } from './orders.ts'
-import { place } from './placing/place.ts'
+import { type PlaceOrder, placeAll } from './placing/place.ts'
 import { waiting } from './reading/wait.ts'
 import type { Tables } from './tables.ts'
 
@@ -78,6 +81,11 @@ export function routes({
   deadlineSeconds: number
 }): Route[] {
   const waitUntilDecided = waiting(database)
+  const placing = effectGroup<PlaceOrder>(database, async (tx, all) =>
+    (await placeAll(tx, all, deadlineSeconds)).map((order) =>
+      order instanceof ShopError ? order : reply.created(toView(order), `/v1/orders/${order.id}`),
+    ),
+  )
   return [
     route({
       method: 'POST',
@@ -88,20 +96,19 @@ export function routes({
       sheds: true,
       access: 'user',
       schema: { body: OrderBody, response: { 201: OrderView } },
-      async handle({ body, user, effect, amend, waitSeconds, signal }) {
+      async handle({ body, user, effectIn, amend, waitSeconds, signal }) {
         const { shippingAddress } = body
         const items = body.items.map(({ unitPrice, ...item }) => ({
           ...item,
           ...(unitPrice && { unitPrice: toMoney(unitPrice) }),
         }))
-        const placed = await effect(async (tx: Transaction<Tables>) => {
-          const order = await place(tx, { userId: user.id, items, shippingAddress, deadlineSeconds })
-          return reply.created(toView(order), `/v1/orders/${order.id}`)
-        })
+        const trace = currentTrace()
+        const traceparent = trace && formatTraceparent(trace)
+        const placed = await effectIn(placing, { userId: user.id, items, shippingAddress, traceparent })
         if (placed.replayed || waitSeconds === undefined) return placed
         try {
           const { id } = placed.body
-          const order = await waitUntilDecided({ id, owner: user.id, seconds: waitSeconds, signal })
+          const order = await waitUntilDecided({ id, owner: user.id, seconds: waitSeconds, signal, isNew: true })
           const answer = { ...placed, body: order ? toView(order) : placed.body }
           await amend(answer)
           return answer

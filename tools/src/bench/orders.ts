@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { rmSync } from 'node:fs'
+import { openSession } from '@shopstream/database'
 import { temporaryFolder } from '@shopstream/testing'
 import { call, orderOf, register, staffToken, stock } from '../stack/client.ts'
 import { type Shop, startShop } from '../stack/shop.ts'
@@ -24,6 +25,7 @@ export async function orders(say: Say) {
     for (let round = 1; round <= rounds; round++) {
       const one = await play(shop, tokens, sku, roundSeconds)
       say(`${one.perSecond.toFixed(1)} orders/s; CPU ms per order: ${listed(one.cpu, '')}`)
+      say(`of Postgres per order: ${listed(one.written, '')}`)
       measured.push(one)
     }
     const times = measured.flatMap(({ latencies }) => latencies)
@@ -32,7 +34,12 @@ export async function orders(say: Say) {
     say(`orders/s: ${inWords(perSecond, '')}`)
     say(`CPU ms per order, all but the load generator: ${inWords(cpuMs, '')}`)
     say(`from POST to decided: ${inWords(spread(times), 'ms')}`)
-    return { perSecond, cpuMsPerOrder: cpuMs, milliseconds: spread(times), rounds: measured.map(({ cpu }) => cpu) }
+    return {
+      perSecond,
+      cpuMsPerOrder: cpuMs,
+      milliseconds: spread(times),
+      rounds: measured.map(({ cpu, written }) => ({ cpu, written })),
+    }
   } finally {
     await shop.stop()
     rmSync(home, { recursive: true, force: true })
@@ -44,6 +51,7 @@ const ofTheShop = ({ 'npm and the stack': _, ...cpu }: Record<string, number>) =
 
 async function play(shop: Shop, tokens: readonly string[], sku: string, seconds: number) {
   const before = cpuOf(treeOf(process.pid))
+  const writtenBefore = await writtenBy(shop)
   const begun = performance.now()
   const latencies: number[] = []
   const oneAfterTheOther = async (token: string) => {
@@ -61,8 +69,29 @@ async function play(shop: Shop, tokens: readonly string[], sku: string, seconds:
   await Promise.all(tokens.map(oneAfterTheOther))
   const lasted = (performance.now() - begun) / 1_000
   const after = cpuOf(treeOf(process.pid))
-  const cpu = Object.fromEntries(
-    Object.entries(after).map(([part, used]) => [part, ((used - (before[part] ?? 0)) * 1_000) / latencies.length]),
-  )
-  return { perSecond: latencies.length / lasted, cpu, latencies }
+  const written = perOrder(writtenBefore, await writtenBy(shop), latencies.length)
+  return {
+    perSecond: latencies.length / lasted,
+    cpu: perOrder(before, after, latencies.length / 1_000),
+    written,
+    latencies,
+  }
+}
+
+const perOrder = (before: Record<string, number>, after: Record<string, number>, count: number) =>
+  Object.fromEntries(Object.entries(after).map(([part, used]) => [part, (used - (before[part] ?? 0)) / count]))
+
+/** What Postgres has done so far: it does not depend on what else the machine does. */
+async function writtenBy({ postgres }: Shop): Promise<Record<string, number>> {
+  const session = await openSession(postgres.url, 'bench', {})
+  try {
+    const [row] = await session.query<Record<string, number>>(`
+      select sum(xact_commit)::float8 as transactions, sum(tup_inserted)::float8 as "rows inserted",
+        sum(tup_updated)::float8 as "rows updated", sum(tup_deleted)::float8 as "rows deleted",
+        (pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') / 1024)::float8 as "KiB of WAL"
+      from pg_stat_database`)
+    return row ?? {}
+  } finally {
+    await session.close()
+  }
 }

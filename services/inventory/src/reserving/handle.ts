@@ -1,6 +1,6 @@
 import { sql, type Transaction } from '@shopstream/database'
 import { produces } from '../produces.ts'
-import { announceLevels, type LockedStock, lockStock, writeStock } from '../stock/queries.ts'
+import { type LockedStock, levelsChanged, lockStock, writeStock } from '../stock/queries.ts'
 import type { Tables } from '../tables.ts'
 import { decide, type OrderEvent, type Reservation } from './decide.ts'
 
@@ -21,8 +21,7 @@ export async function applyOrderEvents(tx: Transaction<Tables>, messages: OrderE
   )
   const changed = [...stock.values()].filter((level) => hasMoved(level, before.get(level.sku)))
   await writeStock(tx, changed)
-  await produces.emit(tx, events)
-  await announceLevels(tx, changed, messages.at(-1))
+  await produces.emit(tx, [...events, ...levelsChanged(changed, messages.at(-1))])
 }
 
 const hasMoved = (now: LockedStock, then: LockedStock | undefined) =>

@@ -1,6 +1,7 @@
 import { sql, type Transaction } from '@shopstream/database'
 import type { CatchUp, Message } from '@shopstream/messaging'
-import { announceLevels, lockStock, writeStock } from '../stock/queries.ts'
+import { produces } from '../produces.ts'
+import { levelsChanged, lockStock, writeStock } from '../stock/queries.ts'
 import type { Tables } from '../tables.ts'
 
 type ProductMessage = Message<'ProductListed' | 'ProductChanged' | 'ProductRetired'>
@@ -142,7 +143,7 @@ async function settleLevels(tx: Transaction<Tables>, soldAfter: ReadonlyMap<stri
     reserved: held.get(level.sku) ?? 0,
   }))
   await writeStock(tx, levels)
-  await announceLevels(tx, levels)
+  await produces.emit(tx, levelsChanged(levels))
 }
 
 /** On hand = adjustments - sold. Adjustments travel in no event, so one per sku stands for those that were lost. */

@@ -1,8 +1,9 @@
 import type { Transaction } from '@shopstream/database'
 import { newEventId } from '@shopstream/events'
 import { errors } from '../errors.ts'
+import { produces } from '../produces.ts'
 import type { Tables } from '../tables.ts'
-import { announceLevels, type LockedStock, lockStock, writeStock } from './queries.ts'
+import { type LockedStock, levelsChanged, lockStock, writeStock } from './queries.ts'
 
 /** Pieces of one sku at the most: what an Avro int and a Postgres integer hold, with room. */
 const maxOnHand = 2_000_000_000
@@ -34,6 +35,6 @@ export async function adjustStock(
   const next = adjusted(level, delta)
   await writeStock(tx, [next])
   await tx.insertInto('stock_adjustment').values({ id: newEventId(), sku, delta, reason, made_by: madeBy }).execute()
-  await announceLevels(tx, [next])
+  await produces.emit(tx, levelsChanged([next]))
   return next
 }

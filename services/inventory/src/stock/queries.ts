@@ -1,6 +1,5 @@
 import { sql, type Transaction } from '@shopstream/database'
 import type { Message } from '@shopstream/messaging'
-import { produces } from '../produces.ts'
 import type { Stock } from '../reserving/decide.ts'
 import type { Tables } from '../tables.ts'
 
@@ -32,19 +31,11 @@ export async function writeStock(tx: Transaction<Tables>, levels: LockedStock[])
 }
 
 /** One StockLevelChanged per sku and transaction: it carries the whole level, so steps in between add nothing. */
-export async function announceLevels(
-  tx: Transaction<Tables>,
-  levels: LockedStock[],
-  causedBy?: Pick<Message, 'id' | 'traceparent'>,
-): Promise<void> {
-  await produces.emit(
-    tx,
-    levels.map(({ sku, onHand, reserved, sequence }) => ({
-      type: 'StockLevelChanged' as const,
-      key: sku,
-      sequence,
-      data: { sku, onHand, reserved, available: onHand - reserved },
-      ...(causedBy && { causedBy }),
-    })),
-  )
-}
+export const levelsChanged = (levels: readonly LockedStock[], causedBy?: Pick<Message, 'id' | 'traceparent'>) =>
+  levels.map(({ sku, onHand, reserved, sequence }) => ({
+    type: 'StockLevelChanged' as const,
+    key: sku,
+    sequence,
+    data: { sku, onHand, reserved, available: onHand - reserved },
+    ...(causedBy && { causedBy }),
+  }))

@@ -1,10 +1,10 @@
 import { signal, sql, type Transaction } from '@shopstream/database'
 import { newEventId } from '@shopstream/events'
 import { subjectOf } from '../mails/mail.ts'
-import type { Recipient, Tables } from '../tables.ts'
+import type { Lane, Recipient, Tables } from '../tables.ts'
 import { type Cause, firstState } from './cause.ts'
 
-/** Told after a commit that made mails due; wakes the sender of this process. */
+/** Told after a commit that made mails due; wakes the senders of this process, or that of the lane that it names. */
 export const mailsDue = 'mails-due'
 
 /** Makes one notification for each cause that has none yet; those of known recipients are due at once. */
@@ -27,7 +27,7 @@ export async function queueNotifications(
     on conflict (cause_id) do update set order_id = excluded.order_id, facts = excluded.facts, subject = excluded.subject
     where notification.order_id is null and excluded.order_id is not null -- all that restoring/catch-up.ts knew was that it was sent
   `.execute(tx)
-  signal(tx, mailsDue)
+  signal(tx, mailsDue, 'urgent' satisfies Lane)
 }
 
 /** Makes due what waited for these recipients, who are known now. */

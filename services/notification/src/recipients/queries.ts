@@ -10,9 +10,16 @@ export async function lockRecipients(
   userIds: readonly string[],
 ): Promise<Map<string, Recipient>> {
   const ids = [...new Set(userIds)].sort()
+  const known = await lockKnown(tx, ids)
+  const missing = ids.filter((id) => !known.has(id))
+  if (missing.length === 0) return known
   await sql`
-    insert into recipient (user_id) select unnest(${ids}::uuid[]) on conflict (user_id) do nothing
+    insert into recipient (user_id) select unnest(${missing}::uuid[]) on conflict (user_id) do nothing
   `.execute(tx)
+  return lockKnown(tx, ids)
+}
+
+async function lockKnown(tx: Transaction<Tables>, ids: readonly string[]): Promise<Map<string, Recipient>> {
   const { rows } = await sql<Recipient>`
     select * from recipient where user_id = any(${ids}::uuid[]) order by user_id for update
   `.execute(tx)

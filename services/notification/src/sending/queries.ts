@@ -86,29 +86,37 @@ export async function renewClaims(query: Kysely<Tables>, claims: readonly Claim[
   await sql`
     update notification n
     set next_attempt_at = greatest(n.next_attempt_at, now() + ${leaseMs} * interval '1 ms')
-    from unnest(${claims.map(({ id }) => id)}::uuid[], ${claims.map(({ attempts }) => attempts)}::integer[]) as c (id, attempts)
+    from (
+      select c.* from unnest(${claims.map(({ id }) => id)}::uuid[], ${claims.map(({ attempts }) => attempts)}::integer[]) as c (id, attempts)
+      join notification using (id) order by id for update of notification -- in the order in which they are marked, too
+    ) as c
     where n.id = c.id and n.attempts = c.attempts and n.state = 'queued'
   `.execute(query)
 }
 
 /**
- * Marks a mail sent, and returns the sequence of the event that says so; undefined when it is marked already. One whose
- * recipient was erased while it went out has been sent all the same.
+ * Marks mails sent, and returns the sequences of the events that say so, by id; none for those that are marked already. One
+ * whose recipient was erased while it went out has been sent all the same.
  */
 export async function markSent(
   tx: Transaction<Tables>,
-  { id, resends }: Pick<ClaimedMail, 'id' | 'resends'>,
-  now: Date,
-): Promise<bigint | undefined> {
-  const row = await tx
-    .updateTable('notification')
-    .set({ state: 'sent', sent_at: now, last_error: null, sequence: sql`sequence + 1` })
-    .where('id', '=', id)
-    .where('resends', '=', resends) // one that staff have asked for since is still to be sent
-    .where('state', 'in', ['queued', 'cancelled'])
-    .returning('sequence')
-    .executeTakeFirst()
-  return row?.sequence
+  mails: readonly (Pick<ClaimedMail, 'id' | 'resends'> & { sentAt: Date })[],
+): Promise<Map<string, bigint>> {
+  const { rows } = await sql<{ id: string; sequence: bigint }>`
+    with sent as (
+      select n.id, m.sent_at
+      from unnest(
+        ${mails.map(({ id }) => id)}::uuid[], ${mails.map(({ resends }) => resends)}::integer[],
+        ${mails.map(({ sentAt }) => sentAt)}::timestamptz[]) as m (id, resends, sent_at)
+      join notification n on n.id = m.id
+        and n.resends = m.resends -- one that staff have asked for since is still to be sent
+        and n.state in ('queued', 'cancelled')
+      order by n.id for update of n)
+    update notification n set state = 'sent', sent_at = sent.sent_at, last_error = null, sequence = n.sequence + 1
+    from sent where n.id = sent.id
+    returning n.id, n.sequence
+  `.execute(tx)
+  return new Map(rows.map(({ id, sequence }) => [id, sequence]))
 }
 
 /** Marks a mail failed for good, and returns the sequence of the event; undefined when the claim is not the last one. */

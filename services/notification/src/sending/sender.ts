@@ -1,6 +1,16 @@
-import type { Database } from '@shopstream/database'
+import { type Database, gather } from '@shopstream/database'
 import { createAlarm, pause, type ReadinessCheck } from '@shopstream/messaging'
-import { Counter, childOf, type Logger, parseTraceparent, type Registry, runInTrace } from '@shopstream/observability'
+import {
+  Counter,
+  childOf,
+  currentTrace,
+  formatTraceparent,
+  type Logger,
+  parseTraceparent,
+  type Registry,
+  runInTrace,
+  type TraceContext,
+} from '@shopstream/observability'
 import { mailsDue } from '../causes/queries.ts'
 import { composeMail, type MailSource, messageIdOf } from '../mails/mail.ts'
 import { produces } from '../produces.ts'
@@ -65,6 +75,15 @@ interface Work {
   done: Promise<void>
 }
 
+/** A mail that has gone out, with when, and what its attempt belonged to. */
+interface SentMail extends ClaimedMail {
+  sentAt: Date
+  trace: TraceContext | undefined
+}
+
+/** Mails that are written down as sent in one transaction, at the most. */
+const notedTogether = 50
+
 /**
  * Claims as many mails as it has free hands, sends each outside of any transaction, and writes down what became of it.
  * While the server is unreachable it stops claiming, and then tries with one mail at a time until one goes through.
@@ -82,6 +101,8 @@ export function createSender(options: SenderOptions): Sender {
   let unreachable = { times: 0, until: 0, reason: '' }
   let reachedAt = Number.NEGATIVE_INFINITY
   let renewal: Promise<void> | undefined
+  /** Whether the last look has found all that it was to: there may be more, for which a free hand is to look. */
+  let mayBeMore = true
   let stopListening = () => {}
   let running = Promise.resolve()
 
@@ -103,9 +124,10 @@ export function createSender(options: SenderOptions): Sender {
     const free = freeHands()
     const claim = { lane, limit: free, leaseMs: policy.leaseMs, inHand: [...inHand.keys()], floor }
     const claimed = free > 0 ? await database.transaction((tx) => claimDue(tx, claim)) : []
+    mayBeMore = claimed.length >= free
     for (const mail of claimed) begin(mail)
     nextAt = paced(lanePolicy, nextAt, claimed.length, performance.now())
-    if (claimed.length < free || free <= 0) await alarm.wait(policy.pollMs)
+    if (!mayBeMore || free <= 0) await alarm.wait(policy.pollMs)
   }
 
   /** Mails that the server lets wait hold none, up to a number of them; nor do those that are only to be written down. */
@@ -127,14 +149,14 @@ export function createSender(options: SenderOptions): Sender {
       })
       .finally(() => {
         inHand.delete(mail.id)
-        alarm.wake()
+        if (mayBeMore) alarm.wake()
       })
   }
 
   async function deliver(work: Work) {
     const failure = await attempt(work)
     work.isOver = true
-    alarm.wake()
+    if (mayBeMore) alarm.wake()
     if (failure) await settleFailure(work, failure)
     else await settleSent(work.mail)
   }
@@ -161,17 +183,28 @@ export function createSender(options: SenderOptions): Sender {
 
   async function settleSent(mail: ClaimedMail) {
     reached()
-    const now = new Date()
-    await untilNoted(mail, () =>
-      database.transaction(async (tx) => {
-        const sequence = await markSent(tx, mail, now)
-        if (sequence === undefined) return
-        const data = { ...subjectOfEvent(mail), messageId: messageIdOf(mail.causeId, mail.resends), sentAt: now }
-        await produces.emit(tx, [{ type: 'NotificationSent', key: mail.id, sequence, data, causedBy: causeOf(mail) }])
-      }),
-    )
+    const sent = { ...mail, sentAt: new Date(), trace: currentTrace() }
+    await untilNoted(mail, (isFirst) => (isFirst ? noteTogether(sent) : noteSent([sent])))
     report(mail, 'sent')
   }
+
+  /** What has gone out meanwhile, in one transaction. */
+  const noteTogether = gather(notedTogether, async (mails: SentMail[]) => {
+    await noteSent(mails)
+    return mails.map(() => undefined)
+  })
+
+  const noteSent = (mails: readonly SentMail[]) =>
+    database.transaction(async (tx) => {
+      const sequences = await markSent(tx, mails)
+      await produces.emit(
+        tx,
+        mails.flatMap((mail) => {
+          const sequence = sequences.get(mail.id)
+          return sequence === undefined ? [] : [sentEvent(mail, sequence)]
+        }),
+      )
+    })
 
   async function settleFailure(work: Work, error: SmtpError) {
     const { mail } = work
@@ -193,6 +226,7 @@ export function createSender(options: SenderOptions): Sender {
   async function giveBack(work: Work, failure: Failure & { inMs: number }) {
     const { mail } = work
     work.isGivenBack = true
+    mayBeMore = true // it can be due again at once
     await renewal // one that has begun before would end after what is written now, and undo the pause
     await untilNoted(mail, () => putBack(database.query, mail, failure))
   }
@@ -208,11 +242,11 @@ export function createSender(options: SenderOptions): Sender {
     )
 
   /** A mail of which it is not written down that it has gone out would go out again: that is tried while the process lives. */
-  async function untilNoted(mail: ClaimedMail, work: () => Promise<void>): Promise<void> {
+  async function untilNoted(mail: ClaimedMail, work: (isFirst: boolean) => Promise<void>): Promise<void> {
     for (let failures = 1; ; failures++) {
       const isLast = givingUp.signal.aborted
       try {
-        return await work()
+        return await work(failures === 1)
       } catch (error) {
         if (isLast) throw error
         const details = { err: error, notificationId: mail.id }
@@ -255,7 +289,9 @@ export function createSender(options: SenderOptions): Sender {
   return {
     start() {
       const renewing = setInterval(renew, policy.leaseMs / 3)
-      const stopWaking = database.on(mailsDue, alarm.wake)
+      const stopWaking = database.on(mailsDue, (ofLane) => {
+        if (ofLane === undefined || ofLane === lane) alarm.wake()
+      })
       stopListening = () => {
         stopWaking()
         clearInterval(renewing)
@@ -292,6 +328,15 @@ const unreachableBecause = (reason: string, cause?: Error) =>
   new Error(`the SMTP server cannot be reached (${reason}); mails wait`, { cause })
 
 const subjectOfEvent = ({ id, userId, kind, causeId }: ClaimedMail) => ({ notificationId: id, userId, kind, causeId })
+
+const sentEvent = (mail: SentMail, sequence: bigint) => ({
+  type: 'NotificationSent' as const,
+  key: mail.id,
+  sequence,
+  data: { ...subjectOfEvent(mail), messageId: messageIdOf(mail.causeId, mail.resends), sentAt: mail.sentAt },
+  causedBy: causeOf(mail),
+  ...(!mail.traceparent && mail.trace && { traceparent: formatTraceparent(mail.trace) }),
+})
 
 const causeOf = ({ causeId, mailing, traceparent }: ClaimedMail) => ({
   id: mailing?.id ?? causeId,

@@ -1,8 +1,9 @@
 import type { Transaction } from '@shopstream/database'
 import { newEventId } from '@shopstream/events'
+import { ShopError } from '@shopstream/http'
 import { databaseTime } from '../clock.ts'
 import type { Order, ShippingAddress } from '../life-cycle.ts'
-import { insertOrder } from '../orders.ts'
+import { insertOrders } from '../orders.ts'
 import { produces } from '../produces.ts'
 import { findProducts } from '../products/replica.ts'
 import type { Tables } from '../tables.ts'
@@ -12,28 +13,38 @@ export interface PlaceOrder {
   userId: string
   items: OrderedItem[]
   shippingAddress: ShippingAddress
-  deadlineSeconds: number
+  /** Of the request. */
+  traceparent?: string | undefined
 }
 
-/** Writes a pending order and its `OrderPlaced`. Throws what the decision throws. */
-export async function place(
+/** Writes pending orders and their `OrderPlaced`; returns each, or what its decision refuses it with. */
+export async function placeAll(
   tx: Transaction<Tables>,
-  { userId, items, shippingAddress, deadlineSeconds }: PlaceOrder,
-): Promise<Order> {
+  all: readonly PlaceOrder[],
+  deadlineSeconds: number,
+): Promise<(Order | ShopError)[]> {
   const products = await findProducts(
     tx,
-    items.map(({ sku }) => sku),
+    all.flatMap(({ items }) => items.map(({ sku }) => sku)),
   )
-  const { order, event } = placeOrder({
-    orderId: newEventId(),
-    userId,
-    items,
-    shippingAddress,
-    products,
-    now: await databaseTime(tx),
-    deadlineSeconds,
+  const now = await databaseTime(tx)
+  const decided = all.map(({ traceparent, ...one }) => {
+    try {
+      const { order, event } = placeOrder({ ...one, orderId: newEventId(), products, now, deadlineSeconds })
+      return { order, event: traceparent === undefined ? event : { ...event, traceparent } }
+    } catch (error) {
+      if (error instanceof ShopError) return error
+      throw error
+    }
   })
-  await insertOrder(tx, order)
-  await produces.emit(tx, [event])
-  return order
+  const placed = decided.flatMap((one) => (one instanceof ShopError ? [] : [one]))
+  await insertOrders(
+    tx,
+    placed.map(({ order }) => order),
+  )
+  await produces.emit(
+    tx,
+    placed.map(({ event }) => event),
+  )
+  return decided.map((one) => (one instanceof ShopError ? one : one.order))
 }

@@ -13,6 +13,8 @@ interface Wait {
   owner: string | undefined
   seconds: number
   signal: AbortSignal
+  /** It was placed just now: there is nothing to be read yet. */
+  isNew?: boolean
 }
 
 /**
@@ -21,11 +23,11 @@ interface Wait {
  * one statement: one for each, of 130 that waited behind a partition that stood, was 430 a second, and delayed all others.
  */
 export function waiting(database: Database<Tables>): (wait: Wait) => Promise<Order | undefined> {
-  const alarms = new Map<string, Set<() => void>>()
-  const wake = (id: string) => {
-    for (const alarm of alarms.get(id) ?? []) alarm()
+  const alarms = new Map<string, Set<(order?: Order) => void>>()
+  const wake = (id: string, order?: Order) => {
+    for (const alarm of alarms.get(id) ?? []) alarm(order)
   }
-  database.on(orderChanged, (id) => wake(id as string))
+  database.on(orderChanged, (order) => wake((order as Order).id, order as Order))
 
   let isLooking = false
   /** Looks as long as any wait. */
@@ -41,21 +43,27 @@ export function waiting(database: Database<Tables>): (wait: Wait) => Promise<Ord
     isLooking = false
   }
 
-  return async ({ owner, seconds, signal, ...wait }) => {
+  return async ({ owner, seconds, signal, isNew = false, ...wait }) => {
     const id = wait.id.toLowerCase()
     const over = AbortSignal.any([signal, AbortSignal.timeout(seconds * 1000)])
     const alarm = createAlarm(over)
     const ofOrder = alarms.get(id) ?? new Set()
-    alarms.set(id, ofOrder.add(alarm.wake))
+    let told: Order | undefined
+    const tell = (order?: Order) => {
+      told = order
+      alarm.wake()
+    }
+    alarms.set(id, ofOrder.add(tell))
     try {
-      for (;;) {
-        const order = await findOrder(database.query, id, owner)
-        if (order?.status !== 'pending' || over.aborted) return order
+      for (let isUnread = !isNew; ; isUnread = true) {
+        if (told && (owner === undefined || told.userId === owner)) return told
+        const order = isUnread ? await findOrder(database.query, id, owner) : undefined
+        if (isUnread && (order?.status !== 'pending' || over.aborted)) return order
         void look()
         await alarm.wait(seconds * 1000)
       }
     } finally {
-      ofOrder.delete(alarm.wake)
+      ofOrder.delete(tell)
       if (ofOrder.size === 0) alarms.delete(id)
     }
   }

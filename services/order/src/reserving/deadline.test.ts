@@ -5,7 +5,8 @@ import type { Message } from '@shopstream/messaging'
 import { createWorld, eventually, type World } from '@shopstream/testing'
 import { buildOrder } from '../app.ts'
 import { changeOrder } from '../fulfilling/change.ts'
-import { place } from '../placing/place.ts'
+import type { Order } from '../life-cycle.ts'
+import { placeAll } from '../placing/place.ts'
 import type { Tables } from '../tables.ts'
 import { applyReservations } from './handle.ts'
 import { cancelOverdue } from './sweep.ts'
@@ -68,15 +69,12 @@ afterAll(async () => {
   await world.close()
 })
 
-/** Places orders as the service does, one after the other; returns their ids. */
+/** Places orders as the service does; returns their ids. */
 async function placed(count: number): Promise<string[]> {
-  const order = { userId: newEventId(), items: [{ sku: 'mug', quantity: 1 }], shippingAddress, deadlineSeconds: 900 }
-  const orders = await database.transaction(async (tx) => {
-    const all = []
-    for (let i = 0; i < count; i += 1) all.push(await place(tx, order))
-    return all
-  })
-  return orders.map(({ id }) => id)
+  const order = { userId: newEventId(), items: [{ sku: 'mug', quantity: 1 }], shippingAddress }
+  const all = Array.from({ length: count }, () => order)
+  const orders = await database.transaction((tx) => placeAll(tx, all, 900))
+  return orders.map((placed) => (placed as Order).id)
 }
 
 async function overdue(count: number): Promise<string[]> {

@@ -1,7 +1,7 @@
 import type { Transaction } from '@shopstream/database'
 import type { CatchUp } from '@shopstream/messaging'
 import type { Order } from '../life-cycle.ts'
-import { insertOrder, lockOrders, updateOrders } from '../orders.ts'
+import { insertOrders, lockOrders, updateOrders } from '../orders.ts'
 import type { Tables } from '../tables.ts'
 import { evolve, type OrderMessage } from './evolve.ts'
 
@@ -26,7 +26,7 @@ export function catchUp(): CatchUp {
           }
           const changed = [...after.values()].filter((order) => order.sequence !== before.get(order.id)?.sequence)
           const added = changed.filter(({ id }) => !before.has(id))
-          for (const order of added) await insertOrder(tx, order)
+          await insertOrders(tx, added)
           await updateOrders(tx, changed) // the added too: their reason and shipment
           rebuilt.push(...added.map(({ id }) => id))
           return changed.length

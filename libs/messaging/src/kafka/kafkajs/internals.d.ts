@@ -5,6 +5,12 @@ declare module 'kafkajs/src/network/requestQueue/index.js' {
   export default RequestQueue
 }
 
+declare module 'kafkajs/src/consumer/offsetManager/index.js' {
+  /** Without offsets: all that are resolved and not committed. */
+  const OffsetManager: { prototype: { commitOffsets(offsets?: object): Promise<void> } }
+  export default OffsetManager
+}
+
 declare module 'kafkajs/src/protocol/requests/fetch/index.js' {
   interface FetchArguments {
     topics: { topic: string; partitions: { partition: number; fetchOffset: string }[] }[]

@@ -1,5 +1,7 @@
 /// <reference path="./internals.d.ts" />
 
+import { gather } from '@shopstream/database'
+import OffsetManager from 'kafkajs/src/consumer/offsetManager/index.js'
 import RequestQueue from 'kafkajs/src/network/requestQueue/index.js'
 import fetchRequests from 'kafkajs/src/protocol/requests/fetch/index.js'
 import { type Place, placeOf } from '../../bus.ts'
@@ -22,6 +24,17 @@ import {
 const checkWhilePending = RequestQueue.prototype.scheduleCheckPendingRequests
 RequestQueue.prototype.scheduleCheckPendingRequests = function (this: { pending: unknown[] }) {
   if (this.pending.length > 0) checkWhilePending.call(this)
+}
+
+// KafkaJS commits behind each partition's batch all that is not committed yet: six partitions that are done together sent six
+// times the same six offsets, and waited for each.
+const commitOffsets = OffsetManager.prototype.commitOffsets
+const committing = new WeakMap<object, (offsets: undefined) => Promise<void>>()
+OffsetManager.prototype.commitOffsets = function (this: object, offsets) {
+  if (offsets) return commitOffsets.call(this as never, offsets)
+  const commit = committing.get(this) ?? gather(100, async () => [await commitOffsets.call(this as never)])
+  committing.set(this, commit)
+  return commit(undefined)
 }
 
 /** The limits of this process; the last bus that is made says what they are. */
