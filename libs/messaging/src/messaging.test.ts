@@ -193,6 +193,50 @@ describe('outbox, relay, inbox', () => {
     expect(sequencesByKey(await shop.effects())).toEqual({ late: [1], waiting: [1, 2] })
   })
 
+  test('behind thousands that wait for a missing topic nobody walks over them again and again', async () => {
+    shop = await openTestShop()
+    await shop.start()
+    const missing = topicOf('ProductListed')
+    await shop.deleteTopic(missing.name)
+    const waiting = 20_000
+    await sql`insert into outbox (topic, partition, key, value, headers)
+      select ${missing.name}, n % ${missing.partitions}::integer, 'sku-' || n, '', '{}' from generate_series(1, ${waiting}::integer) as n`.execute(
+      shop.database.query,
+    )
+    let emitted = 0
+    const counted = async () => {
+      const { rows } = await sql<{ read: bigint; deleted: bigint }>`
+        select seq_tup_read + coalesce(idx_tup_fetch, 0) as read, n_tup_del as deleted
+        from pg_stat_user_tables where relname = 'outbox'`.execute(shop.database.query)
+      return { read: Number(rows[0]?.read), deleted: Number(rows[0]?.deleted) }
+    }
+    const readFor = async (events: number) => {
+      const before = await counted()
+      for (let n = 0; n < events; n++) {
+        emitted += 1
+        await shop.emit(stockEvent('beside', BigInt(emitted)))
+        await eventually('its effect', async () => (await shop.effects()).length === emitted)
+      }
+      const told = async () => (await counted()).deleted >= before.deleted + events // the relay's session tells now and then
+      await eventually('what the relay has read', told)
+      return (await counted()).read - before.read
+    }
+    // Each look walked over all of them: two and more of an event's.
+    await eventually('events that cost less than one walk each', async () => (await readFor(20)) < 20 * waiting, {
+      timeoutMs: 60_000,
+    })
+    await shop.deploy()
+    await eventually('all that waited', async () => (await shop.outbox()).length === 0, { timeoutMs: 60_000 })
+  }, 180_000)
+
+  test('a floor that a restore has left above the ids to come hides nothing', async () => {
+    shop = await openTestShop()
+    await sql`update outbox_floor set id = 500000`.execute(shop.database.query)
+    await shop.start()
+    await shop.emit(stockEvent('a', 1n))
+    await eventually('its effect', async () => (await shop.effects()).length === 1)
+  })
+
   test('a consumer outlives the loss of all its database connections', async () => {
     const cut = () =>
       sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`

@@ -15,6 +15,9 @@ const stepRows = 2_000
 const leftBehind = 1_000
 const askEveryMs = 1_000
 
+/** SQL: whether all transactions from before a mark are over; its number is `$1`. */
+const isOver = 'pg_snapshot_xmin(pg_current_snapshot()) >= $1::xid8'
+
 /** A row that is given out as `id` at the most belongs to a transaction before `transaction`. */
 interface Mark {
   id: bigint
@@ -64,15 +67,79 @@ async function takeMark(session: Session): Promise<Mark> {
 /** Returns false while a transaction from before the mark is running. */
 async function moveTo(session: Session, { id, transaction }: Mark): Promise<boolean> {
   const [state] = await session.query<{ over: boolean }>(
-    `with state as materialized (select pg_snapshot_xmin(pg_current_snapshot()) >= $2::xid8 as over),
-     waiting as (select id from ${outbox} where id <= $1 order by id limit ${leftBehind}),
+    `with state as materialized (select ${isOver} as over),
+     waiting as (select id from ${outbox} where id <= $2 order by id limit ${leftBehind}),
      moved as (
        update outbox_floor set
-         id = case when cardinality(ids) < ${leftBehind} then $1 else ids[${leftBehind}] end, left_behind = ids
+         id = case when cardinality(ids) < ${leftBehind} then $2 else ids[${leftBehind}] end, left_behind = ids
        from (select array(select id from waiting order by id) as ids) as found
-       where outbox_floor.id < $1 and (select over from state))
+       where outbox_floor.id < $2 and (select over from state))
      select over from state`,
-    [id, transaction],
+    [transaction, id],
   )
   return state?.over === true
+}
+
+/** What one look into the outbox has come to. */
+export interface Look {
+  /** Of partitions, or whole topics, of which it took nothing. */
+  passedOver: ReadonlySet<string>
+  /** Up to this id all that it did take is published; 0: not all that it found is. */
+  upTo: bigint
+}
+
+/** Where looks begin while some partitions are passed over; of one relay, in memory. */
+export interface RestingFloor {
+  /** No row up to this id is waiting but those of partitions that are passed over. */
+  from(passedOver: ReadonlySet<string>): bigint
+  looked(look: Look): Promise<void>
+}
+
+/**
+ * Rows of a topic that is missing, or held while it grows, stay: behind 300,000 of them each look for the others' events took
+ * 2 s. As with the floor, whatever has an id up to a mark is there once the transactions from before the mark are over;
+ * what a look has published from then on is all that was to be published up to it. Where a partition is passed over no more,
+ * or a row that was refused goes out after all, looks begin at the floor again.
+ */
+export function createRestingFloor(session: Session): RestingFloor {
+  let floor = { id: 0n, passedOver: new Set<string>() as ReadonlySet<string> }
+  let mark: (Mark & { isOver: boolean }) | undefined
+  let refused: bigint | undefined
+  let askedAt = Number.NEGATIVE_INFINITY
+
+  return {
+    from: (passedOver) => ([...floor.passedOver].every((place) => passedOver.has(place)) ? floor.id : 0n),
+    async looked({ passedOver, upTo }) {
+      if (passedOver.size === 0) {
+        floor = { id: 0n, passedOver }
+        mark = undefined
+        return
+      }
+      if (mark?.isOver) {
+        // biome-ignore lint/complexity/useMathMinMax: Math takes no bigint
+        if (upTo > 0n) floor = { id: upTo < mark.id ? upTo : mark.id, passedOver }
+        mark = undefined
+      }
+      if (performance.now() - askedAt < askEveryMs) return
+      askedAt = performance.now()
+      mark ??= { ...(await takeMark(session)), isOver: false }
+      const [state] = await session.query<{ over: boolean; refused: bigint }>(
+        `select ${isOver} as over, (select coalesce(sum(id), 0)::bigint from outbox where refused is not null) as refused`,
+        [mark.transaction],
+      )
+      mark.isOver = state?.over === true
+      if (state?.refused !== refused) floor = { id: 0n, passedOver }
+      refused = state?.refused
+    },
+  }
+}
+
+/**
+ * After a restore that brought the rows and not their sequence, new ids are below the floor, where nobody would look: such a
+ * floor is none. To be called by whoever begins to lead.
+ */
+export async function checkFloor(session: Session): Promise<void> {
+  await session.query(
+    `update outbox_floor set id = 0, left_behind = '{}' where id > (select last_value from outbox_id_seq)`,
+  )
 }

@@ -6,7 +6,14 @@ import { type Bus, type Delivery, MessageRefused, type OutgoingMessage, type Pub
 import { crashPoint } from './crash-points.ts'
 import { fromStored, type StoredHeaders } from './envelope.ts'
 import { outboxSignal, publishable } from './outbox.ts'
-import { createOutboxFloor, type OutboxFloor, outbox } from './outbox-floor.ts'
+import {
+  checkFloor,
+  createOutboxFloor,
+  createRestingFloor,
+  type OutboxFloor,
+  outbox,
+  type RestingFloor,
+} from './outbox-floor.ts'
 import { createPlacing, type Placing } from './placing.ts'
 
 export interface RelayOptions {
@@ -42,6 +49,8 @@ interface PendingRow extends OutgoingMessage {
   pending: number
 }
 
+/** Higher than any. */
+const lastId = 2n ** 63n - 1n
 const batchRows = 500
 /** A record batch may have 1 MiB at the broker; this leaves room for what {@link rowBytes} guesses. */
 const batchBytes = 700_000
@@ -107,9 +116,10 @@ export function startRelay(options: RelayOptions): Relay {
     const publisher = bus.publisher(`${service}-relay`, session.ended)
     const ping = setInterval(() => session.check().catch(() => undefined), pingMs) // a loss shows in the next round
     try {
-      const floor = createOutboxFloor(session)
+      await checkFloor(session)
+      const floors = { floor: createOutboxFloor(session), restingFloor: createRestingFloor(session) }
       const placing = createPlacing(session)
-      await drainUntilStopped({ session, publisher, floor, placing, resting, meters, logger })
+      await drainUntilStopped({ session, publisher, ...floors, placing, resting, meters, logger })
     } finally {
       clearInterval(ping)
       meters.leads(false)
@@ -162,6 +172,7 @@ interface Leading {
   session: Session
   publisher: Publisher
   floor: OutboxFloor
+  restingFloor: RestingFloor
   placing: Placing
   resting: Map<string, Resting>
   meters: Meters
@@ -171,7 +182,7 @@ interface Leading {
 /** Publishes and deletes one batch; says how many rows there were, how many of them the broker has now, and if that is all. */
 async function publishNext(leading: Leading) {
   const { session, resting, meters } = leading
-  const rows = await nextRows(leading)
+  const { rows, passedOver } = await nextRows(leading)
   if (rows.length > 0) crashPoint('relay-read')
   const deliveries = await publishOrSetAside(leading, rows)
   const stored = deliveries.flatMap(({ message, error }) => (error ? [] : [message]))
@@ -189,6 +200,9 @@ async function publishNext(leading: Leading) {
   }
   await leading.floor.passed(stored.length)
   const isAll = stored.length === rows[0]?.pending && stored.length < batchRows
+  const isAllStored = stored.length === rows.length
+  const upTo = isAll || rows.length === 0 ? lastId : isAllStored ? (rows.at(-1)?.id ?? 0n) : 0n
+  await leading.restingFloor.looked({ passedOver, upTo })
   return { found: rows.length, stored: stored.length, isAll }
 }
 
@@ -219,15 +233,16 @@ function restPartitions(resting: Map<string, Resting>, rows: PendingRow[], store
   }
 }
 
-/** What fits into a batch, or one row if that is larger; only so much is read. */
-async function nextRows(leading: Leading): Promise<PendingRow[]> {
-  const { session, resting, placing } = leading
+/** What fits into a batch, or one row if that is larger; only so much is read. And what it has passed over. */
+async function nextRows(leading: Leading): Promise<{ rows: PendingRow[]; passedOver: ReadonlySet<string> }> {
+  const { session, resting, placing, restingFloor } = leading
   const { held, numbers } = await placing.look()
-  const passedOver = [...resting.values()].filter(({ until }) => until > performance.now())
+  const atRest = [...resting.values()].filter(({ until }) => until > performance.now())
+  const passedOver = new Set([...held, ...atRest.map(placeOf)])
   const rows = await session.query<PendingRow & { headers: StoredHeaders }>(
     `with pending as (
        select id, ${rowBytes} as size from ${outbox}
-       where ${publishable} and topic <> all ($5::text[])
+       where ${publishable} and id > $6 and topic <> all ($5::text[])
          and not exists (
            select 1 from unnest($2::text[], $3::integer[]) as resting (topic, partition)
            where resting.topic = outbox.topic and resting.partition = outbox.partition)
@@ -236,7 +251,14 @@ async function nextRows(leading: Leading): Promise<PendingRow[]> {
        select id, sum(size) over (order by id) as total, row_number() over (order by id) as place from pending)
      select id, topic, partition, key, value, headers, (select count(*)::integer from measured) as pending from outbox
      where id in (select id from measured where place = 1 or total <= $4) order by id`,
-    [batchRows, passedOver.map(({ topic }) => topic), passedOver.map(({ partition }) => partition), batchBytes, held],
+    [
+      batchRows,
+      atRest.map(({ topic }) => topic),
+      atRest.map(({ partition }) => partition),
+      batchBytes,
+      held,
+      restingFloor.from(passedOver),
+    ],
   )
   // Written before their topic was grown. They are looked at anew, as their partition may rest.
   const misplaced = rows.filter(({ topic, key, partition }) => {
@@ -251,7 +273,7 @@ async function nextRows(leading: Leading): Promise<PendingRow[]> {
     )
     return nextRows(leading)
   }
-  return rows.map((row) => ({ ...row, headers: fromStored(row.headers) }))
+  return { rows: rows.map((row) => ({ ...row, headers: fromStored(row.headers) })), passedOver }
 }
 
 /**

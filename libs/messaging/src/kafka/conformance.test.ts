@@ -65,10 +65,7 @@ async function openPlace(client: (typeof kafkaClients)[number], batchLimitBytes?
     /** Writes a batch byte by byte. */
     writeRaw: (partition: number, batch: Buffer) => foreign.write(wireTopic, partition, batch),
     begin: () => foreign.transaction(wireTopic),
-    async makeAnew() {
-      await foreign.deleteTopic(wireTopic)
-      await (await open()).ensureTopics([declared]) // KafkaJS makes none for a while once it has missed the one before
-    },
+    makeAnew: () => foreign.makeAnew(wireTopic, declared.partitions),
     /** A whole transaction of one message in each of these partitions. */
     async transaction(value: string, partitions: number[], end: 'commit' | 'abort') {
       const transaction = await foreign.transaction(wireTopic)

@@ -13,6 +13,8 @@ export interface ForeignProducer {
   transaction(topic: string): Promise<ForeignTransaction>
   /** Returns when it is gone. */
   deleteTopic(topic: string): Promise<void>
+  /** Deletes a topic and makes it again at once, before anybody has noticed. */
+  makeAnew(topic: string, numPartitions: number): Promise<void>
   close(): Promise<void>
 }
 
@@ -43,18 +45,24 @@ export function openForeignProducer(brokers: readonly string[]): ForeignProducer
       }
     },
     transaction: (topic) => beginTransaction(kafka, topic),
-    async deleteTopic(topic) {
-      const admin = kafka.admin()
-      await admin.connect()
-      try {
+    deleteTopic: (topic) =>
+      asAdmin(kafka, async (admin) => {
         await admin.deleteTopics({ topics: [topic] })
         while ((await admin.listTopics()).includes(topic)) await delay(20)
-      } finally {
-        await admin.disconnect()
-      }
-    },
+      }),
+    makeAnew: (topic, numPartitions) =>
+      asAdmin(kafka, async (admin) => {
+        await admin.deleteTopics({ topics: [topic] })
+        await admin.createTopics({ waitForLeaders: false, topics: [{ topic, numPartitions, replicationFactor: 1 }] })
+      }),
     close: () => carrier.close(),
   }
+}
+
+async function asAdmin(kafka: kafkajs.Kafka, work: (admin: kafkajs.Admin) => Promise<void>): Promise<void> {
+  const admin = kafka.admin()
+  await admin.connect()
+  await work(admin).finally(() => admin.disconnect())
 }
 
 async function beginTransaction(kafka: kafkajs.Kafka, topic: string): Promise<ForeignTransaction> {
