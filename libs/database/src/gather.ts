@@ -1,25 +1,39 @@
 /**
  * Runs `work` for what has come while it was at work before, `most` at once: one run at a time, whose results are in the
- * order of its items. What comes alone is worked on at once. When a run throws, all that are in it fail with its error.
+ * order of its items. What comes alone is worked on at once. When a run throws, all that are in it fail with its error; one
+ * that lasts for longer than `patienceMs`, as on a connection that hangs, is waited for by nobody else.
  */
 export function gather<Item, Result>(
   most: number,
   work: (items: Item[]) => Promise<readonly Result[]>,
+  patienceMs = 500,
 ): (item: Item) => Promise<Result> {
   const waiting: (PromiseWithResolvers<Result> & { item: Item })[] = []
   let isAtWork = false
 
   async function run(): Promise<void> {
+    isAtWork = true
     while (waiting.length > 0) {
-      const those = waiting.splice(0, most)
-      try {
-        const results = await work(those.map(({ item }) => item))
-        for (const [place, { resolve }] of those.entries()) resolve(results[place] as Result)
-      } catch (error) {
-        for (const { reject } of those) reject(error)
-      }
+      let isLate = false
+      const timer = setTimeout(() => {
+        isLate = true
+        isAtWork = false
+        if (waiting.length > 0) void run()
+      }, patienceMs)
+      await runOnce(waiting.splice(0, most))
+      clearTimeout(timer)
+      if (isLate) return // another has gone on
     }
     isAtWork = false
+  }
+
+  async function runOnce(those: typeof waiting): Promise<void> {
+    try {
+      const results = await work(those.map(({ item }) => item))
+      for (const [place, { resolve }] of those.entries()) resolve(results[place] as Result)
+    } catch (error) {
+      for (const { reject } of those) reject(error)
+    }
   }
 
   return (item) => {

@@ -3,7 +3,7 @@ import { type AddressInfo, createServer } from 'node:net'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { createDatabase, type Database, migrate, readMigrations, sql } from '@shopstream/database'
 import { createLogger, Registry } from '@shopstream/observability'
-import { type TestDatabase, testDatabase } from '@shopstream/testing'
+import { eventually, type TestDatabase, testDatabase } from '@shopstream/testing'
 import type { FastifyInstance } from 'fastify'
 import { type CryptoKey, generateKeyPair, SignJWT } from 'jose'
 import { Type } from 'typebox'
@@ -56,12 +56,15 @@ const things = route({
 
 /** How many things each transaction has made. */
 const groups: number[] = []
+/** How many requests have joined a group, or wait for the next one. */
+let joined = 0
 
 /** As {@link things}, with others that come at the same time. */
 function groupedThings() {
   const group = effectGroup<{ name: string }>(database, async (tx, all) => {
     groups.push(all.length)
     if (all.some(({ name }) => name === 'broken')) throw new Error('broken')
+    if (all.some(({ name }) => name === 'held')) await gate
     const names = all.map(({ name }) => name).filter((name) => name !== 'unknown')
     await sql`insert into thing select unnest(${names}::text[])`.execute(tx)
     return all.map(({ name }) =>
@@ -74,7 +77,11 @@ function groupedThings() {
     summary: 'Makes a thing',
     access: 'user',
     schema: things.schema,
-    handle: ({ body, effectIn }) => effectIn(group, body as { name: string }),
+    handle: ({ body, effectIn }) => {
+      const answer = effectIn(group, body as { name: string })
+      joined += 1
+      return answer
+    },
   })
 }
 
@@ -170,16 +177,25 @@ describe('requests that come at the same time', () => {
   const url = '/v1/grouped-things'
 
   test('20 with one key, in one group and in two instances, have one effect and one answer, beside others', async () => {
+    const release = Promise.withResolvers<void>()
+    gate = release.promise
     groups.length = 0
-    const [answers, others] = await Promise.all([
+    joined = 0
+    const first = post({ name: 'held' }, undefined, { url })
+    await eventually('the first', () => groups.length === 1)
+    const all = Promise.all([
       Promise.all(upTo(20).map((n) => post({ name: 'a' }, 'key-1', { url, at: n % 2 === 0 ? http : second }))),
       Promise.all(upTo(5).map((n) => post({ name: 'b' }, `key-${n + 2}`, { url }))),
     ])
+    await eventually('the others', () => joined === 26)
+    release.resolve()
+    const [answers, others] = await all
+    expect((await first).statusCode).toBe(201)
     expect(new Set(answers.map(({ statusCode }) => statusCode))).toEqual(new Set([201]))
     expect(new Set(answers.map(({ body }) => body)).size).toBe(1)
     expect(answers.filter(({ headers }) => headers['idempotency-replayed'] === undefined)).toHaveLength(1)
     expect(new Set(others.map(({ statusCode }) => statusCode))).toEqual(new Set([201]))
-    expect(await made()).toEqual(['a', ...upTo(5).map(() => 'b')])
+    expect(await made()).toEqual(['a', ...upTo(5).map(() => 'b'), 'held'])
     expect(Math.max(...groups)).toBeGreaterThan(1)
   })
 
