@@ -350,7 +350,8 @@ test('requests that hold all connections that are theirs keep no event from taki
     await holder.query('begin')
     await holder.query('lock table idempotency_key in access exclusive mode')
     const asking = Array.from({ length: poolSize + 2 }, () =>
-      call('POST', '/v1/orders', buyer, mug, { 'idempotency-key': newEventId() }),
+      // No placing: orders that come at the same time share a connection.
+      call('POST', `/v1/orders/${newEventId()}/cancel`, buyer, {}, { 'idempotency-key': newEventId() }),
     )
     await eventually('all connections to be taken', async () => (await waiting()) === poolSize)
     await world.publish(reserved(id))
