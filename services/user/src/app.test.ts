@@ -358,6 +358,16 @@ describe('guesses are limited', () => {
     expect((await login(ana.email, password, { from: '2001:db8:0:1::1' })).status).toBe(201)
   })
 
+  test('and nothing that a stranger gives as an address uses up what an owner has', async () => {
+    const { body: ana } = await register()
+    const from = '203.0.113.5'
+    await login(ana.email, password, { from })
+    for (const joined of [`${ana.email} from ${from}`, `${ana.id} ${from}`]) {
+      await guess(joined, 25)
+      expect((await login(ana.email, password, { from })).status).toBe(201)
+    }
+  })
+
   test('also where a login was before', async () => {
     const { body: ana } = await register()
     const from = '198.51.100.7'

@@ -46,4 +46,8 @@ export async function forgetWhole(query: Kysely<Tables>): Promise<void> {
   await sql`delete from allowance where whole_at < now()`.execute(query)
 }
 
-const keyOf = ({ limit, by }: Use): Buffer => createHash('sha256').update(`${limit.name} ${by}`).digest()
+/** As JSON, so that no text of a client moves the border between the two. */
+const keyOf = ({ limit, by }: Use): Buffer =>
+  createHash('sha256')
+    .update(JSON.stringify([limit.name, by]))
+    .digest()
