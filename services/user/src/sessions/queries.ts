@@ -37,7 +37,8 @@ export type LockedToken = PresentedToken & { sessionId: string; userId: string; 
 /**
  * Locks a presented token and its session until the transaction ends, so that of two refreshes one waits and loses; one
  * that waited for a change is told the time after it.
- * @param waitedMs how long ago the request came in, which is compared with the rotation by the clock of the database.
+ * @param waitedMs how long ago the request came in, which is compared with the rotation by the clock of the database: from
+ * the begin of the transaction, which was answered before, so that a busy server's delay makes nobody late.
  */
 export async function lockPresented(
   tx: Transaction<Tables>,
@@ -46,7 +47,7 @@ export async function lockPresented(
 ): Promise<LockedToken | undefined> {
   const { rows } = await sql<LockedToken>`
     select t.session_id "sessionId", t.expires_at "expiresAt", t.rotated_at "rotatedAt", s.revoked_at "revokedAt",
-           t.rotated_at >= statement_timestamp() - make_interval(secs => ${waitedMs / 1000}) "isOutrun",
+           t.rotated_at >= now() - make_interval(secs => ${waitedMs / 1000}) "isOutrun",
            a.id "userId", a.roles, clock_timestamp() "now"
     from refresh_token t join session s on s.id = t.session_id join account a on a.id = s.user_id
     where t.hash = ${hash}
