@@ -214,6 +214,46 @@ test('an index is built concurrently outside of a transaction, and again where i
   expect(await migrate(database, [index])).toEqual(['test/1-index'])
 })
 
+test('an index that is dropped concurrently is gone, also where that was broken off or not recorded', async () => {
+  const database = open()
+  await run(database, 'create table built (n integer)')
+  await run(database, 'create index built_n on built (n)')
+  const reader = await open().session('reader', {})
+  await reader.query('begin')
+  await reader.query('select * from built')
+  const breaking = await open().session('breaking', { statement_timeout: 500 })
+  await expect(breaking.query('drop index concurrently built_n')).rejects.toThrow('statement timeout')
+  await Promise.all([reader.close(), breaking.close()])
+  expect(await run(database, `select indisvalid from pg_index where indexrelid = 'built_n'::regclass`)).toEqual([
+    { indisvalid: false },
+  ])
+  const drop = step('1-drop', 'drop index concurrently built_n')
+  expect(await migrate(database, [drop])).toEqual(['test/1-drop'])
+  expect(await run(database, `select to_regclass('built_n') as index`)).toEqual([{ index: null }])
+  await run(database, 'delete from schema_migration')
+  expect(await migrate(database, [drop])).toEqual(['test/1-drop'])
+})
+
+test('a partition that is detached concurrently is on its own, also where that was broken off or not recorded', async () => {
+  const database = open()
+  await run(database, 'create table whole (n integer) partition by list (n)')
+  await run(database, 'create table part partition of whole for values in (1)')
+  const reader = await open().session('reader', {})
+  await reader.query('begin')
+  await reader.query('select * from whole')
+  const detach = step('1-detach', 'alter table whole detach partition part concurrently')
+  const breaking = await open().session('breaking', { statement_timeout: 500 })
+  await expect(breaking.query(detach.sql)).rejects.toThrow('statement timeout')
+  await Promise.all([reader.close(), breaking.close()])
+  expect(await run(database, 'select inhdetachpending from pg_inherits')).toEqual([{ inhdetachpending: true }])
+  expect(await migrate(database, [detach])).toEqual(['test/1-detach'])
+  expect(await run(database, 'select from pg_inherits')).toEqual([])
+  await run(database, 'delete from schema_migration')
+  expect(await migrate(database, [detach])).toEqual(['test/1-detach'])
+  const create = step('2-create', 'create index concurrently part_n on no_such_table (n)')
+  await expect(migrate(database, [detach, create])).rejects.toThrow('does not exist')
+})
+
 test('whoever waits for a table gives up when the process stops', async () => {
   const database = open()
   await migrate(database, [step('1', 'create table busy (n integer)')])

@@ -130,8 +130,8 @@ async function tryOnce(session: Session, migration: Migration, waitMs: number): 
   }
 }
 
-/** What stands in comments does not count. */
-const isConcurrent = ({ sql }: Migration) => /\bconcurrently\b/i.test(sql.replace(/--.*|\/\*[\s\S]*?\*\//g, ''))
+const withoutComments = (text: string) => text.replace(/--.*|\/\*[\s\S]*?\*\//g, '').trim()
+const isConcurrent = ({ sql }: Migration) => /\bconcurrently\b/i.test(withoutComments(sql))
 
 async function applyInside(session: Session, migration: Migration): Promise<void> {
   await session.query('begin')
@@ -145,7 +145,14 @@ async function applyInside(session: Session, migration: Migration): Promise<void
   }
 }
 
-/** One that was broken off has left an index that is not valid; one whose end was not recorded finds what it has made. */
+/** By its first word, what a concurrent statement meets that has run already, as its end was not recorded. */
+const runBefore: Record<string, string> = {
+  create: '42P07', // the index is there
+  drop: '42704', // there is no such index
+  alter: '42P01', // the table is none of the partitions
+}
+
+/** One that was broken off has left an index that is not valid, or a partition that is half detached. */
 async function applyOutside(session: Session, migration: Migration): Promise<void> {
   const broken = await session.query<{ name: string }>(
     `select indexrelid::regclass::text as name from pg_index join pg_class on pg_class.oid = indexrelid
@@ -153,10 +160,18 @@ async function applyOutside(session: Session, migration: Migration): Promise<voi
     [migration.sql],
   )
   for (const { name } of broken) await session.query(`drop index concurrently ${name}`)
+  const half = await session.query<{ whole: string; part: string }>(
+    `select inhparent::regclass::text as whole, inhrelid::regclass::text as part
+     from pg_inherits join pg_class on pg_class.oid = inhrelid
+     where inhdetachpending and $1 ~* ('\\m' || relname || '\\M')`,
+    [migration.sql],
+  )
+  for (const { whole, part } of half) await session.query(`alter table ${whole} detach partition ${part} finalize`)
+  const [verb = ''] = withoutComments(migration.sql).toLowerCase().split(/\s/, 1)
   try {
     await session.query(migration.sql)
   } catch (error) {
-    if (!(error instanceof pg.DatabaseError && error.code === '42P07')) throw error
+    if (!(error instanceof pg.DatabaseError && error.code === runBefore[verb])) throw error
   }
   await record(session, migration)
 }

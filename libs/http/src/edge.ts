@@ -2,6 +2,7 @@
 export type { KeyStore } from './access.ts'
 export { openApiHead } from './documentation.ts'
 export { errorsOf, type FieldError, ShopError } from './errors.ts'
+export { networkOf } from './network.ts'
 export { type Page, page } from './paging.ts'
 export { sendProblem } from './problems.ts'
 export {

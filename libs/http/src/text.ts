@@ -1,8 +1,16 @@
 /**
- * Something to be seen. Nothing is seen of blanks, marks alone and format characters, of what Unicode has drawn as nothing
- * by default (U+200B, joiners, fillers such as U+3164), nor of two symbols without ink: U+2800, U+1D159.
+ * Something to be seen. Nothing is seen of blanks, marks alone and format characters, nor of what Unicode has drawn as
+ * nothing by default (U+200B, joiners, fillers such as U+3164).
  */
-const visible = /[^\p{White_Space}\p{C}\p{M}\p{Default_Ignorable_Code_Point}\u2800\u{1D159}]/u
+const visible = /[^\p{White_Space}\p{C}\p{M}\p{Default_Ignorable_Code_Point}]/u
+
+/**
+ * Symbols without ink, of which no property tells: the blanks of Braille, music and hieroglyphs, and what stands for an
+ * object that plain text does not have. Found by name in Unicode 17; those named fillers, spaces and placeholders are drawn.
+ */
+const inkless = /[\u2800\ufffc\u{13441}\u{13442}\u{1D159}]/gu
+
+export const withoutInkless = (text: string) => text.replace(inkless, '')
 
 /**
  * Control characters, halves of surrogate pairs, and the explicit formatting of UAX #9, by which text reads in another
@@ -16,7 +24,7 @@ const layout = /[\t\r\n]/g
 export const isLine = (text: string) => isLines(text) && !lineEnds.test(text) && !text.includes('\t')
 
 /** The same of several lines. */
-export const isLines = (text: string) => visible.test(text) && isPrintable(text)
+export const isLines = (text: string) => visible.test(withoutInkless(text)) && isPrintable(text)
 
 /** Text of several lines that may also be empty. */
 export const isPrintable = (text: string) => !unprintable.test(text.replace(layout, ''))

@@ -1,8 +1,9 @@
 import { ConfigError, type Static, serviceSettings, settings, Type } from '@shopstream/config'
 import type { RegistryAccess } from './schema-registry/serve.ts'
 
+/** Of plain HTTP alone, as services speak no other: with https:// the gateway would send passwords in the clear all the same. */
 const serviceUrl = (name: string, port: number) =>
-  settings.url(`where the ${name} service listens`, { example: `http://127.0.0.1:${port}` })
+  settings.url(`where the ${name} service listens`, { protocols: ['http'], example: `http://127.0.0.1:${port}` })
 
 /** The environment of the gateway. */
 export const configSchema = Type.Object({

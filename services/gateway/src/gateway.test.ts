@@ -131,6 +131,15 @@ const readyz = async () => {
   }
 }
 
+test.each(names)('an address of the %s service that is not of plain HTTP is an error of the settings', (name) => {
+  const urls = Object.fromEntries(names.map((each) => [`${each.toUpperCase()}_URL`, 'http://127.0.0.1:8080']))
+  expect(readConfig(configSchema, { PORT: '0', ...urls })).toMatchObject(urls)
+  const setting = `${name.toUpperCase()}_URL`
+  expect(() => readConfig(configSchema, { PORT: '0', ...urls, [setting]: 'https://shop.example.org' })).toThrow(
+    new RegExp(`${setting} .*a URL that starts with http://,? `),
+  )
+})
+
 test('a request is passed on as it is, with request id, trace and the client address', async () => {
   await startEcho()
   await startGateway()

@@ -1,8 +1,10 @@
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals'
 import { createDatabase, sql } from '@shopstream/database'
 import { createWorld, eventually, type World } from '@shopstream/testing'
 import { decodeJwt, decodeProtectedHeader, importJWK, jwtVerify } from 'jose'
 import { buildUser } from './app.ts'
+import { rotateKeys } from './signing-keys/rotation.ts'
+import { deleteEnded } from './sweeping.ts'
 import type { Tables } from './tables.ts'
 import { published, startUser, type TestUser, testConfig } from './testing.ts'
 
@@ -358,6 +360,16 @@ describe('guesses are limited', () => {
     expect((await login(ana.email, password, { from: '2001:db8:0:1::1' })).status).toBe(201)
   })
 
+  test('and nothing that a stranger gives as an address uses up what an owner has', async () => {
+    const { body: ana } = await register()
+    const from = '203.0.113.5'
+    await login(ana.email, password, { from })
+    for (const joined of [`${ana.email} from ${from}`, `${ana.id} ${from}`]) {
+      await guess(joined, 25)
+      expect((await login(ana.email, password, { from })).status).toBe(201)
+    }
+  })
+
   test('also where a login was before', async () => {
     const { body: ana } = await register()
     const from = '198.51.100.7'
@@ -454,6 +466,87 @@ test('it is not ready while the staff account is made: once it is, it registers'
   } finally {
     await starting
     await service.stop()
+  }
+})
+
+/** The wall clock of this process alone is wrong while `work` is done. */
+async function withClock<T>(daysAhead: number, work: () => Promise<T>): Promise<T> {
+  jest.useFakeTimers({ now: Date.now() + daysAhead * 86_400_000, doNotFake: [...timers] })
+  return work().finally(() => jest.useRealTimers())
+}
+const timers = [
+  'hrtime',
+  'nextTick',
+  'performance',
+  'queueMicrotask',
+  'setImmediate',
+  'clearImmediate',
+  'setInterval',
+  'clearInterval',
+  'setTimeout',
+  'clearTimeout',
+] as const
+
+test.each([60, -60])(
+  'an instance whose clock is %s days off ends nothing that others use, and opens what they take',
+  async (days) => {
+    const { body: ana } = await register()
+    const before = (await login(ana.email)).body
+    const { during, actions } = await withClock(days, async () => {
+      const during = (await login(ana.email)).body
+      await deleteEnded(database.query)
+      const { KEY_ENCRYPTION_SECRET } = testConfig(world)
+      const settings = { lifetimeMs: 30 * 86_400_000, leadMs: 600_000, checkMs: 30_000, tokenMs: 900_000 }
+      return { during, actions: await rotateKeys(database, KEY_ENCRYPTION_SECRET, settings) }
+    })
+    await deleteEnded(database.query)
+    expect(actions).toEqual([])
+    for (const { accessToken, refreshToken } of [before, during]) {
+      expect((await user.call('GET', '/v1/users/me', undefined, accessToken)).status).toBe(200)
+      expect((await refresh(refreshToken)).status).toBe(201)
+    }
+  },
+)
+
+test('what has ended is deleted in batches, and no session drags any number of tokens along', async () => {
+  const { body: ana } = await register()
+  const { sid } = decodeJwt((await login(ana.email)).body.accessToken)
+  const execute = (text: string) => sql.raw(text).execute(database.query)
+  const left = async () => {
+    const { rows } = await sql<{ sessions: number; tokens: number; allowances: number }>`
+      select (select count(*)::int from session where expires_at < now()) sessions,
+             (select count(*)::int from refresh_token where expires_at < now() or session_id = ${sid}) tokens,
+             (select count(*)::int from allowance where whole_at < now()) allowances`.execute(database.query)
+    return rows[0]
+  }
+  await execute(`
+    create function refuse_many() returns trigger language plpgsql as $$ begin
+      if (select count(*) from gone) > 1000 then raise exception 'too many rows for one statement'; end if;
+      return null;
+    end $$`)
+  for (const table of ['session', 'refresh_token', 'allowance'])
+    await execute(`
+      create trigger in_batches after delete on ${table} referencing old table as gone
+      for each statement execute function refuse_many()`)
+  try {
+    await execute(`
+      with ended as (
+        insert into session select gen_random_uuid(), '${ana.id}', now(), now() - interval '1 s' from generate_series(1, 1200)
+        returning id)
+      insert into refresh_token select sha256(id::text::bytea), id, now(), now() - interval '1 s' from ended`)
+    // As after a shorter REFRESH_TOKEN_DAYS: the tokens of before outlive their session.
+    await execute(`
+      insert into refresh_token select sha256(n::text::bytea), '${sid}', now(), now() + interval '1 d', now()
+      from generate_series(1, 1200) n`)
+    await execute(`update session set expires_at = now() - interval '1 s' where id = '${sid}'`)
+    await execute(`insert into allowance select sha256(n::text::bytea), '-infinity' from generate_series(1, 1200) n`)
+    await deleteEnded(database.query)
+    expect(await left()).toEqual({ sessions: 1, tokens: 1201, allowances: 0 })
+    await execute(`update refresh_token set expires_at = now() - interval '1 s' where session_id = '${sid}'`)
+    await deleteEnded(database.query)
+    expect(await left()).toEqual({ sessions: 0, tokens: 0, allowances: 0 })
+  } finally {
+    await execute('drop function refuse_many cascade')
   }
 })
 

@@ -7,12 +7,11 @@ import { createPasswords, type Passwords } from './accounts/passwords.ts'
 import { seedStaff } from './accounts/seed-staff.ts'
 import { type Config, limitsOf, staffOf } from './config.ts'
 import { consumes } from './consumes.ts'
-import { forgetWhole } from './limits/limit.ts'
 import { every } from './periodic.ts'
 import { produces } from './produces.ts'
 import { routes } from './routes.ts'
-import { deleteExpired } from './sessions/queries.ts'
 import { createKeyring } from './signing-keys/keyring.ts'
+import { deleteEnded } from './sweeping.ts'
 import type { Tables } from './tables.ts'
 
 /** All SQL that makes the user database. */
@@ -80,11 +79,7 @@ export async function buildUser(config: Config, logger: Logger) {
       await keyring.start()
       await normaliseEmails(database, logger)
       if (staff) await seedStaff({ database, passwords }, staff, logger)
-      const sweep = async () => {
-        await deleteExpired(database.query, new Date())
-        await forgetWhole(database.query)
-      }
-      const sweeper = every(sweepMs, 'deletion of expired sessions and spent limits', logger, sweep)
+      const sweeper = every(sweepMs, 'deletion of what has ended', logger, (stop) => deleteEnded(database.query, stop))
       return async () => {
         await sweeper.stop()
         await keyring.stop()

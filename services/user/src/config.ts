@@ -47,7 +47,10 @@ export function staffOf({ STAFF_EMAIL: email, STAFF_PASSWORD: password }: Config
 }
 
 /** What strangers may do so often and no oftener. */
-export type Limits = Record<'registrationsOfClient' | 'registrations' | 'failuresOfAccount' | 'failuresOfClient', Limit>
+export type Limits = Record<
+  'registrationsOfClient' | 'registrations' | 'failuresOfAccount' | 'failuresOfOwner' | 'failuresOfClient',
+  Limit
+>
 
 export function limitsOf(config: Config): Limits {
   const registering = { seconds: config.REGISTRATIONS_SECONDS }
@@ -56,6 +59,7 @@ export function limitsOf(config: Config): Limits {
     registrationsOfClient: { name: 'registrations of client', count: config.REGISTRATIONS_PER_ADDRESS, ...registering },
     registrations: { name: 'registrations', count: config.REGISTRATIONS_IN_ALL, ...registering },
     failuresOfAccount: { name: 'failures of account', count: config.LOGIN_FAILURES_PER_ACCOUNT, ...failing },
+    failuresOfOwner: { name: 'failures of owner', count: config.LOGIN_FAILURES_PER_ACCOUNT, ...failing },
     failuresOfClient: { name: 'failures of client', count: config.LOGIN_FAILURES_PER_ADDRESS, ...failing },
   }
 }

@@ -354,6 +354,35 @@ describe('who may read', () => {
     }
   })
 
+  test('who guesses is refused for a while, also with the right password, and nobody else is', async () => {
+    await open({
+      SCHEMA_REGISTRY_ACCESS: 'password',
+      SCHEMA_REGISTRY_PASSWORD: 'a long password',
+      TRUSTED_PROXIES: '127.0.0.1',
+    })
+    const from = async (address: string, credentials?: string) => {
+      const headers = {
+        'x-forwarded-for': address,
+        ...(credentials !== undefined && { authorization: basic(credentials) }),
+      }
+      return (http as FastifyInstance).inject({ url: '/schema-registry/subjects', headers })
+    }
+    const guesses = await Promise.all(Array.from({ length: 30 }, (_, n) => from(`2001:db8::${n}`, `reader:guess ${n}`)))
+    expect(guesses.map(({ statusCode }) => statusCode).toSorted()).toEqual([
+      ...Array(20).fill(401),
+      ...Array(10).fill(429),
+    ])
+    const right = await from('2001:db8::1', 'reader:a long password')
+    expect([right.statusCode, right.json().error_code]).toEqual([429, 42901])
+    expect(Number(right.headers['retry-after'])).toBeGreaterThan(0)
+    expect(Number(right.headers['retry-after'])).toBeLessThanOrEqual(30)
+    expect((await from('2001:db8:0:1::1', 'reader:a long password')).statusCode).toBe(200)
+    // Clients that ask without a password first have guessed nothing.
+    const asked = await Promise.all(Array.from({ length: 30 }, () => from('192.0.2.1')))
+    expect(asked.every(({ statusCode }) => statusCode === 401)).toBe(true)
+    expect((await from('192.0.2.1', 'reader:a long password')).statusCode).toBe(200)
+  })
+
   test('a password that is not set is an error of the settings', () => {
     const config = readConfig(configSchema, { ...environment, SCHEMA_REGISTRY_ACCESS: 'password' })
     expect(() => checkConfig(config)).toThrow('SCHEMA_REGISTRY_PASSWORD is missing')

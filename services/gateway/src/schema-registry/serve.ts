@@ -1,12 +1,13 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
 import { registry } from '@shopstream/events/registry'
-import { ShopError } from '@shopstream/http/edge'
+import { networkOf, ShopError } from '@shopstream/http/edge'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { errors } from '../errors.ts'
 import { answersFrom } from './answers.ts'
 import { RegistryError } from './errors.ts'
 import { schemaIn } from './given-schema.ts'
+import { countGuesses } from './guesses.ts'
 
 /** Below which path of the gateway the registry is. */
 export const registryPath = '/schema-registry'
@@ -123,7 +124,7 @@ export async function serveSchemaRegistry(app: FastifyInstance, access: Registry
           done(new RegistryError(42201, `The body is no JSON: ${(error as Error).message}`))
         }
       })
-      if (access !== 'anonymous') scope.addHook('onRequest', async (request) => requirePassword(request, access))
+      if (access !== 'anonymous') scope.addHook('onRequest', requirePassword(access))
       scope.setErrorHandler((error: Error, request, reply) => refuse(error, request, reply))
       scope.setNotFoundHandler((request, reply) => refuse(errors['route-not-found'](), request, reply))
       for (const [method, url, answer] of routes) {
@@ -153,6 +154,7 @@ function refuse(error: Error & { statusCode?: number }, request: FastifyRequest,
   const status = isOurs ? error.status : (error.statusCode ?? 500)
   if (status >= 500) request.log.error({ err: error }, 'the schema registry failed')
   if (status === 401) reply.header('www-authenticate', 'Basic realm="schema registry"')
+  if (error instanceof RegistryError && error.retryAfter) reply.header('retry-after', String(error.retryAfter))
   const error_code = error instanceof RegistryError ? error.code : status
   return reply
     .code(status)
@@ -166,10 +168,20 @@ function wordsFor(error: Error, status: number): string {
   return error instanceof ShopError ? `HTTP ${status} ${STATUS_CODES[status]}` : error.message
 }
 
-function requirePassword({ headers }: FastifyRequest, { user, password }: { user: string; password: string }): void {
-  const given = /^Basic (.+)$/i.exec(headers.authorization ?? '')?.[1] ?? ''
-  const isRight = timingSafeEqual(digest(Buffer.from(given, 'base64').toString()), digest(`${user}:${password}`))
-  if (!isRight) throw new RegistryError(40101, 'Unauthorized')
+/** Over the limit of guesses not even the right password is tried: the answer to it would be what guesses are made for. */
+function requirePassword({ user, password }: { user: string; password: string }) {
+  const guesses = countGuesses()
+  const right = digest(`${user}:${password}`)
+  return async ({ headers, ip }: FastifyRequest): Promise<void> => {
+    const given = /^Basic (.+)$/i.exec(headers.authorization ?? '')?.[1]
+    if (given === undefined) throw new RegistryError(40101, 'Unauthorized')
+    const client = networkOf(ip)
+    const seconds = guesses.secondsUntil(client)
+    if (seconds > 0) throw new RegistryError(42901, 'Too many wrong passwords', seconds)
+    if (timingSafeEqual(digest(Buffer.from(given, 'base64').toString()), right)) return
+    guesses.failed(client)
+    throw new RegistryError(40101, 'Unauthorized')
+  }
 }
 
 /** Equal lengths for the comparison, whatever is given. */

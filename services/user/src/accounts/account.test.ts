@@ -83,6 +83,10 @@ test.each([
   'ana@example.com:25',
   'ana\u3164@example.com',
   'ana\u2800@example.com',
+  'ana\u{13441}@example.com',
+  'ana\u{13442}@example.com',
+  'ana\u{1d159}@example.com',
+  'ana\ufffc@example.com',
   'ana\u200b@example.com',
   'ana\u202e@example.com',
   `${'a'.repeat(65)}@example.com`,
@@ -130,6 +134,13 @@ test.each([
   '\u2066Ana\u2069',
 ])('%j is no name', (displayName) => {
   expect(new Set(fieldsOf({ displayName }))).toEqual(new Set(['displayName']))
+})
+
+test('symbols without ink are no name, and beside others they are', () => {
+  for (const blank of ['\u2800', '\ufffc', '\u{13441}', '\u{13442}', '\u{1d159}', '\u{13441} \u{13442}\u200b']) {
+    expect(parseRegistration({ ...ana, displayName: blank })).toHaveProperty('problems')
+    expect(parseRegistration({ ...ana, displayName: `a${blank}b` })).toMatchObject({ displayName: `a${blank}b` })
+  }
 })
 
 test.each([

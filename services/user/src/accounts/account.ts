@@ -1,5 +1,5 @@
 import { domainToASCII, domainToUnicode } from 'node:url'
-import { isLine } from '@shopstream/http/text'
+import { isLine, withoutInkless } from '@shopstream/http/text'
 
 /** What a client says when it registers. */
 export interface RegistrationInput {
@@ -27,8 +27,8 @@ export const displayNameLength = { min: 1, max: 100 }
 /** In octets: RFC 5321 for the local part and for what fits a path, RFC 1035 for a label. */
 const longest = { localPart: 64, email: 254 }
 
-// A dot-atom of any script; none of the characters that mean something in a mail's header (<>()[],;:"\), none unseen.
-const localPartForm = /^(?!\.)(\.?[^\s\p{C}\p{Default_Ignorable_Code_Point}\u2800@<>()[\]\\,;:".])+$/u
+// A dot-atom of any script; none of the characters that mean something in a mail's header (<>()[],;:"\), nor blanks.
+const localPartForm = /^(?!\.)(\.?[^\s\p{C}\p{Default_Ignorable_Code_Point}@<>()[\]\\,;:".])+$/u
 
 // Nothing that means something in a URL, since domainToASCII parses one. The joiners belong to some scripts.
 const domainForm = /^[\p{L}\p{M}\p{N}\p{Join_Control}.\u3002-]+$/u
@@ -61,6 +61,7 @@ function isEmail(email: string): boolean {
   const localPart = email.slice(0, at)
   return (
     localPartForm.test(localPart) &&
+    withoutInkless(localPart) === localPart &&
     Buffer.byteLength(localPart) <= longest.localPart &&
     asciiDomain(email.slice(at + 1)) !== undefined &&
     Buffer.byteLength(email) <= longest.email

@@ -37,15 +37,15 @@ export async function findCredentials(query: Kysely<Tables>, email: string, netw
   return rows[0]
 }
 
-/** The roles of the account that has this password hash, kept from changing until the transaction ends. */
+/** The roles of the account that has this password hash, kept from changing until the transaction ends, and the time. */
 export async function lockCredentials(
   tx: Transaction<Tables>,
   id: string,
   passwordHash: string,
-): Promise<{ roles: string[] } | undefined> {
+): Promise<{ roles: string[]; now: Date } | undefined> {
   return tx
     .selectFrom('account')
-    .select('roles')
+    .select(['roles', sql<Date>`clock_timestamp()`.as('now')])
     .where('id', '=', id)
     .where('password_hash', '=', passwordHash)
     .forShare()

@@ -41,9 +41,8 @@ export async function secondsUntil(query: Kysely<Tables>, uses: readonly Use[]):
   return Math.max(0, rows[0]?.seconds ?? 0)
 }
 
-/** Deletes what says no more than that everything has come back. */
-export async function forgetWhole(query: Kysely<Tables>): Promise<void> {
-  await sql`delete from allowance where whole_at < now()`.execute(query)
-}
-
-const keyOf = ({ limit, by }: Use): Buffer => createHash('sha256').update(`${limit.name} ${by}`).digest()
+/** As JSON, so that no text of a client moves the border between the two. */
+const keyOf = ({ limit, by }: Use): Buffer =>
+  createHash('sha256')
+    .update(JSON.stringify([limit.name, by]))
+    .digest()

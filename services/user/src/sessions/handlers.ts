@@ -1,4 +1,5 @@
 import type { Database } from '@shopstream/database'
+import { networkOf } from '@shopstream/http'
 import type { Logger } from '@shopstream/observability'
 import { normaliseEmail } from '../accounts/account.ts'
 import type { Guard, Passwords } from '../accounts/passwords.ts'
@@ -6,7 +7,6 @@ import { findCredentials } from '../accounts/queries.ts'
 import type { Limits } from '../config.ts'
 import { errors } from '../errors.ts'
 import { secondsUntil, take, type Use } from '../limits/limit.ts'
-import { networkOf } from '../limits/network.ts'
 import type { Tables } from '../tables.ts'
 import { revokeSession } from './queries.ts'
 import { openSession, refreshSession, type TokenSettings, type Tokens } from './sessions.ts'
@@ -30,12 +30,12 @@ export async function login(
 ): Promise<Tokens> {
   const network = networkOf(clientAddress)
   const user = await findCredentials(database.query, email, network)
-  // Strangers share one allowance for an account; an owner's own network has another, which no stranger elsewhere uses up.
-  const account = `${normaliseEmail(email)}${user?.isKnownThere ? ` from ${network}` : ''}`
-  const guard = guardOf(database, [
-    { limit: limits.failuresOfAccount, by: account },
-    { limit: limits.failuresOfClient, by: network },
-  ])
+  // Strangers share one allowance for an account. An owner's own network has another, under a limit of another name: the
+  // first is counted by what a client gives as an address, which may be any text and so the key of the second as well.
+  const ofAccount = user?.isKnownThere
+    ? { limit: limits.failuresOfOwner, by: `${user.id} ${network}` }
+    : { limit: limits.failuresOfAccount, by: normaliseEmail(email) }
+  const guard = guardOf(database, [ofAccount, { limit: limits.failuresOfClient, by: network }])
   const isRight = await passwords.verify(user?.passwordHash, password, { signal, guard })
   const opened = user && isRight && (await database.transaction((tx) => openSession(tx, tokens, { ...user, network })))
   if (!opened) throw errors['invalid-credentials']()

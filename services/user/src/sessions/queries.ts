@@ -1,4 +1,4 @@
-import { type Kysely, sql, type Transaction } from '@shopstream/database'
+import { sql, type Transaction } from '@shopstream/database'
 import type { Tables } from '../tables.ts'
 import type { PresentedToken } from './refresh-token.ts'
 
@@ -32,11 +32,13 @@ export async function insertRefreshToken(
     .execute()
 }
 
-export type LockedToken = PresentedToken & { sessionId: string; userId: string; roles: string[] }
+export type LockedToken = PresentedToken & { sessionId: string; userId: string; roles: string[]; now: Date }
 
 /**
- * Locks a presented token and its session until the transaction ends, so that of two refreshes one waits and loses.
- * @param waitedMs how long ago the request came in, which is compared with the rotation by the clock of the database.
+ * Locks a presented token and its session until the transaction ends, so that of two refreshes one waits and loses; one
+ * that waited for a change is told the time after it.
+ * @param waitedMs how long ago the request came in, which is compared with the rotation by the clock of the database: from
+ * the begin of the transaction, which was answered before, so that a busy server's delay makes nobody late.
  */
 export async function lockPresented(
   tx: Transaction<Tables>,
@@ -45,8 +47,8 @@ export async function lockPresented(
 ): Promise<LockedToken | undefined> {
   const { rows } = await sql<LockedToken>`
     select t.session_id "sessionId", t.expires_at "expiresAt", t.rotated_at "rotatedAt", s.revoked_at "revokedAt",
-           t.rotated_at >= statement_timestamp() - make_interval(secs => ${waitedMs / 1000}) "isOutrun",
-           a.id "userId", a.roles
+           t.rotated_at >= now() - make_interval(secs => ${waitedMs / 1000}) "isOutrun",
+           a.id "userId", a.roles, clock_timestamp() "now"
     from refresh_token t join session s on s.id = t.session_id join account a on a.id = s.user_id
     where t.hash = ${hash}
     for update of s, t
@@ -76,10 +78,4 @@ export async function revokeSession(tx: Transaction<Tables>, id: string, now: Da
     .where('id', '=', id)
     .where('revoked_at', 'is', null)
     .execute()
-}
-
-/** Deletes what has expired: sessions with all their tokens, and old tokens of sessions that go on. */
-export async function deleteExpired(query: Kysely<Tables>, now: Date): Promise<void> {
-  await query.deleteFrom('session').where('expires_at', '<', now).execute()
-  await query.deleteFrom('refresh_token').where('expires_at', '<', now).execute()
 }

@@ -6,9 +6,8 @@ const past = new Date('2026-01-01T11:59:59Z')
 const later = new Date('2026-01-01T12:00:01Z')
 const open: PresentedToken = { expiresAt: later, rotatedAt: null, isOutrun: null, revokedAt: null }
 
-test.each<[PresentedToken | undefined, string]>([
+test.each<[PresentedToken, string]>([
   [open, 'rotate'],
-  [undefined, 'unknown'],
   [{ ...open, expiresAt: past }, 'expired'],
   [{ ...open, expiresAt: now }, 'expired'],
   [{ ...open, rotatedAt: past, isOutrun: false }, 'reused'],

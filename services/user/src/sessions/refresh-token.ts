@@ -26,15 +26,14 @@ export interface PresentedToken {
   revokedAt: Date | null
 }
 
-export type RefreshDecision = 'rotate' | 'unknown' | 'revoked' | 'outrun' | 'reused' | 'expired'
+export type RefreshDecision = 'rotate' | 'revoked' | 'outrun' | 'reused' | 'expired'
 
 /**
  * Whether a presented token may be exchanged for a new one; everything but `rotate` says why not. Of several requests at
  * once one wins, and the others are `outrun`. A token that comes when it had been exchanged already is `reused`: somebody
  * has a copy of it, nobody knows who, and so the session ends for both (RFC 9700, section 4.14.2).
  */
-export function decideRefresh(token: PresentedToken | undefined, now: Date): RefreshDecision {
-  if (!token) return 'unknown'
+export function decideRefresh(token: PresentedToken, now: Date): RefreshDecision {
   if (token.revokedAt) return 'revoked'
   if (token.rotatedAt) return token.isOutrun ? 'outrun' : 'reused'
   return token.expiresAt <= now ? 'expired' : 'rotate'

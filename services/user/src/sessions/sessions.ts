@@ -6,7 +6,7 @@ import { type AccessClaims, type Signer, signAccessToken } from './access-token.
 import { insertRefreshToken, insertSession, type Lifetime, lockPresented, revokeSession, rotate } from './queries.ts'
 import { decideRefresh, hashOf, newRefreshToken, type RefreshDecision } from './refresh-token.ts'
 
-/** How long tokens live, and what signs them. */
+/** How long tokens live, by the clock of the database, and what signs them. */
 export interface TokenSettings {
   accessTokenSeconds: number
   refreshTokenDays: number
@@ -40,7 +40,7 @@ export async function openSession(
 ): Promise<Tokens | undefined> {
   const account = await lockCredentials(tx, userId, passwordHash)
   if (!account) return undefined
-  const now = new Date()
+  const { now } = account
   const life = refreshLifetime(settings, now)
   const sessionId = newEventId()
   const { token, hash } = newRefreshToken()
@@ -56,7 +56,7 @@ export interface Presented {
   since: number
 }
 
-export type Refusal = Exclude<RefreshDecision, 'rotate'>
+export type Refusal = Exclude<RefreshDecision, 'rotate'> | 'unknown'
 
 /** Exchanges a refresh token for new tokens, once; otherwise says why not, and ends the session of a reused one. */
 export async function refreshSession(
@@ -66,10 +66,9 @@ export async function refreshSession(
 ): Promise<Tokens | { refusal: Refusal; sessionId?: string }> {
   const oldHash = hashOf(presented.token)
   const known = await lockPresented(tx, oldHash, performance.now() - presented.since)
-  const now = new Date() // after the lock: whoever waited for it decides by the time it got it
+  if (!known) return { refusal: 'unknown' }
+  const { sessionId, now } = known
   const decision = decideRefresh(known, now)
-  if (!known || decision === 'unknown') return { refusal: 'unknown' }
-  const { sessionId } = known
   if (decision === 'reused') await revokeSession(tx, sessionId, now)
   if (decision !== 'rotate') return { refusal: decision, sessionId }
   const { token, hash } = newRefreshToken()

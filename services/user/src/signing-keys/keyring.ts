@@ -7,7 +7,7 @@ import { errors } from '../errors.ts'
 import { every, type Periodic } from '../periodic.ts'
 import type { Signer } from '../sessions/access-token.ts'
 import type { SigningKeyPair, Tables } from '../tables.ts'
-import { listKeys } from './queries.ts'
+import { listKeys, timeOf } from './queries.ts'
 import { rotateKeys, scheduled } from './rotation.ts'
 import { type KeySettings, type ScheduledKey, signingKey } from './schedule.ts'
 import { open, SealError } from './sealing.ts'
@@ -42,11 +42,14 @@ const lookUpMs = 1_000
 export function createKeyring({ database, secret, settings, logger }: KeyringOptions): Keyring {
   let keys = new Map<string, OpenKey>()
   let loadedAt = Number.NEGATIVE_INFINITY
+  /** What the clock of the database, which all instances go by, is ahead of `performance.now()`. */
+  let epoch = Date.now() - performance.now()
   let rotation: Periodic | undefined
 
   async function load() {
     loadedAt = performance.now()
     const stored = await listKeys(database.query)
+    epoch = (await timeOf(database.query)).getTime() - performance.now()
     const opened = await Promise.all(
       stored.map(async (key) => ({ ...(keys.get(key.id) ?? (await openKey(secret, key))), ...scheduled(key) })),
     )
@@ -59,7 +62,8 @@ export function createKeyring({ database, secret, settings, logger }: KeyringOpt
     await load()
   }
 
-  const current = () => signingKey([...keys.values()], new Date(), settings)
+  const now = () => new Date(epoch + performance.now())
+  const current = () => signingKey([...keys.values()], now(), settings)
 
   return {
     async start() {
@@ -78,7 +82,7 @@ export function createKeyring({ database, secret, settings, logger }: KeyringOpt
       async find(keyId) {
         if (!keys.has(keyId) && performance.now() - loadedAt > lookUpMs) await load()
         const key = keys.get(keyId)
-        return key && key.expiresAt > new Date() ? key.publicKey : undefined
+        return key && key.expiresAt > now() ? key.publicKey : undefined
       },
       check: {
         name: 'signing-keys',

@@ -12,6 +12,12 @@ export function listKeys(query: Kysely<Tables>): Promise<SigningKeyPair[]> {
   return query.selectFrom('signing_key_pair').selectAll().where('retired_at', 'is', null).execute()
 }
 
+/** What time it is for all instances. Also in a transaction that has waited for a lock. */
+export async function timeOf(query: Kysely<Tables>): Promise<Date> {
+  const { rows } = await sql<{ now: Date }>`select clock_timestamp() as now`.execute(query)
+  return (rows[0] as { now: Date }).now
+}
+
 export async function insertKey(tx: Transaction<Tables>, key: SigningKeyPair): Promise<void> {
   await tx.insertInto('signing_key_pair').values(key).execute()
 }

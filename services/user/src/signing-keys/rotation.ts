@@ -1,9 +1,9 @@
-import type { Database, Transaction } from '@shopstream/database'
+import type { Database, Kysely, Transaction } from '@shopstream/database'
 import { newEventId } from '@shopstream/events'
 import { exportJWK, generateKeyPair } from 'jose'
 import { produces } from '../produces.ts'
 import type { SigningKeyPair, Tables } from '../tables.ts'
-import { insertKey, listKeys, lockRotation, retireKey } from './queries.ts'
+import { insertKey, listKeys, lockRotation, retireKey, timeOf } from './queries.ts'
 import { type KeyAction, type KeySettings, nextKeyActions, type ScheduledKey } from './schedule.ts'
 import { seal } from './sealing.ts'
 
@@ -17,23 +17,29 @@ export const scheduled = (key: SigningKeyPair): ScheduledKey => ({
 
 /**
  * Does what the schedule has due, with its events; returns what it did. Any number of instances may run it at once:
- * they decide one after the other, and the later ones find nothing left to do.
+ * they decide one after the other, and the later ones find nothing left to do. By the clock of the database: an instance
+ * whose own is ahead would retire the key that the others sign with.
  */
 export async function rotateKeys(
   database: Database<Tables>,
   secret: string,
   settings: KeySettings,
 ): Promise<KeyAction[]> {
-  if (due(await listKeys(database.query), settings).length === 0) return [] // most of the time, and without the lock
+  const { actions } = await due(database.query, settings)
+  if (actions.length === 0) return [] // most of the time, and without the lock
   return database.transaction(async (tx) => {
     await lockRotation(tx)
-    const actions = due(await listKeys(tx), settings)
-    for (const action of actions) await perform(tx, secret, action, new Date())
+    const { actions, now } = await due(tx, settings)
+    for (const action of actions) await perform(tx, secret, action, now)
     return actions
   })
 }
 
-const due = (keys: SigningKeyPair[], settings: KeySettings) => nextKeyActions(keys.map(scheduled), new Date(), settings)
+async function due(query: Kysely<Tables>, settings: KeySettings) {
+  const keys = await listKeys(query)
+  const now = await timeOf(query)
+  return { now, actions: nextKeyActions(keys.map(scheduled), now, settings) }
+}
 
 async function perform(tx: Transaction<Tables>, secret: string, action: KeyAction, now: Date): Promise<void> {
   if (action.do === 'publish') await publish(tx, secret, action, now)
