@@ -6,7 +6,7 @@ const visible = /[^\p{White_Space}\p{C}\p{M}\p{Default_Ignorable_Code_Point}]/u
 
 /**
  * Symbols without ink, of which no property tells: the blanks of Braille, music and hieroglyphs, and what stands for an
- * object that plain text does not have. Found by name in Unicode 17; those named fillers, spaces and placeholders are drawn.
+ * object that plain text does not have. Found by name in Unicode 14; those named fillers, spaces and placeholders are drawn.
  */
 const inkless = /[\u2800\ufffc\u{13441}\u{13442}\u{1D159}]/gu
 
