@@ -85,7 +85,7 @@ async function begin(clients: number, say: Say, undo: (() => Promise<unknown>)[]
   undo.push(() => served.stop())
   const quiet = ['--without-gossip', '--without-mingle', '--without-heartbeat', '--loglevel', 'WARNING']
   const celery = ['celery', '-A', 'shop', 'worker', '--concurrency', String(workers), ...quiet]
-  const worker = await program('celery', celery, rabbit.port, /\[tasks\]/)
+  const worker = await program('celery', celery, rabbit.port, /\[queues\]/)
   undo.push(() => worker.stop())
   const mails = openCounter(postgres.url, 'select count(*)::int as n from shop_mail')
   undo.push(mails.close)
