@@ -105,6 +105,9 @@ export interface SmtpError {
 /** How a reason begins when the server may have the mail. */
 const outcomeUnknown = 'outcome unknown'
 
+/** What is said of a mail whose process ended while it was in hand. */
+export const leftReason = `${outcomeUnknown}: the service ended before it was known`
+
 const unreachableCodes = new Set([
   'ECONNECTION',
   'ETIMEDOUT',

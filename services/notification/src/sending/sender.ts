@@ -18,13 +18,16 @@ import type { Lane, Tables } from '../tables.ts'
 import type { Answers } from './answers.ts'
 import type { DueFloor } from './due-floor.ts'
 import {
+  type Decision,
   decideRetry,
   isAnswer,
+  leftReason,
   paced,
   pauseAfter,
   reasonOf,
   type SendingPolicy,
   type SmtpError,
+  type Trouble,
   troubleOf,
 } from './policy.ts'
 import { type ClaimedMail, claimDue, type Failure, markFailed, markSent, putBack, renewClaims } from './queries.ts'
@@ -154,6 +157,7 @@ export function createSender(options: SenderOptions): Sender {
   }
 
   async function deliver(work: Work) {
+    if (work.mail.wasLeft && (await settleLeft(work))) return
     const failure = await attempt(work)
     work.isOver = true
     if (mayBeMore) alarm.wake()
@@ -206,6 +210,20 @@ export function createSender(options: SenderOptions): Sender {
       )
     })
 
+  /**
+   * A process that is killed each minute would send a mail each minute, without end. The lease was a part of the pause;
+   * false when it was all of it, and the mail may go out again.
+   */
+  async function settleLeft(work: Work): Promise<boolean> {
+    const { problems, unknowns } = work.mail
+    const decision = decideRetry('unknown', unknowns - 1, policy, Math.random())
+    if (decision.do === 'retry') decision.inMs -= policy.leaseMs
+    if (decision.do === 'retry' && decision.inMs <= 0) return false
+    work.isOver = true
+    await settle(work, decision, 'unknown', { problems, unknowns, reason: leftReason })
+    return true
+  }
+
   async function settleFailure(work: Work, error: SmtpError) {
     const { mail } = work
     const { problems, unknowns } = mail
@@ -217,10 +235,13 @@ export function createSender(options: SenderOptions): Sender {
     else reached()
     const counter = trouble === 'unknown' ? 'unknowns' : 'problems'
     const decision = decideRetry(trouble, mail[counter], policy, Math.random())
-    const failure: Failure = { problems, unknowns, reason, [counter]: decision.problems }
+    await settle(work, decision, trouble, { problems, unknowns, reason, [counter]: decision.problems })
+  }
+
+  async function settle(work: Work, decision: Decision, trouble: Trouble, failure: Failure) {
     if (decision.do === 'retry') await giveBack(work, { ...failure, inMs: decision.inMs })
-    else await fail(mail, failure)
-    report(mail, decision.do === 'retry' ? trouble : 'failed', reason)
+    else await fail(work.mail, failure)
+    report(work.mail, decision.do === 'retry' ? trouble : 'failed', failure.reason)
   }
 
   async function giveBack(work: Work, failure: Failure & { inMs: number }) {
