@@ -42,6 +42,11 @@ export interface SendingPolicy {
   asideMax: number
   /** How long a claim keeps a mail from other instances; it is renewed while the mail is in hand. */
   leaseMs: number
+  /**
+   * A mail whose data the server asks for so long after its claim is looked at once more: it may be cancelled by then, or be
+   * another instance's. What comes sooner saves that query, and goes out also where somebody opts out in that time.
+   */
+  lookAgainMs: number
   /** How often the table is looked at when nothing wakes the sender. */
   pollMs: number
   /** A look for what is due begins where one so long before it did: see due-floor.ts. */
@@ -75,6 +80,7 @@ export const sendingPolicy: SendingPolicy = {
   asideMs: 3_000,
   asideMax: 16,
   leaseMs: 20_000,
+  lookAgainMs: 1_000,
   pollMs: 1_000,
   floorLagMs: 10_000,
   lookAtAllMs: 30_000,
@@ -146,9 +152,9 @@ const isRefusalOfData = ({ code, responseCode = 0 }: SmtpError) =>
 /** 503 is about a muddled session, not about this mail. */
 const refusalOf = (responseCode: number) => (responseCode >= 500 && responseCode !== 503 ? 'refused' : 'deferred')
 
-/** Whether the server has said something about the mail; else it left it without an answer. */
+/** Whether the server has said something about the mail, or we have; else it left it without an answer. */
 export const isAnswer = (error: SmtpError) =>
-  error.code === 'EUNSUPPORTED' || (error.stage === 'data' ? isRefusalOfData(error) : error.responseCode !== undefined)
+  error.detail !== undefined || (error.stage === 'data' ? isRefusalOfData(error) : error.responseCode !== undefined)
 
 /** An error in words that hold no address: servers repeat the recipient in what they answer. */
 export function reasonOf(error: SmtpError): string {

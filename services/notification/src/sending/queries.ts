@@ -86,6 +86,13 @@ export async function claimDue(
   return rows.filter(({ id }) => id !== null).map(({ firstDueAt: _, ...mail }) => mail)
 }
 
+/** Whether a mail is still to be sent by whoever has this claim. */
+export async function isClaimed(query: Kysely<Tables>, { id, attempts }: Claim): Promise<boolean> {
+  const { rows } = await sql`
+    select from notification where id = ${id} and attempts = ${attempts} and state = 'queued'`.execute(query)
+  return rows.length > 0
+}
+
 /** Keeps claims from ending for `leaseMs` more; does nothing to those that are not the last ones. */
 export async function renewClaims(query: Kysely<Tables>, claims: readonly Claim[], leaseMs: number): Promise<void> {
   await sql`

@@ -30,7 +30,16 @@ import {
   type Trouble,
   troubleOf,
 } from './policy.ts'
-import { type ClaimedMail, claimDue, type Failure, markFailed, markSent, putBack, renewClaims } from './queries.ts'
+import {
+  type ClaimedMail,
+  claimDue,
+  type Failure,
+  isClaimed,
+  markFailed,
+  markSent,
+  putBack,
+  renewClaims,
+} from './queries.ts'
 import type { MailTransport } from './smtp.ts'
 
 /** Sends what is due in one lane. Any number of instances may run on one database. */
@@ -69,6 +78,8 @@ export type Outcome = 'sent' | 'failed' | 'deferred' | 'refused' | 'unreachable'
 /** A mail in hand. */
 interface Work {
   mail: ClaimedMail
+  /** When it was about to be claimed, by performance.now(). */
+  begunAt: number
   /** When it had a connection, by performance.now(); undefined before. */
   connectedAt?: number
   /** The attempt is over, and what came of it is being written down. */
@@ -125,10 +136,11 @@ export function createSender(options: SenderOptions): Sender {
     const pause = Math.max(unreachable.until, nextAt) - performance.now()
     if (pause > 0) return alarm.wait(pause)
     const free = freeHands()
+    const begunAt = performance.now()
     const claim = { lane, limit: free, leaseMs: policy.leaseMs, inHand: [...inHand.keys()], floor }
     const claimed = free > 0 ? await database.transaction((tx) => claimDue(tx, claim)) : []
     mayBeMore = claimed.length >= free
-    for (const mail of claimed) begin(mail)
+    for (const mail of claimed) begin({ mail, begunAt, done: Promise.resolve() })
     nextAt = paced(lanePolicy, nextAt, claimed.length, performance.now())
     if (!mayBeMore || free <= 0) await alarm.wait(policy.pollMs)
   }
@@ -142,8 +154,8 @@ export function createSender(options: SenderOptions): Sender {
     return hands + Math.min(aside, policy.asideMax) - held.length
   }
 
-  function begin(mail: ClaimedMail) {
-    const work: Work = { mail, done: Promise.resolve() }
+  function begin(work: Work) {
+    const { mail } = work
     inHand.set(mail.id, work)
     work.done = runInTrace(childOf(parseTraceparent(mail.traceparent ?? undefined)), () => deliver(work))
       .catch((error: unknown) => {
@@ -170,9 +182,12 @@ export function createSender(options: SenderOptions): Sender {
     const { mail } = work
     let awaited: ReturnType<Answers['begin']> | undefined
     try {
-      await transport.send(composeMail(from, sourceOf(mail, optOutLinkOf)), givingUp.signal, () => {
-        work.connectedAt ??= performance.now()
-        awaited ??= answers.begin()
+      await transport.send(composeMail(from, sourceOf(mail, optOutLinkOf)), givingUp.signal, {
+        connected() {
+          work.connectedAt ??= performance.now()
+          awaited ??= answers.begin()
+        },
+        mayGo: () => mayGo(work),
       })
       awaited?.heard()
       return undefined
@@ -183,6 +198,15 @@ export function createSender(options: SenderOptions): Sender {
       if (failure.code === undefined) logger.error({ err: error, notificationId: mail.id }, 'a mail could not be made')
       return failure
     }
+  }
+
+  /** A server may take a minute to greet, or to take a recipient, who has opted out by then, or was erased. */
+  async function mayGo({ mail, begunAt }: Work): Promise<boolean> {
+    if (performance.now() - begunAt < policy.lookAgainMs) return true
+    return isClaimed(database.query, mail).catch((error) => {
+      logger.debug({ err: error }, 'whether a mail is still to be sent cannot be seen now')
+      return false
+    })
   }
 
   async function settleSent(mail: ClaimedMail) {
@@ -227,8 +251,10 @@ export function createSender(options: SenderOptions): Sender {
   async function settleFailure(work: Work, error: SmtpError) {
     const { mail } = work
     const { problems, unknowns } = mail
-    if (error.code === 'EABORT' && error.stage !== 'data')
-      return giveBack(work, { inMs: 0, problems, unknowns, reason: 'the service was stopped before the mail was sent' })
+    if (error.code === 'EABORT' && error.stage !== 'data') {
+      const reason = error.detail ?? 'the service was stopped before the mail was sent'
+      return giveBack(work, { inMs: 0, problems, unknowns, reason }) // nothing is written of one that was cancelled
+    }
     const trouble = troubleOf(error)
     const reason = reasonOf(error)
     if (trouble === 'unreachable') lost(reason)
