@@ -91,7 +91,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
     routes: routes({ database, links }),
     database,
     keys: signingKeys(database),
-    checks: [...messaging.checks, urgent.sender.check],
+    checks: [...messaging.checks, urgent.sender.check, ...lanes.map(({ sender }) => sender.laneCheck)],
     overloaded: messaging.overloaded,
     identitySecret: config.SERVICE_IDENTITY_SECRET,
     logger,

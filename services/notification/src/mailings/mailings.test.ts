@@ -297,6 +297,37 @@ test('with thousands of bulk mails queued at a slow server, an order mail goes a
   expect(new Set(sent()).size).toBe(sent().length)
 }, 180_000)
 
+test('a lane in which no hand is free for long is told of, while mails of the other go out', async () => {
+  const released = Promise.withResolvers<void>()
+  const got: string[] = []
+  const stub = await startSmtpStub({
+    async mail(address) {
+      if (address.startsWith('known-')) await released.promise
+      got.push(address)
+      return '250 accepted'
+    },
+  })
+  undo.push(stub.close)
+  const service = await startReady(undo, world, stub.url, { ...unhurried, asideMs: 50, asideMax: 2, silentMs: 500 })
+  await insertRecipients(openDatabase().query, 20)
+  await service.post('/v1/mailings', { subject: 'News', text: 'text' })
+  const lane = async (name: string) => {
+    const { body } = await service.get('/readyz')
+    return [body.status, body.checks.find((check: { name: string }) => check.name === `${name}-mails`)]
+  }
+  await eventually('the bulk lane to be told of', async () => (await lane('bulk'))[1]?.status === 'failed')
+  const ana = person()
+  await world.publish(ana.registered())
+  await eventually('the welcome', () => got.includes(ana.email))
+  expect(await lane('bulk')).toEqual([
+    'degraded',
+    { name: 'bulk-mails', status: 'failed', reason: expect.stringContaining('4 mails wait for the SMTP server') },
+  ])
+  expect((await lane('urgent'))[1]).toEqual({ name: 'urgent-mails', status: 'ok' })
+  released.resolve()
+  await eventually('the bulk lane to go on', async () => (await lane('bulk'))[1]?.status === 'ok')
+})
+
 function openDatabase() {
   const { logger, settings } = world
   const url = settings.DATABASE_URL

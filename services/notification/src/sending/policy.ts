@@ -57,7 +57,7 @@ export interface SendingPolicy {
   finishMs: number
   /** For so long after a mail went through, readiness takes the server to be there. */
   reachedForMs: number
-  /** From how long on a server that answers no mail at all is told by readiness. */
+  /** From how long on readiness tells of a server that answers no mail at all, and of a lane in which no hand is free. */
   silentMs: number
   /** So many mails in a row that were left without an answer are told too. */
   unansweredMails: number

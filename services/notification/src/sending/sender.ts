@@ -52,6 +52,8 @@ export interface Sender {
   stop(): Promise<void>
   /** Fails while the SMTP server cannot be reached; mails wait meanwhile, so it is optional. */
   readonly check: ReadinessCheck
+  /** Fails while this lane stands still: its hands all wait for the server, which may answer the mails of the other. */
+  readonly laneCheck: ReadinessCheck
 }
 
 export interface SenderOptions {
@@ -366,6 +368,19 @@ export function createSender(options: SenderOptions): Sender {
         reached()
         alarm.wake()
         answers.check()
+      },
+    },
+    laneCheck: {
+      name: `${lane}-mails`,
+      optional: true,
+      check() {
+        if (freeHands() > 0) return
+        const waiting = [...inHand.values()].filter(({ isOver }) => !isOver)
+        const standsForMs = performance.now() - Math.max(...waiting.map(({ begunAt }) => begunAt))
+        if (standsForMs <= policy.silentMs) return
+        throw new Error(
+          `no hand was free for ${Math.round(standsForMs / 1_000)} s: ${waiting.length} mails wait for the SMTP server, and all others behind them`,
+        )
       },
     },
   }
