@@ -61,6 +61,11 @@ export interface SendingPolicy {
   silentMs: number
   /** So many mails in a row that were left without an answer are told too. */
   unansweredMails: number
+  /**
+   * For so long after the last of them: no pause of a mail is longer, so then none is left that would show whether the server
+   * is mended.
+   */
+  unansweredForMs: number
   /** Pauses before it is tried again to write down what has become of a mail. */
   noting: Backoff
   /** Pauses of the whole sender while the server cannot be reached, for as long as it takes. */
@@ -88,6 +93,7 @@ export const sendingPolicy: SendingPolicy = {
   reachedForMs: 10_000,
   silentMs: 30_000,
   unansweredMails: 2,
+  unansweredForMs: 900_000,
   noting: { baseMs: 250, maxMs: 2_000 },
   unreachable: { baseMs: 500, maxMs: 15_000 },
   deferred: { baseMs: 2_000, maxMs: 900_000, attempts: 60 }, // about half a day, as greylisting and full mailboxes take
