@@ -155,6 +155,8 @@ test('while somebody holds a snapshot, a look for what is due does not walk over
   expect(4 * counted).toBeLessThan(await pages((tx) => backlog(tx, { urgent: all, bulk: all })))
 
   await queue(1, 60_000) // committed by somebody who took a minute
+  const { urgentLate, bulkLate } = await database.transaction((tx) => backlog(tx, { urgent: all, bulk: all }))
+  expect([urgentLate > 59, bulkLate]).toEqual([true, 0])
   expect([await sent({ floor }), await sent({})]).toEqual([0, 1])
   await dump.close()
 })

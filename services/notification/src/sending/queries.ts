@@ -169,6 +169,9 @@ export interface Backlog {
   awaiting: number
   /** Age of the oldest urgent one that is queued, in seconds. */
   oldestAge: number
+  /** For how long the first that is due has waited for its turn, in seconds. */
+  urgentLate: number
+  bulkLate: number
 }
 
 /**
@@ -178,16 +181,18 @@ export interface Backlog {
 export async function backlog(tx: Transaction<Tables>, floors: Record<Lane, DueFloor>): Promise<Backlog> {
   await sql`set local enable_sort = off`.execute(tx) // as for `claimDue`: no other index comes in this order
   const queuedIn = (lane: Lane) => sql`
-    select count(*)::int mails, min(since) oldest from (
-      select coalesce(resent_at, created_at) since from notification
+    select count(*)::int mails, min(since) oldest, min(next_attempt_at) next from (
+      select coalesce(resent_at, created_at) since, next_attempt_at from notification
       where state = 'queued' and lane = ${sql.lit(lane)} and next_attempt_at >= ${floors[lane].lately}::timestamptz
       order by next_attempt_at, id) mail`
   const { rows } = await sql<Backlog>`
     select urgent.mails + bulk.mails "queued", bulk.mails "bulk",
            coalesce(extract(epoch from now() - urgent.oldest), 0)::float8 "oldestAge",
+           extract(epoch from now() - least(urgent.next, now()))::float8 "urgentLate",
+           extract(epoch from now() - least(bulk.next, now()))::float8 "bulkLate",
            (select count(*)::int from (
              select from notification where state = 'awaiting-recipient' order by created_at) mail) "awaiting"
     from (${queuedIn('urgent')}) urgent, (${queuedIn('bulk')}) bulk
   `.execute(tx)
-  return rows[0] ?? { queued: 0, bulk: 0, awaiting: 0, oldestAge: 0 }
+  return rows[0] ?? { queued: 0, bulk: 0, awaiting: 0, oldestAge: 0, urgentLate: 0, bulkLate: 0 }
 }
