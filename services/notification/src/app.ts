@@ -31,6 +31,9 @@ const policyOf = (config: Config): SendingPolicy => ({
   finishMs: Math.min(sendingPolicy.finishMs, config.SHUTDOWN_TIMEOUT_MS / 2),
 })
 
+/** Connections of the loops that make mailings and send: for each lane one to note what has gone out, and one besides. */
+const loopConnections = 4
+
 /** Builds the notification service from its settings; nothing is connected before `start`. */
 export async function buildNotification(config: Config, logger: Logger, policy = policyOf(config)) {
   const from = senderOf(config)
@@ -42,6 +45,8 @@ export async function buildNotification(config: Config, logger: Logger, policy =
     applicationName: 'notification',
     logger,
   })
+  // Requests that hold all connections that are theirs let no claim end: another instance would send its mail, too.
+  const forLoops = database.withPool(loopConnections)
   const messaging = createMessaging({
     service: 'notification',
     database: database.withPool(config.DATABASE_CONSUMER_POOL_SIZE),
@@ -63,7 +68,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
     return {
       transport,
       sender: createSender({
-        database,
+        database: forLoops,
         lane,
         transport,
         floor: floors[lane],
@@ -86,7 +91,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
     routes: routes({ database, links }),
     database,
     keys: signingKeys(database),
-    checks: [...messaging.checks, urgent.sender.check],
+    checks: [...messaging.checks, urgent.sender.check, ...lanes.map(({ sender }) => sender.laneCheck)],
     overloaded: messaging.overloaded,
     identitySecret: config.SERVICE_IDENTITY_SECRET,
     logger,
@@ -103,7 +108,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
     begin: async () => {
       await links.load()
       for (const { sender } of lanes) sender.start()
-      const stopFilling = startFiller(database, logger)
+      const stopFilling = startFiller(forLoops, logger)
       return async () => {
         await stopFilling()
         await Promise.all(lanes.map(({ sender }) => sender.stop()))

@@ -46,6 +46,8 @@ export interface Notification {
   state: State
   recipient_email: string | null
   attempts: number
+  /** The claim of which nothing is written down yet. */
+  open_claim: Generated<number | null>
   problems: number
   unknowns: number
   next_attempt_at: Date

@@ -325,8 +325,8 @@ describe('reading', () => {
   })
 })
 
-test('requests that hold all connections that are theirs keep no event from taking effect', async () => {
-  const id = await place()
+test('requests that hold all connections that are theirs keep no event from taking effect, and no deadline', async () => {
+  const [id, overdue, held] = [await place(), await place(), await place()]
   const { DATABASE_URL: url, DATABASE_POOL_SIZE: poolSize } = world.settings
   const database = createDatabase<Tables>({ url, poolSize: 1, applicationName: 'holder', logger: world.logger })
   const holder = await database.session('holder', { idle_in_transaction_session_timeout: 0 })
@@ -348,17 +348,20 @@ test('requests that hold all connections that are theirs keep no event from taki
   try {
     await limitLocks(0)
     await holder.query('begin')
-    await holder.query('lock table idempotency_key in access exclusive mode')
-    const asking = Array.from({ length: poolSize + 2 }, () =>
-      // No placing: orders that come at the same time share a connection.
-      call('POST', `/v1/orders/${newEventId()}/cancel`, buyer, {}, { 'idempotency-key': newEventId() }),
-    )
+    await holder.query(`select from "order" where id = '${held}' for update`)
+    const asking = Array.from({ length: poolSize + 2 }, () => call('POST', `/v1/orders/${held}/cancel`, buyer))
     await eventually('all connections to be taken', async () => (await waiting()) === poolSize)
     await world.publish(reserved(id))
-    await eventually('the event to take effect', async () => {
-      const [order] = await holder.query<{ status: string }>(`select status from "order" where id = '${id}'`)
-      return order?.status === 'confirmed'
-    })
+    await sql`update "order" set reservation_deadline = now() where id = ${overdue}`.execute(database.query)
+    const becomes = (order: string, status: string) =>
+      eventually(`${order} to be ${status}`, async () => {
+        const { rows } = await sql<{ status: string }>`select status from "order" where id = ${order}`.execute(
+          database.query,
+        )
+        return rows[0]?.status === status
+      })
+    await becomes(id, 'confirmed')
+    await becomes(overdue, 'cancelled')
     expect(await waiting()).toBe(poolSize)
     await holder.query('commit')
     await Promise.all(asking)

@@ -58,6 +58,7 @@ export async function buildOrder(config: Readonly<Static<typeof configSchema>>, 
     migrations,
     messaging,
     logger,
-    begin: async () => startSweeper(database, logger),
+    // Deadlines hold also while requests hold all connections that are theirs.
+    begin: async () => startSweeper(database.withPool(1), logger),
   })
 }

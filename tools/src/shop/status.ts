@@ -10,7 +10,7 @@ import { isUuid } from './uuids.ts'
 import { age, bad, faint, good, plural, shop, strong, table, toJson } from './words.ts'
 
 /** From when on something that heals by itself as a rule is told as a problem; in seconds. */
-const patience = { lag: 60, outbox: 60, overdue: 60, parked: 600, mail: 300 }
+const patience = { lag: 60, outbox: 60, overdue: 60, parked: 600, mail: 300, mailing: 3_600 }
 
 export const usage = `Usage: npm run shop -- status [--json]
 
@@ -19,9 +19,9 @@ and names the next command to run. Each part is asked on its own, so it works wh
 
 A person is needed, and the exit code is 1, when a service is not ready or degraded, or a part cannot be asked; when a
 message waits longer than ${patience.lag} s for its group or behind an open transaction, an event longer than ${patience.outbox} s in an outbox, an order longer than
-${patience.overdue} s past its deadline, a parked message longer than ${patience.parked / 60} min, a mail longer than ${patience.mail / 60} min; when a partition stands before what
-cannot be read, the broker refuses an event, a parked message is dead, or a mail of the last day has failed. Exit code 0
-when all is well.
+${patience.overdue} s past its deadline, a parked message longer than ${patience.parked / 60} min, a mail longer than ${patience.mail / 60} min, one of a mailing longer than
+${patience.mailing / 60} min for its turn; when a partition stands before what cannot be read, the broker refuses an event, a parked message
+is dead, or a mail has failed on the last day. Exit code 0 when all is well.
 
   --json  {ok, problems: [{what, run, runbook}], services, kafka, unreadable, groups, databases, orders, mails}; what cannot
           be asked has a reason
@@ -72,6 +72,9 @@ interface OrderState {
 interface MailState {
   queued: number
   queuedSeconds: number
+  /** Of the queued, those of mailings, and how long the first has waited for its turn. */
+  bulk: number
+  bulkSeconds: number
   awaiting: number
   failed: number
   failedLastDay: number
@@ -202,21 +205,27 @@ const orderState = ({ query }: Database<unknown>) =>
       from "order" where status = 'pending'`.execute(query),
   )
 
-async function mailState({ query }: Database<unknown>): Promise<MailState> {
+/** When a mail was last tried: its claim has moved this to the end of a lease of 20 s. */
+const triedLastDay = sql`next_attempt_at > now() - interval '1 day'`
+
+/** What is said of the mails in the notification database. */
+export async function mailState({ query }: Database<unknown>): Promise<MailState> {
   const counts = await first(
     sql<Omit<MailState, 'reasons'>>`
       select count(*) filter (where state = 'queued')::integer "queued",
         coalesce(extract(epoch from now() - min(coalesce(resent_at, created_at)) filter (where state = 'queued' and lane = 'urgent')), 0)::float8 "queuedSeconds",
+        count(*) filter (where state = 'queued' and lane = 'bulk')::integer "bulk",
+        coalesce(extract(epoch from now() - least(now(), min(next_attempt_at) filter (where state = 'queued' and lane = 'bulk'))), 0)::float8 "bulkSeconds",
         count(*) filter (where state = 'awaiting-recipient')::integer "awaiting",
         count(*) filter (where state = 'failed')::integer "failed",
-        count(*) filter (where state = 'failed' and created_at > now() - interval '1 day')::integer "failedLastDay",
-        (array_agg(cause_id order by created_at desc) filter (where state = 'failed'))[1] "failedCause",
-        (array_agg(user_id order by created_at desc) filter (where state = 'failed'))[1] "failedUser"
+        count(*) filter (where state = 'failed' and ${triedLastDay})::integer "failedLastDay",
+        (array_agg(cause_id order by next_attempt_at desc) filter (where state = 'failed'))[1] "failedCause",
+        (array_agg(user_id order by next_attempt_at desc) filter (where state = 'failed'))[1] "failedUser"
       from notification where state in ('queued', 'awaiting-recipient', 'failed')`.execute(query),
   )
   const { rows } = await sql<MailState['reasons'][number]>`
     select state, last_error "reason", count(*)::integer "mails" from notification
-    where last_error is not null and (state = 'queued' or (state = 'failed' and created_at > now() - interval '1 day'))
+    where last_error is not null and (state = 'queued' or (state = 'failed' and ${triedLastDay}))
     group by 1, 2 order by 3 desc, 1, 2 limit 10`.execute(query)
   return { ...counts, reasons: rows }
 }
@@ -405,9 +414,9 @@ function orderProblems({ orders }: ShopState): Problem[] {
   ]
 }
 
-function mailProblems({ mails }: ShopState): Problem[] {
+export function mailProblems({ mails }: Pick<ShopState, 'mails'>): Problem[] {
   if (!mails.answer) return []
-  const { queued, queuedSeconds, failedLastDay, failedUser } = mails.answer
+  const { queued, queuedSeconds, bulk, bulkSeconds, failedLastDay, failedUser } = mails.answer
   const said = (state: 'queued' | 'failed') => {
     const reasons = mails.answer?.reasons.filter((one) => one.state === state).slice(0, 3) ?? []
     return reasons.length > 0 ? `: ${reasons.map((one) => `${shown(one.reason)} (${one.mails})`).join(', ')}` : ''
@@ -421,10 +430,18 @@ function mailProblems({ mails }: ShopState): Problem[] {
         'mails-late',
       ),
     )
+  if (bulkSeconds > patience.mailing)
+    problems.push(
+      problem(
+        `${plural(bulk, 'mail')} of mailings: the first has waited for its turn for ${age(bulkSeconds)}${said('queued')}`,
+        'see that the SMTP server answers mails',
+        'mails-late',
+      ),
+    )
   if (failedLastDay > 0)
     problems.push(
       problem(
-        `${plural(failedLastDay, 'mail')} of the last day failed for good${said('failed')}`,
+        `${plural(failedLastDay, 'mail')} failed for good on the last day${said('failed')}`,
         shop(`explain user ${failedUser}`),
         'mails-late',
       ),
@@ -469,7 +486,7 @@ function screenOf({ services, groups, databases, orders, mails }: ShopState, pro
     strong('Orders'),
     `  ${orders.answer ? `${orders.answer.pending} pending, ${orders.answer.overdue} of them past the deadline${oldest(orders.answer.overdueSeconds)}` : orders.reason}`,
     strong('Mails'),
-    `  ${mails.answer ? `${mails.answer.queued} queued${oldest(mails.answer.queuedSeconds)}, ${mails.answer.awaiting} wait for their recipient, ${mails.answer.failed} failed` : mails.reason}`,
+    `  ${mails.answer ? `${mails.answer.queued} queued${oldest(mails.answer.queuedSeconds)}, ${mails.answer.bulk} of them of mailings${oldest(mails.answer.bulkSeconds)}, ${mails.answer.awaiting} wait for their recipient, ${mails.answer.failed} failed` : mails.reason}`,
     ...(mails.answer?.reasons ?? []).map(({ state, reason, mails }) => `    ${mails} ${state}: ${shown(reason)}`),
     '',
   ]

@@ -5,7 +5,7 @@ import { createWorld, eventually, freePort, startMailSink, type World } from '@s
 import { sendingPolicy } from '../sending/policy.ts'
 import { startSmtpStub } from '../sending/smtp-stub.ts'
 import type { Tables } from '../tables.ts'
-import { insertRecipients, orderOf, person, startReady } from '../testing.ts'
+import { insertRecipients, orderOf, person, startNotification, startReady } from '../testing.ts'
 import { createOptOutLinks } from './opt-out.ts'
 import { causeOfMailing } from './queries.ts'
 
@@ -206,6 +206,59 @@ test('a mail that was sent goes out again on request, as another mail, and it is
   expect((await service.post(`/v1/notifications/${id}/resend`, {})).body.code).toBe('no-recipient')
 })
 
+test('who opts out, or is erased, while the server lets a mail wait is not written to any more', async () => {
+  const released = Promise.withResolvers<void>()
+  const [ana, eve] = [person('Ana'), person('Eve')]
+  const asked: string[] = []
+  const got: string[] = []
+  let isSlow = false
+  const stub = await startSmtpStub({
+    async recipient(address) {
+      asked.push(address)
+      if (isSlow && [ana.email, eve.email].includes(address)) await released.promise
+      return '250 ok'
+    },
+    async mail(address) {
+      got.push(address)
+      return '250 accepted'
+    },
+  })
+  undo.push(stub.close)
+  const policy = { ...unhurried, asideMs: 50, lookAgainMs: 0 }
+  const service = await startNotification(world, stub.url, policy)
+  try {
+    await world.publish(ana.registered(), eve.registered())
+    await eventually('the welcomes', () => [ana, eve].every(({ email }) => got.includes(email)))
+    isSlow = true
+    const openDataOf = (email: string) =>
+      asked.filter((to) => to === email).length - got.filter((to) => to === email).length
+    await world.publish(orderOf(ana.userId).confirmed())
+    await eventually('the order mail to wait', () => openDataOf(ana.email) === 1)
+    await service.post('/v1/mailings', { subject: 'News', text: 'text' })
+    await eventually('the mailing to wait', () => openDataOf(eve.email) === 1, patience)
+    const choice = await service.ask({
+      method: 'PUT',
+      url: '/v1/notifications/preferences',
+      payload: JSON.stringify({ mailings: false }),
+      headers: {
+        authorization: `Bearer ${await world.token({ id: eve.userId, roles: ['customer'] })}`,
+        'content-type': 'application/json',
+      },
+    })
+    expect(choice.statusCode).toBe(200)
+    await world.publish(ana.erased())
+    const states = async (userId: string) => (await service.notificationsOf(userId)).map(({ state }) => state)
+    await eventually('the erasure', async () => (await states(ana.userId)).slice(1).every((one) => one === 'cancelled'))
+    expect(await states(eve.userId)).toEqual(['sent', 'cancelled'])
+    got.length = 0
+    released.resolve()
+  } finally {
+    await service.stop() // finishes what is in hand
+  }
+  expect(got).not.toContain(eve.email)
+  expect(got).not.toContain(ana.email)
+})
+
 test('with thousands of bulk mails queued at a slow server, an order mail goes ahead of all but those in hand', async () => {
   const count = 2_000
   const accepted: string[] = []
@@ -243,6 +296,37 @@ test('with thousands of bulk mails queued at a slow server, an order mail goes a
   await eventually('the mailing to go on', () => sent().length > 20, patience)
   expect(new Set(sent()).size).toBe(sent().length)
 }, 180_000)
+
+test('a lane in which no hand is free for long is told of, while mails of the other go out', async () => {
+  const released = Promise.withResolvers<void>()
+  const got: string[] = []
+  const stub = await startSmtpStub({
+    async mail(address) {
+      if (address.startsWith('known-')) await released.promise
+      got.push(address)
+      return '250 accepted'
+    },
+  })
+  undo.push(stub.close)
+  const service = await startReady(undo, world, stub.url, { ...unhurried, asideMs: 50, asideMax: 2, silentMs: 500 })
+  await insertRecipients(openDatabase().query, 20)
+  await service.post('/v1/mailings', { subject: 'News', text: 'text' })
+  const lane = async (name: string) => {
+    const { body } = await service.get('/readyz')
+    return [body.status, body.checks.find((check: { name: string }) => check.name === `${name}-mails`)]
+  }
+  await eventually('the bulk lane to be told of', async () => (await lane('bulk'))[1]?.status === 'failed')
+  const ana = person()
+  await world.publish(ana.registered())
+  await eventually('the welcome', () => got.includes(ana.email))
+  expect(await lane('bulk')).toEqual([
+    'degraded',
+    { name: 'bulk-mails', status: 'failed', reason: expect.stringContaining('4 mails wait for the SMTP server') },
+  ])
+  expect((await lane('urgent'))[1]).toEqual({ name: 'urgent-mails', status: 'ok' })
+  released.resolve()
+  await eventually('the bulk lane to go on', async () => (await lane('bulk'))[1]?.status === 'ok')
+})
 
 function openDatabase() {
   const { logger, settings } = world

@@ -33,7 +33,7 @@ export async function resend(tx: Transaction<Tables>, { id, state }: FoundNotifi
     with again as (
       update notification
       set state = 'queued', resends = resends + 1, resent_at = now(), problems = 0, unknowns = 0,
-        next_attempt_at = now(), last_error = null
+        open_claim = null, next_attempt_at = now(), last_error = null
       where id = ${id} returning id, resends
     )
     insert into resend (notification_id, number, former_state, requested_by)

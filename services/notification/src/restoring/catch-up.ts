@@ -26,8 +26,8 @@ async function adoptOutcomes(tx: Transaction<Tables>, messages: Outcome[]): Prom
   const latest = [...ofCause.values()].map((outcomes) => outcomes.at(-1) as Outcome)
   const { rows } = await sql`
     insert into notification
-      (id, user_id, kind, cause_id, facts, subject, traceparent, state, attempts, last_error, sequence, resends, created_at, sent_at)
-    select id, user_id, kind, cause_id, '{}', kind, traceparent, state, 1, error, sequence, sequence - 1, at, case state when 'sent' then at end
+      (id, user_id, kind, cause_id, facts, subject, traceparent, state, attempts, last_error, sequence, resends, created_at, next_attempt_at, sent_at)
+    select id, user_id, kind, cause_id, '{}', kind, traceparent, state, 1, error, sequence, sequence - 1, at, at, case state when 'sent' then at end
     from unnest(
       ${latest.map(({ key }) => key)}::uuid[], ${latest.map(({ data }) => data.userId)}::uuid[],
       ${latest.map(({ data }) => data.kind)}::text[], ${latest.map(({ data }) => data.causeId)}::uuid[],
@@ -38,7 +38,7 @@ async function adoptOutcomes(tx: Transaction<Tables>, messages: Outcome[]): Prom
       ${latest.map(({ data }) => ('sentAt' in data ? data.sentAt : data.failedAt))}::timestamptz[]
     ) as told (id, user_id, kind, cause_id, traceparent, state, error, sequence, at)
     on conflict (cause_id) do update set state = excluded.state, sent_at = excluded.sent_at,
-      last_error = excluded.last_error, sequence = excluded.sequence, resends = greatest(notification.resends, excluded.resends)
+      last_error = excluded.last_error, next_attempt_at = excluded.next_attempt_at, sequence = excluded.sequence, resends = greatest(notification.resends, excluded.resends)
     where notification.sequence < excluded.sequence
     returning id`.execute(tx)
   return rows.length

@@ -9,10 +9,10 @@ export interface Answers {
 }
 
 /** A server that drops mails, or is silent, is no reason for others to wait; somebody is to know of it all the same. */
-export function createAnswers({ silentMs, unansweredMails }: SendingPolicy): Answers {
+export function createAnswers({ silentMs, unansweredMails, unansweredForMs }: SendingPolicy): Answers {
   const waiting = new Set<{ since: number }>()
   let answeredAt = Number.NEGATIVE_INFINITY
-  let unanswered = { times: 0, reason: '' }
+  let unanswered = { times: 0, reason: '', at: 0 }
 
   return {
     begin() {
@@ -21,17 +21,17 @@ export function createAnswers({ silentMs, unansweredMails }: SendingPolicy): Ans
       return {
         heard(reason) {
           waiting.delete(one)
-          if (reason !== undefined) unanswered = { times: unanswered.times + 1, reason }
+          if (reason !== undefined) unanswered = { times: unanswered.times + 1, reason, at: performance.now() }
           else {
-            unanswered = { times: 0, reason: '' }
+            unanswered = { times: 0, reason: '', at: 0 }
             answeredAt = performance.now()
           }
         },
       }
     },
     check() {
-      const { times, reason } = unanswered
-      if (times >= unansweredMails)
+      const { times, reason, at } = unanswered
+      if (times >= unansweredMails && performance.now() - at < unansweredForMs)
         throw new Error(
           `the SMTP server has left the last ${times} attempts without an answer (${reason}); each mail is tried again a few times`,
         )

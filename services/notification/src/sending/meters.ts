@@ -22,6 +22,12 @@ export function measureBacklog(
         value: ({ oldestAge }) => oldestAge,
       },
       {
+        name: 'shopstream_late_mail_seconds',
+        help: 'For how long the first mail that is due has waited for its turn, by lane.',
+        labelNames: ['lane'],
+        values: ({ urgentLate, bulkLate }) => ({ urgent: urgentLate, bulk: bulkLate }),
+      },
+      {
         name: 'shopstream_queued_mails',
         help: 'Mails that are to be sent, by lane.',
         labelNames: ['lane'],

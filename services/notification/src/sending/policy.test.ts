@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals'
 import fc from 'fast-check'
+import { createAnswers } from './answers.ts'
 import { decideRetry, pauseAfter, reasonOf, type SmtpError, sendingPolicy, type Trouble, troubleOf } from './policy.ts'
 
 test.each<[string, SmtpError, Trouble]>([
@@ -67,6 +68,17 @@ test.each<[Trouble, number, unknown]>([
   ['unknown', 4, { do: 'fail', problems: 5 }],
 ])('%s after %d problems', (trouble, problems, decision) => {
   expect(decideRetry(trouble, problems, sendingPolicy, 0)).toEqual(decision)
+})
+
+test.each([
+  [600_000, true],
+  [0, false],
+])('that mails were left without an answer is told for %d ms', (unansweredForMs, isTold) => {
+  const answers = createAnswers({ ...sendingPolicy, unansweredForMs })
+  for (const _ of Array(sendingPolicy.unansweredMails)) answers.begin().heard('ETIMEDOUT')
+  const check = expect(answers.check)
+  if (isTold) check.toThrow('without an answer (ETIMEDOUT)')
+  else check.not.toThrow()
 })
 
 test('pauses grow to their limit and are never shorter than four fifths of the plan', () => {

@@ -42,6 +42,11 @@ export interface SendingPolicy {
   asideMax: number
   /** How long a claim keeps a mail from other instances; it is renewed while the mail is in hand. */
   leaseMs: number
+  /**
+   * A mail whose data the server asks for so long after its claim is looked at once more: it may be cancelled by then, or be
+   * another instance's. What comes sooner saves that query, and goes out also where somebody opts out in that time.
+   */
+  lookAgainMs: number
   /** How often the table is looked at when nothing wakes the sender. */
   pollMs: number
   /** A look for what is due begins where one so long before it did: see due-floor.ts. */
@@ -52,10 +57,15 @@ export interface SendingPolicy {
   finishMs: number
   /** For so long after a mail went through, readiness takes the server to be there. */
   reachedForMs: number
-  /** From how long on a server that answers no mail at all is told by readiness. */
+  /** From how long on readiness tells of a server that answers no mail at all, and of a lane in which no hand is free. */
   silentMs: number
   /** So many mails in a row that were left without an answer are told too. */
   unansweredMails: number
+  /**
+   * For so long after the last of them: no pause of a mail is longer, so then none is left that would show whether the server
+   * is mended.
+   */
+  unansweredForMs: number
   /** Pauses before it is tried again to write down what has become of a mail. */
   noting: Backoff
   /** Pauses of the whole sender while the server cannot be reached, for as long as it takes. */
@@ -75,6 +85,7 @@ export const sendingPolicy: SendingPolicy = {
   asideMs: 3_000,
   asideMax: 16,
   leaseMs: 20_000,
+  lookAgainMs: 1_000,
   pollMs: 1_000,
   floorLagMs: 10_000,
   lookAtAllMs: 30_000,
@@ -82,6 +93,7 @@ export const sendingPolicy: SendingPolicy = {
   reachedForMs: 10_000,
   silentMs: 30_000,
   unansweredMails: 2,
+  unansweredForMs: 900_000,
   noting: { baseMs: 250, maxMs: 2_000 },
   unreachable: { baseMs: 500, maxMs: 15_000 },
   deferred: { baseMs: 2_000, maxMs: 900_000, attempts: 60 }, // about half a day, as greylisting and full mailboxes take
@@ -104,6 +116,9 @@ export interface SmtpError {
 
 /** How a reason begins when the server may have the mail. */
 const outcomeUnknown = 'outcome unknown'
+
+/** What is said of a mail whose process ended while it was in hand. */
+export const leftReason = `${outcomeUnknown}: the service ended before it was known`
 
 const unreachableCodes = new Set([
   'ECONNECTION',
@@ -143,9 +158,9 @@ const isRefusalOfData = ({ code, responseCode = 0 }: SmtpError) =>
 /** 503 is about a muddled session, not about this mail. */
 const refusalOf = (responseCode: number) => (responseCode >= 500 && responseCode !== 503 ? 'refused' : 'deferred')
 
-/** Whether the server has said something about the mail; else it left it without an answer. */
+/** Whether the server has said something about the mail, or we have; else it left it without an answer. */
 export const isAnswer = (error: SmtpError) =>
-  error.code === 'EUNSUPPORTED' || (error.stage === 'data' ? isRefusalOfData(error) : error.responseCode !== undefined)
+  error.detail !== undefined || (error.stage === 'data' ? isRefusalOfData(error) : error.responseCode !== undefined)
 
 /** An error in words that hold no address: servers repeat the recipient in what they answer. */
 export function reasonOf(error: SmtpError): string {

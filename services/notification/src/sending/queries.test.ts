@@ -1,9 +1,16 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { sql, type Transaction } from '@shopstream/database'
-import type { Tables } from '../tables.ts'
+import { createLogger } from '@shopstream/observability'
+import { eventually } from '@shopstream/testing'
+import type { State, Tables } from '../tables.ts'
 import { openTestTables, type TestTables } from '../testing.ts'
+import { createAnswers } from './answers.ts'
 import { createDueFloor } from './due-floor.ts'
+import { sendingPolicy } from './policy.ts'
 import { backlog, claimDue } from './queries.ts'
+import { createSender } from './sender.ts'
+import { createMailTransport } from './smtp.ts'
+import { startSmtpStub } from './smtp-stub.ts'
 
 let tables: TestTables
 beforeAll(async () => {
@@ -38,6 +45,74 @@ test('instances that claim at once get different mails, and none waits for anoth
   expect(new Set(claimed.map(({ id }) => id)).size).toBe(28)
   expect(await claim(hundred)).toHaveLength(12)
   expect(await claim(hundred)).toEqual([])
+})
+
+test('a mail whose sender dies with it again and again goes out in growing pauses, and ends as of unknown outcome', async () => {
+  const { query } = tables.database
+  const postponed = (id: string | undefined) =>
+    sql`update notification set next_attempt_at = now() + interval '1 hour' where id = ${id}`.execute(query)
+  /** A mail that was claimed so often by processes that wrote nothing more. */
+  const left = async (times: number) => {
+    await queue(1)
+    const claims = []
+    for (let n = 0; n < times; n++) claims.push(...(await claim({ lane: 'urgent', limit: 1, leaseMs: 0 })))
+    await postponed(claims[0]?.id)
+    return claims[0]?.id as string
+  }
+  const ids = [await left(1), await left(2), await left(4), await left(5)]
+  await sql`update notification set next_attempt_at = now() where id = any(${ids}::uuid[])`.execute(query)
+
+  let sent = 0
+  const stub = await startSmtpStub({
+    async mail() {
+      sent += 1
+      return '250 accepted'
+    },
+  })
+  const from = 'shop@example.com'
+  const transport = createMailTransport({ url: stub.url, from, ...sendingPolicy })
+  const sender = createSender({
+    database: tables.database,
+    lane: 'urgent',
+    transport,
+    floor: createDueFloor(sendingPolicy),
+    answers: createAnswers(sendingPolicy),
+    from,
+    optOutLinkOf: () => undefined,
+    policy: sendingPolicy,
+    logger: createLogger({ service: 'test', level: 'silent', format: 'json' }),
+    count() {},
+  })
+  sender.start()
+  const decided = async () => {
+    const { rows } = await sql<{ state: State; unknowns: number; pause: number; reason: string | null }>`
+      select n.state, n.unknowns, extract(epoch from n.next_attempt_at - now())::float8 pause, n.last_error reason
+      from unnest(${ids}::uuid[]) with ordinality as asked (id, place) join notification n on n.id = asked.id
+      where n.state <> 'queued' or n.last_error is not null order by place`.execute(query)
+    return rows
+  }
+  await eventually('all to be begun', async () => (await decided()).length === ids.length)
+  await sender.stop()
+  const rows = await decided()
+  await sql`update notification set state = 'cancelled' where state = 'queued'`.execute(query) // for the next test
+  transport.close()
+  await stub.close()
+  const reason = 'outcome unknown: the service ended before it was known'
+  expect(rows).toMatchObject([
+    { state: 'sent', reason: null },
+    { state: 'queued', unknowns: 2, reason },
+    { state: 'queued', unknowns: 4, reason },
+    { state: 'failed', unknowns: 5, reason },
+  ])
+  expect(sent).toBe(1)
+  // The lease of 20 s was a part of 30 s and of 120 s, each up to a fifth less by chance.
+  const [, second, fourth] = rows.map(({ pause }) => pause)
+  expect(second).toBeLessThan(11)
+  expect(fourth).toBeGreaterThan(60)
+  expect(fourth).toBeLessThan(101)
+  const { rows: told } = await sql`
+    select from outbox where headers->>'ce_type' like '%NotificationFailed%' and key = ${ids[3]}`.execute(query)
+  expect(told).toHaveLength(1)
 })
 
 test('while somebody holds a snapshot, a look for what is due does not walk over what was', async () => {
@@ -80,6 +155,8 @@ test('while somebody holds a snapshot, a look for what is due does not walk over
   expect(4 * counted).toBeLessThan(await pages((tx) => backlog(tx, { urgent: all, bulk: all })))
 
   await queue(1, 60_000) // committed by somebody who took a minute
+  const { urgentLate, bulkLate } = await database.transaction((tx) => backlog(tx, { urgent: all, bulk: all }))
+  expect([urgentLate > 59, bulkLate]).toEqual([true, 0])
   expect([await sent({ floor }), await sent({})]).toEqual([0, 1])
   await dump.close()
 })

@@ -1,6 +1,7 @@
 import { type Kysely, sql, type Transaction } from '@shopstream/database'
 import type { Facts, Kind, Lane, Tables } from '../tables.ts'
 import type { DueFloor } from './due-floor.ts'
+import { leftReason } from './policy.ts'
 
 /** A mail that this instance may send until its lease ends. */
 export interface ClaimedMail {
@@ -20,8 +21,10 @@ export interface ClaimedMail {
   attempts: number
   /** How often the server has turned it away. */
   problems: number
-  /** How often it was sent, and the server never said whether it has it. */
+  /** How often it was sent, and the server never said whether it has it; the time that `wasLeft` tells of is counted. */
   unknowns: number
+  /** The claim before was left by a process that died, or lost the database: it may have sent the mail. */
+  wasLeft: boolean
 }
 
 interface Claiming {
@@ -46,7 +49,7 @@ export interface Failure {
 
 /**
  * Claims up to `limit` due mails of a lane, the longest due first, for `leaseMs`. Committed before anything is sent: a process
- * that dies in between leaves them due again when the lease ends. Instances skip each other's rows.
+ * that dies in between leaves them due again when the lease ends, as of unknown outcome. Instances skip each other's rows.
  */
 export async function claimDue(
   tx: Transaction<Tables>,
@@ -56,7 +59,7 @@ export async function claimDue(
   await sql`set local enable_sort = off`.execute(tx)
   const { rows } = await sql<{ firstDueAt: string } & ClaimedMail>`
     with due as (
-      select id, next_attempt_at from notification
+      select id, next_attempt_at, open_claim is not distinct from attempts was_left from notification
       where state = 'queued' and lane = ${sql.lit(lane)} and next_attempt_at <= now()
         and next_attempt_at >= ${floor?.from() ?? '-infinity'}::timestamptz
         and id <> all(${inHand}::uuid[])
@@ -64,7 +67,9 @@ export async function claimDue(
       for update skip locked
     ),
     claimed as (update notification n
-    set attempts = n.attempts + 1, next_attempt_at = now() + ${leaseMs} * interval '1 ms', recipient_email = r.email
+    set attempts = n.attempts + 1, next_attempt_at = now() + ${leaseMs} * interval '1 ms', recipient_email = r.email,
+        open_claim = n.attempts + 1, unknowns = n.unknowns + due.was_left::integer,
+        last_error = case when due.was_left then ${leftReason} else n.last_error end
     from due join notification d on d.id = due.id
       join recipient r on r.user_id = d.user_id
       left join mailing m on m.id = d.mailing_id
@@ -72,13 +77,20 @@ export async function claimDue(
     returning n.id, n.user_id "userId", n.kind, n.cause_id "causeId", n.facts, n.traceparent,
               coalesce(n.resent_at, n.created_at) "createdAt", n.resends,
               case when m.id is not null then jsonb_build_object('id', m.id, 'subject', m.subject, 'text', m.text) end "mailing",
-              r.email, n.attempts, n.problems, n.unknowns)
+              r.email, n.attempts, n.problems, n.unknowns, due.was_left "wasLeft")
     select claimed.*, looked.* from
       (select coalesce(min(next_attempt_at), now())::text "firstDueAt" from due) looked left join claimed on true
   `.execute(tx)
   const { firstDueAt } = rows[0] as (typeof rows)[number]
   floor?.looked(firstDueAt)
   return rows.filter(({ id }) => id !== null).map(({ firstDueAt: _, ...mail }) => mail)
+}
+
+/** Whether a mail is still to be sent by whoever has this claim. */
+export async function isClaimed(query: Kysely<Tables>, { id, attempts }: Claim): Promise<boolean> {
+  const { rows } = await sql`
+    select from notification where id = ${id} and attempts = ${attempts} and state = 'queued'`.execute(query)
+  return rows.length > 0
 }
 
 /** Keeps claims from ending for `leaseMs` more; does nothing to those that are not the last ones. */
@@ -112,7 +124,7 @@ export async function markSent(
         and n.resends = m.resends -- one that staff have asked for since is still to be sent
         and n.state in ('queued', 'cancelled')
       order by n.id for update of n)
-    update notification n set state = 'sent', sent_at = sent.sent_at, last_error = null, sequence = n.sequence + 1
+    update notification n set state = 'sent', sent_at = sent.sent_at, last_error = null, open_claim = null, sequence = n.sequence + 1
     from sent where n.id = sent.id
     returning n.id, n.sequence
   `.execute(tx)
@@ -127,7 +139,7 @@ export async function markFailed(
 ): Promise<bigint | undefined> {
   const row = await tx
     .updateTable('notification')
-    .set({ state: 'failed', problems, unknowns, last_error: reason, sequence: sql`sequence + 1` })
+    .set({ state: 'failed', problems, unknowns, last_error: reason, open_claim: null, sequence: sql`sequence + 1` })
     .where('id', '=', claim.id)
     .where('state', '=', 'queued')
     .where('attempts', '=', claim.attempts)
@@ -145,7 +157,7 @@ export async function putBack(
   await sql`
     update notification
     set next_attempt_at = now() + ${inMs} * interval '1 ms', problems = ${problems}, unknowns = ${unknowns},
-        last_error = ${reason}
+        last_error = ${reason}, open_claim = null
     where id = ${claim.id} and state = 'queued' and attempts = ${claim.attempts}
   `.execute(query)
 }
@@ -157,6 +169,9 @@ export interface Backlog {
   awaiting: number
   /** Age of the oldest urgent one that is queued, in seconds. */
   oldestAge: number
+  /** For how long the first that is due has waited for its turn, in seconds. */
+  urgentLate: number
+  bulkLate: number
 }
 
 /**
@@ -166,16 +181,18 @@ export interface Backlog {
 export async function backlog(tx: Transaction<Tables>, floors: Record<Lane, DueFloor>): Promise<Backlog> {
   await sql`set local enable_sort = off`.execute(tx) // as for `claimDue`: no other index comes in this order
   const queuedIn = (lane: Lane) => sql`
-    select count(*)::int mails, min(since) oldest from (
-      select coalesce(resent_at, created_at) since from notification
+    select count(*)::int mails, min(since) oldest, min(next_attempt_at) next from (
+      select coalesce(resent_at, created_at) since, next_attempt_at from notification
       where state = 'queued' and lane = ${sql.lit(lane)} and next_attempt_at >= ${floors[lane].lately}::timestamptz
       order by next_attempt_at, id) mail`
   const { rows } = await sql<Backlog>`
     select urgent.mails + bulk.mails "queued", bulk.mails "bulk",
            coalesce(extract(epoch from now() - urgent.oldest), 0)::float8 "oldestAge",
+           extract(epoch from now() - least(urgent.next, now()))::float8 "urgentLate",
+           extract(epoch from now() - least(bulk.next, now()))::float8 "bulkLate",
            (select count(*)::int from (
              select from notification where state = 'awaiting-recipient' order by created_at) mail) "awaiting"
     from (${queuedIn('urgent')}) urgent, (${queuedIn('bulk')}) bulk
   `.execute(tx)
-  return rows[0] ?? { queued: 0, bulk: 0, awaiting: 0, oldestAge: 0 }
+  return rows[0] ?? { queued: 0, bulk: 0, awaiting: 0, oldestAge: 0, urgentLate: 0, bulkLate: 0 }
 }

@@ -1,7 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals'
+import { createDatabase, sql } from '@shopstream/database'
 import { createWorld, eventually, freePort, startMailSink, startTcpProxy, type World } from '@shopstream/testing'
 import { buildNotification } from '../app.ts'
+import type { Tables } from '../tables.ts'
 import { orderOf, person, startNotification, startReady } from '../testing.ts'
 import { sendingPolicy } from './policy.ts'
 import { startSmtpStub } from './smtp-stub.ts'
@@ -29,13 +31,21 @@ async function behindProxy() {
   url.port = String(proxy.port)
   return { proxy, proxied: { ...world, settings: { ...world.settings, DATABASE_URL: url.href } } }
 }
+function openDatabase() {
+  const { logger, settings } = world
+  const url = settings.DATABASE_URL
+  const database = createDatabase<Tables>({ url, poolSize: 1, applicationName: 'test', logger })
+  undo.push(() => database.close())
+  return database
+}
+
 const smtpOf = (readiness: { body: { checks: { name: string }[] } }) =>
   readiness.body.checks.find(({ name }) => name === 'smtp')
 
 test('SMTP away: mails wait, readiness says so, and when it is back each goes out once', async () => {
   const smtpPort = await freePort()
   const service = await start(`smtp://127.0.0.1:${smtpPort}`)
-  const people = Array.from({ length: 15 }, () => person())
+  const people = Array.from({ length: 6 }, () => person()) // more than it has hands
   await world.publish(...people.map((each) => each.registered()))
   const states = async () => (await Promise.all(people.map(({ userId }) => service.notificationsOf(userId)))).flat()
   await eventually(
@@ -190,6 +200,65 @@ test('answers that come later than leases end are waited for, by nobody else and
   await eventually('all sent', async () => (await listed()).every((one) => one?.state === 'sent'))
   expect(got).toHaveLength(late.length + 1)
   for (const service of services) expect(smtpOf(await service.get('/readyz'))).toMatchObject({ status: 'ok' })
+})
+
+test('requests that hold all connections that are theirs end no claim, so no mail goes out twice', async () => {
+  const released = Promise.withResolvers<void>()
+  const [ana, eve] = [person(), person()]
+  const got: string[] = []
+  const stub = await startSmtpStub({
+    async mail(address) {
+      got.push(address)
+      if (address === ana.email) await released.promise
+      return '250 accepted'
+    },
+  })
+  undo.push(stub.close)
+  const url = new URL(world.settings.DATABASE_URL)
+  url.searchParams.set('options', '-c lock_timeout=0')
+  const patient = { ...world, settings: { ...world.settings, DATABASE_URL: url.href } }
+  const impatient = { leaseMs: 600, asideMs: 50 }
+  const first = await startReady(undo, patient, stub.url, impatient)
+  await world.publish(ana.registered(), eve.registered())
+  await eventually('ana’s data', () => got.includes(ana.email))
+  await eventually('eve’s mail', async () => (await first.notificationsOf(eve.userId))[0]?.state === 'sent')
+
+  const database = openDatabase()
+  const holder = await database.session('holder', { idle_in_transaction_session_timeout: 0 })
+  undo.push(() => holder.close())
+  await holder.query('begin')
+  await holder.query(`select from recipient where user_id = '${eve.userId}' for update`)
+  const { DATABASE_POOL_SIZE: poolSize } = world.settings
+  const authorization = `Bearer ${await world.token({ id: eve.userId, roles: ['customer'] })}`
+  const choose = () =>
+    first.ask({
+      method: 'PUT',
+      url: '/v1/notifications/preferences',
+      headers: { authorization, 'content-type': 'application/json' },
+      payload: JSON.stringify({ mailings: true }),
+    })
+  const asking = Array.from({ length: poolSize }, choose)
+  await eventually('all connections to be taken', async () => {
+    const { rows } = await sql`
+      select from pg_stat_activity
+      where datname = current_database() and application_name = 'notification' and wait_event_type = 'Lock'`.execute(
+      database.query,
+    )
+    return rows.length === poolSize
+  })
+  await start(stub.url, impatient)
+  const leaseEnds = new Set<number>()
+  await eventually('three more leases', async () => {
+    const [row] = await holder.query<{ end: Date }>(
+      `select next_attempt_at "end" from notification where user_id = '${ana.userId}'`,
+    )
+    return leaseEnds.add(Number(row?.end)).size > 10 // each is renewed three times
+  })
+  expect(got).toEqual(expect.arrayContaining([ana.email, eve.email]))
+  expect(got).toHaveLength(2)
+  await holder.query('commit')
+  await Promise.all(asking)
+  released.resolve()
 })
 
 test('a mail after which the server breaks off goes out some times with one Message-ID, and then it is said', async () => {

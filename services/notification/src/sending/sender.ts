@@ -18,16 +18,28 @@ import type { Lane, Tables } from '../tables.ts'
 import type { Answers } from './answers.ts'
 import type { DueFloor } from './due-floor.ts'
 import {
+  type Decision,
   decideRetry,
   isAnswer,
+  leftReason,
   paced,
   pauseAfter,
   reasonOf,
   type SendingPolicy,
   type SmtpError,
+  type Trouble,
   troubleOf,
 } from './policy.ts'
-import { type ClaimedMail, claimDue, type Failure, markFailed, markSent, putBack, renewClaims } from './queries.ts'
+import {
+  type ClaimedMail,
+  claimDue,
+  type Failure,
+  isClaimed,
+  markFailed,
+  markSent,
+  putBack,
+  renewClaims,
+} from './queries.ts'
 import type { MailTransport } from './smtp.ts'
 
 /** Sends what is due in one lane. Any number of instances may run on one database. */
@@ -40,6 +52,8 @@ export interface Sender {
   stop(): Promise<void>
   /** Fails while the SMTP server cannot be reached; mails wait meanwhile, so it is optional. */
   readonly check: ReadinessCheck
+  /** Fails while this lane stands still: its hands all wait for the server, which may answer the mails of the other. */
+  readonly laneCheck: ReadinessCheck
 }
 
 export interface SenderOptions {
@@ -66,6 +80,8 @@ export type Outcome = 'sent' | 'failed' | 'deferred' | 'refused' | 'unreachable'
 /** A mail in hand. */
 interface Work {
   mail: ClaimedMail
+  /** When it was about to be claimed, by performance.now(). */
+  begunAt: number
   /** When it had a connection, by performance.now(); undefined before. */
   connectedAt?: number
   /** The attempt is over, and what came of it is being written down. */
@@ -122,10 +138,11 @@ export function createSender(options: SenderOptions): Sender {
     const pause = Math.max(unreachable.until, nextAt) - performance.now()
     if (pause > 0) return alarm.wait(pause)
     const free = freeHands()
+    const begunAt = performance.now()
     const claim = { lane, limit: free, leaseMs: policy.leaseMs, inHand: [...inHand.keys()], floor }
     const claimed = free > 0 ? await database.transaction((tx) => claimDue(tx, claim)) : []
     mayBeMore = claimed.length >= free
-    for (const mail of claimed) begin(mail)
+    for (const mail of claimed) begin({ mail, begunAt, done: Promise.resolve() })
     nextAt = paced(lanePolicy, nextAt, claimed.length, performance.now())
     if (!mayBeMore || free <= 0) await alarm.wait(policy.pollMs)
   }
@@ -139,8 +156,8 @@ export function createSender(options: SenderOptions): Sender {
     return hands + Math.min(aside, policy.asideMax) - held.length
   }
 
-  function begin(mail: ClaimedMail) {
-    const work: Work = { mail, done: Promise.resolve() }
+  function begin(work: Work) {
+    const { mail } = work
     inHand.set(mail.id, work)
     work.done = runInTrace(childOf(parseTraceparent(mail.traceparent ?? undefined)), () => deliver(work))
       .catch((error: unknown) => {
@@ -154,6 +171,7 @@ export function createSender(options: SenderOptions): Sender {
   }
 
   async function deliver(work: Work) {
+    if (work.mail.wasLeft && (await settleLeft(work))) return
     const failure = await attempt(work)
     work.isOver = true
     if (mayBeMore) alarm.wake()
@@ -166,9 +184,12 @@ export function createSender(options: SenderOptions): Sender {
     const { mail } = work
     let awaited: ReturnType<Answers['begin']> | undefined
     try {
-      await transport.send(composeMail(from, sourceOf(mail, optOutLinkOf)), givingUp.signal, () => {
-        work.connectedAt ??= performance.now()
-        awaited ??= answers.begin()
+      await transport.send(composeMail(from, sourceOf(mail, optOutLinkOf)), givingUp.signal, {
+        connected() {
+          work.connectedAt ??= performance.now()
+          awaited ??= answers.begin()
+        },
+        mayGo: () => mayGo(work),
       })
       awaited?.heard()
       return undefined
@@ -179,6 +200,15 @@ export function createSender(options: SenderOptions): Sender {
       if (failure.code === undefined) logger.error({ err: error, notificationId: mail.id }, 'a mail could not be made')
       return failure
     }
+  }
+
+  /** A server may take a minute to greet, or to take a recipient, who has opted out by then, or was erased. */
+  async function mayGo({ mail, begunAt }: Work): Promise<boolean> {
+    if (performance.now() - begunAt < policy.lookAgainMs) return true
+    return isClaimed(database.query, mail).catch((error) => {
+      logger.debug({ err: error }, 'whether a mail is still to be sent cannot be seen now')
+      return false
+    })
   }
 
   async function settleSent(mail: ClaimedMail) {
@@ -206,21 +236,40 @@ export function createSender(options: SenderOptions): Sender {
       )
     })
 
+  /**
+   * A process that is killed each minute would send a mail each minute, without end. The lease was a part of the pause;
+   * false when it was all of it, and the mail may go out again.
+   */
+  async function settleLeft(work: Work): Promise<boolean> {
+    const { problems, unknowns } = work.mail
+    const decision = decideRetry('unknown', unknowns - 1, policy, Math.random())
+    if (decision.do === 'retry') decision.inMs -= policy.leaseMs
+    if (decision.do === 'retry' && decision.inMs <= 0) return false
+    work.isOver = true
+    await settle(work, decision, 'unknown', { problems, unknowns, reason: leftReason })
+    return true
+  }
+
   async function settleFailure(work: Work, error: SmtpError) {
     const { mail } = work
     const { problems, unknowns } = mail
-    if (error.code === 'EABORT' && error.stage !== 'data')
-      return giveBack(work, { inMs: 0, problems, unknowns, reason: 'the service was stopped before the mail was sent' })
+    if (error.code === 'EABORT' && error.stage !== 'data') {
+      const reason = error.detail ?? 'the service was stopped before the mail was sent'
+      return giveBack(work, { inMs: 0, problems, unknowns, reason }) // nothing is written of one that was cancelled
+    }
     const trouble = troubleOf(error)
     const reason = reasonOf(error)
     if (trouble === 'unreachable') lost(reason)
     else reached()
     const counter = trouble === 'unknown' ? 'unknowns' : 'problems'
     const decision = decideRetry(trouble, mail[counter], policy, Math.random())
-    const failure: Failure = { problems, unknowns, reason, [counter]: decision.problems }
+    await settle(work, decision, trouble, { problems, unknowns, reason, [counter]: decision.problems })
+  }
+
+  async function settle(work: Work, decision: Decision, trouble: Trouble, failure: Failure) {
     if (decision.do === 'retry') await giveBack(work, { ...failure, inMs: decision.inMs })
-    else await fail(mail, failure)
-    report(mail, decision.do === 'retry' ? trouble : 'failed', reason)
+    else await fail(work.mail, failure)
+    report(work.mail, decision.do === 'retry' ? trouble : 'failed', failure.reason)
   }
 
   async function giveBack(work: Work, failure: Failure & { inMs: number }) {
@@ -319,6 +368,19 @@ export function createSender(options: SenderOptions): Sender {
         reached()
         alarm.wake()
         answers.check()
+      },
+    },
+    laneCheck: {
+      name: `${lane}-mails`,
+      optional: true,
+      check() {
+        if (freeHands() > 0) return
+        const waiting = [...inHand.values()].filter(({ isOver }) => !isOver)
+        const standsForMs = performance.now() - Math.max(...waiting.map(({ begunAt }) => begunAt))
+        if (standsForMs <= policy.silentMs) return
+        throw new Error(
+          `no hand was free for ${Math.round(standsForMs / 1_000)} s: ${waiting.length} mails wait for the SMTP server, and all others behind them`,
+        )
       },
     },
   }

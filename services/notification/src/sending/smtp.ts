@@ -10,13 +10,21 @@ import type { SmtpError, Stage } from './policy.ts'
 export interface MailTransport {
   /**
    * Hands a mail over; resolves once the server has accepted it. Rejects with an `SmtpError` that tells how far it came,
-   * also after a time limit and when `signal` is aborted. `connected` is called when there is a connection for it.
+   * also after a time limit and when `signal` is aborted.
    */
-  send(mail: Mail, signal: AbortSignal, connected?: () => void): Promise<void>
+  send(mail: Mail, signal: AbortSignal, steps?: Steps): Promise<void>
   /** Connects and logs in, without a mail. Rejects when that does not work. */
   verify(): Promise<void>
   /** Closes all connections. */
   close(): void
+}
+
+/** What is told of a mail on its way. */
+export interface Steps {
+  /** There is a connection for it. */
+  connected?(): void
+  /** The server asks for its data, of which nothing is sent if this says no. */
+  mayGo?(): Promise<boolean>
 }
 
 export interface TransportOptions {
@@ -113,34 +121,48 @@ export function createMailTransport({ url, from, handoverMs, answerMs }: Transpo
     })
   }
 
-  function deliver({ connection, offers }: Session, { envelope, bytes }: Composed, signal: AbortSignal): Promise<void> {
+  function deliver(
+    { connection, offers }: Session,
+    { envelope, bytes }: Composed,
+    signal: AbortSignal,
+    mayGo: () => Promise<boolean>,
+  ): Promise<void> {
     const lack = lackOfMail(offers, envelope, bytes)
     if (lack) return Promise.reject(failureOf('EUNSUPPORTED', lack))
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     let stage: Stage = 'envelope'
+    let isOver = false
     const fail = (error: object) => reject(staged(error, stage))
     const timeUp = () => fail(failureOf('ETIMEDOUT'))
     let limit = setTimeout(timeUp, handoverMs)
     const stop = () => fail(failureOf('EABORT'))
     signal.addEventListener('abort', stop)
     if (signal.aborted) stop()
-    // Read for the first time when the server has asked for the data; from then on it may have the mail, all of it
-    // being in the system's buffers at once.
+    // Read for the first time when the server has asked for the data.
     const message = new Readable({
       read() {
-        stage = 'data'
-        clearTimeout(limit)
-        limit = setTimeout(timeUp, answerMs)
-        this.push(bytes)
-        this.push(null)
+        void mayGo().then((may) => {
+          if (isOver) return
+          if (may) hand()
+          else fail(failureOf('EABORT', 'it was not certain that the mail is still to be sent'))
+        }, fail)
       },
     })
+    /** From now on the server may have the mail, all of it being in the system's buffers at once. */
+    const hand = () => {
+      stage = 'data'
+      clearTimeout(limit)
+      limit = setTimeout(timeUp, answerMs)
+      message.push(bytes)
+      message.push(null)
+    }
     connection.send({ ...envelope, size: bytes.length }, message, (error, info) => {
       const refusal = error ?? info?.rejectedErrors?.[0] // LMTP answers for each recipient, and calls it no error
       if (refusal) fail(refusal)
       else resolve()
     })
     return promise.finally(() => {
+      isOver = true
       clearTimeout(limit)
       signal.removeEventListener('abort', stop)
     })
@@ -157,13 +179,13 @@ export function createMailTransport({ url, from, handoverMs, answerMs }: Transpo
   }
 
   return {
-    async send(mail, signal, connected) {
+    async send(mail, signal, { connected, mayGo = async () => true } = {}) {
       const composed = await compose(mail)
       for (;;) {
         const { session, isReused } = await take(signal)
         connected?.()
         try {
-          await deliver(session, composed, signal)
+          await deliver(session, composed, signal, mayGo)
           return keep(session)
         } catch (thrown) {
           const error = thrown as SmtpError
