@@ -1,9 +1,12 @@
-import { writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, test } from '@jest/globals'
+import { afterAll, expect, test } from '@jest/globals'
 import { repository, temporaryFolder } from '@shopstream/testing'
 import { Refusal } from '../options.ts'
 import { isListedBy, readProducers } from './verify/producers.ts'
+
+const folder = temporaryFolder('producers')
+afterAll(() => rmSync(folder, { recursive: true }))
 
 const erp = { source: '/erp', topic: 'shop.product.v1', events: ['ProductListed'], keys: 'ERP-\\d+|OLD' }
 const message = { topic: 'shop.product.v1', key: 'ERP-1', headers: { ce_source: '/erp', ce_type: 'ProductListed' } }
@@ -41,7 +44,7 @@ test.each([
   ['no keys', [{ ...erp, keys: undefined }], /keys/],
   ['keys that are no expression', [{ ...erp, keys: '(' }], /Invalid regular expression/],
 ])('%s is refused', async (_, content, reason) => {
-  const file = join(temporaryFolder('producers'), 'producers.json')
+  const file = join(folder, 'producers.json')
   writeFileSync(file, typeof content === 'string' ? content : JSON.stringify(content))
   const reading = readProducers(file)
   await expect(reading).rejects.toThrow(Refusal)
