@@ -67,9 +67,11 @@ type Revocable = Pick<AssignedPartition, 'revoked'>
 interface Chunk {
   messages: IncomingMessage[]
   partition: Revocable
-  /** For whoever has the turn to tell whether it took effect together with others. */
-  together: PromiseWithResolvers<boolean>
+  /** For whoever has the turn to tell what came of it together with others. */
+  together: PromiseWithResolvers<Together>
 }
+
+type Together = 'done' | 'failed' | 'untried'
 
 /** That a producer's clock is ahead is told so often at the most. */
 const tellAheadEveryMs = 600_000
@@ -235,7 +237,7 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
   }
 
   async function handleChunk(messages: IncomingMessage[], lane: Lane, partition: Revocable): Promise<void> {
-    const chunk = { messages, partition, together: Promise.withResolvers<boolean>() }
+    const chunk = { messages, partition, together: Promise.withResolvers<Together>() }
     const tried = await tryWithOthers(chunk, lane)
     if (tried === 'done') return
     const { items, failure } = tried
@@ -250,37 +252,45 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
 
   /**
    * Chunks of several partitions that wait for a turn take effect in one transaction, which costs as much for six as for one.
-   * What fails together is tried alone, so nothing is parked or stands still for another's sake.
+   * What fails together is tried alone, so nothing is parked or stands still for another's sake; also where its partition has
+   * moved meanwhile: what computes for so long that it loses its partition would never be tried alone, and never be parked.
    */
   async function tryWithOthers(chunk: Chunk, lane: Lane) {
     const turn = await gate.enter(lane, chunk)
-    if (!turn) return (await chunk.together.promise) ? 'done' : inTurn(lane, () => tryAlone(chunk))
+    if (!turn) {
+      const outcome = await chunk.together.promise
+      return outcome === 'done' ? outcome : inTurn(lane, () => tryAlone(chunk, outcome))
+    }
     try {
       const chunks = turn.pieces.filter((one) => one !== undefined)
-      const isDone = chunks.length > 1 && (await takeEffect(chunks))
-      for (const { together } of chunks) together.resolve(isDone)
-      return isDone ? 'done' : await tryAlone(chunk)
+      const outcome = chunks.length > 1 ? await takeEffect(chunks) : 'untried'
+      for (const { together } of chunks) together.resolve(outcome)
+      return outcome === 'done' ? outcome : await tryAlone(chunk, outcome)
     } finally {
       turn.leave()
     }
   }
 
-  /** One attempt; false when it failed, for whatever reason. */
-  async function takeEffect(chunks: readonly Chunk[]): Promise<boolean> {
+  /** One attempt, which fails for whatever reason; none where one of the partitions has moved. */
+  async function takeEffect(chunks: readonly Chunk[]): Promise<Together> {
     try {
-      if (chunks.some(({ partition }) => partition.revoked.aborted)) return false
+      if (chunks.some(({ partition }) => partition.revoked.aborted)) return 'untried'
       crashPoint('chunk-received')
       const items = await readAll(chunks.flatMap(({ messages }) => messages))
       if (items.length > 0) await handleOnce(items)
-      return true
+      return 'done'
     } catch (error) {
       logger.debug({ err: error, chunks: chunks.length }, 'chunks failed together; each is tried alone')
-      return false
+      return 'failed'
     }
   }
 
-  async function tryAlone({ messages, partition }: Chunk): Promise<{ items: Item[]; failure: unknown }> {
-    if (partition.revoked.aborted) throw new PartitionLost('the partition moved while it waited for its turn')
+  async function tryAlone(
+    { messages, partition }: Chunk,
+    before: Together,
+  ): Promise<{ items: Item[]; failure: unknown }> {
+    if (before === 'untried' && partition.revoked.aborted)
+      throw new PartitionLost('the partition moved while it waited for its turn')
     crashPoint('chunk-received')
     const items = await readAll(messages)
     return { items, failure: await failureOf(items, partition) }
