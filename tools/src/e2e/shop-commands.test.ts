@@ -443,7 +443,9 @@ describe('an order that waits', () => {
         '--error',
         'ON FIRE',
       )
-      expect(listed.out).toMatch(new RegExp(`${ref} +dead +OrderPlaced +${id} +8 +1 +.*the shelf is on fire`))
+      expect(listed.out).toMatch(
+        new RegExp(`${ref} +dead +shop\\.order\\.v1 +OrderPlaced +${id} +8 +1 +.*the shelf is on fire`),
+      )
       expect((await run(deadLetters, 'list', '--older-than', '1d', '--key', id)).out).toBe('None.')
       const shown = await run(deadLetters, 'show', String(handling.parked.id), '--group', 'inventory')
       for (const words of [
