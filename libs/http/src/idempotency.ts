@@ -80,12 +80,12 @@ export async function claim<R extends IdempotentRequest>(
       set request_hash = excluded.request_hash, status = null, headers = null, body = null, created_at = now()
       where kept.created_at < now() - ${keptFor}
     returning user_id, key`.execute(tx)
-  const claimed = new Set(rows.map(({ user_id, key }) => `${user_id} ${key}`))
+  const claimed = new Set(rows.map(({ user_id: userId, key }) => nameOf({ userId, key })))
   return requests.filter((request) => claimed.has(nameOf(request)))
 }
 
 /** What a user's key is told from all others by. */
-export const nameOf = ({ userId, key }: IdempotentRequest) => `${userId.toLowerCase()} ${key}`
+export const nameOf = ({ userId, key }: Pick<IdempotentRequest, 'userId' | 'key'>) => `${userId.toLowerCase()} ${key}`
 
 /** Gives keys back that were claimed in this transaction: their requests had no effect. */
 export async function release(tx: Transaction, requests: readonly IdempotentRequest[]): Promise<void> {

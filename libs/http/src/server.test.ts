@@ -5,6 +5,7 @@ import { Writable } from 'node:stream'
 import { afterEach, beforeAll, expect, jest, test } from '@jest/globals'
 import type { ReadinessCheck } from '@shopstream/messaging'
 import { createLogger, currentTrace, Registry } from '@shopstream/observability'
+import { allButTheClock } from '@shopstream/testing'
 import type { FastifyInstance } from 'fastify'
 import { type CryptoKey, exportJWK, generateKeyPair, SignJWT, UnsecuredJWT } from 'jose'
 import { Type } from 'typebox'
@@ -13,19 +14,6 @@ import { waitingAtOnce } from './request.ts'
 import { requestsAtOnce } from './server.ts'
 
 const errors = errorsOf({ 'sold-out': { status: 409, detail: 'Nothing is left.' } })
-/** All of Jest's fakes but the clock. */
-const timers = [
-  'hrtime',
-  'nextTick',
-  'performance',
-  'queueMicrotask',
-  'setImmediate',
-  'clearImmediate',
-  'setInterval',
-  'clearInterval',
-  'setTimeout',
-  'clearTimeout',
-] as const
 const userId = '0190c0de-0000-7000-8000-000000000001'
 
 let privateKey: CryptoKey
@@ -478,7 +466,7 @@ test.each<[string, () => Promise<string> | string]>([
 
 test('a token that was good is refused once it has expired, or its key is not used any more', async () => {
   const find = jest.spyOn(keys, 'find')
-  const later = () => jest.useFakeTimers({ now: Date.now() + 16 * 60_000, doNotFake: [...timers] })
+  const later = () => jest.useFakeTimers({ now: Date.now() + 16 * 60_000, doNotFake: [...allButTheClock] })
   const http = await start([whoAmI])
   const statusWith = async (authorization: string) =>
     (await http.inject({ url: '/v1/me', headers: { authorization } })).statusCode

@@ -48,6 +48,6 @@ export {
   writeIdentity,
 } from './process.ts'
 export { type ProxiedKafka, startProxiedKafka } from './proxied-kafka.ts'
-export { createSteppedClock, type SteppedClock } from './stepped-clock.ts'
+export { allButTheClock, createSteppedClock, type SteppedClock } from './stepped-clock.ts'
 export { startTcpProxy, type TcpProxy, type TcpProxyOptions } from './tcp-proxy.ts'
 export { temporaryFolder } from './temporary.ts'

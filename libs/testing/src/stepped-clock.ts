@@ -23,3 +23,17 @@ export function createSteppedClock(file: string): SteppedClock {
     },
   }
 }
+
+/** For Jest's `doNotFake`: all but the wall clock, which alone is set then, while time goes on. */
+export const allButTheClock = [
+  'hrtime',
+  'nextTick',
+  'performance',
+  'queueMicrotask',
+  'setImmediate',
+  'clearImmediate',
+  'setInterval',
+  'clearInterval',
+  'setTimeout',
+  'clearTimeout',
+] as const

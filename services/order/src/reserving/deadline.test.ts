@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, jest, test } from '
 import { createDatabase, type Database, sql } from '@shopstream/database'
 import { newEventId } from '@shopstream/events'
 import type { Message } from '@shopstream/messaging'
-import { createWorld, eventually, type World } from '@shopstream/testing'
+import { allButTheClock, createWorld, eventually, type World } from '@shopstream/testing'
 import { buildOrder } from '../app.ts'
 import { changeOrder } from '../fulfilling/change.ts'
 import type { Order } from '../life-cycle.ts'
@@ -20,20 +20,7 @@ type Reserved = Message<'StockReserved', never>
 
 const shippingAddress = { name: 'Ada', line1: '1 Main Street', city: 'Bern', postalCode: '3000', country: 'CH' }
 const mug = { sku: 'mug', name: 'Mug', description: '', price: { amount: 1450n, currency: 'EUR' }, version: 1 }
-/** All of Jest's fakes but the clock. */
-const timers = [
-  'hrtime',
-  'nextTick',
-  'performance',
-  'queueMicrotask',
-  'setImmediate',
-  'clearImmediate',
-  'setInterval',
-  'clearInterval',
-  'setTimeout',
-  'clearTimeout',
-] as const
-const stepClock = (ms: number) => jest.useFakeTimers({ now: Date.now() + ms, doNotFake: [...timers] })
+const stepClock = (ms: number) => jest.useFakeTimers({ now: Date.now() + ms, doNotFake: [...allButTheClock] })
 
 const start = async () => {
   const service = await buildOrder({ ...world.settings, RESERVATION_DEADLINE_SECONDS: 900 }, world.logger)
