@@ -115,11 +115,12 @@ const promotions: Partial<Record<Schema['kind'], Schema[]>> = {
 }
 
 /** avsc does not round whole numbers to floats and doubles as Java does; that has a test of its own. */
-const numbers: readonly string[] = ['int', 'long', 'float', 'double']
+const isNumber = (schema: Schema): boolean =>
+  schema.kind === 'nullable' ? isNumber(schema.of) : ['int', 'long', 'float', 'double'].includes(schema.kind)
 
 function newVersion(schema: Schema, dice: Dice, made: Map<Schema, Schema>): Schema {
   const roll = dice(20)
-  if (roll === 0 && !numbers.includes(schema.kind)) return pick(dice, scalars)[0]
+  if (roll === 0 && !isNumber(schema)) return pick(dice, scalars)[0]
   switch (schema.kind) {
     case 'nullable': {
       const of = evolved(schema.of, dice, made)
