@@ -1,4 +1,5 @@
-import { type Database, gather, isUnavailable, type Transaction } from '@shopstream/database'
+import { type Database, isUnavailable, type Transaction } from '@shopstream/database'
+import { gather } from '@shopstream/messaging'
 import { ShopError } from './errors.ts'
 import { answerOnce, claim, type IdempotentRequest, isLockTimeout, keep, nameOf, release } from './idempotency.ts'
 import type { EffectGroup, GroupedRequest, Reply } from './routes.ts'

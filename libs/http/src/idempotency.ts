@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { isNativeError } from 'node:util/types'
 import { type Database, sql, type Transaction } from '@shopstream/database'
+import { gather } from '@shopstream/messaging'
 import type { Logger } from '@shopstream/observability'
 import { errors } from './errors.ts'
 import type { Reply } from './routes.ts'
@@ -146,6 +147,11 @@ export async function keep(
     where kept.user_id = answer.user_id and kept.key = answer.key and kept.request_hash = answer.hash
   `.execute(on)
 }
+
+/** Keeps answers of their own transaction: those that come while some are being kept go together. */
+// biome-ignore lint/suspicious/noExplicitAny: any service's database
+export const keeper = (database: Database<any>): ((answered: Answered) => Promise<void>) =>
+  gather(100, async (all) => [await keep(database.query, all)])
 
 /** Deletes old answers every minute until the returned function is called. */
 // biome-ignore lint/suspicious/noExplicitAny: any service's database

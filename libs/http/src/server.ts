@@ -147,7 +147,7 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
   if (database && core) {
     const answers = await import('./idempotency.ts')
     context.answers = answers
-    context.amend = core.gather(100, async (all) => [await answers.keep(database.query, all)])
+    context.amend = answers.keeper(database)
     const stopCleaning = answers.cleanRegularly(database, logger)
     app.addHook('onClose', stopCleaning)
   }

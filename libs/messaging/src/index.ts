@@ -53,6 +53,7 @@ export {
   typeOf,
   unreadableIdOf,
 } from './envelope.ts'
+export { gather } from './gather.ts'
 export { CannotGrow, countOf, type GrowthOptions, type GrowthStep, growTopic } from './growth.ts'
 export { inboxWindowDays } from './inbox.ts'
 export {

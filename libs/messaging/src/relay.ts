@@ -200,10 +200,15 @@ async function publishNext(leading: Leading) {
   }
   await leading.floor.passed(stored.length)
   const isAll = stored.length === rows[0]?.pending && stored.length < batchRows
-  const isAllStored = stored.length === rows.length
-  const upTo = isAll || rows.length === 0 ? lastId : isAllStored ? (rows.at(-1)?.id ?? 0n) : 0n
-  await leading.restingFloor.looked({ passedOver, upTo })
+  await leading.restingFloor.looked({ passedOver, upTo: passedBy(rows, stored, isAll) })
   return { found: rows.length, stored: stored.length, isAll }
+}
+
+/** Up to which id nothing but what rests is left. */
+function passedBy(rows: readonly PendingRow[], stored: readonly PendingRow[], isAll: boolean): bigint {
+  const last = rows.at(-1)
+  if (isAll || !last) return lastId
+  return stored.length === rows.length ? last.id : 0n
 }
 
 /** Once for each partition that took nothing. */
