@@ -1,60 +1,139 @@
 /** `npm run bench -- NAMES`: measures the shop on this machine. */
-import { writeFileSync } from 'node:fs'
-import { cpus, platform, release, totalmem } from 'node:os'
+import { execFileSync } from 'node:child_process'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpus, loadavg, platform, release, totalmem } from 'node:os'
 import { parseArgs } from 'node:util'
-import { article } from './bench/beside.ts'
+import { kafkaVersion, repository } from '@shopstream/testing'
+import { beside, references } from './bench/beside.ts'
 import { codec } from './bench/codec.ts'
-import { orders as placing } from './bench/orders.ts'
-import { rest } from './bench/rest.ts'
+import { cost } from './bench/cost.ts'
+import { articleLatency, latency } from './bench/latency.ts'
+import { burst, gateway, hotSku } from './bench/requests.ts'
+import { idle, rest } from './bench/rest.ts'
+import { fallen, type Result, table } from './bench/results.ts'
 import { start } from './bench/start.ts'
 import { verify } from './bench/verify.ts'
+import { yardstick } from './bench/yardstick.ts'
 
-/** Every benchmark by its name; each prints what it does and returns its figures. */
-const benches = { orders: placing, article, start, rest, codec, verify }
+/** Each with a reference or a goal of its own. */
+const measured = {
+  gateway,
+  latency,
+  'article-latency': articleLatency,
+  'hot-sku': hotSku,
+  burst,
+  idle,
+}
+/** Each prints what it does and returns figures of its own. */
+const told = { cost, start, rest, codec, verify }
 
-const usage = `Usage: npm run bench -- [--json FILE] [--orders N] NAME...
+type Reference = keyof typeof references
+type Measured = keyof typeof measured
+type Told = keyof typeof told
 
-  orders  orders per second of 32 clients, each decided before the next, and the CPU that each part needs for one
-  article the most orders per second that are confirmed, and CPU of one, beside those of a Django and Celery stack on RabbitMQ
-          and Postgres (needs Python 3 and RabbitMQ), in turns
-  start   time from npm start to ready, memory of everything together, time until all is stopped
-  rest    latency of an order at rest, beside that of a read; CPU of the idle shop
-  codec   encoding and decoding our events, beside plain avsc, Confluent's client for Node, and JSON with ajv; bytes
-  verify  seconds and memory of npm run shop -- verify over a shop of --orders orders (default 100,000)
+const usage = `Usage: npm run bench -- [--seconds N] [--orders N] [--json FILE] [--compare FILE] [NAME...]
 
-All but codec start a shop of their own with its state in a temporary folder, and remove it afterwards.`
+Beside a reference, in turns: the most orders a second until the row of the confirmation mail, and the CPU of one.
+  orders    the same services written the usual way: a transaction per message, an outbox polled each second
+  article   Django, Celery and RabbitMQ (needs Python 3 and RabbitMQ)
+  workflow  durable workflows on Postgres (DBOS Transact), one process and one database
+
+Of a shop of its own:
+  gateway   reads of a product a second, beside the same straight at the service
+  latency   from POST until decided: at rest, and 99 % at half of the most orders, beside the sum of the parts measured alone
+  article-latency  the same at rest, beside the article's stack
+  hot-sku   orders a second that all want one product, beside such that want each another
+  burst     5,000 orders in a second, by clients that come again when they are told to
+  idle      CPU and memory of everything while nobody uses it
+  cost      what one order of 32 clients costs each part, each decided before the next; transactions, rows, write-ahead log
+  start     time from npm start to ready, memory of everything together, time until all is stopped
+  rest      latency of an order at rest, beside that of a read; CPU of the idle shop
+  codec     encoding and decoding our events, beside plain avsc, Confluent's client for Node, and JSON with ajv; bytes
+  verify    seconds and memory of npm run shop -- verify over a shop of --orders orders (default 100,000)
+
+Without a name: all but cost and verify.
+  --seconds N     of each measured round (default 20)
+  --json FILE     writes machine, versions and results
+  --compare FILE  says which ratio fell since FILE by more than the rounds are apart; then the exit code is 1
+
+Each starts what it needs with its state in a temporary folder, and removes it afterwards. All servers sync to disk.`
+
+const usual = [...Object.keys(references), ...Object.keys(measured), 'start', 'rest', 'codec']
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     help: { type: 'boolean', default: false },
-    json: { type: 'string' },
+    seconds: { type: 'string', default: '20' },
     orders: { type: 'string', default: '100000' },
+    json: { type: 'string' },
+    compare: { type: 'string' },
   },
 })
-const orders = Number(values.orders)
-const unknown = positionals.filter((name) => !(name in benches))
-if (values.help) process.stdout.write(`${usage}\n`)
-else if (!/^[1-9]\d{0,8}$/.test(values.orders)) {
-  process.stderr.write(`--orders ${values.orders} is no number of orders.\n\n${usage}\n`)
-  process.exitCode = 2
-} else if (unknown.length > 0 || positionals.length === 0) {
-  process.stderr.write(`${unknown.length > 0 ? `There is no benchmark ${unknown.join(', ')}.\n\n` : ''}${usage}\n`)
-  process.exitCode = 2
-} else {
+
+const isReference = (name: string): name is Reference => name in references
+const isMeasured = (name: string): name is Measured => name in measured
+const isTold = (name: string): name is Told => name in told
+const isCount = (text: string) => /^[1-9]\d{0,8}$/.test(text)
+const print = (line: string) => process.stdout.write(`${line}\n`)
+const say = (line: string) => print(`  ${line}`)
+
+/** What is wrong with the arguments; undefined when nothing is. */
+function wrong(): string | undefined {
+  const unknown = positionals.filter((name) => !isReference(name) && !isMeasured(name) && !isTold(name))
+  if (unknown.length > 0) return `There is no benchmark ${unknown.join(', ')}.`
+  if (!isCount(values.orders)) return `--orders ${values.orders} is no number of orders.`
+  if (!isCount(values.seconds)) return `--seconds ${values.seconds} is no number of seconds.`
+  if (values.compare && !existsSync(values.compare)) return `--compare ${values.compare}: there is no such file.`
+  return undefined
+}
+
+async function run(names: readonly string[]): Promise<void> {
   const machine = {
     cpu: cpus()[0]?.model,
     cores: cpus().length,
     memoryGiB: Math.round(totalmem() / 2 ** 30),
     system: `${platform()} ${release()}`,
-    node: process.version,
     date: new Date().toISOString(),
   }
-  process.stdout.write(`${Object.values(machine).join(' · ')}\n`)
-  const figures: Record<string, unknown> = { machine }
-  for (const name of positionals as (keyof typeof benches)[]) {
-    process.stdout.write(`\n${name}\n`)
-    figures[name] = await benches[name]((line) => process.stdout.write(`  ${line}\n`), { orders })
+  const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: repository, encoding: 'utf8' }).trim()
+  const versions = { node: process.version, kafka: kafkaVersion, shop: commit }
+  print(Object.values({ ...machine, ...versions }).join(' · '))
+  const commits = await yardstick()
+  print(`yardstick: ${commits.toFixed(0)} commits of one row a second; load of the machine ${loadavg()[0]?.toFixed(1)}`)
+  const results: Result[] = []
+  const details: Record<string, unknown> = {}
+  const write = () => {
+    const all = { machine, versions, yardstick: { commitsPerSecond: commits }, results, details }
+    if (values.json) writeFileSync(values.json, `${JSON.stringify(all, null, 2)}\n`)
   }
-  if (values.json) writeFileSync(values.json, `${JSON.stringify(figures, null, 2)}\n`)
+  const chosen = names.filter(isReference)
+  if (chosen.length > 0) {
+    print(`\n${chosen.join(', ')}`)
+    results.push(...(await beside(chosen, Number(values.seconds), say)))
+    write()
+  }
+  for (const name of names.filter(isMeasured)) {
+    print(`\n${name}`)
+    results.push(...(await measured[name](say, { seconds: Number(values.seconds) })))
+    write()
+  }
+  for (const name of names.filter(isTold)) {
+    print(`\n${name}`)
+    details[name] = await told[name](say, { orders: Number(values.orders) })
+    write()
+  }
+  if (results.length > 0) print(`\n${table(results)}`)
+  if (!values.compare) return
+  const before: { results: Result[] } = JSON.parse(readFileSync(values.compare, 'utf8'))
+  const worse = fallen(before.results, results)
+  print(worse.length > 0 ? `\nFell since ${values.compare}:\n${worse.join('\n')}` : '\nNo ratio fell beyond the noise.')
+  if (worse.length > 0) process.exitCode = 1
 }
+
+const problem = wrong()
+if (values.help) print(usage)
+else if (problem) {
+  process.stderr.write(`${problem}\n\n${usage}\n`)
+  process.exitCode = 2
+} else await run(positionals.length > 0 ? positionals : usual)

@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer'
+import { randomInt } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import helmet from '@fastify/helmet'
@@ -201,7 +202,10 @@ function observe(app: FastifyInstance, metrics: Registry): void {
   })
 }
 
-/** Refuses what is more than a process can hold; probes are answered all the same. */
+/**
+ * Refuses what is more than a process can hold; probes are answered all the same. A thousand are done within seconds, and
+ * what was refused together does not come again together.
+ */
 function boundRequests(app: FastifyInstance, metrics: Registry): void {
   const inHand = new Set<FastifyRequest>()
   new Gauge({
@@ -214,7 +218,7 @@ function boundRequests(app: FastifyInstance, metrics: Registry): void {
   })
   app.addHook('onRequest', async (request, reply) => {
     if (internalPaths.test(request.routeOptions.url ?? '')) return
-    if (inHand.size >= requestsAtOnce) throw errors.overloaded()
+    if (inHand.size >= requestsAtOnce) throw errors.overloaded().retryIn(randomInt(1, 6))
     inHand.add(request)
     whenOver(reply, () => inHand.delete(request))
   })

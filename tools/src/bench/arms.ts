@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
-import { json } from 'node:stream/consumers'
+import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createDatabase, sql } from '@shopstream/database'
 import { createLogger } from '@shopstream/observability'
+import { startProcess } from '@shopstream/testing'
+import { orderOf } from '../stack/client.ts'
 import type { Load, Plan } from './load.ts'
 import { cpuOf, type Say, total, treeOf } from './measure.ts'
 
@@ -35,6 +37,53 @@ export interface Throughput {
   drainedAfter: number
   load: Load
 }
+
+/** What was started, in this order; it is stopped in the other. */
+export type Undo = (() => Promise<unknown>)[]
+
+/** What `begin` starts, as one that can be stopped; when `begin` fails, what it had started is stopped. */
+export async function startArm<T>(begin: (undo: Undo) => Promise<T>): Promise<T & { stop(): Promise<void> }> {
+  const undo: Undo = []
+  const stop = async () => {
+    for (const step of undo.splice(0).reverse()) await step()
+  }
+  try {
+    return { ...(await begin(undo)), stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+/** A program of a reference; by default Node runs it, and it says `serving` when it is ready. */
+export function startProgram(program: {
+  name: string
+  home: string
+  args: string[]
+  env: Record<string, string>
+  port: number
+  command?: string
+  ready?: RegExp
+}) {
+  const { name, home, command = process.execPath, ready = /^serving$/m, env, ...rest } = program
+  return startProcess({
+    ...rest,
+    name,
+    command,
+    ready,
+    cwd: home,
+    env: { PATH: process.env.PATH, SHOPSTREAM_STACK_PID: String(process.pid), ...env },
+    logFile: join(home, `${name}.log`),
+    pidFile: join(home, `${name}.pid`),
+    readyLimitMs: 60_000,
+    stopSignal: 'SIGTERM',
+    stopLimitMs: 8_000,
+  })
+}
+
+/** One order for each client, of one product after the other. */
+export const ordersOf = (tokens: readonly string[], skus: readonly string[]): Plan['clients'] =>
+  tokens.map((token, n) => ({ token, body: JSON.stringify(orderOf(skus[n % skus.length] as string)) }))
 
 /** No part of what is measured: who measures, and in ours the mail server and who starts what ends. */
 const aside = ['npm and the stack', 'load generator']
@@ -91,12 +140,13 @@ export const inWords = ({ perSecond, cpuMs, clients, drainedAfter, load }: Throu
       ', ',
     )}); drained after ${drainedAfter.toFixed(1)} s; answers after ${load.milliseconds.p50.toFixed(0)} ms, 99 % within ${load.milliseconds.p99.toFixed(0)}${Object.keys(load.refused).length > 0 ? `; refused: ${JSON.stringify(load.refused)}` : ''}`
 
-async function generate(plan: Plan): Promise<Load> {
-  const child = spawn(process.execPath, [join(import.meta.dirname, 'load.ts')], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  })
+/** Runs the load generator; throws when it ends without a result. */
+export async function generate(plan: Plan): Promise<Load> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'load.ts')], { stdio: ['pipe', 'pipe', 'inherit'] })
   child.stdin.end(JSON.stringify(plan))
-  return (await json(child.stdout)) as Load
+  const printed = await text(child.stdout)
+  if (printed === '') throw new Error('the load generator ended without a result; what it said is above')
+  return JSON.parse(printed) as Load
 }
 
 /** Asks a database for a number, such as how many mails have a row. */

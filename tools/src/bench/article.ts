@@ -2,15 +2,20 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { cacheFolder, freePort, runCommand, startPostgres, startProcess, temporaryFolder } from '@shopstream/testing'
-import { orderOf } from '../stack/client.ts'
 import { virtualEnvironment } from '../stack/python.ts'
-import { type Arm, openCounter, type RunningArm } from './arms.ts'
-import type { Say } from './measure.ts'
+import { type Arm, openCounter, ordersOf, startArm, startProgram } from './arms.ts'
 
 const source = join(import.meta.dirname, 'article')
 /** On two cores more of either make it slower; see docs/performance.md. */
-const web = { workers: 2, threads: 4 }
-const workers = 2
+const gunicorn = ['gunicorn', 'shop.wsgi', '--keep-alive', '75', '--worker-class', 'gthread', '--workers', '2'].concat([
+  '--threads',
+  '4',
+])
+const celery = ['celery', '-A', 'shop', 'worker', '--concurrency', '2', '--loglevel', 'WARNING'].concat([
+  '--without-gossip',
+  '--without-mingle',
+  '--without-heartbeat',
+])
 
 /** The stack of the article that this project comes from: Django behind gunicorn, Celery, RabbitMQ, one Postgres. */
 export const article: Arm = {
@@ -21,81 +26,44 @@ export const article: Arm = {
     if (spawnSync('python3', ['-c', 'import ensurepip, venv']).status !== 0) return 'Python 3 with venv'
     return rabbitServer() ? undefined : 'RabbitMQ (rabbitmq-server)'
   },
-  async start(clients, say) {
-    const undo: (() => Promise<unknown>)[] = []
-    const stop = async () => {
-      for (const step of undo.splice(0).reverse()) await step()
-    }
-    try {
-      return { ...(await begin(clients, say, undo)), stop }
-    } catch (error) {
-      await stop()
-      throw error
-    }
-  },
-}
-
-async function begin(clients: number, say: Say, undo: (() => Promise<unknown>)[]): Promise<Omit<RunningArm, 'stop'>> {
-  const python = await virtualEnvironment(join(cacheFolder, 'bench/article'), join(source, 'requirements.txt'), { say })
-  const home = temporaryFolder('bench-article')
-  undo.push(async () => rmSync(home, { recursive: true, force: true }))
-  const password = 'of-a-benchmark'
-  const [postgres, rabbit] = await Promise.all([
-    startPostgres({ dir: join(home, 'postgres'), password }),
-    startRabbit(join(home, 'rabbitmq')),
-  ])
-  undo.push(
-    () => postgres.stop(),
-    () => rabbit.stop(),
-  )
-  const env = {
-    PATH: process.env.PATH,
-    PYTHONPATH: source,
-    PYTHONPYCACHEPREFIX: join(home, 'bytecode'),
-    DJANGO_SETTINGS_MODULE: 'shop.settings',
-    ARTICLE_POSTGRES_HOST: '127.0.0.1',
-    ARTICLE_POSTGRES_PORT: String(postgres.port),
-    ARTICLE_POSTGRES_PASSWORD: password,
-    ARTICLE_RABBITMQ_URL: rabbit.url,
-  }
-  const printed = await runCommand(python, [join(source, 'fill.py'), String(clients), '20'], { env })
-  const { skus, tokens } = JSON.parse(printed.trim().split('\n').at(-1) as string) as {
-    skus: string[]
-    tokens: string[]
-  }
-  const port = await freePort()
-  const program = (name: string, args: string[], at: number, ready: RegExp) =>
-    startProcess({
-      name,
-      command: python,
-      args: ['-m', ...args],
-      cwd: home,
-      env,
-      port: at,
-      logFile: join(home, `${name}.log`),
-      pidFile: join(home, `${name}.pid`),
-      ready,
-      readyLimitMs: 60_000,
-      stopSignal: 'SIGTERM',
-      stopLimitMs: 8_000,
-    })
-  const gunicorn = ['gunicorn', 'shop.wsgi', '--bind', `127.0.0.1:${port}`, '--keep-alive', '75']
-  const threads = ['--worker-class', 'gthread', '--workers', String(web.workers), '--threads', String(web.threads)]
-  const served = await program('gunicorn', [...gunicorn, ...threads], port, /Listening at/)
-  undo.push(() => served.stop())
-  const quiet = ['--without-gossip', '--without-mingle', '--without-heartbeat', '--loglevel', 'WARNING']
-  const celery = ['celery', '-A', 'shop', 'worker', '--concurrency', String(workers), ...quiet]
-  const worker = await program('celery', celery, rabbit.port, /\[queues\]/)
-  undo.push(() => worker.stop())
-  const mails = openCounter(postgres.url, 'select count(*)::int as n from shop_mail')
-  undo.push(mails.close)
-  return {
-    plan: {
-      url: `http://127.0.0.1:${port}/orders`,
-      clients: tokens.map((token, n) => ({ token, body: JSON.stringify(orderOf(skus[n % skus.length] as string)) })),
-    },
-    confirmed: mails.count,
-  }
+  start: (clients, say) =>
+    startArm(async (undo) => {
+      const folder = join(cacheFolder, 'bench/article')
+      const python = await virtualEnvironment(folder, join(source, 'requirements.txt'), { say })
+      const home = temporaryFolder('bench-article')
+      undo.push(async () => rmSync(home, { recursive: true, force: true }))
+      const password = 'of-a-benchmark'
+      const [postgres, rabbit] = await Promise.all([
+        startPostgres({ dir: join(home, 'postgres'), password }),
+        startRabbit(join(home, 'rabbitmq')),
+      ])
+      undo.push(postgres.stop, rabbit.stop)
+      const env = {
+        PYTHONPATH: source,
+        PYTHONPYCACHEPREFIX: join(home, 'bytecode'),
+        DJANGO_SETTINGS_MODULE: 'shop.settings',
+        ARTICLE_POSTGRES_HOST: '127.0.0.1',
+        ARTICLE_POSTGRES_PORT: String(postgres.port),
+        ARTICLE_POSTGRES_PASSWORD: password,
+        ARTICLE_RABBITMQ_URL: rabbit.url,
+      }
+      const filling = [join(source, 'fill.py'), String(clients), '20']
+      const printed = await runCommand(python, filling, { env: { PATH: process.env.PATH, ...env } })
+      const { skus, tokens } = JSON.parse(printed.trim().split('\n').at(-1) as string) as Record<string, string[]>
+      const port = await freePort()
+      const program = async (name: string, args: string[], at: number, ready: RegExp) => {
+        const running = await startProgram({ name, home, command: python, args: ['-m', ...args], env, port: at, ready })
+        undo.push(running.stop)
+      }
+      await program('gunicorn', [...gunicorn, '--bind', `127.0.0.1:${port}`], port, /Listening at/)
+      await program('celery', celery, rabbit.port, /\[queues\]/)
+      const mails = openCounter(postgres.url, 'select count(*)::int as n from shop_mail')
+      undo.push(mails.close)
+      return {
+        plan: { url: `http://127.0.0.1:${port}/orders`, clients: ordersOf(tokens ?? [], skus ?? []) },
+        confirmed: mails.count,
+      }
+    }),
 }
 
 /** Debian's own command changes the user; the one that it runs does not. */

@@ -1,78 +1,65 @@
 import { type Arm, findMaximum, inWords, measureThroughput, type RunningArm, type Throughput } from './arms.ts'
-import { article as djangoAndCelery } from './article.ts'
+import { article } from './article.ts'
 import { type Say, total } from './measure.ts'
 import { ours } from './ours.ts'
+import { compared, type Result } from './results.ts'
+import { usual } from './usual.ts'
+import { workflow } from './workflow.ts'
 
-const mostClients = 128
+const mostClients = 256
 const warmUp = { clients: 16, seconds: 10 }
-const seconds = 20
+const searchSeconds = 8
 const rounds = 3
 
-/** What came of one measure on both sides; the ratio is so that more is better. */
-export interface Result {
-  name: string
-  unit: string
-  ours: Spread
-  reference: Spread & { name: string }
-  ratio: number
-  goal: number
+/** What ours is measured beside, and how many times as many orders a second ours is to do. */
+export const references = {
+  orders: { arm: usual, goal: 5 },
+  article: { arm: article, goal: 10 },
+  workflow: { arm: workflow, goal: 3 },
 }
-
-interface Spread {
-  min: number
-  median: number
-  max: number
-}
-
-/** Orders a second and CPU of an order, beside those of the article's stack. */
-export const article = (say: Say) => beside(djangoAndCelery, { orders: 10, cpu: 10 }, say)
+/** The reference whose CPU an order of ours is measured beside. */
+const cpuGoals = new Map([[article, 10]])
 
 /**
- * Ours and a reference in turns, each started anew for each round so that the other takes nothing of the machine: the first
+ * Ours and the references in turns, each started anew for each round so that the others take nothing of the machine: the first
  * round finds the number of clients at which each does the most, the others repeat that.
  */
-async function beside(reference: Arm, goals: { orders: number; cpu: number }, say: Say): Promise<Result[]> {
-  const lacks = reference.lacks()
-  if (lacks) {
-    say(`${reference.name}: skipped, this machine lacks ${lacks}`)
-    return []
-  }
-  for (const arm of [ours, reference]) say(`${arm.name}: ${arm.words}`)
-  const found = new Map<Arm, Throughput[]>([
-    [ours, []],
-    [reference, []],
-  ])
+export async function beside(
+  names: readonly (keyof typeof references)[],
+  seconds: number,
+  say: Say,
+): Promise<Result[]> {
+  const chosen = names.map((name) => ({ name, ...references[name] })).filter(({ arm }) => !isMissing(arm, say))
+  if (chosen.length === 0) return []
+  const found = new Map<Arm, Throughput[]>([ours, ...chosen.map(({ arm }) => arm)].map((arm) => [arm, []]))
+  for (const arm of found.keys()) say(`${arm.name}: ${arm.words}`)
   for (let round = 1; round <= rounds; round++) {
     for (const [arm, figures] of found) {
       say(`round ${round} of ${rounds}: ${arm.name}`)
       const one = await during(arm, say, async (running) => {
         await measureThroughput(running, warmUp.clients, warmUp.seconds)
-        const clients = figures[0]?.clients ?? (await findMaximum(running, warmUp.seconds, say)).clients
+        const clients = figures[0]?.clients ?? (await findMaximum(running, searchSeconds, say)).clients
         return measureThroughput(running, clients, seconds)
       })
       say(inWords(one))
       figures.push(one)
     }
   }
-  const [mine, its] = [found.get(ours) ?? [], found.get(reference) ?? []]
-  const result = (
-    name: string,
-    unit: string,
-    goal: number,
-    figure: (one: Throughput) => number,
-    isLessBetter = false,
-  ) => {
-    const [left, right] = [spreadOf(mine.map(figure)), spreadOf(its.map(figure))]
-    const ratio = isLessBetter ? right.median / left.median : left.median / right.median
-    say(
-      `${name}: ${words(left)} ${unit}; ${reference.name} ${words(right)}: ${ratio.toFixed(2)} times as good, the goal is ${goal}`,
-    )
-    return { name, unit, ours: left, reference: { name: reference.name, ...right }, ratio, goal }
-  }
-  return [
-    result('orders', 'orders/s', goals.orders, ({ perSecond }) => perSecond),
-    result('orders-cpu', 'ms of CPU per order', goals.cpu, ({ cpuMs }) => total(cpuMs), true),
-  ]
+  const of = (arm: Arm, figure: (one: Throughput) => number) => (found.get(arm) ?? []).map(figure)
+  const perSecond = ({ perSecond }: Throughput) => perSecond
+  const cpu = ({ cpuMs }: Throughput) => total(cpuMs)
+  return chosen.flatMap(({ name, arm, goal }) => {
+    const reference = (figure: typeof cpu) => ({ name: arm.name, figures: of(arm, figure) })
+    const throughput = { name, unit: 'orders/s', goal, ours: of(ours, perSecond), reference: reference(perSecond) }
+    const cost = { name: `${name}-cpu`, unit: 'ms of CPU per order', ours: of(ours, cpu), reference: reference(cpu) }
+    return [compared(throughput), compared({ ...cost, goal: cpuGoals.get(arm), lessIsBetter: true })]
+  })
+}
+
+function isMissing(arm: Arm, say: Say): boolean {
+  const lacks = arm.lacks()
+  if (lacks) say(`${arm.name}: skipped, this machine lacks ${lacks}`)
+  return lacks !== undefined
 }
 
 async function during<T>(arm: Arm, say: Say, work: (running: RunningArm) => Promise<T>): Promise<T> {
@@ -83,11 +70,3 @@ async function during<T>(arm: Arm, say: Say, work: (running: RunningArm) => Prom
     await running.stop()
   }
 }
-
-function spreadOf(figures: readonly number[]): Spread {
-  const sorted = figures.toSorted((a, b) => a - b)
-  const at = (share: number) => sorted[Math.floor(share * (sorted.length - 1))] ?? 0
-  return { min: at(0), median: at(0.5), max: at(1) }
-}
-
-const words = ({ min, median, max }: Spread) => `${median.toFixed(1)} (${min.toFixed(1)} to ${max.toFixed(1)})`

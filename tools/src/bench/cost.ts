@@ -12,7 +12,7 @@ const roundSeconds = 20
 const rounds = 3
 
 /** Clients that place an order as soon as the one before is decided: orders per second, and the CPU of each part for one. */
-export async function orders(say: Say) {
+export async function cost(say: Say) {
   const home = temporaryFolder('bench')
   const shop = await startShop({ home })
   try {

@@ -53,6 +53,11 @@ export function treeOf(root: number): Process[] {
 
 const parts: [string, RegExp][] = [
   ['load generator', /bench\/load\.ts/],
+  ['gateway', /bench\/usual\/gateway/],
+  ['order', /bench\/usual\/order/],
+  ['inventory', /bench\/usual\/inventory/],
+  ['notification', /bench\/usual\/notification/],
+  ['workflows', /bench\/workflow\//],
   ['gunicorn', /-m gunicorn/],
   ['Celery', /-m celery/],
   ['RabbitMQ', /rabbitmq/],

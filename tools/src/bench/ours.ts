@@ -1,36 +1,44 @@
 import { rmSync } from 'node:fs'
 import { temporaryFolder } from '@shopstream/testing'
-import { orderOf, register, staffToken, stock } from '../stack/client.ts'
-import { startShop } from '../stack/shop.ts'
-import { type Arm, openCounter } from './arms.ts'
+import { register, staffToken, stock } from '../stack/client.ts'
+import { type Shop, startShop } from '../stack/shop.ts'
+import { type Arm, openCounter, ordersOf, type RunningArm, startArm } from './arms.ts'
 
-/** The shop as `npm start` runs it; mails go by SMTP to a sink in this process. */
-export const ours: Arm = {
-  name: 'shopstream',
-  words: 'five services, a gateway, a broker, a token, an idempotency key, and each mail by SMTP',
-  lacks: () => undefined,
-  async start(clients) {
+export interface RunningShop extends RunningArm {
+  shop: Shop
+  /** A customer's each. */
+  tokens: string[]
+  /** Each with a million pieces. */
+  skus: string[]
+}
+
+/** The shop as `npm start` runs it, with so many customers and products; mails go by SMTP to a sink in this process. */
+export const openShop = (customers: number, products = 20): Promise<RunningShop> =>
+  startArm(async (undo) => {
     const home = temporaryFolder('bench')
+    undo.push(async () => rmSync(home, { recursive: true, force: true }))
     const shop = await startShop({ home })
+    undo.push(shop.stop)
     const staff = await staffToken(shop)
-    const skus = await Promise.all(Array.from({ length: 20 }, () => stock(shop, staff, 1_000_000)))
+    const skus: string[] = []
+    while (skus.length < products) {
+      const some = Array.from({ length: Math.min(20, products - skus.length) }, () => stock(shop, staff, 1_000_000))
+      skus.push(...(await Promise.all(some)))
+    }
     const tokens: string[] = []
-    for (let n = 0; n < clients; n++) tokens.push((await register(shop)).token)
+    while (tokens.length < customers) tokens.push((await register(shop)).token)
     const mails = openCounter(
       shop.databaseUrl('notification'),
       `select count(*)::int as n from notification where kind = 'confirmed'`,
     )
-    return {
-      plan: {
-        url: `${shop.gatewayUrl}/v1/orders`,
-        clients: tokens.map((token, n) => ({ token, body: JSON.stringify(orderOf(skus[n % skus.length] as string)) })),
-      },
-      confirmed: mails.count,
-      async stop() {
-        await mails.close()
-        await shop.stop()
-        rmSync(home, { recursive: true, force: true })
-      },
-    }
-  },
+    undo.push(mails.close)
+    const plan = { url: `${shop.gatewayUrl}/v1/orders`, clients: ordersOf(tokens, skus) }
+    return { shop, tokens, skus, plan, confirmed: mails.count }
+  })
+
+export const ours: Arm = {
+  name: 'shopstream',
+  words: 'five services, a gateway, a broker, a token, an idempotency key, and each mail by SMTP',
+  lacks: () => undefined,
+  start: (clients) => openShop(clients),
 }

@@ -4,11 +4,14 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { temporaryFolder } from '@shopstream/testing'
 import { call, order, orderOf, register, staffToken, stock } from '../stack/client.ts'
 import { startShop } from '../stack/shop.ts'
-import { cpuOf, inWords, listed, type Say, spread, treeOf } from './measure.ts'
+import { cpuOf, inWords, listed, memoryOf, type Say, spread, total } from './measure.ts'
+import { type Result, spreadOf } from './results.ts'
+import { startAsUser } from './start.ts'
 
 const warmUps = 30
 const counted = 200
 const idleSeconds = 20
+const idleRounds = 3
 
 /** One order after the other on a shop at rest: how long until it is decided, until it is taken, and a read beside them. */
 export async function rest(say: Say) {
@@ -41,22 +44,38 @@ export async function rest(say: Say) {
       figures[kind] = spread(times)
       say(`${kind}, ${counted} one after the other: ${inWords(figures[kind], 'ms')}`)
     }
-    const idle = await idleCpu()
-    say(`CPU while idle, of one core: ${listed(idle, ' %')}`)
-    return { milliseconds: figures, idleCpuPercent: idle }
+    return { milliseconds: figures }
   } finally {
     await shop.stop()
     rmSync(home, { recursive: true, force: true })
   }
 }
 
-/** Share of one core that each part uses while nothing happens, in percent. */
-async function idleCpu(): Promise<Record<string, number>> {
-  await delay(3_000) // what the orders left to do is done
-  const before = cpuOf(treeOf(process.pid))
-  await delay(idleSeconds * 1_000)
-  const after = cpuOf(treeOf(process.pid))
-  return Object.fromEntries(
-    Object.entries(after).map(([part, used]) => [part, ((used - (before[part] ?? 0)) / idleSeconds) * 100]),
-  )
+/** What the whole stack takes while nobody uses it. */
+export async function idle(say: Say): Promise<Result[]> {
+  const home = temporaryFolder('bench')
+  const started = await startAsUser(home)
+  try {
+    await delay(5_000) // what the start left to do is done
+    const perMinute: number[] = []
+    for (let round = 1; round <= idleRounds; round++) {
+      const before = cpuOf(started.tree())
+      await delay(idleSeconds * 1_000)
+      const used = Object.entries(cpuOf(started.tree())).map(
+        ([part, end]) => [part, end - (before[part] ?? 0)] as const,
+      )
+      const parts = Object.fromEntries(used.map(([part, seconds]) => [part, (seconds * 60) / idleSeconds]))
+      say(`CPU seconds a minute: ${listed(parts, '')}`)
+      perMinute.push(total(parts))
+    }
+    const memory = memoryOf(started.tree())
+    say(`memory: ${listed(memory, ' MB')}`)
+    return [
+      { name: 'idle', unit: 'CPU s/minute', ours: spreadOf(perMinute), goal: 8 },
+      { name: 'idle memory', unit: 'MB', ours: spreadOf([total(memory)]), goal: 850 },
+    ]
+  } finally {
+    await started.stop()
+    rmSync(home, { recursive: true, force: true })
+  }
 }

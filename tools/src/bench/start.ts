@@ -29,6 +29,13 @@ export async function start(say: Say) {
 const seconds = (ms: number) => (ms / 1_000).toFixed(1)
 
 async function startOnce(home: string) {
+  const { tree, readyMs, stop } = await startAsUser(home)
+  const memory = memoryOf(tree())
+  return { readyMs, memory, stoppedMs: await stop() }
+}
+
+/** `npm start` and Ctrl-C. `tree`: npm and all that it has started. */
+export async function startAsUser(home: string) {
   const begun = performance.now()
   const npm = spawn('npm', ['start'], {
     cwd: repository,
@@ -46,17 +53,18 @@ async function startOnce(home: string) {
     everyMs: 10,
   })
   const readyMs = performance.now() - begun
-  const tree = await eventually('all processes', () => {
-    const found = treeOf(pid)
-    return found.length > 5 ? found : undefined
-  })
-  const memory = memoryOf(tree ?? [])
-  const asked = performance.now()
-  process.kill(-pid, 'SIGINT')
-  if (npm.exitCode === null) await once(npm, 'exit')
-  await eventually('no process to be left', () => !(tree ?? []).some((one) => treeOf(one.pid).length > 0), {
-    timeoutMs: 30_000,
-    everyMs: 20,
-  })
-  return { readyMs, memory, stoppedMs: performance.now() - asked }
+  const tree = () => treeOf(pid)
+  await eventually('all processes', () => tree().length > 5)
+  async function stop(): Promise<number> {
+    const all = tree()
+    const asked = performance.now()
+    process.kill(-pid, 'SIGINT')
+    if (npm.exitCode === null) await once(npm, 'exit')
+    await eventually('no process to be left', () => !all.some((one) => treeOf(one.pid).length > 0), {
+      timeoutMs: 30_000,
+      everyMs: 20,
+    })
+    return performance.now() - asked
+  }
+  return { tree, readyMs, stop }
 }

@@ -1,0 +1,159 @@
+/** How long an order takes from its request until it is decided, at rest and under load, beside what it is made of. */
+import { randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import { openSession } from '@shopstream/database'
+import { openKafkaBus } from '@shopstream/messaging'
+import { createLogger } from '@shopstream/observability'
+import { findMaximum, generate, type RunningArm } from './arms.ts'
+import { article } from './article.ts'
+import type { Say } from './measure.ts'
+import { openShop, ours, type RunningShop } from './ours.ts'
+import { compared, type Result, spreadOf } from './results.ts'
+
+const rounds = 3
+const perRound = 60
+/** At rest: some ten orders a second. */
+const betweenMs = 50
+const customers = 128
+
+const topic = { name: 'bench.hop', partitions: 1, settings: {} }
+
+/** What an order at rest cannot do without: two hops of HTTP, three commits, two hops through Kafka; each alone, in ms. */
+async function sumOfParts(running: RunningShop, say: Say): Promise<number> {
+  const { shop, tokens, skus } = running
+  const http = await times(() => ask(`${shop.gatewayUrl}/v1/products/${skus[0]}`, { token: tokens[0] as string }))
+  const session = await openSession(shop.postgres.url, 'bench', {})
+  await session.query('create table if not exists bench_mark (at timestamptz not null)')
+  const commit = await times(() => session.query('insert into bench_mark values (now())'))
+  await session.close()
+  const hop = await kafkaHop(shop)
+  say(
+    `parts alone: ${http.toFixed(2)} ms through the gateway, ${commit.toFixed(2)} a commit, ${hop.toFixed(2)} through Kafka`,
+  )
+  return http + 3 * commit + 2 * hop
+}
+
+/** From publishing until a consumer has it, by the client that the shop uses. */
+async function kafkaHop(shop: RunningShop['shop']): Promise<number> {
+  const logger = createLogger({ service: 'bench', level: 'warn', format: 'pretty' })
+  const bus = await openKafkaBus({ brokers: shop.kafka.brokers, topicPrefix: 'bench.', clientId: 'bench', logger })
+  const publisher = bus.publisher('bench')
+  try {
+    await bus.ensureTopics([topic as never])
+    let arrived = () => {}
+    const handle: Parameters<typeof bus.consume>[0]['handle'] = async ({ next }, partition) => {
+      partition.done(next)
+      arrived()
+    }
+    const consumer = bus.consume({ group: 'bench', topics: [topic.name], handle })
+    const message = { topic: topic.name, partition: 0, key: 'a', value: Buffer.from('a'), headers: {} }
+    const hop = await times(async () => {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      arrived = resolve
+      await publisher.publish([message])
+      await promise
+    })
+    await consumer.close()
+    return hop
+  } finally {
+    await publisher.close()
+    await bus.close()
+  }
+}
+
+/** The median in ms of some runs, after some to warm up. */
+async function times(work: () => Promise<unknown>): Promise<number> {
+  const figures: number[] = []
+  for (let n = 0; n < 120; n++) {
+    const begun = performance.now()
+    await work()
+    if (n >= 20) figures.push(performance.now() - begun)
+  }
+  return spreadOf(figures).median
+}
+
+async function ask(url: string, { token, body, headers }: { token: string; body?: string; headers?: object }) {
+  const answer = await fetch(url, {
+    method: body === undefined ? 'GET' : 'POST',
+    headers: {
+      authorization: `Bearer ${token}`,
+      ...(body !== undefined && { 'content-type': 'application/json' }),
+      ...headers,
+    },
+    ...(body !== undefined && { body }),
+  })
+  const text = await answer.text()
+  if (!answer.ok) throw new Error(`${url} answered ${answer.status}: ${text}`)
+  return JSON.parse(text)
+}
+
+/** Median of some orders, one at a time with pauses. `headers`: what lets the answer wait; else it is asked for again and again. */
+async function decidedAfter({ plan }: RunningArm, headers?: object): Promise<number> {
+  const figures: number[] = []
+  for (let n = 0; n < perRound; n++) {
+    const { token, body = '' } = plan.clients[n % plan.clients.length] as (typeof plan.clients)[number]
+    const begun = performance.now()
+    let order = await ask(plan.url, { token, body, headers: { 'idempotency-key': randomUUID(), ...headers } })
+    while (order.status === 'pending') {
+      await delay(1)
+      order = await ask(`${plan.url}/${order.id}`, { token })
+    }
+    figures.push(performance.now() - begun)
+    await delay(betweenMs)
+  }
+  return spreadOf(figures).median
+}
+
+const waiting = { prefer: 'wait=30' }
+
+/** At rest beside the sum of the parts; under half of the most that the shop does, its 99th percentile beside the same. */
+export async function latency(say: Say, { seconds }: { seconds: number }): Promise<Result[]> {
+  const running = await openShop(customers)
+  try {
+    const [atRest, underLoad, parts]: [number[], number[], number[]] = [[], [], []]
+    await decidedAfter(running, waiting)
+    const { perSecond: most } = await findMaximum(running, 8, say)
+    for (let round = 1; round <= rounds; round++) {
+      parts.push(await sumOfParts(running, say))
+      atRest.push(await decidedAfter(running, waiting))
+      const load = await generate({ ...running.plan, headers: waiting, perSecond: most / 2, seconds })
+      underLoad.push(load.milliseconds.p99)
+      say(
+        `round ${round}: at rest ${atRest.at(-1)?.toFixed(1)} ms; at ${(most / 2).toFixed(0)} orders a second half within ${load.milliseconds.p50.toFixed(0)}, 99 % within ${load.milliseconds.p99.toFixed(0)} ms`,
+      )
+    }
+    const reference = { name: 'sum of its parts', figures: parts }
+    const common = { unit: 'ms', reference, lessIsBetter: true }
+    return [
+      compared({ ...common, name: 'latency-rest', goal: 0.5, ours: atRest }),
+      compared({ ...common, name: 'latency-load', goal: 0.1, ours: underLoad }),
+    ]
+  } finally {
+    await running.stop()
+  }
+}
+
+/** At rest, beside the article's stack. */
+export async function articleLatency(say: Say): Promise<Result[]> {
+  const lacks = article.lacks()
+  if (lacks) {
+    say(`${article.name}: skipped, this machine lacks ${lacks}`)
+    return []
+  }
+  const [mine, its]: [number[], number[]] = [[], []]
+  for (const [arm, figures, headers] of [
+    [ours, mine, waiting],
+    [article, its, undefined],
+  ] as const) {
+    const running = await arm.start(16, say)
+    try {
+      await decidedAfter(running, headers)
+      for (let round = 1; round <= rounds; round++) figures.push(await decidedAfter(running, headers))
+      say(`${arm.name}: decided after ${figures.map((figure) => figure.toFixed(1)).join(', ')} ms`)
+    } finally {
+      await running.stop()
+    }
+  }
+  const reference = { name: article.name, figures: its }
+  return [compared({ name: 'article-latency', unit: 'ms', goal: 1, ours: mine, reference, lessIsBetter: true })]
+}
