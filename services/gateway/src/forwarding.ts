@@ -69,10 +69,7 @@ async function forward(upstream: Upstream, request: FastifyRequest, reply: Fasti
     })
     const headers = endToEnd(answer.headers)
     delete headers['x-request-id'] // ours, the same
-    return reply
-      .code(answer.statusCode ?? 502)
-      .headers(headers)
-      .send(answer)
+    return reply.code(answer.status).headers(headers).send(answer.body)
   } catch (error) {
     if (gone.signal.aborted) return reply.hijack() // there is nobody to answer
     throw error

@@ -383,13 +383,17 @@ test('a service that stays away is 503 with Retry-After and its name', async () 
   expect(performance.now() - startedAt).toBeLessThan(4_000)
 })
 
-test('an interrupted GET is sent once more, an interrupted POST is not', async () => {
+test.each([
+  ['before its answer', ''],
+  ['in the middle of its answer', 'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"id":'],
+])('a GET that was interrupted %s is sent once more, a POST is not', async (_, half) => {
   const requests: string[] = []
   await startRawOrder((socket) => {
     socket.on('data', (chunk) => {
       if (!isRequest(chunk)) return socket.destroy()
       requests.push(String(chunk).slice(0, 4).trim())
       if (requests.length === 2 && requests[0] === 'GET') socket.end('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}')
+      else if (half) socket.write(half, () => socket.destroy())
       else socket.destroy()
     })
   })

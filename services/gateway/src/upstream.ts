@@ -1,4 +1,5 @@
-import { Agent, type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http'
+import { Agent, type IncomingHttpHeaders, type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http'
+import { buffer, json } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { errors } from './errors.ts'
 import { AnswerTimeout, ConnectTimeout, ProvenAgent, Unproven } from './proven-agent.ts'
@@ -14,15 +15,23 @@ export interface UpstreamRequest {
   signal: AbortSignal
 }
 
+/** What a service has answered. */
+export interface UpstreamAnswer {
+  status: number
+  headers: IncomingHttpHeaders
+  /** All of it, or one that is still to be read. */
+  body: Buffer | IncomingMessage
+}
+
 /** The HTTP side of one service. */
 export interface Upstream {
   readonly name: ServiceName
   /**
-   * Passes a request on and returns the answer, its body still to be read. A service that is just starting anew is
+   * Passes a request on and returns the answer, with its body unless that is long. A service that is just starting anew is
    * waited for; a GET that was interrupted is sent once more.
    * Throws `service-unavailable` (503), `service-timeout` (504), or the signal's reason.
    */
-  send(request: UpstreamRequest): Promise<IncomingMessage>
+  send(request: UpstreamRequest): Promise<UpstreamAnswer>
   /** JSON from an internal path and its status; gives up after 2.5 s. Throws when there is no answer. */
   getJson(path: string, signal?: AbortSignal): Promise<{ status: number; body: unknown }>
   close(): void
@@ -35,6 +44,7 @@ const connectMs = 1_000
 /** A killed service is back within about this time. */
 const reconnectMs = 2_000
 const reconnectEveryMs = 50
+const wholeBytes = 65_536
 
 /** The connection could not be made, so nothing was sent and any method may be tried again. */
 const notConnected = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'])
@@ -85,7 +95,7 @@ export function createUpstream(name: ServiceName, url: string, secret?: string):
       const isRepeatable = upstreamRequest.method === 'GET' || upstreamRequest.method === 'HEAD'
       for (let attempt = 1; ; attempt++) {
         try {
-          return await connected(upstreamRequest)
+          return await answerOf(await connected(upstreamRequest), upstreamRequest.method)
         } catch (error) {
           if (upstreamRequest.signal.aborted) throw upstreamRequest.signal.reason
           if (error instanceof AnswerTimeout) throw errors['service-timeout'](sentence(name, 'did not answer in time'))
@@ -98,12 +108,17 @@ export function createUpstream(name: ServiceName, url: string, secret?: string):
     async getJson(path, signal = new AbortController().signal) {
       const limited = AbortSignal.any([signal, AbortSignal.timeout(internalAnswerMs)])
       const answer = await once({ method: 'GET', path, headers: {}, signal: limited }, internalAnswerMs)
-      const chunks: Buffer[] = []
-      for await (const chunk of answer) chunks.push(chunk)
-      return { status: answer.statusCode ?? 0, body: JSON.parse(Buffer.concat(chunks).toString()) }
+      return { status: answer.statusCode ?? 0, body: await json(answer) }
     },
     close: () => agent.destroy(),
   }
+}
+
+/** A body is passed on as it comes only where it is long: piping one of 300 bytes costs as much as the rest of the request. */
+async function answerOf(answer: IncomingMessage, method: string): Promise<UpstreamAnswer> {
+  const { statusCode: status = 502, headers } = answer
+  const isWhole = method !== 'HEAD' && Number(headers['content-length']) <= wholeBytes
+  return { status, headers, body: isWhole ? await buffer(answer) : answer }
 }
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? ''
