@@ -1,5 +1,5 @@
 import { Agent, type IncomingHttpHeaders, type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http'
-import { buffer, json } from 'node:stream/consumers'
+import { json } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { errors } from './errors.ts'
 import { AnswerTimeout, ConnectTimeout, ProvenAgent, Unproven } from './proven-agent.ts'
@@ -118,7 +118,17 @@ export function createUpstream(name: ServiceName, url: string, secret?: string):
 async function answerOf(answer: IncomingMessage, method: string): Promise<UpstreamAnswer> {
   const { statusCode: status = 502, headers } = answer
   const isWhole = method !== 'HEAD' && Number(headers['content-length']) <= wholeBytes
-  return { status, headers, body: isWhole ? await buffer(answer) : answer }
+  return { status, headers, body: isWhole ? await wholeOf(answer) : answer }
+}
+
+/** `stream/consumers` makes a Blob in between, which took 3 % of a request. */
+function wholeOf(answer: IncomingMessage): Promise<Buffer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
+  const chunks: Buffer[] = []
+  answer.on('data', (chunk) => chunks.push(chunk))
+  answer.once('end', () => resolve(Buffer.concat(chunks)))
+  answer.once('error', reject)
+  return promise
 }
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? ''

@@ -79,7 +79,7 @@ export interface SendingPolicy {
 
 export const sendingPolicy: SendingPolicy = {
   // 50,000 mails of a mailing take 8 minutes at that rate, and leave the SMTP server its breath for the others.
-  lanes: { urgent: { concurrency: 4 }, bulk: { concurrency: 2, perSecond: 100 } },
+  lanes: { urgent: { concurrency: 8 }, bulk: { concurrency: 2, perSecond: 100 } },
   handoverMs: 60_000,
   answerMs: 600_000, // RFC 5321, section 4.5.3.2.6
   asideMs: 3_000,

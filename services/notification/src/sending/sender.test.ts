@@ -45,7 +45,7 @@ const smtpOf = (readiness: { body: { checks: { name: string }[] } }) =>
 test('SMTP away: mails wait, readiness says so, and when it is back each goes out once', async () => {
   const smtpPort = await freePort()
   const service = await start(`smtp://127.0.0.1:${smtpPort}`)
-  const people = Array.from({ length: 6 }, () => person()) // more than it has hands
+  const people = Array.from({ length: sendingPolicy.lanes.urgent.concurrency + 2 }, () => person()) // more than it has hands
   await world.publish(...people.map((each) => each.registered()))
   const states = async () => (await Promise.all(people.map(({ userId }) => service.notificationsOf(userId)))).flat()
   await eventually(
@@ -135,19 +135,20 @@ test('stopping finishes the mails in hand', async () => {
   })
   undo.push(stub.close)
   const service = await startNotification(world, stub.url)
-  const people = Array.from({ length: 12 }, () => person())
+  const hands = sendingPolicy.lanes.urgent.concurrency
+  const people = Array.from({ length: hands + 4 }, () => person())
   await world.publish(...people.map((each) => each.registered()))
-  await eventually('as many mails in hand as it has hands', () => inHand === 4)
+  await eventually('as many mails in hand as it has hands', () => inHand === hands)
   isStopping = true
   await service.stop()
-  expect(inHand).toBe(4)
+  expect(inHand).toBe(hands)
 
   const after = await start(stub.url)
   await eventually('the others', async () => {
     const all = (await Promise.all(people.map(({ userId }) => after.notificationsOf(userId)))).flat()
     return all.length === people.length && all.every(({ state }) => state === 'sent')
   })
-  expect(inHand).toBe(12) // none of the four was sent again
+  expect(inHand).toBe(people.length) // none of the first was sent again
 })
 
 test('a mail whose sender died is sent by another when its lease has ended, and not before', async () => {

@@ -99,6 +99,8 @@ interface SentMail extends ClaimedMail {
 
 /** Mails that are written down as sent in one transaction, at the most. */
 const notedTogether = 50
+/** A hand that is free waits so long for others at the most, in ms: a claim costs as much for one mail as for four. */
+const claimedTogetherMs = 5
 
 /**
  * Claims as many mails as it has free hands, sends each outside of any transaction, and writes down what became of it.
@@ -137,6 +139,7 @@ export function createSender(options: SenderOptions): Sender {
   async function claimAndBegin() {
     const pause = Math.max(unreachable.until, nextAt) - performance.now()
     if (pause > 0) return alarm.wait(pause)
+    await untilHandsAreFree()
     const free = freeHands()
     const begunAt = performance.now()
     const claim = { lane, limit: free, leaseMs: policy.leaseMs, inHand: [...inHand.keys()], floor }
@@ -145,6 +148,13 @@ export function createSender(options: SenderOptions): Sender {
     for (const mail of claimed) begin({ mail, begunAt, done: Promise.resolve() })
     nextAt = paced(lanePolicy, nextAt, claimed.length, performance.now())
     if (!mayBeMore || free <= 0) await alarm.wait(policy.pollMs)
+  }
+
+  /** Half of them, when mails go out one after the other, or {@link claimedTogetherMs}. */
+  async function untilHandsAreFree() {
+    const until = performance.now() + claimedTogetherMs
+    const isToWait = () => inHand.size > 0 && freeHands() > 0 && freeHands() < lanePolicy.concurrency / 2
+    for (let left = claimedTogetherMs; left > 0 && isToWait(); left = until - performance.now()) await alarm.wait(left)
   }
 
   /** Mails that the server lets wait hold none, up to a number of them; nor do those that are only to be written down. */
