@@ -8,6 +8,7 @@ import { beside, references } from './bench/beside.ts'
 import { codec } from './bench/codec.ts'
 import { cost } from './bench/cost.ts'
 import { articleLatency, latency } from './bench/latency.ts'
+import { relay } from './bench/relay.ts'
 import { burst, gateway, hotSku } from './bench/requests.ts'
 import { idle, rest } from './bench/rest.ts'
 import { fallen, type Result, table } from './bench/results.ts'
@@ -17,6 +18,7 @@ import { yardstick } from './bench/yardstick.ts'
 
 /** Each with a reference or a goal of its own. */
 const measured = {
+  relay,
   gateway,
   latency,
   'article-latency': articleLatency,
@@ -39,6 +41,7 @@ Beside a reference, in turns: the most orders a second until the row of the conf
   workflow  durable workflows on Postgres (DBOS Transact), one process and one database
 
 Of a shop of its own:
+  relay     events a second that a relay publishes and deletes, beside the same messages straight from memory
   gateway   reads of a product a second, beside the same straight at the service
   latency   from POST until decided: at rest, and 99 % at half of the most orders, beside the sum of the parts measured alone
   article-latency  the same at rest, beside the article's stack

@@ -117,17 +117,16 @@ export async function measureThroughput(arm: RunningArm, clients: number, second
   }
 }
 
-/** Doubles the clients until a second's orders stop rising by 5 %, or the backlog is not through within 10 s. */
+/** Doubles the clients until a second's orders stop rising by 5 %, or the backlog of more than one is not through within 10 s. */
 export async function findMaximum(arm: RunningArm, seconds: number, say: Say): Promise<Throughput> {
   let best: Throughput | undefined
-  for (let clients = 4; clients <= arm.plan.clients.length; clients *= 2) {
+  for (let clients = 1; clients <= arm.plan.clients.length; clients *= 2) {
     const found = await measureThroughput(arm, clients, seconds)
     say(inWords(found))
-    if (found.drainedAfter > 10 || (best && found.perSecond < best.perSecond * 1.05)) break
+    if (best && (found.drainedAfter > 10 || found.perSecond < best.perSecond * 1.05)) break
     best = found
   }
-  if (!best) throw new Error('the backlog of four clients is not through within 10 s')
-  return best
+  return best as Throughput
 }
 
 export const inWords = ({ perSecond, cpuMs, clients, drainedAfter, load }: Throughput) =>
