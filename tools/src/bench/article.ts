@@ -6,7 +6,7 @@ import { virtualEnvironment } from '../stack/python.ts'
 import { type Arm, openCounter, ordersOf, startArm, startProgram } from './arms.ts'
 
 const source = join(import.meta.dirname, 'article')
-/** On two cores more of either make it slower; see docs/performance.md. */
+/** On two cores four workers do no more than two; see docs/performance.md. */
 const gunicorn = ['gunicorn', 'shop.wsgi', '--keep-alive', '75', '--worker-class', 'gthread', '--workers', '2'].concat([
   '--threads',
   '4',

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { openSession } from '@shopstream/database'
+import { topicOf } from '@shopstream/events'
 import { openKafkaBus } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
 import { findMaximum, generate, type RunningArm } from './arms.ts'
@@ -16,7 +17,8 @@ const perRound = 60
 const betweenMs = 50
 const customers = 128
 
-const topic = { name: 'bench.hop', partitions: 1, settings: {} }
+/** With a prefix of its own. */
+const topic = topicOf('StockLevelChanged')
 
 /** What an order at rest cannot do without: two hops of HTTP, three commits, two hops through Kafka; each alone, in ms. */
 async function sumOfParts(running: RunningShop, say: Say): Promise<number> {
@@ -39,7 +41,7 @@ async function kafkaHop(shop: RunningShop['shop']): Promise<number> {
   const bus = await openKafkaBus({ brokers: shop.kafka.brokers, topicPrefix: 'bench.', clientId: 'bench', logger })
   const publisher = bus.publisher('bench')
   try {
-    await bus.ensureTopics([topic as never])
+    await bus.ensureTopics([topic])
     let arrived = () => {}
     const handle: Parameters<typeof bus.consume>[0]['handle'] = async ({ next }, partition) => {
       partition.done(next)

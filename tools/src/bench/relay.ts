@@ -8,9 +8,8 @@ import { createLogger, createMetrics } from '@shopstream/observability'
 import { startKafka, startPostgres, temporaryFolder } from '@shopstream/testing'
 import { startArm } from './arms.ts'
 import type { Say } from './measure.ts'
-import { compared, type Result } from './results.ts'
+import { compared, inTurns, type Result } from './results.ts'
 
-const rounds = 3
 const rows = 60_000
 const emittedAtOnce = 1_000
 /** As many as the relay publishes at once. */
@@ -28,16 +27,9 @@ const event = (n: number) => ({
 export async function relay(say: Say): Promise<Result[]> {
   const parts = await startParts()
   try {
-    const [published, straight]: [number[], number[]] = [[], []]
-    for (let round = 0; round <= rounds; round++) {
-      const [one, other] = [await fromOutbox(parts), await fromMemory(parts)]
-      say(`${round === 0 ? 'warm-up' : `round ${round}`}: ${one.toFixed(0)} rows/s, ${other.toFixed(0)} from memory`)
-      if (round === 0) continue
-      published.push(one)
-      straight.push(other)
-    }
-    const reference = { name: 'from memory', figures: straight }
-    return [compared({ name: 'relay', unit: 'events/s', goal: 0.5, ours: published, reference })]
+    const turns = await inTurns(say, { ours: () => fromOutbox(parts), reference: () => fromMemory(parts) })
+    const reference = { name: 'from memory', figures: turns.reference }
+    return [compared({ name: 'relay', unit: 'events/s', goal: 0.5, ours: turns.ours, reference })]
   } finally {
     await parts.stop()
   }

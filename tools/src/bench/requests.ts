@@ -3,7 +3,7 @@ import { eventually } from '@shopstream/testing'
 import { generate, inWords, measureThroughput, ordersOf } from './arms.ts'
 import type { Say } from './measure.ts'
 import { openShop } from './ours.ts'
-import { compared, type Result, spreadOf } from './results.ts'
+import { compared, inTurns, type Result, spreadOf } from './results.ts'
 
 const rounds = 3
 const readers = 32
@@ -21,16 +21,13 @@ export async function gateway(say: Say, { seconds }: { seconds: number }): Promi
       const load = await generate({ url: `${url}/v1/products/${sku}`, method: 'GET', clients, seconds: seconds / 2 })
       return load.accepted / load.seconds
     }
-    const [through, straight]: [number[], number[]] = [[], []]
-    for (let round = 0; round <= rounds; round++) {
-      const [one, other] = [await read(running.shop.gatewayUrl), await read(running.shop.serviceUrls.inventory)]
-      say(`${round === 0 ? 'warm-up' : `round ${round}`}: ${one.toFixed(0)} reads/s, ${other.toFixed(0)} straight`)
-      if (round === 0) continue
-      through.push(one)
-      straight.push(other)
-    }
-    const reference = { name: 'at the service', figures: straight }
-    return [compared({ name: 'gateway', unit: 'reads/s', goal: 0.5, ours: through, reference })]
+    const { shop } = running
+    const turns = await inTurns(say, {
+      ours: () => read(shop.gatewayUrl),
+      reference: () => read(shop.serviceUrls.inventory),
+    })
+    const reference = { name: 'at the service', figures: turns.reference }
+    return [compared({ name: 'gateway', unit: 'reads/s', goal: 0.5, ours: turns.ours, reference })]
   } finally {
     await running.stop()
   }

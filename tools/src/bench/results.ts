@@ -40,6 +40,26 @@ export function compared({ name, unit, goal, ours, reference, lessIsBetter = fal
   return { name, unit, goal, ours: mine, reference: { name: reference.name, ...its }, ratio }
 }
 
+const rounds = 3
+
+/** What ours and its reference do, in turns; a first round does not count. */
+export async function inTurns(
+  say: (line: string) => void,
+  { ours, reference }: { ours: () => Promise<number>; reference: () => Promise<number> },
+): Promise<{ ours: number[]; reference: number[] }> {
+  const figures = { ours: [] as number[], reference: [] as number[] }
+  for (let round = 0; round <= rounds; round++) {
+    const [mine, its] = [await ours(), await reference()]
+    say(
+      `${round === 0 ? 'warm-up' : `round ${round} of ${rounds}`}: ${mine.toFixed(0)} a second, the reference ${its.toFixed(0)}`,
+    )
+    if (round === 0) continue
+    figures.ours.push(mine)
+    figures.reference.push(its)
+  }
+  return figures
+}
+
 const rounded = (figure: number) => (figure >= 100 ? figure.toFixed(0) : figure.toFixed(figure >= 10 ? 1 : 2))
 const inWords = ({ min, median, max }: Spread) => `${rounded(median)} (${rounded(min)}-${rounded(max)})`
 

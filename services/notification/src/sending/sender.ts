@@ -153,7 +153,8 @@ export function createSender(options: SenderOptions): Sender {
   /** Half of them, when mails go out one after the other, or {@link claimedTogetherMs}. */
   async function untilHandsAreFree() {
     const until = performance.now() + claimedTogetherMs
-    const isToWait = () => inHand.size > 0 && freeHands() > 0 && freeHands() < lanePolicy.concurrency / 2
+    const isToWait = () =>
+      !stopping.signal.aborted && inHand.size > 0 && freeHands() > 0 && freeHands() < lanePolicy.concurrency / 2
     for (let left = claimedTogetherMs; left > 0 && isToWait(); left = until - performance.now()) await alarm.wait(left)
   }
 
