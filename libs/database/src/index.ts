@@ -2,6 +2,7 @@ export type { ColumnType, Generated, Insertable, Kysely, RawBuilder, Selectable,
 export { sql } from 'kysely'
 export { createDatabase, type Database, signal, type Transaction } from './database.ts'
 export { adviceOn, isPassing, isUnavailable, isUniqueViolation, SharedConnection, tookTooLong } from './errors.ts'
+export { gather } from './gather.ts'
 export { type MigrateOptions, type Migration, migrate, readMigrations } from './migrations.ts'
 export { createServiceDatabase, dropServiceDatabase } from './provision.ts'
 export { openSession, type Session } from './session.ts'

@@ -1,5 +1,4 @@
-import { type Database, isUnavailable, type Transaction } from '@shopstream/database'
-import { gather } from '@shopstream/messaging'
+import { type Database, gather, isUnavailable, type Transaction } from '@shopstream/database'
 import { ShopError } from './errors.ts'
 import { answerOnce, claim, type IdempotentRequest, isLockTimeout, keep, nameOf, release } from './idempotency.ts'
 import type { EffectGroup, GroupedRequest, Reply } from './routes.ts'

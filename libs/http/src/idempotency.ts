@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
 import { isNativeError } from 'node:util/types'
-import { type Database, sql, type Transaction } from '@shopstream/database'
-import { gather } from '@shopstream/messaging'
+import { type Database, gather, sql, type Transaction } from '@shopstream/database'
 import type { Logger } from '@shopstream/observability'
 import { errors } from './errors.ts'
 import type { Reply } from './routes.ts'

@@ -53,7 +53,6 @@ export {
   typeOf,
   unreadableIdOf,
 } from './envelope.ts'
-export { gather } from './gather.ts'
 export { CannotGrow, countOf, type GrowthOptions, type GrowthStep, growTopic } from './growth.ts'
 export { inboxWindowDays } from './inbox.ts'
 export {

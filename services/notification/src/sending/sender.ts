@@ -1,5 +1,5 @@
-import type { Database } from '@shopstream/database'
-import { createAlarm, gather, pause, type ReadinessCheck } from '@shopstream/messaging'
+import { type Database, gather } from '@shopstream/database'
+import { createAlarm, pause, type ReadinessCheck } from '@shopstream/messaging'
 import {
   Counter,
   childOf,

@@ -1,10 +1,10 @@
 /// <reference path="./internals.d.ts" />
 
+import { gather } from '@shopstream/database'
 import OffsetManager from 'kafkajs/src/consumer/offsetManager/index.js'
 import RequestQueue from 'kafkajs/src/network/requestQueue/index.js'
 import fetchRequests from 'kafkajs/src/protocol/requests/fetch/index.js'
 import { type Place, placeOf } from '../../bus.ts'
-import { gather } from '../../gather.ts'
 import { decodeFetch, type FetchedPartition, fetchVersion } from '../protocol.ts'
 import {
   type Budget,
