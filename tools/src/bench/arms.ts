@@ -55,6 +55,28 @@ export async function startArm<T>(begin: (undo: Undo) => Promise<T>): Promise<T 
   }
 }
 
+/** Says so of one that cannot run here. */
+export function isMissing(arm: Arm, say: Say): boolean {
+  const lacks = arm.lacks()
+  if (lacks) say(`${arm.name}: skipped, this machine lacks ${lacks}`)
+  return lacks !== undefined
+}
+
+/** Runs `work` on an arm of its own, with so many clients, which is stopped afterwards. */
+export async function during<T>(
+  arm: Arm,
+  clients: number,
+  say: Say,
+  work: (running: RunningArm) => Promise<T>,
+): Promise<T> {
+  const running = await arm.start(clients, say)
+  try {
+    return await work(running)
+  } finally {
+    await running.stop()
+  }
+}
+
 /** A program of a reference; by default Node runs it, and it says `serving` when it is ready. */
 export function startProgram(program: {
   name: string
@@ -80,6 +102,9 @@ export function startProgram(program: {
     stopLimitMs: 8_000,
   })
 }
+
+/** The products that a reference fills its tables with. */
+export const skusOf = (count: number) => Array.from({ length: count }, (_, n) => `sku-${n}`)
 
 /** One order for each client, of one product after the other. */
 export const ordersOf = (tokens: readonly string[], skus: readonly string[]): Plan['clients'] =>

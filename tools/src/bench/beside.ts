@@ -1,4 +1,4 @@
-import { type Arm, findMaximum, inWords, measureThroughput, type RunningArm, type Throughput } from './arms.ts'
+import { type Arm, during, findMaximum, inWords, isMissing, measureThroughput, type Throughput } from './arms.ts'
 import { article } from './article.ts'
 import { type Say, total } from './measure.ts'
 import { ours } from './ours.ts'
@@ -36,7 +36,7 @@ export async function beside(
   for (let round = 1; round <= rounds; round++) {
     for (const [arm, figures] of found) {
       say(`round ${round} of ${rounds}: ${arm.name}`)
-      const one = await during(arm, say, async (running) => {
+      const one = await during(arm, mostClients, say, async (running) => {
         await measureThroughput(running, warmUp.clients, warmUp.seconds)
         const clients = figures[0]?.clients ?? (await findMaximum(running, searchSeconds, say)).clients
         return measureThroughput(running, clients, seconds)
@@ -54,19 +54,4 @@ export async function beside(
     const cost = { name: `${name}-cpu`, unit: 'ms of CPU per order', ours: of(ours, cpu), reference: reference(cpu) }
     return [compared(throughput), compared({ ...cost, goal: cpuGoals.get(arm), lessIsBetter: true })]
   })
-}
-
-function isMissing(arm: Arm, say: Say): boolean {
-  const lacks = arm.lacks()
-  if (lacks) say(`${arm.name}: skipped, this machine lacks ${lacks}`)
-  return lacks !== undefined
-}
-
-async function during<T>(arm: Arm, say: Say, work: (running: RunningArm) => Promise<T>): Promise<T> {
-  const running = await arm.start(mostClients, say)
-  try {
-    return await work(running)
-  } finally {
-    await running.stop()
-  }
 }

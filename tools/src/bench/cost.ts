@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { rmSync } from 'node:fs'
 import { openSession } from '@shopstream/database'
-import { temporaryFolder } from '@shopstream/testing'
-import { call, orderOf, register, staffToken, stock } from '../stack/client.ts'
-import { type Shop, startShop } from '../stack/shop.ts'
+import { call, orderOf } from '../stack/client.ts'
+import type { Shop } from '../stack/shop.ts'
 import { cpuOf, inWords, listed, type Say, spread, total, treeOf } from './measure.ts'
+import { openShop } from './ours.ts'
 
 const clients = 32
 const warmUpSeconds = 10
@@ -13,12 +12,10 @@ const rounds = 3
 
 /** Clients that place an order as soon as the one before is decided: orders per second, and the CPU of each part for one. */
 export async function cost(say: Say) {
-  const home = temporaryFolder('bench')
-  const shop = await startShop({ home })
+  const running = await openShop(clients, 1)
   try {
-    const sku = await stock(shop, await staffToken(shop), 1_000_000)
-    const customers = await Promise.all(Array.from({ length: clients }, () => register(shop)))
-    const tokens = customers.map(({ token }) => token)
+    const { shop, tokens } = running
+    const [sku = ''] = running.skus
     say(`${clients} clients; ${warmUpSeconds} s to warm up, then ${rounds} rounds of ${roundSeconds} s`)
     await play(shop, tokens, sku, warmUpSeconds)
     const measured = []
@@ -41,8 +38,7 @@ export async function cost(say: Say) {
       rounds: measured.map(({ cpu, written }) => ({ cpu, written })),
     }
   } finally {
-    await shop.stop()
-    rmSync(home, { recursive: true, force: true })
+    await running.stop()
   }
 }
 

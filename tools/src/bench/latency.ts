@@ -5,7 +5,7 @@ import { openSession } from '@shopstream/database'
 import { topicOf } from '@shopstream/events'
 import { openKafkaBus } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
-import { findMaximum, generate, type RunningArm } from './arms.ts'
+import { during, findMaximum, generate, isMissing, type RunningArm } from './arms.ts'
 import { article } from './article.ts'
 import type { Say } from './measure.ts'
 import { openShop, ours, type RunningShop } from './ours.ts'
@@ -137,24 +137,17 @@ export async function latency(say: Say, { seconds }: { seconds: number }): Promi
 
 /** At rest, beside the article's stack. */
 export async function articleLatency(say: Say): Promise<Result[]> {
-  const lacks = article.lacks()
-  if (lacks) {
-    say(`${article.name}: skipped, this machine lacks ${lacks}`)
-    return []
-  }
+  if (isMissing(article, say)) return []
   const [mine, its]: [number[], number[]] = [[], []]
   for (const [arm, figures, headers] of [
     [ours, mine, waiting],
     [article, its, undefined],
   ] as const) {
-    const running = await arm.start(16, say)
-    try {
+    await during(arm, 16, say, async (running) => {
       await decidedAfter(running, headers)
       for (let round = 1; round <= rounds; round++) figures.push(await decidedAfter(running, headers))
-      say(`${arm.name}: decided after ${figures.map((figure) => figure.toFixed(1)).join(', ')} ms`)
-    } finally {
-      await running.stop()
-    }
+    })
+    say(`${arm.name}: decided after ${figures.map((figure) => figure.toFixed(1)).join(', ')} ms`)
   }
   const reference = { name: article.name, figures: its }
   return [compared({ name: 'article-latency', unit: 'ms', goal: 1, ours: mine, reference, lessIsBetter: true })]

@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { temporaryFolder } from '@shopstream/testing'
-import { call, order, orderOf, register, staffToken, stock } from '../stack/client.ts'
-import { startShop } from '../stack/shop.ts'
+import { call, order, orderOf } from '../stack/client.ts'
 import { cpuOf, inWords, listed, memoryOf, type Say, spread, total } from './measure.ts'
+import { openShop } from './ours.ts'
 import { type Result, spreadOf } from './results.ts'
 import { startAsUser } from './start.ts'
 
@@ -15,12 +15,10 @@ const idleRounds = 3
 
 /** One order after the other on a shop at rest: how long until it is decided, until it is taken, and a read beside them. */
 export async function rest(say: Say) {
-  const home = temporaryFolder('bench')
-  const shop = await startShop({ home })
+  const running = await openShop(1, 1)
   try {
-    const staff = await staffToken(shop)
-    const { token } = await register(shop)
-    const sku = await stock(shop, staff, 100_000)
+    const { shop } = running
+    const [token = '', sku = ''] = [running.tokens[0], running.skus[0]]
     await order(shop, token, sku, { prefer: 'wait=10' })
     const place = (headers: Record<string, string>) =>
       call(shop, 'POST', '/v1/orders', {
@@ -46,8 +44,7 @@ export async function rest(say: Say) {
     }
     return { milliseconds: figures }
   } finally {
-    await shop.stop()
-    rmSync(home, { recursive: true, force: true })
+    await running.stop()
   }
 }
 

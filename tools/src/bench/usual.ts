@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { freePort, runCommand, startKafka, startMailSink, startPostgres, temporaryFolder } from '@shopstream/testing'
 import { nodeFlags } from '../stack/shop.ts'
-import { type Arm, openCounter, ordersOf, startArm, startProgram } from './arms.ts'
+import { type Arm, openCounter, ordersOf, skusOf, startArm, startProgram } from './arms.ts'
 
 const source = join(import.meta.dirname, 'usual')
 const poolSize = 10
@@ -57,5 +57,3 @@ export const usual: Arm = {
       return { plan: { url, clients: ordersOf(tokens, skusOf(skus)) }, confirmed: mails.count }
     }),
 }
-
-export const skusOf = (count: number) => Array.from({ length: count }, (_, n) => `sku-${n}`)

@@ -1,11 +1,9 @@
-import { createHash } from 'node:crypto'
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { copyFileSync, rmSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { cacheFolder, freePort, runCommand, startPostgres, temporaryFolder } from '@shopstream/testing'
-import { withoutOtherTools } from '../stack/python.ts'
-import { type Arm, openCounter, ordersOf, startArm, startProgram } from './arms.ts'
+import { installOnce } from '../stack/python.ts'
+import { type Arm, openCounter, ordersOf, skusOf, startArm, startProgram } from './arms.ts'
 import type { Say } from './measure.ts'
-import { skusOf } from './usual.ts'
 
 const source = join(import.meta.dirname, 'workflow')
 const files = ['package.json', 'package-lock.json', 'shop.mjs']
@@ -39,23 +37,17 @@ export const workflow: Arm = {
     }),
 }
 
-/** Its program beside what its lock file pins, made once per content of both. */
+/** Its program beside what its lock file pins. */
 async function installed(say: Say): Promise<string> {
   const folder = join(cacheFolder, 'bench/workflow')
-  const hash = createHash('sha256')
-  for (const file of files) hash.update(readFileSync(join(source, file)))
-  const [stamp, wanted] = [join(folder, 'installed.sha256'), hash.digest('hex')]
-  if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
+  const sources = files.map((file) => join(source, file))
+  await installOnce(folder, sources, async (limits) => {
     say('installing DBOS Transact')
-    rmSync(folder, { recursive: true, force: true })
-    mkdirSync(folder, { recursive: true })
-    for (const file of files) copyFileSync(join(source, file), join(folder, file))
+    for (const file of sources) copyFileSync(file, join(folder, basename(file)))
     await runCommand('npm', ['ci', '--omit=dev', '--ignore-scripts', '--no-audit', '--no-fund'], {
       cwd: folder,
-      env: withoutOtherTools(process.env),
-      limitMs: 300_000,
+      ...limits,
     })
-    writeFileSync(stamp, wanted)
-  }
+  })
   return join(folder, 'shop.mjs')
 }

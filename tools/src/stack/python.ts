@@ -14,19 +14,31 @@ export async function virtualEnvironment(
   pinned: string,
   { packages = [], say = () => {} }: { packages?: readonly string[]; say?: (line: string) => void } = {},
 ): Promise<string> {
-  const stamp = join(folder, 'installed.sha256')
-  const wanted = createHash('sha256').update(readFileSync(pinned)).digest('hex')
   const interpreter = join(folder, 'venv/bin/python')
-  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return interpreter
-  say(`installing ${packages.join(', ') || 'what is pinned'} for Python`)
+  await installOnce(folder, [pinned], async (limits) => {
+    say(`installing ${packages.join(', ') || 'what is pinned'} for Python`)
+    await runCommand('python3', ['-m', 'venv', join(folder, 'venv')], limits)
+    const what = packages.length > 0 ? ['-c', pinned, ...packages] : ['-r', pinned]
+    await runCommand(interpreter, ['-m', 'pip', 'install', '-q', '--no-compile', ...what], limits)
+  })
+  return interpreter
+}
+
+/** Has `install` fill `folder`, once per content of `files`; what an interrupted run has left there is thrown away. */
+export async function installOnce(
+  folder: string,
+  files: readonly string[],
+  install: (limits: { env: NodeJS.ProcessEnv; limitMs: number }) => Promise<void>,
+): Promise<void> {
+  const stamp = join(folder, 'installed.sha256')
+  const hash = createHash('sha256')
+  for (const file of files) hash.update(readFileSync(file))
+  const wanted = hash.digest('hex')
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder, { recursive: true })
-  const limits = { env: withoutOtherTools(process.env), limitMs }
-  await runCommand('python3', ['-m', 'venv', join(folder, 'venv')], limits)
-  const what = packages.length > 0 ? ['-c', pinned, ...packages] : ['-r', pinned]
-  await runCommand(interpreter, ['-m', 'pip', 'install', '-q', '--no-compile', ...what], limits)
+  await install({ env: withoutOtherTools(process.env), limitMs })
   writeFileSync(stamp, wanted)
-  return interpreter
 }
 
 /** Not npm's settings and Node's flags, which were meant for this process, nor another virtual environment. */
