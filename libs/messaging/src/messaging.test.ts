@@ -10,7 +10,7 @@ import { createSteppedClock, eventually } from '@shopstream/testing'
 import { MessageRefused } from './bus.ts'
 import type { Consumption } from './consumption.ts'
 import { outgoing, publishable } from './outbox.ts'
-import { createOutboxFloor, outbox as pendingOutbox } from './outbox-floor.ts'
+import { createOutboxFloor, firstOfOutbox } from './outbox-floor.ts'
 import { collect, openTestShop, sequencesByKey, type TestShop, upTo } from './test-shop.ts'
 import { produces, stockEvent, writeEffects } from './test-stock.ts'
 
@@ -143,9 +143,7 @@ describe('outbox, relay, inbox', () => {
     const share = async () => {
       const { rows } = await sql<{ 'QUERY PLAN': [{ Plan: { 'Shared Hit Blocks': number } }] }>`
         explain (analyze, buffers, format json)
-        select id from ${sql.raw(pendingOutbox)} where ${sql.raw(publishable)} order by id limit 1`.execute(
-        shop.database.query,
-      )
+        ${sql.raw(firstOfOutbox({ columns: 'id', where: publishable, limit: 1 }))}`.execute(shop.database.query)
       const size = await sql<{ pages: number }>`select (pg_relation_size('outbox') / 8192)::integer as pages`.execute(
         shop.database.query,
       )
@@ -156,6 +154,18 @@ describe('outbox, relay, inbox', () => {
     await dump.close()
   })
 
+  test('thousands that wait are each read once, not again and again by the looks before theirs', async () => {
+    shop = await openTestShop()
+    const [topic, waiting] = [topicOf('ProductListed'), 20_000] // of which nobody is to read
+    await sql`insert into outbox (topic, partition, key, value, headers)
+      select ${topic.name}, n % ${topic.partitions}::integer, 'sku-' || n, '', '{}' from generate_series(1, ${waiting}::integer) as n`.execute(
+      shop.database.query,
+    )
+    await shop.start()
+    const { read } = await readRows(shop, ({ deleted }) => deleted >= waiting)
+    expect(read).toBeLessThan(10 * waiting) // 8: to publish and delete them, and to move the floor; 18 where looks sort them all
+  })
+
   test('the floor of the outbox passes nobody who commits late, and leaves behind what waits', async () => {
     shop = await openTestShop()
     const session = await openSession(shop.url, 'relay', {})
@@ -163,7 +173,7 @@ describe('outbox, relay, inbox', () => {
     await early.passed(0) // before the first id is given out
     await early.passed(0)
     const look = async () =>
-      (await session.query<{ id: bigint }>(`select id from ${pendingOutbox} order by id`)).map(({ id }) => id)
+      (await session.query<{ id: bigint }>(firstOfOutbox({ columns: 'id', limit: 100 }))).map(({ id }) => id)
     await shop.emit(stockEvent('waiting', 1n), stockEvent('published', 1n))
     const isWritten = Promise.withResolvers<void>()
     const mayCommit = Promise.withResolvers<void>()
@@ -204,22 +214,15 @@ describe('outbox, relay, inbox', () => {
       shop.database.query,
     )
     let emitted = 0
-    const counted = async () => {
-      const { rows } = await sql<{ read: bigint; deleted: bigint }>`
-        select seq_tup_read + coalesce(idx_tup_fetch, 0) as read, n_tup_del as deleted
-        from pg_stat_user_tables where relname = 'outbox'`.execute(shop.database.query)
-      return { read: Number(rows[0]?.read), deleted: Number(rows[0]?.deleted) }
-    }
     const readFor = async (events: number) => {
-      const before = await counted()
+      const before = await readRows(shop)
       for (let n = 0; n < events; n++) {
         emitted += 1
         await shop.emit(stockEvent('beside', BigInt(emitted)))
         await eventually('its effect', async () => (await shop.effects()).length === emitted)
       }
-      const told = async () => (await counted()).deleted >= before.deleted + events // the relay's session tells now and then
-      await eventually('what the relay has read', told)
-      return (await counted()).read - before.read
+      const after = await readRows(shop, ({ deleted }) => deleted >= before.deleted + events)
+      return after.read - before.read
     }
     // Each look walked over all of them: two and more of an event's.
     await eventually('events that cost less than one walk each', async () => (await readFor(20)) < 20 * waiting, {
@@ -614,3 +617,15 @@ test('the first reading of the metrics shows the backlog as it is, and one witho
   await sql`alter table parked_message rename to parked_elsewhere`.execute(shop.database.query)
   expect(await shown()).toEqual({})
 })
+
+/** Rows of the outbox that were read and deleted, as the relay's session tells now and then. */
+async function readRows({ database }: TestShop, isTold = (_: { deleted: number }) => true) {
+  const look = async () => {
+    const { rows } = await sql<{ read: number; deleted: number }>`
+      select (seq_tup_read + coalesce(idx_tup_fetch, 0))::float8 as read, n_tup_del::float8 as deleted
+      from pg_stat_user_tables where relname = 'outbox'`.execute(database.query)
+    return rows[0] ?? { read: 0, deleted: 0 }
+  }
+  await eventually('what the relay has read and deleted', async () => isTold(await look()), { timeoutMs: 30_000 })
+  return look()
+}

@@ -17,7 +17,7 @@ import {
   type ReadinessCheck,
 } from './limits.ts'
 import type { Producer } from './outbox.ts'
-import { outbox as pendingOutbox } from './outbox-floor.ts'
+import { firstOfOutbox } from './outbox-floor.ts'
 import { type OutboxLimits, type OutboxVerdict, watchOutbox } from './outbox-limits.ts'
 import { hastenWaiting } from './parked.ts'
 import { type Relay, startRelay } from './relay.ts'
@@ -97,7 +97,7 @@ export function createMessaging(options: MessagingOptions): Messaging {
     checks,
     overloaded: () => outbox().overloaded,
     async hasPublished() {
-      const { rows } = await sql`select 1 from ${sql.raw(pendingOutbox)} limit 1`.execute(database.query)
+      const { rows } = await sql.raw(firstOfOutbox({ columns: 'id', limit: 1 })).execute(database.query)
       return rows.length === 0
     },
     start() {

@@ -1,13 +1,27 @@
 import type { Session } from '@shopstream/database'
 
 /**
- * SQL: the outbox without what the relay has done with, to be used as a table `outbox`. While somebody holds a snapshot,
- * deleted rows stay, and whoever reads from the head walks over all of them.
+ * SQL: the rows with the lowest ids of the outbox, in their order, without those that the relay has done with: while somebody
+ * holds a snapshot, deleted rows stay, and whoever reads from the head walks over all of them. `where` may say `outbox`.
+ * Both halves have the limit for themselves: Postgres sorts the whole of each otherwise, and a look in front of 60,000 rows
+ * took 45 ms.
  */
-export const outbox = `(
-  select * from outbox where id = any (array(select unnest(left_behind) from outbox_floor))
-  union all
-  select * from outbox where id > (select id from outbox_floor)) as outbox`
+export function firstOfOutbox({ columns = '*', where = 'true', limit }: FirstRows): string {
+  const half = (place: string) =>
+    `(select ${columns} from outbox where ${place} and ${where} order by id limit ${limit})`
+  return `select * from (
+    ${half('id = any (array(select unnest(left_behind) from outbox_floor))')}
+    union all
+    ${half('id > (select id from outbox_floor)')}) as outbox order by id limit ${limit}`
+}
+
+interface FirstRows {
+  /** Of `outbox`, `id` among them; default all. */
+  columns?: string
+  where?: string
+  /** Not as a parameter: a plan for any number reads them all. */
+  limit: number
+}
 
 /** Rows that are published between two moves of the floor: walking over so many takes about a millisecond. */
 const stepRows = 2_000
@@ -68,11 +82,12 @@ async function takeMark(session: Session): Promise<Mark> {
 async function moveTo(session: Session, { id, transaction }: Mark): Promise<boolean> {
   const [state] = await session.query<{ over: boolean }>(
     `with state as materialized (select ${isOver} as over),
-     waiting as (select id from ${outbox} where id <= $2 order by id limit ${leftBehind}),
+     waiting as (${firstOfOutbox({ columns: 'id', where: 'id <= $2', limit: leftBehind })}),
+     found as materialized (select array(select id from waiting order by id) as ids),
      moved as (
        update outbox_floor set
          id = case when cardinality(ids) < ${leftBehind} then $2 else ids[${leftBehind}] end, left_behind = ids
-       from (select array(select id from waiting order by id) as ids) as found
+       from found
        where outbox_floor.id < $2 and (select over from state))
      select over from state`,
     [transaction, id],

@@ -2,7 +2,7 @@ import { type Database, sql } from '@shopstream/database'
 import type { Logger } from '@shopstream/observability'
 import { pause } from './async.ts'
 import { publishable } from './outbox.ts'
-import { outbox } from './outbox-floor.ts'
+import { firstOfOutbox } from './outbox-floor.ts'
 
 /** What a service's environment says of its outbox; see `dataSettings` in libs/config. */
 export interface OutboxLimits {
@@ -72,8 +72,8 @@ export function watchOutbox(
  */
 export const oldestPending = sql<number>`
   coalesce((
-    select extract(epoch from now() - created_at) from ${sql.raw(outbox)}
-    where ${sql.raw(publishable)} order by id limit 1), 0)`
+    select extract(epoch from now() - created_at)
+    from (${sql.raw(firstOfOutbox({ where: publishable, limit: 1 }))}) as oldest), 0)`
 
 /** One look at the outbox and at its file sizes. */
 async function measureOutbox(database: Database<unknown>): Promise<OutboxSize> {

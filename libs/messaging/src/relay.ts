@@ -10,8 +10,8 @@ import {
   checkFloor,
   createOutboxFloor,
   createRestingFloor,
+  firstOfOutbox,
   type OutboxFloor,
-  outbox,
   type RestingFloor,
 } from './outbox-floor.ts'
 import { createPlacing, type Placing } from './placing.ts'
@@ -62,12 +62,25 @@ const batchBytes = 700_000
 const rowBytes = `coalesce(octet_length(value), 0)
   + case when pg_column_size(headers) > 1000 or pg_column_compression(headers) is not null
     then octet_length(headers::text) else 500 end`
+/** SQL: rows that can be published and of which nothing is passed over. */
+const wanted = `${publishable} and id > $5 and topic <> all ($4::text[])
+  and not exists (
+    select 1 from unnest($1::text[], $2::integer[]) as resting (topic, partition)
+    where resting.topic = outbox.topic and resting.partition = outbox.partition)`
 const pollMs = 1_000
 /** Of Postgres's notifications, by which an instance wakes the one that leads. Never within the transactions of others. */
 const channel = 'outbox'
 const pingMs = 1_000
-/** A stopped holder keeps its connection open: the server ends it, and with it the lock, after this time in ms. */
-const lockSession = { idle_session_timeout: 5_000, statement_timeout: 15_000, synchronous_commit: 'off' }
+const lockSession = {
+  // A stopped holder keeps its connection open: the server ends it, and with it the lock, after this time in ms.
+  idle_session_timeout: 5_000,
+  statement_timeout: 15_000,
+  synchronous_commit: 'off',
+  // Of a table that is mostly empty Postgres has no statistics: it takes few rows for such as can be published, and reads and
+  // sorts all that wait, in each look, in place of the first ones in the order of the index.
+  enable_bitmapscan: 'off',
+  enable_sort: 'off',
+}
 
 /**
  * Publishes the outbox of one database in id order: the instance that holds the session lock sends one batch at a time
@@ -245,19 +258,12 @@ async function nextRows(leading: Leading): Promise<{ rows: PendingRow[]; passedO
   const atRest = [...resting.values()].filter(({ until }) => until > performance.now())
   const passedOver = new Set([...held, ...atRest.map(placeOf)])
   const rows = await session.query<PendingRow & { headers: StoredHeaders }>(
-    `with pending as (
-       select id, ${rowBytes} as size from ${outbox}
-       where ${publishable} and id > $6 and topic <> all ($5::text[])
-         and not exists (
-           select 1 from unnest($2::text[], $3::integer[]) as resting (topic, partition)
-           where resting.topic = outbox.topic and resting.partition = outbox.partition)
-       order by id limit $1),
+    `with pending as (${firstOfOutbox({ where: wanted, limit: batchRows })}),
      measured as (
-       select id, sum(size) over (order by id) as total, row_number() over (order by id) as place from pending)
-     select id, topic, partition, key, value, headers, (select count(*)::integer from measured) as pending from outbox
-     where id in (select id from measured where place = 1 or total <= $4) order by id`,
+       select *, sum(${rowBytes}) over up_to as total, row_number() over up_to as place, count(*) over ()::integer as pending
+       from pending window up_to as (order by id))
+     select id, topic, partition, key, value, headers, pending from measured where place = 1 or total <= $3 order by id`,
     [
-      batchRows,
       atRest.map(({ topic }) => topic),
       atRest.map(({ partition }) => partition),
       batchBytes,
