@@ -17,7 +17,7 @@ import { type ServiceName, serviceNames } from '../stack/services.ts'
 import { ownPorts } from '../stack/settings.ts'
 import { type Mailbox, nodeFlags, processEnvironment, type Shop, startShop } from '../stack/shop.ts'
 import { type SupervisedService, supervise } from '../stack/supervisor.ts'
-import type { Version } from './previous.ts'
+import { thisVersion, type Version } from './previous.ts'
 
 /** What services reach over a network that can fail. */
 export const servers = ['kafka', 'postgres'] as const
@@ -42,6 +42,8 @@ export interface Arena {
   troubleMails(trouble: MailTrouble | undefined): void
   /** Starts another instance of a service beside the first, on the same database and in the same group. */
   startBeside(service: Owner, version: Version): Promise<SupervisedService>
+  /** Ends a service and starts it again as another version, with the same address and all else that it has. */
+  roll(service: ServiceName, version: Version): void
   /** Stops everything. */
   close(): Promise<void>
 }
@@ -120,6 +122,8 @@ export async function openArena({ folder, env, progress, signal }: ArenaOptions)
     return { smtpUrl: `smtp://127.0.0.1:${smtpPort}`, mails: readMails, close: async () => smtp?.stop(2_000) }
   }
 
+  const versions = new Map<ServiceName, Version>()
+
   let shop: Shop
   try {
     shop = await startShop({
@@ -127,6 +131,7 @@ export async function openArena({ folder, env, progress, signal }: ArenaOptions)
       env: environment,
       ports,
       around,
+      codeOf: (service) => (versions.get(service) ?? thisVersion).folder,
       kafkaListeners,
       startMail,
       onLine: log,
@@ -180,6 +185,10 @@ export async function openArena({ folder, env, progress, signal }: ArenaOptions)
       })
       beside.add(second)
       return second
+    },
+    roll(service, version) {
+      versions.set(service, version)
+      shop.services[service]?.kill('SIGTERM')
     },
     async close() {
       for (const link of Object.values(links)) link.heal()

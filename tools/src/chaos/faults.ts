@@ -7,10 +7,10 @@ import { eventually, type MailTrouble, type TcpProxy } from '@shopstream/testing
 import { treeOf } from '../bench/measure.ts'
 import { type Owner, owners } from '../shop/reach.ts'
 import type { ControlledServer } from '../stack/kafka.ts'
-import { serviceNames } from '../stack/services.ts'
+import { type ServiceName, serviceNames } from '../stack/services.ts'
 import type { SupervisedService } from '../stack/supervisor.ts'
 import { type Arena, type LinkName, linkNames } from './arena.ts'
-import type { Version } from './previous.ts'
+import { thisVersion, type Version } from './previous.ts'
 import type { PlannedFault, Schedulable } from './schedule.ts'
 
 export interface FaultSurroundings {
@@ -270,10 +270,34 @@ const rows: Row[] = [
       }
     },
   },
+  {
+    kind: 'roll',
+    about: 'each service becomes the previous version, one after the other; then each this one again',
+    weight: 1,
+    seconds: [5, 20],
+    targets: ['services'],
+    async inflict({ arena, previous }, _, healed) {
+      try {
+        for (const service of serviceNames) await rolled(arena, service, previous)
+        await healed
+      } finally {
+        for (const service of serviceNames) await rolled(arena, service, thisVersion)
+      }
+    },
+  },
 ]
 
 /** Every kind of fault that there is. */
 export const faultKinds: readonly FaultKind[] = rows.map((row) => ({ occupies: (target) => [target], ...row }))
+
+/** Faults beside it may keep it from being ready at once. */
+async function rolled(arena: Arena, name: ServiceName, version: Version): Promise<void> {
+  const before = pidOf(arena, name)
+  arena.roll(name, version)
+  const service = processOf(arena, name)
+  const isAnother = async () => service.pid !== undefined && service.pid !== before && service.ready
+  await eventually(`${name} of ${version.name} to be ready`, isAnother, { timeoutMs: 60_000 })
+}
 
 /** A stopped consumer has left its group after 6 s, and after 15 s where the group was just being arranged. */
 const sessionEndMs = 7_000

@@ -7,7 +7,7 @@ const chaos = (...args: string[]) =>
   runCommand(process.execPath, ['tools/src/chaos.ts', ...args], { cwd: repository, limitMs: 540_000 })
 
 // Its schedule has every kind of fault within 36 s.
-const seed = '10451'
+const seed = '1180'
 
 test('faults of every kind: nothing lost, nothing twice, and every answer stays true', async () => {
   const folder = temporaryFolder('chaos-test')

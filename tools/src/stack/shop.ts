@@ -54,6 +54,8 @@ export interface ShopOptions {
   around?: (service: ServiceName, env: Record<string, string>) => Record<string, string>
   /** More listeners of Kafka, for services that `around` sends there; not where Kafka is a container or given. */
   kafkaListeners?: readonly KafkaListener[]
+  /** Folder of the code that a service runs, asked each time that it starts; default: this repository. */
+  codeOf?: (service: ServiceName) => string
   /** Starts what receives the mails; by default in this process. */
   startMail?: (options: MailSinkOptions) => Promise<Mailbox>
   /** A line of a service's log, as the service wrote it. */
@@ -283,7 +285,9 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
         name,
         command: process.execPath,
         args: [...nodeFlags, `services/${name}/src/main.ts`],
-        cwd: repository,
+        get cwd() {
+          return options.codeOf?.(name) ?? repository
+        },
         env: processEnvironment(env, environmentOf(name, around)),
         pidFile: pidFile(home, name),
         readyUrl: `${urlOf(around.ports[services[name].port])}/readyz`,

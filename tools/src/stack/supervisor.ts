@@ -9,7 +9,8 @@ export interface ServiceLaunch {
   name: string
   command: string
   args: string[]
-  cwd: string
+  /** Read at each start. */
+  readonly cwd: string
   env: NodeJS.ProcessEnv
   /** Names the process that runs, for a next start to find what a killed stack has left. */
   pidFile: string
