@@ -1,13 +1,15 @@
 /** `npm run bench -- NAMES`: measures the shop on this machine. */
 import { execFileSync } from 'node:child_process'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg, platform, release, totalmem } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { kafkaVersion, repository } from '@shopstream/testing'
 import { beside, references } from './bench/beside.ts'
 import { codec } from './bench/codec.ts'
 import { cost } from './bench/cost.ts'
 import { articleLatency, latency } from './bench/latency.ts'
+import { budgetPlot, ratioPlot } from './bench/plots.ts'
 import { relay } from './bench/relay.ts'
 import { burst, gateway, hotSku } from './bench/requests.ts'
 import { idle, rest } from './bench/rest.ts'
@@ -57,6 +59,7 @@ Of a shop of its own:
 Without a name: all but cost and verify.
   --seconds N     of each measured round (default 20)
   --json FILE     writes machine, versions and results
+  --plots FOLDER  draws the ratios and the CPU of an order there (SVG); with --drawn-of FILE those of an earlier run alone
   --compare FILE  says which ratio fell since FILE by more than the rounds are apart; then the exit code is 1
 
 Each starts what it needs with its state in a temporary folder, and removes it afterwards. All servers sync to disk.`
@@ -71,6 +74,8 @@ const { values, positionals } = parseArgs({
     orders: { type: 'string', default: '100000' },
     json: { type: 'string' },
     compare: { type: 'string' },
+    plots: { type: 'string' },
+    'drawn-of': { type: 'string' },
   },
 })
 
@@ -88,7 +93,21 @@ function wrong(): string | undefined {
   if (!isCount(values.orders)) return `--orders ${values.orders} is no number of orders.`
   if (!isCount(values.seconds)) return `--seconds ${values.seconds} is no number of seconds.`
   if (values.compare && !existsSync(values.compare)) return `--compare ${values.compare}: there is no such file.`
+  const drawn = values['drawn-of']
+  if (drawn !== undefined && !existsSync(drawn)) return `--drawn-of ${drawn}: there is no such file.`
+  if (drawn !== undefined && !values.plots) return '--drawn-of takes --plots FOLDER.'
   return undefined
+}
+
+function draw(folder: string, results: readonly Result[]): void {
+  mkdirSync(folder, { recursive: true })
+  for (const [file, plot] of Object.entries({
+    'performance-ratios.svg': ratioPlot,
+    'performance-cpu.svg': budgetPlot,
+  })) {
+    writeFileSync(join(folder, file), plot(results))
+    print(`drawn: ${join(folder, file)}`)
+  }
 }
 
 async function run(names: readonly string[]): Promise<void> {
@@ -127,6 +146,7 @@ async function run(names: readonly string[]): Promise<void> {
     write()
   }
   if (results.length > 0) print(`\n${table(results)}`)
+  if (values.plots) draw(values.plots, results)
   if (!values.compare) return
   const before: { results: Result[] } = JSON.parse(readFileSync(values.compare, 'utf8'))
   const worse = fallen(before.results, results)
@@ -139,4 +159,6 @@ if (values.help) print(usage)
 else if (problem) {
   process.stderr.write(`${problem}\n\n${usage}\n`)
   process.exitCode = 2
-} else await run(positionals.length > 0 ? positionals : usual)
+} else if (values.plots && values['drawn-of'])
+  draw(values.plots, JSON.parse(readFileSync(values['drawn-of'], 'utf8')).results)
+else await run(positionals.length > 0 ? positionals : usual)

@@ -2,7 +2,7 @@ import { type Arm, during, findMaximum, inWords, isMissing, measureThroughput, t
 import { article } from './article.ts'
 import { type Say, total } from './measure.ts'
 import { ours } from './ours.ts'
-import { compared, type Result } from './results.ts'
+import { compared, partsOf, type Result } from './results.ts'
 import { usual } from './usual.ts'
 import { workflow } from './workflow.ts'
 
@@ -45,13 +45,23 @@ export async function beside(
       figures.push(one)
     }
   }
-  const of = (arm: Arm, figure: (one: Throughput) => number) => (found.get(arm) ?? []).map(figure)
+  const of = <T>(arm: Arm, figure: (one: Throughput) => T) => (found.get(arm) ?? []).map(figure)
   const perSecond = ({ perSecond }: Throughput) => perSecond
   const cpu = ({ cpuMs }: Throughput) => total(cpuMs)
+  const parts = (arm: Arm) => partsOf(of(arm, ({ cpuMs }) => cpuMs))
   return chosen.flatMap(({ name, arm, goal }) => {
     const reference = (figure: typeof cpu) => ({ name: arm.name, figures: of(arm, figure) })
     const throughput = { name, unit: 'orders/s', goal, ours: of(ours, perSecond), reference: reference(perSecond) }
-    const cost = { name: `${name}-cpu`, unit: 'ms of CPU per order', ours: of(ours, cpu), reference: reference(cpu) }
-    return [compared(throughput), compared({ ...cost, goal: cpuGoals.get(arm), lessIsBetter: true })]
+    const cost = compared({
+      name: `${name}-cpu`,
+      unit: 'ms of CPU per order',
+      goal: cpuGoals.get(arm),
+      ours: of(ours, cpu),
+      reference: reference(cpu),
+      lessIsBetter: true,
+    })
+    Object.assign(cost.ours, { parts: parts(ours) })
+    Object.assign(cost.reference ?? {}, { parts: parts(arm) })
+    return [compared(throughput), cost]
   })
 }

@@ -6,16 +6,25 @@ export interface Spread {
   max: number
 }
 
+/** A figure, and what it is the sum of, by the names of its parts. */
+export type Side = Spread & { parts?: Record<string, number> | undefined }
+
 /** A figure of ours beside a reference's, from rounds in turns. */
 export interface Result {
   name: string
   unit: string
-  ours: Spread
+  ours: Side
   /** What was measured beside it in the same run; absent where there is nothing to compare with. */
-  reference?: Spread & { name: string }
+  reference?: Side & { name: string }
   /** How many times as good as the reference, also where less is better. */
   ratio?: number | undefined
   goal?: number | undefined
+}
+
+/** The median of each part. */
+export function partsOf(rounds: readonly Record<string, number>[]): Record<string, number> {
+  const names = [...new Set(rounds.flatMap(Object.keys))]
+  return Object.fromEntries(names.map((name) => [name, spreadOf(rounds.map((parts) => parts[name] ?? 0)).median]))
 }
 
 /** Of some figures, in any order. */
