@@ -5,8 +5,8 @@ import { sql } from '@shopstream/database'
 import { partitionOf, topicOf } from '@shopstream/events'
 import { eventually } from '@shopstream/testing'
 import { type CrashPoint, crashPoints } from './crash-points.ts'
-import { atRest, openTestShop, sequencesByKey, stockEvents, type TestShop, upTo } from './test-shop.ts'
-import { toldByKeys } from './test-stock.ts'
+import { atRest, openTestShop, sequencesByKey, stockEvents, type TestShop, upTo } from './testing/shop.ts'
+import { toldByKeys } from './testing/stock.ts'
 
 const names = (Object.keys(crashPoints) as CrashPoint[]).filter((name) => !name.startsWith('growth-'))
 const topic = topicOf('StockLevelChanged')

@@ -7,12 +7,12 @@ import { encode, type LockEntry, partitionOf, registry, topicOf } from '@shopstr
 import { createCodec } from '@shopstream/events/codec'
 import { createMetrics } from '@shopstream/observability'
 import { createSteppedClock, eventually } from '@shopstream/testing'
-import { MessageRefused } from './bus.ts'
-import type { Consumption } from './consumption.ts'
-import { outgoing, publishable } from './outbox.ts'
-import { createOutboxFloor, firstOfOutbox } from './outbox-floor.ts'
-import { collect, openTestShop, sequencesByKey, type TestShop, upTo } from './test-shop.ts'
-import { produces, stockEvent, writeEffects } from './test-stock.ts'
+import { MessageRefused } from './broker/bus.ts'
+import type { Consumption } from './event/consumption.ts'
+import { outgoing, publishable } from './outbox/outbox.ts'
+import { createOutboxFloor, firstOfOutbox } from './outbox/outbox-floor.ts'
+import { collect, openTestShop, sequencesByKey, type TestShop, upTo } from './testing/shop.ts'
+import { produces, stockEvent, writeEffects } from './testing/stock.ts'
 
 const topic = topicOf('StockLevelChanged')
 let shop: TestShop
@@ -134,7 +134,7 @@ describe('outbox, relay, inbox', () => {
   test('while somebody holds a snapshot, nobody walks over what has been published', async () => {
     shop = await openTestShop()
     await shop.start()
-    const dump = await openSession(shop.url, 'dump', {})
+    const dump = await openSession(shop.url, 'dump', { idle_in_transaction_session_timeout: 0 })
     await dump.query('begin isolation level repeatable read')
     await dump.query('select from outbox')
     const others = Array.from({ length: 500 }, (_, n) => stockEvent(`sku-${n}`, 1n))

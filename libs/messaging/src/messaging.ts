@@ -1,13 +1,12 @@
 import { type Database, sql } from '@shopstream/database'
 import { Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { pause, withTimeLimit } from './async.ts'
-import { measureBacklog } from './backlog.ts'
-import { createBlockedPartitions } from './blocked-partitions.ts'
-import type { Bus, PartitionPosition } from './bus.ts'
-import { type RunningConsumer, startConsumer } from './consumer.ts'
-import { byEvent, type Consumption, on, topicsOf } from './consumption.ts'
-import { maintainInbox } from './inbox.ts'
-import { keepSchemas } from './learned-schemas.ts'
+import type { Bus, PartitionPosition } from './broker/bus.ts'
+import { createBlockedPartitions } from './consumer/blocked-partitions.ts'
+import { type RunningConsumer, startConsumer } from './consumer/consumer.ts'
+import { createReplicas, type Replicas } from './consumer/replicas.ts'
+import { byEvent, type Consumption, on, topicsOf } from './event/consumption.ts'
+import { measureBacklog } from './health/backlog.ts'
 import {
   backlogLimitsOf,
   checkBacklog,
@@ -15,14 +14,15 @@ import {
   checkParked,
   type ParkedLimits,
   type ReadinessCheck,
-} from './limits.ts'
-import type { Producer } from './outbox.ts'
-import { firstOfOutbox } from './outbox-floor.ts'
-import { type OutboxLimits, type OutboxVerdict, watchOutbox } from './outbox-limits.ts'
-import { hastenWaiting } from './parked.ts'
-import { type Relay, startRelay } from './relay.ts'
-import { createReplicas, type Replicas } from './replicas.ts'
-import { type Retrier, startRetrier } from './retrier.ts'
+} from './health/limits.ts'
+import { maintainInbox } from './inbox/inbox.ts'
+import type { Producer } from './outbox/outbox.ts'
+import { firstOfOutbox } from './outbox/outbox-floor.ts'
+import { type OutboxLimits, type OutboxVerdict, watchOutbox } from './outbox/outbox-limits.ts'
+import { type Relay, startRelay } from './outbox/relay.ts'
+import { keepSchemas } from './parked/learned-schemas.ts'
+import { hastenWaiting } from './parked/parked.ts'
+import { type Retrier, startRetrier } from './parked/retrier.ts'
 
 export interface MessagingOptions {
   /** Also the name of its consumer group. */

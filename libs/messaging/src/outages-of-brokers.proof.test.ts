@@ -5,8 +5,8 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { newEventId, partitionOf, topicOf } from '@shopstream/events'
 import { eventually, type LocalKafkaCluster, startKafkaCluster } from '@shopstream/testing'
 import kafkajs from 'kafkajs'
-import { keys, patience, startLoad } from './test-load.ts'
-import { openTestShop } from './test-shop.ts'
+import { keys, patience, startLoad } from './testing/load.ts'
+import { openTestShop } from './testing/shop.ts'
 
 let dir: string
 let cluster: LocalKafkaCluster

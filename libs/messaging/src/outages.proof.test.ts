@@ -16,8 +16,8 @@ import {
   startPostgresPair,
 } from '@shopstream/testing'
 import kafkajs from 'kafkajs'
-import { outgoing } from './outbox.ts'
-import { expectRounds, handledRound, keys, type Load, patience, startLoad } from './test-load.ts'
+import { outgoing } from './outbox/outbox.ts'
+import { expectRounds, handledRound, keys, type Load, patience, startLoad } from './testing/load.ts'
 import {
   atRest,
   databaseIn,
@@ -26,9 +26,9 @@ import {
   type TestShop,
   type TestShopOptions,
   upTo,
-} from './test-shop.ts'
-import { closeGate } from './test-shop-child.ts'
-import { stockEvent } from './test-stock.ts'
+} from './testing/shop.ts'
+import { closeGate } from './testing/shop-child.ts'
+import { stockEvent } from './testing/stock.ts'
 
 const minute = 60_000
 const hour = 60 * minute

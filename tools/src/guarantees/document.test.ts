@@ -18,13 +18,17 @@ describe('docs/guarantees.md is in step with the code', () => {
 })
 
 test('a break of one client is not applied with another, which shows what the event core promises', () => {
-  const adapter = (client: string) => ({ file: `libs/messaging/src/kafka/${client}/x.ts`, before: '', after: '' })
+  const adapter = (client: string) => ({
+    file: `libs/messaging/src/broker/kafka/${client}/x.ts`,
+    before: '',
+    after: '',
+  })
   const promise = (id: string, ...breaks: { file: string }[]) =>
     ({ id, breaks: breaks.map(({ file }) => ({ file, before: '', after: '' })) }) as (typeof guarantees)[number]
   const rows = [
     promise('both', adapter('kafkajs'), adapter('platformatic')),
     promise('one', adapter('platformatic')),
-    promise('core', { file: 'libs/messaging/src/relay.ts' }),
+    promise('core', { file: 'libs/messaging/src/outbox/relay.ts' }),
     promise('service', { file: 'services/order/src/x.ts' }),
   ]
   const seen = (client: string, isUsual: boolean) =>

@@ -20,7 +20,7 @@ export interface Break {
 }
 
 /** The part of the code that speaks to a broker by one client; a break in it counts for that client alone. */
-const adapterOf = ({ file }: Break) => /^libs\/messaging\/src\/kafka\/(kafkajs|platformatic)\//.exec(file)?.[1]
+const adapterOf = ({ file }: Break) => /^libs\/messaging\/src\/broker\/kafka\/(kafkajs|platformatic)\//.exec(file)?.[1]
 const eventCore = 'libs/messaging/'
 
 /**

@@ -15,10 +15,10 @@ const long = [
   'tools/src/e2e/shop',
   'libs/testing/src/servers',
   'libs/messaging/src/crash-points',
-  'libs/messaging/src/kafka/conformance',
-  'libs/messaging/src/flow',
+  'libs/messaging/src/broker/kafka/conformance',
+  'libs/messaging/src/consumer/flow',
   'tools/src/saga/model',
-  'libs/messaging/src/parking',
+  'libs/messaging/src/parked/parking',
 ]
 
 const placeOf = (path) => {

@@ -1,0 +1,52 @@
+import kafkajs from 'kafkajs'
+import { withTimeLimit } from '../../../async.ts'
+
+/**
+ * How old a client's idea of who leads which partition may be when it is used, in ms. KafkaJS asks anew when a connection
+ * breaks, but not when a broker falls silent (frozen, cut off): with its default of 5 min a frozen broker of three stopped
+ * every relay for so long, though its partitions had new leaders after 4 s.
+ */
+export const metadataMaxAge = 5_000
+
+/** What the broker has answered, if that is what is behind an error. */
+export function saidByBroker(error: unknown): kafkajs.KafkaJSProtocolError | undefined {
+  if (error instanceof kafkajs.KafkaJSProtocolError) return error
+  return error instanceof Error ? saidByBroker(error.cause) : undefined
+}
+
+/**
+ * A client that is connected when first needed, and again after that failed. One that has failed is better replaced:
+ * KafkaJS 2.2.4 takes a connection that it made while the broker was frozen for ready ever after, though it has not
+ * learned what the broker speaks, and fails with "Broker not connected" until its process ends (chaos, seed 21); and it
+ * asks for a topic that is gone in all its requests for metadata, which then fail for every topic.
+ */
+export function connectedOnce<Client extends { connect(): Promise<void>; disconnect(): Promise<void> }>(
+  create: () => Client,
+) {
+  let connected: Promise<Client> | undefined
+  return {
+    get(): Promise<Client> {
+      if (connected) return connected
+      const connecting = (async () => {
+        const client = create()
+        await client.connect()
+        return client
+      })()
+      connected = connecting
+      connecting.catch(() => {
+        if (connected === connecting) connected = undefined
+      })
+      return connecting
+    },
+    /** Another client is connected when it is needed next; this one leaves in the background. */
+    renew(): void {
+      const former = connected
+      connected = undefined
+      void former?.then((client) => client.disconnect()).catch(() => undefined) // it is gone either way
+    },
+    async close(): Promise<void> {
+      const leave = async () => (await connected)?.disconnect()
+      await withTimeLimit(leave(), 2_000, 'disconnecting').catch(() => undefined) // the process ends anyway
+    },
+  }
+}

@@ -1,0 +1,129 @@
+import { type API, Connection, protocolAPIsById, ResponseError, Writer } from '@platformatic/kafka'
+import { withTimeLimit } from '../../../async.ts'
+import type { ApiRequest, BrokerAddress } from '../protocol.ts'
+import { Unreachable } from './errors.ts'
+
+/** Ms in which a broker has to take a connection, and to answer a request beyond what it may wait for. */
+export const timeLimit = { connecting: 3_000, answer: 15_000 }
+/**
+ * More than any of ours: when its own time limit has passed, the library leaves the connection in use, and takes the bytes of
+ * an answer that comes late for the next one. Ours ends the connection.
+ */
+const longerThanAny = 600_000
+const requestsAtOnce = 100
+
+/** Connections to brokers, one for each; brokers answer what comes in by one of them in order, so who waits has his own. */
+export interface Connections {
+  /** Throws {@link Unreachable} when there is no answer within `limitMs` and what the request may wait. */
+  send<Answer>(to: BrokerAddress, request: ApiRequest<Answer>, limitMs?: number): Promise<Answer>
+  /** Asks by one of the library's own requests. The answer may hold errors: none is thrown for them. */
+  call<Arguments extends unknown[], Answer>(
+    to: BrokerAddress,
+    api: API<Arguments, Answer>,
+    args: Arguments,
+    limitMs?: number,
+  ): Promise<Answer>
+  /** Ends all connections, at once, whatever a broker does; what waits for an answer fails. New ones are made when needed. */
+  drop(): void
+  /** {@link drop}, and no new ones. */
+  close(): void
+}
+
+const keyOf = ({ host, port }: BrokerAddress) => `${host}:${port}`
+
+interface Made {
+  connection: Connection
+  ready: Promise<void>
+}
+
+type Ask<Answer> = (connection: Connection, callback: (error: Error | null, answer?: Answer) => void) => void
+
+/**
+ * Over the library's connections, but not by its pool: that one removes a connection by its address when it closes, also
+ * when the address has another one by then, which nobody closes any more; and it listens for the first error alone, so that a
+ * second one ends the process.
+ */
+export function createConnections(clientId: string): Connections {
+  const open = new Map<string, Made>()
+  let isClosed = false
+
+  function connectionTo(to: BrokerAddress): Made {
+    const key = keyOf(to)
+    const found = open.get(key)
+    if (found) return found
+    if (isClosed) throw new Unreachable('the connections are closed')
+    const made = connect(clientId, to)
+    const forget = () => {
+      if (open.get(key) === made) open.delete(key)
+    }
+    made.connection.on('error', forget) // without a listener an error would end the process
+    made.connection.on('close', forget)
+    made.ready.catch(forget)
+    open.set(key, made)
+    return made
+  }
+
+  function drop(): void {
+    for (const made of open.values()) destroy(made)
+    open.clear()
+  }
+
+  /** A connection that has failed, or kept somebody waiting, is not used again. */
+  async function on<Answer>(to: BrokerAddress, what: string, limitMs: number, ask: Ask<Answer>): Promise<Answer> {
+    const made = connectionTo(to)
+    try {
+      await made.ready // which has the limit of connecting
+      return await withTimeLimit(answerOf(made.connection, ask), limitMs, what)
+    } catch (error) {
+      if (error instanceof ResponseError) return (error as unknown as { response: Answer }).response
+      if (open.get(keyOf(to)) === made) open.delete(keyOf(to))
+      destroy(made)
+      const reason = error instanceof Error ? error.message : String(error)
+      throw new Unreachable(`${what} at ${keyOf(to)}: ${reason}`, { cause: error })
+    }
+  }
+
+  return {
+    drop,
+    send: (to, { apiKey, apiVersion, apiName, body, waitsMs, decode }, limitMs = timeLimit.answer) =>
+      on(to, apiName, limitMs + waitsMs, (connection, callback) =>
+        connection.send(
+          apiKey,
+          apiVersion,
+          () => Writer.create().append(body),
+          (_correlation, _key, _version, { buffer, position }) => decode(buffer.slice(position)),
+          false,
+          false,
+          callback,
+        ),
+      ),
+    call: (to, api, args, limitMs = timeLimit.answer) =>
+      on(to, protocolAPIsById[api.key] ?? `request ${api.key}`, limitMs, (connection, callback) =>
+        (api as unknown as (connection: Connection, ...rest: unknown[]) => void)(connection, ...args, callback),
+      ),
+    close() {
+      isClosed = true
+      drop()
+    },
+  }
+}
+
+function connect(clientId: string, { host, port }: BrokerAddress): Made {
+  const connection = new Connection(clientId, {
+    connectTimeout: timeLimit.connecting,
+    requestTimeout: longerThanAny,
+    maxInflights: requestsAtOnce,
+  })
+  return { connection, ready: Promise.resolve(connection.connect(host, port)) }
+}
+
+function answerOf<Answer>(connection: Connection, ask: Ask<Answer>): Promise<Answer> {
+  const answer = Promise.withResolvers<Answer>()
+  ask(connection, (error, found) => (error ? answer.reject(error) : answer.resolve(found as Answer)))
+  return answer.promise
+}
+
+/** With an error, so that one that is still being made fails as well; `close` would wait for a frozen broker to read. */
+function destroy({ connection }: Made): void {
+  connection.socket?.destroy(new Error('the connection is given up'))
+}

@@ -1,0 +1,209 @@
+import { heartbeatV4, joinGroupV7, leaveGroupV5, offsetCommitV8, offsetFetchV8, syncGroupV5 } from '@platformatic/kafka'
+import { pause } from '../../../async.ts'
+import { type PartitionOffset, type Place, placeOf } from '../../bus.ts'
+import { deal, type GroupMember } from '../dealing.ts'
+import {
+  decodeAssignment,
+  decodeSubscription,
+  encodeAssignment,
+  encodeSubscription,
+  protocolName,
+} from './assignment.ts'
+import type { Cluster } from './cluster.ts'
+import { type Connections, timeLimit } from './connections.ts'
+import { createCoordinator } from './coordinator.ts'
+import { BrokerError, errors, throwIfError } from './errors.ts'
+
+/** In ms. With the usual session of 30 s or more, a killed member's partitions stand still for so long. */
+export const groupTimes = { session: 6_000, heartbeat: 1_500, rebalance: 15_000 }
+/** Joining and what follows is tried for so long while there is no coordinator, in ms. */
+const patienceMs = 30_000
+/** So that a heartbeat that gets lost, and the next one, fit into a session; in ms. */
+const heartbeatLimit = 2_500
+/** Members that all have joined are told at once; the slowest may take the whole time of a rebalance. In ms. */
+const rebalanceLimit = groupTimes.rebalance + 10_000
+
+/** Whether one is still a member: `rebalance`: one has to join again, `lost`: the partitions are other members' by now. */
+export type Standing = 'member' | 'rebalance' | 'lost'
+
+/** What a member has dealt out as the group's leader. */
+export interface Dealt {
+  topics: string[]
+  /** Of all these topics. */
+  partitionCount: number
+}
+
+export interface Assigned {
+  places: Place[]
+  dealt: Dealt | undefined
+}
+
+/** One's membership of a consumer group (classic protocol); names as on the wire. */
+export interface Membership {
+  /** Joins, or joins again, and waits until all others have. */
+  join(signal: AbortSignal): Promise<Assigned>
+  /** Throws when the coordinator does not answer. */
+  heartbeat(): Promise<Standing>
+  /** Offsets of the group; without those of partitions for which it has committed none. */
+  committed(places: readonly Place[], signal: AbortSignal): Promise<Map<string, bigint>>
+  /** By `topic/partition` what was taken, unless one is no member any more. */
+  commit(offsets: readonly PartitionOffset[]): Promise<{ standing: Standing; taken: Set<string> }>
+  /** Never throws: the session ends anyway. */
+  leave(limitMs: number): Promise<void>
+}
+
+interface MembershipOptions {
+  cluster: Cluster
+  connections: Connections
+  group: string
+  topics: readonly string[]
+}
+
+/**
+ * The library's own Consumer is not used for this: it asks the coordinator that it found first for ever, also when that has
+ * moved; joins again on an error without a pause and without an end; and what it does on a heartbeat's error cannot be put
+ * behind the commit of what is done.
+ */
+export function createMembership({ cluster, connections, group, topics }: MembershipOptions): Membership {
+  const coordinator = createCoordinator({ cluster, connections }, 'group', group)
+  let memberId = ''
+  let generation = -1
+
+  const standingOf = (what: string, code: number): Standing => {
+    if (code === errors.none) return 'member'
+    if (code === errors.rebalanceInProgress) return 'rebalance'
+    if (code !== errors.unknownMember && code !== errors.illegalGeneration) throw new BrokerError(what, code)
+    if (code === errors.unknownMember) memberId = ''
+    return 'lost'
+  }
+
+  /** Undefined: to be tried again. */
+  async function joinOnce(signal: AbortSignal): Promise<Assigned | undefined> {
+    const protocols = [{ name: protocolName, metadata: encodeSubscription(topics) }]
+    const joined = await coordinator.ask(
+      joinGroupV7.api,
+      [group, groupTimes.session, groupTimes.rebalance, memberId, null, 'consumer', protocols, null],
+      { codeOf: ({ errorCode }) => errorCode, limitMs: rebalanceLimit, patienceMs, signal },
+    )
+    if (joined.errorCode === errors.memberIdRequired) {
+      memberId = joined.memberId ?? ''
+      return joinOnce(signal)
+    }
+    if (standingOf(`joining ${group}`, joined.errorCode) !== 'member') return undefined
+    memberId = joined.memberId ?? ''
+    generation = joined.generationId
+    const members = joined.members.map((one) => ({ memberId: one.memberId, topics: decodeSubscription(one.metadata) }))
+    return syncWith(joined.leader === memberId ? await dealOut(members) : undefined, signal)
+  }
+
+  async function dealOut(members: readonly GroupMember[]) {
+    cluster.forgetLeaders()
+    const wanted = [...new Set(members.flatMap((member) => member.topics))]
+    const partitions = await partitionsOf(cluster, wanted)
+    return { topics: wanted, partitionCount: partitions.length, byMember: deal(members, partitions) }
+  }
+
+  async function syncWith(
+    dealt: Awaited<ReturnType<typeof dealOut>> | undefined,
+    signal: AbortSignal,
+  ): Promise<Assigned | undefined> {
+    const assignments = [...(dealt?.byMember ?? [])].map(([id, places]) => ({
+      memberId: id,
+      assignment: encodeAssignment(places),
+    }))
+    const synced = await coordinator.ask(
+      syncGroupV5.api,
+      [group, generation, memberId, null, 'consumer', protocolName, assignments],
+      { codeOf: ({ errorCode }) => errorCode, limitMs: rebalanceLimit, patienceMs: groupTimes.session, signal },
+    )
+    if (standingOf(`synchronising with ${group}`, synced.errorCode) !== 'member') return undefined
+    return { places: decodeAssignment(synced.assignment), dealt }
+  }
+
+  return {
+    async join(signal) {
+      for (;;) {
+        signal.throwIfAborted()
+        const assigned = await joinOnce(signal)
+        if (assigned) return assigned
+        await pause(200, signal)
+      }
+    },
+    async heartbeat() {
+      const { errorCode } = await coordinator.ask(heartbeatV4.api, [group, generation, memberId, null], {
+        codeOf: (answer) => answer.errorCode,
+        limitMs: heartbeatLimit,
+      })
+      return standingOf('the heartbeat', errorCode)
+    },
+    async committed(places, signal) {
+      const wanted = [...Map.groupBy(places, ({ topic }) => topic)].map(([name, ofTopic]) => ({
+        name,
+        partitionIndexes: ofTopic.map(({ partition }) => partition),
+      }))
+      const { groups } = await coordinator.ask(
+        offsetFetchV8.api,
+        [[{ groupId: group, memberEpoch: -1, topics: wanted }], false],
+        { codeOf: (answer) => answer.groups[0]?.errorCode ?? 0, limitMs: timeLimit.answer, patienceMs, signal },
+      )
+      const found = groups.flatMap((one) => {
+        throwIfError(`the offsets of ${group}`, one.errorCode)
+        return one.topics.flatMap(({ name, partitions }) =>
+          partitions.map((partition) => ({ topic: name, ...partition })),
+        )
+      })
+      return new Map(
+        found.flatMap(({ topic, partitionIndex: partition, committedOffset, errorCode }) => {
+          throwIfError(`the offset of ${topic}/${partition}`, errorCode)
+          return committedOffset < 0n ? [] : [[placeOf({ topic, partition }), committedOffset] as const]
+        }),
+      )
+    },
+    async commit(offsets) {
+      const { topics: answers } = await coordinator.ask(
+        offsetCommitV8.api,
+        [group, generation, memberId, null, toCommit(offsets)],
+        { codeOf: (answer) => answer.topics[0]?.partitions[0]?.errorCode ?? 0, limitMs: groupTimes.session },
+      )
+      const partitions = answers.flatMap(({ name, partitions: ofTopic }) =>
+        ofTopic.map(({ partitionIndex, errorCode }) => ({ topic: name, partition: partitionIndex, errorCode })),
+      )
+      const ofMembership = partitions.find(({ errorCode }) => membershipErrors.includes(errorCode))
+      return {
+        standing: standingOf('committing', ofMembership?.errorCode ?? errors.none),
+        taken: new Set(partitions.filter(({ errorCode }) => errorCode === errors.none).map(placeOf)),
+      }
+    },
+    async leave(limitMs) {
+      if (memberId === '') return
+      const members = [{ memberId, groupInstanceId: null, reason: 'the consumer closes' }]
+      await coordinator
+        .ask(leaveGroupV5.api, [group, members], { codeOf: ({ errorCode }) => errorCode, limitMs })
+        .catch(() => undefined)
+      memberId = ''
+    },
+  }
+}
+
+const membershipErrors: readonly number[] = [errors.unknownMember, errors.illegalGeneration, errors.rebalanceInProgress]
+
+/** In order; without the partitions of topics that are not there. */
+export async function partitionsOf(cluster: Cluster, topics: readonly string[]): Promise<Place[]> {
+  const found = [...(await cluster.leaders(topics)).values()]
+  return found.toSorted((one, other) =>
+    one.topic === other.topic ? one.partition - other.partition : one.topic < other.topic ? -1 : 1,
+  )
+}
+
+/** As a request to commit has them. */
+export function toCommit(offsets: readonly PartitionOffset[]) {
+  return [...Map.groupBy(offsets, ({ topic }) => topic)].map(([name, ofTopic]) => ({
+    name,
+    partitions: ofTopic.map(({ partition, offset }) => ({
+      partitionIndex: partition,
+      committedOffset: offset,
+      committedLeaderEpoch: -1,
+      committedMetadata: '', // as KafkaJS has it; brokers before 2.8 take no null
+    })),
+  }))
+}

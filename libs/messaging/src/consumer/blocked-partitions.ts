@@ -1,0 +1,86 @@
+import { Counter, Gauge, type Registry } from '@shopstream/observability'
+import { type PartitionOffset, type Place, placeOf } from '../broker/bus.ts'
+import type { ReadinessCheck } from '../health/limits.ts'
+import { describe } from '../parked/parked.ts'
+
+/** A partition of which nobody has heard for so long after its pause has moved to another instance; in ms. */
+const forgottenAfterMs = 30_000
+
+interface Blocked {
+  topic: string
+  partition: number
+  offset: bigint
+  attempts: number
+  since: number
+  /** When the message comes again, in ms. */
+  until: number
+  error: string | null
+}
+
+/** The partitions of this instance that stand still, since a message failed whose row of `consumes.ts` says `block`, or cannot be read. */
+export interface BlockedPartitions {
+  /** Counts an attempt; returns how many there were in a row, and how long to wait for the next one. */
+  failed(
+    place: PartitionOffset,
+    error: unknown,
+    pauseAfter: (attempts: number) => number,
+  ): { attempts: number; pauseMs: number }
+  /** The partition has moved on. */
+  free(place: Place): void
+  readonly check: ReadinessCheck
+}
+
+export function createBlockedPartitions(registry: Registry): BlockedPartitions {
+  const places = new Map<string, Blocked>()
+  const current = () => [...places.values()].filter(({ until }) => performance.now() < until + forgottenAfterMs)
+  const attemptsMade = new Counter({
+    name: 'shopstream_consumer_blocked_attempts_total',
+    help: 'Failed attempts at messages that their partition waits for.',
+    labelNames: ['topic'],
+    registers: [registry],
+  })
+  new Gauge({
+    name: 'shopstream_consumer_blocked_partitions',
+    help: 'Partitions that stand still until a message that must not be skipped is handled.',
+    registers: [registry],
+    collect() {
+      this.set(current().length)
+    },
+  })
+
+  return {
+    failed({ topic, partition, offset }, error, pauseAfter) {
+      const now = performance.now()
+      const place = placeOf({ topic, partition })
+      const known = places.get(place)
+      const before = known?.offset === offset ? known : { attempts: 0, since: Date.now() }
+      const attempts = before.attempts + 1
+      const pauseMs = pauseAfter(attempts)
+      attemptsMade.inc({ topic })
+      places.set(place, {
+        topic,
+        partition,
+        offset,
+        attempts,
+        since: before.since,
+        until: now + pauseMs,
+        error: describe(error),
+      })
+      return { attempts, pauseMs }
+    },
+    free(place) {
+      places.delete(placeOf(place))
+    },
+    check: {
+      name: 'partitions',
+      optional: true,
+      check() {
+        const standing = current().map(
+          ({ topic, partition, attempts, since, error }) =>
+            `${topic}/${partition} stands still since ${new Date(since).toISOString()} after ${attempts} attempts: ${error}`,
+        )
+        if (standing.length > 0) throw new Error(standing.join('; '))
+      },
+    },
+  }
+}
