@@ -6,7 +6,9 @@ import { parseArgs } from 'node:util'
 import { kafkaVersion, repository } from '@shopstream/testing'
 import { beside, references } from './bench/beside.ts'
 import { codec } from './bench/codec.ts'
+import { consume } from './bench/consume.ts'
 import { cost } from './bench/cost.ts'
+import { ingest } from './bench/ingest.ts'
 import { articleLatency, latency } from './bench/latency.ts'
 import { relay } from './bench/relay.ts'
 import { burst, gateway, hotSku } from './bench/requests.ts'
@@ -24,6 +26,8 @@ const measured = {
   'article-latency': articleLatency,
   'hot-sku': hotSku,
   burst,
+  consume,
+  ingest,
   idle,
 }
 /** Each prints what it does and returns figures of its own. */
@@ -47,6 +51,8 @@ Of a shop of its own:
   article-latency  the same at rest, beside the article's stack
   hot-sku   orders a second that all want one product, beside such that want each another
   burst     5,000 orders in a second, by clients that come again when they are told to
+  consume   messages a second of inventory's whole consumer on a full topic, beside its very statements by plain connections
+  ingest    orders a second that the order service accepts, beside an insert of the same row for each by plain connections
   idle      CPU and memory of everything while nobody uses it
   cost      what one order of 32 clients costs each part, each decided before the next; transactions, rows, write-ahead log
   start     time from npm start to ready, memory of everything together, time until all is stopped
@@ -55,7 +61,7 @@ Of a shop of its own:
   verify    seconds and memory of npm run shop -- verify over a shop of --orders orders (default 100,000)
 
 Without a name: all but cost and verify.
-  --seconds N     of each measured round (default 20)
+  --seconds N     of each measured round (default 20); consume takes 10,000 messages for each, in five parts
   --json FILE     writes machine, versions and results
   --compare FILE  says which ratio fell since FILE by more than the rounds are apart; then the exit code is 1
 
