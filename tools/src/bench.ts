@@ -9,7 +9,8 @@ import { codec } from './bench/codec.ts'
 import { consume } from './bench/consume.ts'
 import { cost } from './bench/cost.ts'
 import { ingest } from './bench/ingest.ts'
-import { articleLatency, latency } from './bench/latency.ts'
+import { articleLatency, latency, latencyTwo } from './bench/latency.ts'
+import { mails } from './bench/mails.ts'
 import { relay } from './bench/relay.ts'
 import { burst, gateway, hotSku } from './bench/requests.ts'
 import { idle, rest } from './bench/rest.ts'
@@ -24,10 +25,12 @@ const measured = {
   gateway,
   latency,
   'article-latency': articleLatency,
+  'latency-two': latencyTwo,
   'hot-sku': hotSku,
   burst,
   consume,
   ingest,
+  mails,
   idle,
 }
 /** Each prints what it does and returns figures of its own. */
@@ -49,10 +52,12 @@ Of a shop of its own:
   gateway   reads of a product a second, beside the same straight at the service
   latency   from POST until decided: at rest, and 99 % at half of the most orders, beside the sum of the parts measured alone
   article-latency  the same at rest, beside the article's stack
+  latency-two      the same at rest with two instances of every service, beside one of each
   hot-sku   orders a second that all want one product, beside such that want each another
   burst     5,000 orders in a second, by clients that come again when they are told to
   consume   messages a second of inventory's whole consumer on a full topic, beside its very statements by plain connections
   ingest    orders a second that the order service accepts, beside an insert of the same row for each by plain connections
+  mails     confirmations a second that notification sends, beside nodemailer's pool with the same mails from memory
   idle      CPU and memory of everything while nobody uses it
   cost      what one order of 32 clients costs each part, each decided before the next; transactions, rows, write-ahead log
   start     time from npm start to ready, memory of everything together, time until all is stopped
