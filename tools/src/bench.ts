@@ -7,8 +7,11 @@ import { parseArgs } from 'node:util'
 import { kafkaVersion, repository } from '@shopstream/testing'
 import { beside, references } from './bench/beside.ts'
 import { codec } from './bench/codec.ts'
+import { consume } from './bench/consume.ts'
 import { cost } from './bench/cost.ts'
-import { articleLatency, latency } from './bench/latency.ts'
+import { ingest } from './bench/ingest.ts'
+import { articleLatency, latency, latencyTwo } from './bench/latency.ts'
+import { mails } from './bench/mails.ts'
 import { budgetPlot, ratioPlot } from './bench/plots.ts'
 import { relay } from './bench/relay.ts'
 import { burst, gateway, hotSku } from './bench/requests.ts'
@@ -24,8 +27,12 @@ const measured = {
   gateway,
   latency,
   'article-latency': articleLatency,
+  'latency-two': latencyTwo,
   'hot-sku': hotSku,
   burst,
+  consume,
+  ingest,
+  mails,
   idle,
 }
 /** Each prints what it does and returns figures of its own. */
@@ -47,8 +54,12 @@ Of a shop of its own:
   gateway   reads of a product a second, beside the same straight at the service
   latency   from POST until decided: at rest, and 99 % at half of the most orders, beside the sum of the parts measured alone
   article-latency  the same at rest, beside the article's stack
+  latency-two      the same at rest with two instances of every service, beside one of each
   hot-sku   orders a second that all want one product, beside such that want each another
   burst     5,000 orders in a second, by clients that come again when they are told to
+  consume   messages a second of inventory's whole consumer on a full topic, beside its very statements by plain connections
+  ingest    orders a second that the order service accepts, beside an insert of the same row for each by plain connections
+  mails     confirmations a second that notification sends, beside nodemailer's pool with the same mails from memory
   idle      CPU and memory of everything while nobody uses it
   cost      what one order of 32 clients costs each part, each decided before the next; transactions, rows, write-ahead log
   start     time from npm start to ready, memory of everything together, time until all is stopped
@@ -57,7 +68,7 @@ Of a shop of its own:
   verify    seconds and memory of npm run shop -- verify over a shop of --orders orders (default 100,000)
 
 Without a name: all but cost and verify.
-  --seconds N     of each measured round (default 20)
+  --seconds N     of each measured round (default 20); consume takes 10,000 messages for each, in five parts
   --json FILE     writes machine, versions and results
   --plots FOLDER  draws the ratios and the CPU of an order there (SVG); with --drawn-of FILE those of an earlier run alone
   --compare FILE  says which ratio fell since FILE by more than the rounds are apart; then the exit code is 1

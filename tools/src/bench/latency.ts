@@ -5,11 +5,14 @@ import { openSession } from '@shopstream/database'
 import { topicOf } from '@shopstream/events'
 import { openKafkaBus } from '@shopstream/messaging'
 import { createLogger } from '@shopstream/observability'
+import { eventually, freePort } from '@shopstream/testing'
+import { findPlace, type Reach, reach } from '../shop/reach.ts'
+import type { ServiceName } from '../stack/services.ts'
 import { during, findMaximum, generate, isMissing, type RunningArm } from './arms.ts'
 import { article } from './article.ts'
 import type { Say } from './measure.ts'
-import { openShop, ours, type RunningShop } from './ours.ts'
-import { compared, type Result, spreadOf } from './results.ts'
+import { openShop, ours, type RunningShop, startInstance } from './ours.ts'
+import { compared, inTurns, type Result, spreadOf } from './results.ts'
 
 const rounds = 3
 const perRound = 60
@@ -89,17 +92,26 @@ async function ask(url: string, { token, body, headers }: { token: string; body?
   return JSON.parse(text)
 }
 
-/** Median of some orders, one at a time with pauses. `headers`: what lets the answer wait; else it is asked for again and again. */
-async function decidedAfter({ plan }: RunningArm, headers?: object): Promise<number> {
+/**
+ * Median of some orders, one at a time with pauses, at each of `urls` in its turn. `headers`: what lets the answer wait; else it
+ * is asked for again and again.
+ */
+async function decidedAfter(
+  { plan }: RunningArm,
+  headers?: object,
+  { urls = [plan.url], orders = perRound } = {},
+): Promise<number> {
   const figures: number[] = []
-  for (let n = 0; n < perRound; n++) {
+  for (let n = 0; n < orders; n++) {
     const { token, body = '' } = plan.clients[n % plan.clients.length] as (typeof plan.clients)[number]
+    const url = urls[n % urls.length] as string
     const begun = performance.now()
-    let order = await ask(plan.url, { token, body, headers: { 'idempotency-key': randomUUID(), ...headers } })
+    let order = await ask(url, { token, body, headers: { 'idempotency-key': randomUUID(), ...headers } })
     while (order.status === 'pending') {
       await delay(1)
-      order = await ask(`${plan.url}/${order.id}`, { token })
+      order = await ask(`${url}/${order.id}`, { token })
     }
+    if (order.status === 'rejected') throw new Error(`order ${order.id} was rejected`)
     figures.push(performance.now() - begun)
     await delay(betweenMs)
   }
@@ -151,4 +163,75 @@ export async function articleLatency(say: Say): Promise<Result[]> {
   }
   const reference = { name: article.name, figures: its }
   return [compared({ name: 'article-latency', unit: 'ms', goal: 1, ours: mine, reference, lessIsBetter: true })]
+}
+
+/** At rest with two instances of every service, of which each order meets either gateway in its turn, beside one of each. */
+export async function latencyTwo(say: Say, { seconds }: { seconds: number }): Promise<Result[]> {
+  const running = await openShop(customers)
+  const held = await reach(findPlace({ SHOPSTREAM_HOME: running.shop.home }))
+  const { url } = running.plan
+  const decided = (...urls: string[]) => decidedByAll(running, held, { urls, orders: 2 * seconds })
+  try {
+    const turns = await inTurns(
+      say,
+      {
+        ours: () => withSeconds(running, (second) => decided(url, second)),
+        reference: () => decided(url),
+      },
+      'ms',
+    )
+    const reference = { name: 'one instance', figures: turns.reference }
+    return [compared({ name: 'latency-two', unit: 'ms', goal: 0.9, ours: turns.ours, reference, lessIsBetter: true })]
+  } finally {
+    await held.close()
+    await running.stop()
+  }
+}
+
+/** As {@link decidedAfter}, once each group has a member for each gateway, and those that are new have warmed up. */
+async function decidedByAll(
+  running: RunningShop,
+  { bus }: Reach,
+  { urls, orders }: { urls: string[]; orders: number },
+): Promise<number> {
+  const areThere = async () =>
+    (await Promise.all(consuming.map((group) => bus.members(group)))).every((members) => members === urls.length)
+  await eventually(`${urls.length} members of each group`, areThere, { timeoutMs: 60_000, everyMs: 100 })
+  const clients = running.plan.clients.slice(0, 8)
+  for (const url of urls) await generate({ url, clients, headers: waiting, seconds: 2 })
+  return decidedAfter(running, waiting, { urls, orders })
+}
+
+/** They have a group each for the events of orders. */
+const consuming = ['order', 'inventory', 'notification'] as const
+
+/**
+ * Beside the stack's, a second instance of each service, and a gateway that leads to these. Throws unless those that consume
+ * events have got some: a group has shared its partitions then.
+ */
+async function withSeconds({ shop }: RunningShop, work: (url: string) => Promise<number>): Promise<number> {
+  const undo: (() => Promise<void>)[] = []
+  const begin = async (name: ServiceName, env?: Record<string, string>) => {
+    const instance = await startInstance(shop, name, env)
+    undo.push(instance.stop)
+    return instance.url
+  }
+  try {
+    const names = ['user', ...consuming] as const
+    const urls = new Map(await Promise.all(names.map(async (name) => [name, await begin(name)] as const)))
+    const env = Object.fromEntries([...urls].map(([name, url]) => [`${name.toUpperCase()}_URL`, url]))
+    const gateway = await begin('gateway', { ...env, METRICS_PORT: String(await freePort()) })
+    await eventually('all to be ready', async () => (await fetch(`${gateway}/readyz`)).ok)
+    const figure = await work(`${gateway}/v1/orders`)
+    for (const name of consuming) await mustHaveConsumed(`${urls.get(name)}/metrics`)
+    return figure
+  } finally {
+    await Promise.all(undo.map((stop) => stop()))
+  }
+}
+
+async function mustHaveConsumed(metrics: string): Promise<void> {
+  const text = await (await fetch(metrics)).text()
+  const hasHandled = /^shopstream_events_consumed_total\{.*outcome="handled".*\} [1-9]/m.test(text)
+  if (!hasHandled) throw new Error(`the instance of ${metrics} has handled no event`)
 }

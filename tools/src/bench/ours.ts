@@ -1,8 +1,11 @@
-import { rmSync } from 'node:fs'
-import { temporaryFolder } from '@shopstream/testing'
+import { readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseEnv } from 'node:util'
+import { freePort, repository, temporaryFolder } from '@shopstream/testing'
 import { register, staffToken, stock } from '../stack/client.ts'
-import { type Shop, startShop } from '../stack/shop.ts'
-import { type Arm, openCounter, ordersOf, type RunningArm, startArm } from './arms.ts'
+import type { ServiceName } from '../stack/services.ts'
+import { nodeFlags, processEnvironment, type Shop, startShop } from '../stack/shop.ts'
+import { type Arm, openCounter, ordersOf, type RunningArm, startArm, startProgram } from './arms.ts'
 
 export interface RunningShop extends RunningArm {
   shop: Shop
@@ -35,6 +38,25 @@ export const openShop = (customers: number, products = 20): Promise<RunningShop>
     const plan = { url: `${shop.gatewayUrl}/v1/orders`, clients: ordersOf(tokens, skus) }
     return { shop, tokens, skus, plan, confirmed: mails.count }
   })
+
+/** The environment that the stack gives a service. */
+export const environmentOf = ({ home }: Pick<Shop, 'home'>, name: ServiceName) =>
+  parseEnv(readFileSync(join(home, 'env', `${name}.env`), 'utf8')) as Record<string, string>
+
+/** One more process of a service, as the stack runs it, on a port of its own; it listens, and may not be ready yet. */
+export async function startInstance(shop: Pick<Shop, 'home'>, name: ServiceName, env: Record<string, string> = {}) {
+  const port = await freePort()
+  const own = { ...environmentOf(shop, name), ...env, PORT: String(port) }
+  const running = await startProgram({
+    name: `${name}-${port}`,
+    home: shop.home,
+    args: [...nodeFlags, join(repository, 'services', name, 'src/main.ts')],
+    env: processEnvironment(process.env, own) as Record<string, string>,
+    port,
+    ready: /Server listening/,
+  })
+  return { url: `http://127.0.0.1:${port}`, stop: running.stop }
+}
 
 export const ours: Arm = {
   name: 'shopstream',

@@ -55,18 +55,38 @@ const rounds = 3
 export async function inTurns(
   say: (line: string) => void,
   { ours, reference }: { ours: () => Promise<number>; reference: () => Promise<number> },
+  unit = 'a second',
 ): Promise<{ ours: number[]; reference: number[] }> {
   const figures = { ours: [] as number[], reference: [] as number[] }
   for (let round = 0; round <= rounds; round++) {
     const [mine, its] = [await ours(), await reference()]
     say(
-      `${round === 0 ? 'warm-up' : `round ${round} of ${rounds}`}: ${mine.toFixed(0)} a second, the reference ${its.toFixed(0)}`,
+      `${round === 0 ? 'warm-up' : `round ${round} of ${rounds}`}: ${rounded(mine)} ${unit}, the reference ${rounded(its)}`,
     )
     if (round === 0) continue
     figures.ours.push(mine)
     figures.reference.push(its)
   }
   return figures
+}
+
+/**
+ * At how many at once (1, 2, 4 and so on) something does the most a second; it ends where two in a row bring nothing, as one
+ * may be a moment of the machine's.
+ */
+export async function findBest(
+  what: string,
+  say: (line: string) => void,
+  most: number,
+  measure: (atOnce: number) => Promise<number>,
+): Promise<number> {
+  let best = { atOnce: 1, perSecond: 0 }
+  for (let atOnce = 1; atOnce <= Math.min(most, best.atOnce * 4); atOnce *= 2) {
+    const perSecond = await measure(atOnce)
+    say(`${atOnce} ${what}: ${rounded(perSecond)} a second`)
+    if (perSecond > best.perSecond) best = { atOnce, perSecond }
+  }
+  return best.atOnce
 }
 
 const rounded = (figure: number) => (figure >= 100 ? figure.toFixed(0) : figure.toFixed(figure >= 10 ? 1 : 2))
