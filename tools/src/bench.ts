@@ -2,12 +2,15 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg, platform, release, totalmem } from 'node:os'
+import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { kafkaVersion, repository } from '@shopstream/testing'
 import { beside, references } from './bench/beside.ts'
 import { codec } from './bench/codec.ts'
 import { cost } from './bench/cost.ts'
+import { dataFolder, type Grown, openGrown } from './bench/data.ts'
 import { articleLatency, latency } from './bench/latency.ts'
+import { grown, mailing, snapshot } from './bench/long.ts'
 import { relay } from './bench/relay.ts'
 import { burst, gateway, hotSku } from './bench/requests.ts'
 import { idle, rest } from './bench/rest.ts'
@@ -25,9 +28,13 @@ const measured = {
   'hot-sku': hotSku,
   burst,
   idle,
+  grown,
+  snapshot,
 }
 /** Each prints what it does and returns figures of its own. */
-const told = { cost, start, rest, codec, verify }
+const told = { cost, start, rest, codec, mailing, verify }
+/** Together `long`, in this order: what has been added to the grown shop by then is verified last. */
+const long = ['grown', 'snapshot', 'mailing', 'verify']
 
 type Reference = keyof typeof references
 type Measured = keyof typeof measured
@@ -52,27 +59,42 @@ Of a shop of its own:
   start     time from npm start to ready, memory of everything together, time until all is stopped
   rest      latency of an order at rest, beside that of a read; CPU of the idle shop
   codec     encoding and decoding our events, beside plain avsc, Confluent's client for Node, and JSON with ajv; bytes
-  verify    seconds and memory of npm run shop -- verify over a shop of --orders orders (default 100,000)
 
-Without a name: all but cost and verify.
-  --seconds N     of each measured round (default 20)
+With --orders orders there already, ten times as many inbox rows, and a tenth as many products (filled once, and kept):
+  grown     orders a second, beside an empty shop
+  mailing   time until a mailing to each customer is sent, one for twenty orders, and memory of notification
+  verify    seconds and memory of npm run shop -- verify, over what those before have left
+
+What lasts:
+  snapshot  orders a second at the end of ten minutes in which a snapshot of each database is held, beside none
+
+Without a name: all but cost and those that take long; long stands for these, with a million orders, in 75 minutes.
+  --seconds N     of each measured round (default 20); a snapshot is held for thirty of them
+  --orders N      of the grown shop (default 100,000; with grown, mailing or long a million)
+  --data DIR      keeps the grown shop, about 10 KB an order (default: a folder of the cache)
   --json FILE     writes machine, versions and results
   --compare FILE  says which ratio fell since FILE by more than the rounds are apart; then the exit code is 1
 
 Each starts what it needs with its state in a temporary folder, and removes it afterwards. All servers sync to disk.`
 
-const usual = [...Object.keys(references), ...Object.keys(measured), 'start', 'rest', 'codec']
+const usual = [...Object.keys(references), ...Object.keys(measured), 'start', 'rest', 'codec'].filter(
+  (name) => !long.includes(name),
+)
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     help: { type: 'boolean', default: false },
     seconds: { type: 'string', default: '20' },
-    orders: { type: 'string', default: '100000' },
+    orders: { type: 'string' },
+    data: { type: 'string', default: dataFolder },
     json: { type: 'string' },
     compare: { type: 'string' },
   },
 })
+
+const names = positionals.length > 0 ? positionals.flatMap((name) => (name === 'long' ? long : [name])) : usual
+const orders = values.orders ?? (names.includes('grown') || names.includes('mailing') ? '1000000' : '100000')
 
 const isReference = (name: string): name is Reference => name in references
 const isMeasured = (name: string): name is Measured => name in measured
@@ -83,15 +105,15 @@ const say = (line: string) => print(`  ${line}`)
 
 /** What is wrong with the arguments; undefined when nothing is. */
 function wrong(): string | undefined {
-  const unknown = positionals.filter((name) => !isReference(name) && !isMeasured(name) && !isTold(name))
+  const unknown = names.filter((name) => !isReference(name) && !isMeasured(name) && !isTold(name))
   if (unknown.length > 0) return `There is no benchmark ${unknown.join(', ')}.`
-  if (!isCount(values.orders)) return `--orders ${values.orders} is no number of orders.`
+  if (!isCount(orders)) return `--orders ${orders} is no number of orders.`
   if (!isCount(values.seconds)) return `--seconds ${values.seconds} is no number of seconds.`
   if (values.compare && !existsSync(values.compare)) return `--compare ${values.compare}: there is no such file.`
   return undefined
 }
 
-async function run(names: readonly string[]): Promise<void> {
+async function run(grown: Grown): Promise<void> {
   const machine = {
     cpu: cpus()[0]?.model,
     cores: cpus().length,
@@ -118,12 +140,12 @@ async function run(names: readonly string[]): Promise<void> {
   }
   for (const name of names.filter(isMeasured)) {
     print(`\n${name}`)
-    results.push(...(await measured[name](say, { seconds: Number(values.seconds) })))
+    results.push(...(await measured[name](say, { seconds: Number(values.seconds), grown })))
     write()
   }
   for (const name of names.filter(isTold)) {
     print(`\n${name}`)
-    details[name] = await told[name](say, { orders: Number(values.orders) })
+    details[name] = await told[name](say, { grown })
     write()
   }
   if (results.length > 0) print(`\n${table(results)}`)
@@ -139,4 +161,11 @@ if (values.help) print(usage)
 else if (problem) {
   process.stderr.write(`${problem}\n\n${usage}\n`)
   process.exitCode = 2
-} else await run(positionals.length > 0 ? positionals : usual)
+} else {
+  const grown = openGrown(Number(orders), resolve(process.env.INIT_CWD ?? '', values.data), say)
+  try {
+    await run(grown)
+  } finally {
+    await grown.close()
+  }
+}
