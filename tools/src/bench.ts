@@ -5,6 +5,7 @@ import { cpus, loadavg, platform, release, totalmem } from 'node:os'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { kafkaVersion, repository } from '@shopstream/testing'
+import { backlog, scaleOut } from './bench/backlog.ts'
 import { beside, references } from './bench/beside.ts'
 import { codec } from './bench/codec.ts'
 import { cost } from './bench/cost.ts'
@@ -30,11 +31,13 @@ const measured = {
   idle,
   grown,
   snapshot,
+  backlog,
+  'scale-out': scaleOut,
 }
 /** Each prints what it does and returns figures of its own. */
 const told = { cost, start, rest, codec, mailing, verify }
 /** Together `long`, in this order: what has been added to the grown shop by then is verified last. */
-const long = ['grown', 'snapshot', 'mailing', 'verify']
+const long = ['grown', 'snapshot', 'backlog', 'scale-out', 'mailing', 'verify']
 
 type Reference = keyof typeof references
 type Measured = keyof typeof measured
@@ -67,9 +70,12 @@ With --orders orders there already, ten times as many inbox rows, and a tenth as
 
 What lasts:
   snapshot  orders a second at the end of ten minutes in which a snapshot of each database is held, beside none
+  backlog   orders a second out of 200,000 of which no group has handled anything, beside the most that arrive at once
+  scale-out  orders a second that three of inventory reserve, which sleep 20 ms in each chunk, beside one
 
 Without a name: all but cost and those that take long; long stands for these, with a million orders, in 75 minutes.
-  --seconds N     of each measured round (default 20); a snapshot is held for thirty of them
+  --seconds N     of each measured round (default 20); a snapshot is held for thirty of them, and
+                  10,000 orders of a backlog wait for each
   --orders N      of the grown shop (default 100,000; with grown, mailing or long a million)
   --data DIR      keeps the grown shop, about 10 KB an order (default: a folder of the cache)
   --json FILE     writes machine, versions and results

@@ -221,21 +221,26 @@ async function addOldInboxRows({ sessions }: Filling, inboxRows: number): Promis
   )
 }
 
-/** Adds an event, its place in the inboxes, and the mail that it asks for. */
-function tell(filling: Filling, to: Round, service: Owner, event: NewEvent, user?: string): void {
+/** Adds an event that nobody has handled yet. */
+function announce(filling: Filling, to: Round, service: Owner, event: NewEvent) {
   const message = outgoing(service, event)
-  const eventId = String(message.headers.ce_id)
   const { topic } = message
   const partition = partitionOf(event.key, filling.partitions.get(topic) ?? 1)
   const place = `${topic}/${partition}`
   const offset = filling.offsets.get(place) ?? 0n
   filling.offsets.set(place, offset + 1n)
   to.messages.push({ ...message, partition })
+  return { event_id: String(message.headers.ce_id), topic, partition, offset }
+}
+
+/** Adds an event, its place in the inboxes, and the mail that it asks for. */
+function tell(filling: Filling, to: Round, service: Owner, event: NewEvent, user?: string): void {
+  const announced = announce(filling, to, service, event)
   if (topicOf(event.type).cleanup === 'delete')
     for (const owner of filling.consumers.get(event.type) ?? [])
-      add(to, owner, 'inbox', { event_id: eventId, topic, partition, offset, received_at: now })
+      add(to, owner, 'inbox', { ...announced, received_at: now })
   const kind = mails[event.type]
-  if (kind !== undefined && user !== undefined) notify(filling, to, kind, eventId, user, event)
+  if (kind !== undefined && user !== undefined) notify(filling, to, kind, announced.event_id, user, event)
 }
 
 function notify(filling: Filling, to: Round, kind: string, causeId: string, user: string, { key }: NewEvent): void {
@@ -341,8 +346,9 @@ function addOrder(filling: Filling, to: Round, n: number, story: Story): void {
   const shortages = [{ sku: held[0]?.sku, requested: 1, available: 0 }]
   // Everything that any of these events says; each is given its own fields.
   const said = { orderId: id, userId: user, lines, total, shortages, reason: reason ?? '', ...shipment }
+  const tellOrder = story.state === undefined ? announce : tell
   for (const [i, type] of story.order.entries())
-    tell(filling, to, 'order', eventOf(type, id, i + 1, said) as NewEvent, user)
+    tellOrder(filling, to, 'order', eventOf(type, id, i + 1, said) as NewEvent, user)
   for (const [i, type] of story.reservation.entries())
     tell(filling, to, 'inventory', eventOf(type, id, i + 1, { ...said, lines: held }) as NewEvent)
   const { onHand, reserved } = story.moves
