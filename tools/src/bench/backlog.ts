@@ -91,15 +91,17 @@ const partitions = 12
 const instances = 3
 /** In which nothing is computed, as where a handler asks somebody else. */
 const asleepMs = 20
-const joinMs = 8_000
-/** Placed orders for each second of a round, more than all rounds handle. */
-const placedPerSecond = 30_000
+const joinSeconds = 8
+/** Orders placed for each second in which instances run: more than both numbers of them reserve together. */
+const placedPerSecond = 14_000
 
 /**
  * Orders a second that inventory reserves, by three instances and by one. Each handles one chunk at once, having one connection
  * for its consumer, and sleeps in it: a trigger of this database does, so that inventory is what it is everywhere.
  */
 export async function scaleOut(say: Say, { seconds }: { seconds: number }): Promise<Result[]> {
+  const lasting = seconds / 2
+  const waiting = Math.ceil(rounds * (joinSeconds + lasting) * placedPerSecond)
   const parts = await startArm(async (undo) => {
     const home = temporaryFolder('bench')
     undo.push(async () => rmSync(home, { recursive: true, force: true }))
@@ -107,17 +109,17 @@ export async function scaleOut(say: Say, { seconds }: { seconds: number }): Prom
     undo.push(shop.stop)
     const grow = ['tools/src/shop.ts', 'grow', 'shop.order.v1', '--partitions', String(partitions)]
     await runCommand(process.execPath, grow, { cwd: repository, env: { ...process.env, SHOPSTREAM_HOME: home } })
-    await fill(shop, { orders: 0, products: 1_000, waiting: placedPerSecond * seconds }, say)
+    await fill(shop, { orders: 0, products, waiting }, say)
     await sleepInChunks(shop)
     const reserved = openCounter(shop.databaseUrl('inventory'), 'select count(*)::int as n from reservation')
     undo.push(reserved.close)
-    return { shop, reserved: reserved.count }
+    return { shop, waiting, reserved: reserved.count }
   })
   try {
     const [three, one]: [number[], number[]] = [[], []]
     for (let round = 1; round <= rounds; round++) {
-      three.push(await reserve(parts, instances, seconds, say))
-      one.push(await reserve(parts, 1, seconds, say))
+      three.push(await reserve(parts, instances, lasting, say))
+      one.push(await reserve(parts, 1, lasting, say))
     }
     const reference = { name: 'one instance', figures: one }
     return [compared({ name: 'scale-out', unit: 'orders/s', goal: 2.7, ours: three, reference })]
@@ -140,7 +142,7 @@ async function sleepInChunks(shop: Shop): Promise<void> {
 
 /** Starts so many instances of inventory, lets them share the partitions, and counts what they reserve a second. */
 async function reserve(
-  { shop, reserved }: { shop: Shop; reserved: () => Promise<number> },
+  { shop, waiting, reserved }: { shop: Shop; waiting: number; reserved: () => Promise<number> },
   count: number,
   seconds: number,
   say: Say,
@@ -150,7 +152,7 @@ async function reserve(
     return {}
   })
   try {
-    await delay(joinMs)
+    await delay(joinSeconds * 1_000)
     const [before, cpu, begun] = [await reserved(), cpuOf(treeOf(process.pid)), performance.now()]
     await delay(seconds * 1_000)
     const [after, lasted] = [await reserved(), (performance.now() - begun) / 1_000]
@@ -158,6 +160,7 @@ async function reserve(
       ([part, end]) => [part, end - (cpu[part] ?? 0)] as const,
     )
     const percent = Object.fromEntries(used.map(([part, seconds]) => [part, (100 * seconds) / lasted]))
+    if (after >= waiting) throw new Error(`all ${waiting} orders are reserved before the rounds are over`)
     const perSecond = (after - before) / lasted
     say(`${count} of inventory: ${perSecond.toFixed(0)} orders/s; of a core: ${listed(percent, ' %')}`)
     return perSecond
