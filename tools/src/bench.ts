@@ -77,7 +77,7 @@ Without a name: all but cost and those that take long; long stands for these, wi
   --seconds N     of each measured round (default 20); a snapshot is held for thirty of them, and
                   10,000 orders of a backlog wait for each
   --orders N      of the grown shop (default 100,000; with grown, mailing or long a million)
-  --data DIR      keeps the grown shop, about 10 KB an order (default: a folder of the cache)
+  --data DIR      keeps the grown shop, about 7 KB an order (default: a folder of the cache)
   --json FILE     writes machine, versions and results
   --compare FILE  says which ratio fell since FILE by more than the rounds are apart; then the exit code is 1
 

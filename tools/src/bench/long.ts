@@ -109,7 +109,7 @@ export async function mailing(say: Say, { grown }: { grown: Grown }) {
         const { body } = await call(shop, 'GET', place, { token })
         return body.state === 'done' && body
       },
-      { timeoutMs: 840_000, everyMs: 1_000 },
+      { timeoutMs: 1_200_000, everyMs: 1_000 },
     )
     const seconds = Math.round((performance.now() - begun) / 100) / 10
     const { recipients, sent, failed } = done
