@@ -66,7 +66,7 @@ export async function snapshot(say: Say, { seconds }: { seconds: number }): Prom
     const holding = await holdSnapshots(running.shop)
     say(`snapshots are held for ${(roundsUnderSnapshot * seconds) / 60} minutes`)
     const held = await play(running, roundsUnderSnapshot, seconds, say)
-    for (const session of holding) await session.query('commit')
+    for (const session of holding) await session.query('commit') // throws when it was not held to the end
     await Promise.all(holding.map((session) => session.close()))
     say('snapshots are let go of')
     free.push(...(await play(running, rounds, seconds, say)))
@@ -78,9 +78,12 @@ export async function snapshot(say: Say, { seconds }: { seconds: number }): Prom
   }
 }
 
+/** As dumps ask for: services' own transactions end after seconds without a statement. */
+const unlimited = { idle_in_transaction_session_timeout: 0, transaction_timeout: 0 }
+
 async function holdSnapshots(shop: Shop): Promise<Session[]> {
   const opened = owners.map(async (owner) => {
-    const session = await openSession(shop.databaseUrl(owner), 'bench', {})
+    const session = await openSession(shop.databaseUrl(owner), 'bench', unlimited)
     await session.query('begin isolation level repeatable read')
     await session.query('select count(*) from outbox')
     return session
