@@ -2,15 +2,18 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg, platform, release, totalmem } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { kafkaVersion, repository } from '@shopstream/testing'
+import { backlog, scaleOut } from './bench/backlog.ts'
 import { beside, references } from './bench/beside.ts'
 import { codec } from './bench/codec.ts'
 import { consume } from './bench/consume.ts'
 import { cost } from './bench/cost.ts'
+import { dataFolder, type Grown, openGrown } from './bench/data.ts'
 import { ingest } from './bench/ingest.ts'
 import { articleLatency, latency, latencyTwo } from './bench/latency.ts'
+import { grown, mailing, snapshot } from './bench/long.ts'
 import { mails } from './bench/mails.ts'
 import { budgetPlot, ratioPlot } from './bench/plots.ts'
 import { relay } from './bench/relay.ts'
@@ -34,9 +37,15 @@ const measured = {
   ingest,
   mails,
   idle,
+  grown,
+  snapshot,
+  backlog,
+  'scale-out': scaleOut,
 }
 /** Each prints what it does and returns figures of its own. */
-const told = { cost, start, rest, codec, verify }
+const told = { cost, start, rest, codec, mailing, verify }
+/** Together `long`, in this order: what has been added to the grown shop by then is verified last. */
+const long = ['grown', 'snapshot', 'backlog', 'scale-out', 'mailing', 'verify']
 
 type Reference = keyof typeof references
 type Measured = keyof typeof measured
@@ -65,30 +74,48 @@ Of a shop of its own:
   start     time from npm start to ready, memory of everything together, time until all is stopped
   rest      latency of an order at rest, beside that of a read; CPU of the idle shop
   codec     encoding and decoding our events, beside plain avsc, Confluent's client for Node, and JSON with ajv; bytes
-  verify    seconds and memory of npm run shop -- verify over a shop of --orders orders (default 100,000)
 
-Without a name: all but cost and verify.
-  --seconds N     of each measured round (default 20); consume takes 10,000 messages for each, in five parts
+With --orders orders there already, ten times as many inbox rows, and a tenth as many products (filled once, and kept):
+  grown     orders a second, beside an empty shop
+  mailing   time until a mailing to each customer is sent, one for twenty orders, and memory of notification
+  verify    seconds and memory of npm run shop -- verify, over what those before have left
+
+What lasts:
+  snapshot  orders a second at the end of ten minutes in which a snapshot of each database is held, beside none
+  backlog   orders a second out of 200,000 of which no group has handled anything, beside the most that arrive at once
+  scale-out  orders a second that three of inventory reserve, which sleep 20 ms in each chunk, beside one
+
+Without a name: all but cost and those that take long; long stands for these, with a million orders, in 75 minutes.
+  --seconds N     of each measured round (default 20); consume takes 10,000 messages for each, a snapshot is held for
+                  thirty of them, and 10,000 orders of a backlog wait for each
+  --orders N      of the grown shop (default 100,000; with grown, mailing or long a million)
+  --data DIR      keeps the grown shop, about 7 KB an order (default: a folder of the cache)
   --json FILE     writes machine, versions and results
   --plots FOLDER  draws the ratios and the CPU of an order there (SVG); with --drawn-of FILE those of an earlier run alone
   --compare FILE  says which ratio fell since FILE by more than the rounds are apart; then the exit code is 1
 
 Each starts what it needs with its state in a temporary folder, and removes it afterwards. All servers sync to disk.`
 
-const usual = [...Object.keys(references), ...Object.keys(measured), 'start', 'rest', 'codec']
+const usual = [...Object.keys(references), ...Object.keys(measured), 'start', 'rest', 'codec'].filter(
+  (name) => !long.includes(name),
+)
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     help: { type: 'boolean', default: false },
     seconds: { type: 'string', default: '20' },
-    orders: { type: 'string', default: '100000' },
+    orders: { type: 'string' },
+    data: { type: 'string', default: dataFolder },
     json: { type: 'string' },
     compare: { type: 'string' },
     plots: { type: 'string' },
     'drawn-of': { type: 'string' },
   },
 })
+
+const names = positionals.length > 0 ? positionals.flatMap((name) => (name === 'long' ? long : [name])) : usual
+const orders = values.orders ?? (names.includes('grown') || names.includes('mailing') ? '1000000' : '100000')
 
 const isReference = (name: string): name is Reference => name in references
 const isMeasured = (name: string): name is Measured => name in measured
@@ -99,9 +126,9 @@ const say = (line: string) => print(`  ${line}`)
 
 /** What is wrong with the arguments; undefined when nothing is. */
 function wrong(): string | undefined {
-  const unknown = positionals.filter((name) => !isReference(name) && !isMeasured(name) && !isTold(name))
+  const unknown = names.filter((name) => !isReference(name) && !isMeasured(name) && !isTold(name))
   if (unknown.length > 0) return `There is no benchmark ${unknown.join(', ')}.`
-  if (!isCount(values.orders)) return `--orders ${values.orders} is no number of orders.`
+  if (!isCount(orders)) return `--orders ${orders} is no number of orders.`
   if (!isCount(values.seconds)) return `--seconds ${values.seconds} is no number of seconds.`
   if (values.compare && !existsSync(values.compare)) return `--compare ${values.compare}: there is no such file.`
   const drawn = values['drawn-of']
@@ -121,7 +148,7 @@ function draw(folder: string, results: readonly Result[]): void {
   }
 }
 
-async function run(names: readonly string[]): Promise<void> {
+async function run(grown: Grown): Promise<void> {
   const machine = {
     cpu: cpus()[0]?.model,
     cores: cpus().length,
@@ -148,12 +175,12 @@ async function run(names: readonly string[]): Promise<void> {
   }
   for (const name of names.filter(isMeasured)) {
     print(`\n${name}`)
-    results.push(...(await measured[name](say, { seconds: Number(values.seconds) })))
+    results.push(...(await measured[name](say, { seconds: Number(values.seconds), grown })))
     write()
   }
   for (const name of names.filter(isTold)) {
     print(`\n${name}`)
-    details[name] = await told[name](say, { orders: Number(values.orders) })
+    details[name] = await told[name](say, { grown })
     write()
   }
   if (results.length > 0) print(`\n${table(results)}`)
@@ -172,4 +199,11 @@ else if (problem) {
   process.exitCode = 2
 } else if (values.plots && values['drawn-of'])
   draw(values.plots, JSON.parse(readFileSync(values['drawn-of'], 'utf8')).results)
-else await run(positionals.length > 0 ? positionals : usual)
+else {
+  const grown = openGrown(Number(orders), resolve(process.env.INIT_CWD ?? '', values.data), say)
+  try {
+    await run(grown)
+  } finally {
+    await grown.close()
+  }
+}

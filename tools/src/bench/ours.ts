@@ -1,6 +1,7 @@
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseEnv } from 'node:util'
+import { newEventId } from '@shopstream/events'
 import { freePort, repository, temporaryFolder } from '@shopstream/testing'
 import { register, staffToken, stock } from '../stack/client.ts'
 import type { ServiceName } from '../stack/services.ts'
@@ -15,24 +16,32 @@ export interface RunningShop extends RunningArm {
   skus: string[]
 }
 
+export interface Kept {
+  /** Folder of a shop that is there already, and is left there. */
+  home: string
+  /** What is ordered, in place of products of its own. */
+  skus?: string[]
+}
+
 /** The shop as `npm start` runs it, with so many customers and products; mails go by SMTP to a sink in this process. */
-export const openShop = (customers: number, products = 20): Promise<RunningShop> =>
+export const openShop = (customers: number, products = 20, kept?: Kept): Promise<RunningShop> =>
   startArm(async (undo) => {
-    const home = temporaryFolder('bench')
-    undo.push(async () => rmSync(home, { recursive: true, force: true }))
+    const home = kept?.home ?? temporaryFolder('bench')
+    if (!kept) undo.push(async () => rmSync(home, { recursive: true, force: true }))
     const shop = await startShop({ home })
     undo.push(shop.stop)
     const staff = await staffToken(shop)
-    const skus: string[] = []
+    const skus: string[] = [...(kept?.skus ?? [])]
     while (skus.length < products) {
       const some = Array.from({ length: Math.min(20, products - skus.length) }, () => stock(shop, staff, 1_000_000))
       skus.push(...(await Promise.all(some)))
     }
     const tokens: string[] = []
     while (tokens.length < customers) tokens.push((await register(shop)).token)
+    // Ids are in the order of time: what was there before, such as a million, is not counted again and again.
     const mails = openCounter(
       shop.databaseUrl('notification'),
-      `select count(*)::int as n from notification where kind = 'confirmed'`,
+      `select count(*)::int as n from notification where kind = 'confirmed' and id > '${newEventId()}'`,
     )
     undo.push(mails.close)
     const plan = { url: `${shop.gatewayUrl}/v1/orders`, clients: ordersOf(tokens, skus) }
