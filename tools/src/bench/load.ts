@@ -96,7 +96,8 @@ async function openLoop(rate: number): Promise<void> {
   const asked: Promise<void>[] = []
   for (; !isOver(); sent++) {
     const due = begun + (sent / rate) * 1_000
-    if (due > performance.now()) await delay(due - performance.now())
+    const early = due - performance.now()
+    if (early > 0) await delay(early)
     asked.push(ask(clients[sent % clients.length] as Plan['clients'][number], due))
   }
   await Promise.all(asked)

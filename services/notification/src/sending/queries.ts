@@ -79,7 +79,9 @@ export async function claimDue(
               case when m.id is not null then jsonb_build_object('id', m.id, 'subject', m.subject, 'text', m.text) end "mailing",
               r.email, n.attempts, n.problems, n.unknowns, due.was_left "wasLeft")
     select claimed.*, looked.* from
-      (select coalesce(min(next_attempt_at), now())::text "firstDueAt" from due) looked left join claimed on true
+      (select coalesce(min(next_attempt_at), now())::text "firstDueAt" from due) looked
+      left join (claimed join due using (id)) on true
+    order by due.next_attempt_at, due.id
   `.execute(tx)
   const { firstDueAt } = rows[0] as (typeof rows)[number]
   floor?.looked(firstDueAt)

@@ -84,6 +84,8 @@ interface Work {
   begunAt: number
   /** When it had a connection, by performance.now(); undefined before. */
   connectedAt?: number
+  /** Another mail of its recipient is in hand. */
+  waits?: boolean
   /** The attempt is over, and what came of it is being written down. */
   isOver?: boolean
   /** It is to be due again at a time of its own, which its lease must not put off. */
@@ -121,6 +123,8 @@ export function createSender(options: SenderOptions): Sender {
   let renewal: Promise<void> | undefined
   /** Whether the last look has found all that it was to: there may be more, for which a free hand is to look. */
   let mayBeMore = true
+  /** The last mail in hand of each recipient, behind which the next one waits. */
+  const lastOf = new Map<string, Work>()
   let stopListening = () => {}
   let running = Promise.resolve()
 
@@ -158,25 +162,34 @@ export function createSender(options: SenderOptions): Sender {
     for (let left = claimedTogetherMs; left > 0 && isToWait(); left = until - performance.now()) await alarm.wait(left)
   }
 
-  /** Mails that the server lets wait hold none, up to a number of them; nor do those that are only to be written down. */
+  /** Mails that the server or a mail before them lets wait hold none, up to a number of them; nor those only to be written down. */
   function freeHands(): number {
     const now = performance.now()
     const held = [...inHand.values()].filter(({ isOver }) => !isOver)
-    const aside = held.filter(({ connectedAt = now }) => now - connectedAt > policy.asideMs).length
+    const aside = held.filter(({ waits, connectedAt = now }) => waits || now - connectedAt > policy.asideMs).length
     const hands = unreachable.times > 0 ? 1 : lanePolicy.concurrency
     return hands + Math.min(aside, policy.asideMax) - held.length
   }
 
   function begin(work: Work) {
     const { mail } = work
+    const before = lastOf.get(mail.userId)
     inHand.set(mail.id, work)
-    work.done = runInTrace(childOf(parseTraceparent(mail.traceparent ?? undefined)), () => deliver(work))
+    lastOf.set(mail.userId, work)
+    const inTurn = async () => {
+      work.waits = before !== undefined
+      await before?.done // that an order is confirmed is told before that it was shipped
+      work.waits = false
+      await deliver(work)
+    }
+    work.done = runInTrace(childOf(parseTraceparent(mail.traceparent ?? undefined)), inTurn)
       .catch((error: unknown) => {
         // This process ends. The lease ends by itself and the mail is sent again, with the same Message-ID.
         logger.warn({ err: error, notificationId: mail.id }, 'what became of a mail could not be written down')
       })
       .finally(() => {
         inHand.delete(mail.id)
+        if (lastOf.get(mail.userId) === work) lastOf.delete(mail.userId)
         if (mayBeMore) alarm.wake()
       })
   }

@@ -4,8 +4,11 @@ import type { Order } from '../life-cycle.ts'
 import { findOrder, orderChanged } from '../orders.ts'
 import type { Tables } from '../tables.ts'
 
-/** Another instance may have decided: without a signal from this one, all that wait are looked for after this time, in ms. */
-const lookAgainMs = 300
+/**
+ * Another instance may have decided: without a signal from this one, all that wait are looked for after this time, in ms. The
+ * shortest after a look that has found one, doubled after each that has not: one instance alone soon asks the database seldom.
+ */
+const lookAgainMs = { shortest: 20, longest: 300 }
 
 interface Wait {
   id: string
@@ -30,15 +33,18 @@ export function waiting(database: Database<Tables>): (wait: Wait) => Promise<Ord
   database.on(orderChanged, (order) => wake((order as Order).id, order as Order))
 
   let isLooking = false
+  let lookMs = lookAgainMs.longest
   /** Looks as long as any wait. */
   async function look(): Promise<void> {
     if (isLooking) return
     isLooking = true
     for (;;) {
-      await pause(lookAgainMs)
+      await pause(lookMs)
       const ids = [...alarms.keys()]
       if (ids.length === 0) break
-      for (const id of await noLongerPending(database, ids)) wake(id)
+      const decided = await noLongerPending(database, ids).catch(() => undefined)
+      lookMs = decided?.length ? lookAgainMs.shortest : Math.min(2 * lookMs, lookAgainMs.longest)
+      for (const id of decided ?? ids) wake(id) // each that waits asks itself, and hears why that is impossible
     }
     isLooking = false
   }
@@ -69,17 +75,12 @@ export function waiting(database: Database<Tables>): (wait: Wait) => Promise<Ord
   }
 }
 
-/** Those of the orders that are decided; all when the database cannot be asked: each then asks itself, and hears why. */
 async function noLongerPending({ query }: Database<Tables>, ids: string[]): Promise<string[]> {
-  try {
-    const rows = await query
-      .selectFrom('order')
-      .select('id')
-      .where('id', '=', sql<string>`any(${ids}::uuid[])`)
-      .where('status', '!=', 'pending')
-      .execute()
-    return rows.map(({ id }) => id)
-  } catch {
-    return ids
-  }
+  const rows = await query
+    .selectFrom('order')
+    .select('id')
+    .where('id', '=', sql<string>`any(${ids}::uuid[])`)
+    .where('status', '!=', 'pending')
+    .execute()
+  return rows.map(({ id }) => id)
 }
