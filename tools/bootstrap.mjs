@@ -2,7 +2,7 @@
  * Runs a command of the workspace: `node tools/bootstrap.mjs COMMAND [arguments]`.
  *
  * Plain JavaScript without dependencies, because it is what runs in a fresh clone with nothing but Node 20: it installs
- * the locked dependencies when they are missing or stale, and runs tools/src/COMMAND.ts with the Node 24 among them.
+ * the locked dependencies when they are missing or stale, and runs tools/src/commands/COMMAND.ts with the Node 24 among them.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -22,6 +22,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { cleanProcessEnvironment } from './environment.mjs'
 
 const repository = join(fileURLToPath(import.meta.url), '../..')
+const commandsFolder = 'tools/src/commands'
 const neededNode = 24
 /** Code that was compiled before: a quicker start, and no TypeScript compiler in memory (20 MB). */
 const compiled = join(repository, 'node_modules/.cache/shopstream/compiled')
@@ -44,14 +45,14 @@ async function main([command, ...args]) {
   if (!command || command === '--help' || command === '-h') return console.log(help(commands))
   if (!commands.some(({ name }) => name === command)) fail(`there is no command "${command}"\n\n${help(commands)}`)
   await install(repository)
-  await run(join(repository, 'tools/src', `${command}.ts`), args)
+  await run(join(repository, commandsFolder, `${command}.ts`), args)
 }
 
-/** The commands are the files of tools/src; what each does is said by its first comment. */
+/** What each file of {@link commandsFolder} does is said by its first comment. */
 export function listCommands(root) {
-  const folder = join(root, 'tools/src')
+  const folder = join(root, commandsFolder)
   return readdirSync(folder)
-    .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts') && file !== 'index.ts')
+    .filter((file) => file.endsWith('.ts'))
     .map((file) => {
       const text = readFileSync(join(folder, file), 'utf8')
       const about = /^(?:#!.*\n)?\/\*\*\s*(?:\*\s*)?(?:`[^`]+`:\s*)?([^\n]*?)\s*(?:\*\/|\n)/.exec(text)?.[1] ?? ''

@@ -77,7 +77,7 @@ type Cell = OrderStatus | 'already' | 'impossible'
 /**
  * The life of an order, whole: each state, `none` before it is placed, and each input. What is under way together comes
  * in any order: a reservation after a cancellation is `already` decided, and inventory gives it back when it sees the
- * cancellation. tools/src/saga walks all that can happen in both services and finds every cell that is not `impossible`
+ * cancellation. tools/src/proof/saga walks all that can happen in both services and finds every cell that is not `impossible`
  * reached, and no event in one that is.
  */
 export const lifeCycle: Record<OrderStatus | 'none', Record<OrderInput['type'], Cell>> = {

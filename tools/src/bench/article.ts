@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { cacheFolder, freePort, runCommand, startPostgres, startProcess, temporaryFolder } from '@shopstream/testing'
-import { virtualEnvironment } from '../stack/python.ts'
+import { virtualEnvironment } from '../local/python.ts'
 import { type Arm, openCounter, ordersOf, startArm, startProgram } from './arms.ts'
 
 const source = join(import.meta.dirname, 'article')

@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { openSession } from '@shopstream/database'
 import { eventually, freePort, repository, runCommand, temporaryFolder } from '@shopstream/testing'
-import { nodeFlags, type Shop, startShop } from '../stack/shop.ts'
-import { probe } from '../stack/supervisor.ts'
+import { nodeFlags, type Shop, startShop } from '../local/shop.ts'
+import { probe } from '../local/supervisor.ts'
 import { findMaximum, inWords, measureThroughput, openCounter, startArm, startProgram } from './arms.ts'
 import { fill } from './fill.ts'
 import { cpuOf, listed, type Say, treeOf } from './measure.ts'
@@ -107,7 +107,7 @@ export async function scaleOut(say: Say, { seconds }: { seconds: number }): Prom
     undo.push(async () => rmSync(home, { recursive: true, force: true }))
     const shop = await startShop({ home })
     undo.push(shop.stop)
-    const grow = ['tools/src/shop.ts', 'grow', 'shop.order.v1', '--partitions', String(partitions)]
+    const grow = ['tools/src/commands/shop.ts', 'grow', 'shop.order.v1', '--partitions', String(partitions)]
     await runCommand(process.execPath, grow, { cwd: repository, env: { ...process.env, SHOPSTREAM_HOME: home } })
     await fill(shop, { orders: 0, products, waiting }, say)
     await sleepInChunks(shop)

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { openSession } from '@shopstream/database'
-import { call, orderOf } from '../stack/client.ts'
-import type { Shop } from '../stack/shop.ts'
+import { call, orderOf } from '../local/client.ts'
+import type { Shop } from '../local/shop.ts'
 import { cpuOf, inWords, listed, type Say, spread, total, treeOf } from './measure.ts'
 import { openShop } from './ours.ts'
 

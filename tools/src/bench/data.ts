@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { chmodSync, existsSync, globSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { cacheFolder, repository, runCommand, temporaryFolder } from '@shopstream/testing'
-import { startShop } from '../stack/shop.ts'
+import { startShop } from '../local/shop.ts'
 import { type Contents, fill } from './fill.ts'
 import type { Say } from './measure.ts'
 

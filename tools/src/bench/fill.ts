@@ -6,9 +6,9 @@ import { newEventId, partitionOf, topicOf } from '@shopstream/events'
 import type { NewEvent, OutgoingMessage } from '@shopstream/messaging'
 import { outgoing } from '@shopstream/messaging'
 import { eventually, repository } from '@shopstream/testing'
+import type { Shop } from '../local/shop.ts'
+import { findPlace, type Owner, owners, type Reach, reach } from '../operations/reach.ts'
 import { readWiring } from '../schemas/wiring.ts'
-import { findPlace, type Owner, owners, type Reach, reach } from '../shop/reach.ts'
-import type { Shop } from '../stack/shop.ts'
 import type { Say } from './measure.ts'
 
 /** What has become of an order, and the events of it and of its reservation. */

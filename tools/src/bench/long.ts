@@ -1,9 +1,9 @@
 /** What only shows once a shop is large, or something lasts long: a million orders, a dump, a mailing to everybody. */
 import { openSession, type Session } from '@shopstream/database'
 import { eventually } from '@shopstream/testing'
-import { owners } from '../shop/reach.ts'
-import { call, staffToken } from '../stack/client.ts'
-import { type Shop, startShop } from '../stack/shop.ts'
+import { call, staffToken } from '../local/client.ts'
+import { type Shop, startShop } from '../local/shop.ts'
+import { owners } from '../operations/reach.ts'
 import { inWords, measureThroughput } from './arms.ts'
 import type { Grown } from './data.ts'
 import { skuOf } from './fill.ts'

@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import { parseEnv } from 'node:util'
 import { newEventId } from '@shopstream/events'
 import { freePort, repository, temporaryFolder } from '@shopstream/testing'
-import { register, staffToken, stock } from '../stack/client.ts'
-import type { ServiceName } from '../stack/services.ts'
-import { nodeFlags, processEnvironment, type Shop, startShop } from '../stack/shop.ts'
+import { register, staffToken, stock } from '../local/client.ts'
+import type { ServiceName } from '../local/services.ts'
+import { nodeFlags, processEnvironment, type Shop, startShop } from '../local/shop.ts'
 import { type Arm, openCounter, ordersOf, type RunningArm, startArm, startProgram } from './arms.ts'
 
 export interface RunningShop extends RunningArm {

@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { freePort, runCommand, startKafka, startMailSink, startPostgres, temporaryFolder } from '@shopstream/testing'
-import { nodeFlags } from '../stack/shop.ts'
+import { nodeFlags } from '../local/shop.ts'
 import { type Arm, openCounter, ordersOf, skusOf, startArm, startProgram } from './arms.ts'
 
 const source = join(import.meta.dirname, 'usual')

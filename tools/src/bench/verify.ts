@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
 import { json } from 'node:stream/consumers'
 import { repository } from '@shopstream/testing'
-import type { Summary } from '../shop/verify.ts'
-import { startShop } from '../stack/shop.ts'
+import { startShop } from '../local/shop.ts'
+import type { Summary } from '../operations/verify.ts'
 import type { Grown } from './data.ts'
 import type { Say } from './measure.ts'
 
@@ -34,7 +34,7 @@ export async function mustBeRight(home: string, say: Say): Promise<void> {
 
 /** In a process of its own, whose memory is its own. */
 async function verifyAlone(home: string): Promise<Summary> {
-  const child = spawn(process.execPath, ['tools/src/shop.ts', 'verify', '--json'], {
+  const child = spawn(process.execPath, ['tools/src/commands/shop.ts', 'verify', '--json'], {
     cwd: repository,
     env: { ...process.env, SHOPSTREAM_HOME: home },
     stdio: ['ignore', 'pipe', 'inherit'],

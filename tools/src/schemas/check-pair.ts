@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { incompatibilities } from '@shopstream/events/compatibility'
 import { readJson } from '@shopstream/events/json'
-import { UsageError } from '../options.ts'
+import { UsageError } from '../terminal/options.ts'
 
 export const usage = `Usage: npm run -s schemas -- check-pair READER WRITER
 

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
 import { incompatibilities } from '@shopstream/events/compatibility'
 import { normalise, parseSchema, type Schema, shortName } from '@shopstream/events/schema'
-import { UsageError } from '../options.ts'
+import { UsageError } from '../terminal/options.ts'
 import { eventsOf, pathOf, readSchemaFiles, workspace } from './files.ts'
 import { lockFile, readLock } from './lock.ts'
 

@@ -1,4 +1,4 @@
-import { Refusal } from '../options.ts'
+import { Refusal } from '../terminal/options.ts'
 
 /** Something that is wrong with schemas, lock, topics or tables. */
 export interface Finding {

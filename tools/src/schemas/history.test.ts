@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { topics } from '@shopstream/events'
-import { UsageError } from '../options.ts'
+import { UsageError } from '../terminal/options.ts'
 import { checkSchemas } from './check.ts'
 import { layOut } from './layout.ts'
 import { fingerprint, lockFile, printLock } from './lock.ts'

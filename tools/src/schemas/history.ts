@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { UsageError } from '../options.ts'
+import { UsageError } from '../terminal/options.ts'
 
 /** A commit that the working tree is compared with. */
 export interface Base {

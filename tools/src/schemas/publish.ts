@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 import type { LockEntry } from '@shopstream/events/codec'
-import { UsageError } from '../options.ts'
+import { UsageError } from '../terminal/options.ts'
 import { workspace } from './files.ts'
 import { readLock } from './lock.ts'
 

@@ -5,19 +5,19 @@ import TestSequencer from '@jest/test-sequencer'
  * no durations of earlier runs; Jest would go by the sizes of files then, and begin with the longest ones at the end.
  */
 const long = [
-  'tools/src/e2e/shop-commands',
+  'tools/src/proof/e2e/shop-commands',
   'libs/messaging/src/outages-of-brokers.proof',
-  'tools/src/e2e/failures.proof',
-  'tools/src/e2e/verify',
-  'tools/src/e2e/chaos.proof',
+  'tools/src/proof/e2e/failures.proof',
+  'tools/src/proof/e2e/verify',
+  'tools/src/proof/e2e/chaos.proof',
   'libs/messaging/src/outages.proof',
-  'tools/src/e2e/examples.proof',
-  'tools/src/e2e/shop',
+  'tools/src/proof/e2e/examples.proof',
+  'tools/src/proof/e2e/shop',
   'libs/testing/src/servers',
   'libs/messaging/src/crash-points',
   'libs/messaging/src/broker/kafka/conformance',
   'libs/messaging/src/consumer/flow',
-  'tools/src/saga/model',
+  'tools/src/proof/saga/model',
   'libs/messaging/src/parked/parking',
 ]
 

@@ -1,0 +1,126 @@
+/** `npm run build`: bundles each service into its folder's dist/, from which an image is made. */
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join, relative, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { build, type Plugin } from 'esbuild'
+
+const usage = `Usage: npm run build                                    every service, what has not changed from nx's cache
+       node tools/src/commands/build.ts [FOLDER] [--out FOLDER]  one service (default: this folder), into its dist/
+
+  main.js, main.js.map    the service with its dependencies, for Node 24: node --enable-source-maps main.js
+  migrations/SOURCE/      SQL of the service and of the libraries in it
+  package.json            what cannot be bundled, with exact versions: npm install --omit=dev in an image`
+
+/** Packages that stay outside the bundle, and why. They are imported by our own code alone. */
+const external: Record<string, string> = {
+  '@node-rs/argon2': 'native code',
+  '@fastify/swagger-ui': 'serves files of its own folder',
+  'pino-pretty': 'loaded by createRequire when LOG_FORMAT is pretty, which esbuild does not follow',
+}
+
+/** CommonJS in an ES module: its require of Node's own modules, and its folder. */
+const banner = `import { createRequire as createRequireOfBundle } from 'node:module'
+const require = createRequireOfBundle(import.meta.url)
+const __filename = import.meta.filename
+const __dirname = import.meta.dirname
+`
+
+/** A package that reads a file beside it has the same within its code. */
+const withoutFiles: Plugin = {
+  name: 'without-files',
+  setup({ onResolve, resolve: resolveImport }) {
+    onResolve({ filter: /^@platformatic\/wasm-utils$/ }, ({ path, kind, resolveDir }) =>
+      resolveImport(`${path}/bundled`, { kind, resolveDir }),
+    )
+  },
+}
+
+interface Source {
+  file: string
+  text: string
+}
+
+/**
+ * Bundles the service in `folder` (its `src/main.ts` and everything that imports) into `out`, which is emptied first.
+ * Returns the bundle's size in bytes. Throws when something does not resolve, or when migrations or a package that stays
+ * outside are not found.
+ */
+export async function buildService(folder: string, out: string): Promise<number> {
+  rmSync(out, { recursive: true, force: true })
+  const { metafile } = await build({
+    absWorkingDir: folder,
+    entryPoints: ['src/main.ts'],
+    outfile: join(out, 'main.js'),
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node24',
+    sourcemap: true,
+    sourcesContent: false,
+    external: Object.keys(external),
+    plugins: [withoutFiles],
+    define: { 'process.env.SHOPSTREAM_CRASH_AT': 'undefined' }, // see libs/messaging/src/crash-points.ts
+    banner: { js: banner },
+    metafile: true,
+    logLevel: 'warning',
+  })
+  const bundle = Object.values(metafile.outputs).find(({ entryPoint }) => entryPoint !== undefined)
+  if (!bundle) throw new Error(`esbuild made no bundle of ${folder}`)
+  const own: Source[] = Object.keys(bundle.inputs)
+    .filter((path) => !path.includes('node_modules/'))
+    .map((path) => join(folder, path))
+    .map((file) => ({ file, text: readFileSync(file, 'utf8') }))
+  copyMigrations(own, join(out, 'migrations'))
+  const { name, version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  const dependencies = installedVersions(own)
+  const manifest = { name, version, private: true, type: 'module', engines: { node: '>=24' }, dependencies }
+  writeFileSync(join(out, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`)
+  return bundle.bytes
+}
+
+/** Puts what each `readMigrations(source, import.meta.url)` reads where it looks first when it runs in a bundle. */
+function copyMigrations(sources: readonly Source[], out: string): void {
+  for (const { file, text } of sources) {
+    for (const [, source = ''] of text.matchAll(/\breadMigrations\('([^']+)', import\.meta\.url\)/g)) {
+      const folder = join(dirname(file), 'migrations')
+      const own = join(folder, source)
+      mkdirSync(join(out, source), { recursive: true })
+      cpSync(existsSync(own) ? own : folder, join(out, source), { recursive: true })
+    }
+  }
+}
+
+function installedVersions(sources: readonly Source[]): Record<string, string> {
+  return Object.fromEntries(
+    Object.keys(external).flatMap((name) => {
+      const importer = sources.find(({ text }) => new RegExp(`(\\(|from )'${name}'`).test(text))
+      return importer ? [[name, installedVersion(name, dirname(importer.file))]] : []
+    }),
+  )
+}
+
+/** As Node looks packages up; not by require.resolve, since not every package exports its package.json. */
+function installedVersion(name: string, from: string): string {
+  const file = join(from, 'node_modules', name, 'package.json')
+  if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')).version
+  if (dirname(from) === from) throw new Error(`${name} is not installed: run npm ci`)
+  return installedVersion(name, dirname(from))
+}
+
+if (import.meta.main) {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { out: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+  })
+  if (values.help) console.log(usage)
+  else {
+    const folder = resolve(positionals[0] ?? '.')
+    if (!existsSync(join(folder, 'src/main.ts'))) {
+      console.error(`${folder} is no service: it has no src/main.ts\n\n${usage}`)
+      process.exit(1)
+    }
+    const out = resolve(values.out ?? join(folder, 'dist'))
+    const bytes = await buildService(folder, out)
+    console.log(`${basename(folder)}: ${relative('.', out) || '.'}/main.js, ${(bytes / 1e6).toFixed(1)} MB`)
+  }
+}

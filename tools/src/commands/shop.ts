@@ -1,0 +1,78 @@
+/** `npm run shop -- COMMAND`: looks into a running shop, and mends what needs a person. */
+
+import { reachHelp } from '../operations/reach.ts'
+import { type Command, listed, runCommands } from '../terminal/options.ts'
+
+const commands: Command[] = [
+  {
+    name: 'status',
+    about: 'what is wrong, on one screen, and the next command to run',
+    load: () => import('../operations/status.ts').then(({ usage, status }) => ({ usage, run: status })),
+  },
+  {
+    name: 'explain',
+    about: 'the whole story of an order, user, product or event',
+    load: () => import('../operations/explain.ts').then(({ usage, explain }) => ({ usage, run: explain })),
+  },
+  {
+    name: 'lag',
+    about: 'what each consumer group has not handled yet',
+    load: () => import('../operations/lag.ts').then(({ usage, lag }) => ({ usage, run: lag })),
+  },
+  {
+    name: 'tail',
+    about: 'the decoded events of topics, as they are written',
+    load: () => import('../operations/tail.ts').then(({ usage, tail }) => ({ usage, run: tail })),
+  },
+  {
+    name: 'dead-letters',
+    about: 'messages that failed: list, show, retry, redrive, discard',
+    load: () => import('../operations/dead-letters.ts'),
+  },
+  {
+    name: 'unreadable',
+    about: 'what stops a partition because nobody can read it: list, show, step over',
+    load: () => import('../operations/unreadable.ts'),
+  },
+  {
+    name: 'republish',
+    about: "writes the owner's current state to a compacted topic again",
+    load: () => import('../operations/republish.ts').then(({ usage, republish }) => ({ usage, run: republish })),
+  },
+  {
+    name: 'catch-up',
+    about: "brings a restored database up to what the service's own events say",
+    load: () => import('../operations/catch-up.ts').then(({ usage, catchUp }) => ({ usage, run: catchUp })),
+  },
+  {
+    name: 'rewind',
+    about: 'lets a consumer group read again from a time',
+    load: () => import('../operations/rewind.ts').then(({ usage, rewind }) => ({ usage, run: rewind })),
+  },
+  {
+    name: 'grow',
+    about: 'gives a topic more partitions, and keeps the order of each key',
+    load: () => import('../operations/grow.ts').then(({ usage, grow }) => ({ usage, run: grow })),
+  },
+  {
+    name: 'archive',
+    about: 'moves orders, reservations and mails that are over and old into files',
+    load: () => import('../operations/archive.ts').then(({ usage, archive }) => ({ usage, run: archive })),
+  },
+  {
+    name: 'verify',
+    about: 'proves that nothing is lost, nothing is twice',
+    load: () => import('../operations/verify.ts'),
+  },
+]
+
+const usage = `Usage: npm run shop -- COMMAND [arguments]
+
+${listed(commands)}
+
+Each takes --help.
+
+${reachHelp}`
+
+process.exitCode = await runCommands({ usage, commands }, process.argv.slice(2))
+setTimeout(() => process.exit(), 2_000).unref() // KafkaJS keeps connections to a broker that has fallen silent

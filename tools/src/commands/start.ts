@@ -1,0 +1,157 @@
+/** `npm start`: runs the whole shop on this machine: Kafka, Postgres, mail and every service. */
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { ConfigError } from '@shopstream/config'
+import { homeFolder } from '../local/home.ts'
+import { paint, prefixer, readableLine } from '../local/lines.ts'
+import { type ServiceName, serviceNames } from '../local/services.ts'
+import { defaultPorts } from '../local/settings.ts'
+import { type Shop, startShop } from '../local/shop.ts'
+
+const usage = `Usage: npm start [-- options]
+
+Runs the shop on this machine until Ctrl-C. Its state is kept in .shopstream/ (npm run reset forgets it).
+
+  --only LIST     runs some of the services: ${serviceNames.join(', ')}
+  --verbose       log level debug, and every step of the start
+  --log-level L   trace, debug, info, warn, error (default: LOG_LEVEL or info)
+  --help
+
+Environment: ${Object.keys(defaultPorts).join(', ')},
+KAFKA_BROKERS, KAFKA_TOPIC_PREFIX and POSTGRES_URL (to use running ones), STAFF_EMAIL, STAFF_PASSWORD, SHOPSTREAM_HOME.
+What the services read (their README) reaches them as well.`
+
+const colour = process.stdout.isTTY === true && !process.env.NO_COLOR
+// Once npm or the terminal is gone nobody reads; that must not keep the stack from stopping in order.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
+const say = (line: string) => void process.stdout.write(`${line}\n`)
+
+const options = readArguments()
+if (options) await main(options)
+
+interface Arguments {
+  only: ServiceName[]
+  logLevel: string | undefined
+}
+
+function readArguments(): Arguments | undefined {
+  try {
+    const { values } = parseArgs({
+      options: {
+        only: { type: 'string' },
+        verbose: { type: 'boolean', default: false },
+        'log-level': { type: 'string' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    })
+    if (values.help) {
+      say(usage)
+      return undefined
+    }
+    const wanted = values.only?.split(',').map((name) => name.trim()) ?? serviceNames
+    const unknown = wanted.filter((name) => !serviceNames.includes(name as ServiceName))
+    if (unknown.length > 0)
+      throw new Error(`--only: there is no service ${unknown.join(', ')}; there are ${serviceNames.join(', ')}`)
+    return {
+      only: serviceNames.filter((name) => wanted.includes(name)),
+      logLevel: values['log-level'] ?? (values.verbose ? 'debug' : undefined),
+    }
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n\n${usage}\n`)
+    process.exitCode = 2
+    return undefined
+  }
+}
+
+async function main({ only, logLevel }: Arguments): Promise<void> {
+  const env = { ...process.env, ...(logLevel && { LOG_LEVEL: logLevel }) }
+  const prefixed = prefixer([...serviceNames, 'shop'], colour)
+  let signalled: NodeJS.Signals | undefined
+  const abort = new AbortController()
+  const stopped = Promise.withResolvers<void>()
+  const stop = async (signal: NodeJS.Signals) => {
+    if (signalled) return
+    signalled = signal
+    say(prefixed('shop', `stopping (${signal}) …`))
+    const hardEnd = setTimeout(() => process.exit(1), 9_900)
+    abort.abort(new Error(`stopped by ${signal}`))
+    await starting.then(
+      (started) => started.stop(),
+      () => {},
+    ) // a start that was ended has stopped its parts itself
+    clearTimeout(hardEnd)
+    stopped.resolve()
+  }
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void stop(signal))
+
+  const starting = startShop({
+    env,
+    only,
+    signal: abort.signal,
+    onLine: (service, line) => say(prefixed(service, readableLine(line, colour))),
+    onProgress: (line) => say(prefixed('shop', line)),
+  })
+  try {
+    const shop = await starting
+    if (!signalled) say(table(shop, only))
+  } catch (error) {
+    if (!signalled) {
+      process.stderr.write(`\n${explain(error)}\n`)
+      process.exit(1)
+    }
+  }
+  await stopped.promise
+  say(prefixed('shop', 'stopped'))
+  process.exit(0)
+}
+
+function explain(error: unknown): string {
+  if (error instanceof ConfigError) return `The shop was not started. ${error.message}`
+  const { code, path, syscall } = error as NodeJS.ErrnoException
+  if (path && ['EACCES', 'EPERM', 'EROFS'].includes(code ?? ''))
+    return `The shop was not started: this user may not use ${path} (${code}). Set SHOPSTREAM_HOME to a folder of your own, or start it as the user who owns that one.`
+  if (path && syscall === 'mkdir')
+    return `The shop was not started: ${path} is no folder, and none can be made there (${code}). Set SHOPSTREAM_HOME to a folder of your own.`
+  return `The shop was not started: ${error instanceof Error ? error.message : String(error)}`
+}
+
+function table(shop: Shop, only: readonly ServiceName[]): string {
+  const moved = (name: keyof typeof defaultPorts) =>
+    shop.ports[name] === defaultPorts[name] || process.env[name] ? '' : `   (${defaultPorts[name]} is busy)`
+  const rows: [string, string][] = [
+    ['inbox page', `${shop.mailUrl}${moved('MAIL_UI_PORT')}`],
+    ['SMTP', `${shop.mail.smtpUrl}${moved('SMTP_PORT')}`],
+    [
+      'Kafka',
+      `${shop.kafka.brokers.join()}   (${shop.kafka.origin})${shop.kafka.origin === 'KAFKA_BROKERS' ? '' : moved('KAFKA_PORT')}`,
+    ],
+    [
+      'Postgres',
+      `${withoutPassword(shop.postgres.url)}   (${shop.postgres.origin})${shop.postgres.origin === 'POSTGRES_URL' ? '' : `${moved('POSTGRES_PORT')}   password in ${join(homeFolder(), 'secrets.json')}`}`,
+    ],
+  ]
+  if (only.includes('user'))
+    rows.push([
+      'staff login',
+      `${shop.staff.email}   ${process.env.STAFF_PASSWORD ? '(STAFF_PASSWORD)' : shop.staff.password}`,
+    ])
+  if (only.includes('gateway')) {
+    rows.unshift(
+      ['gateway', `${shop.gatewayUrl}${moved('GATEWAY_PORT')}`],
+      ['API docs', `${shop.gatewayUrl}/docs`],
+      ['schemas', `${shop.gatewayUrl}/schema-registry`],
+    )
+    rows.push(['try', `curl ${shop.gatewayUrl}/v1/products`])
+  } else rows.unshift(...only.map((name): [string, string] => [name, `${shop.serviceUrls[name]}/docs`]))
+  const width = Math.max(...rows.map(([name]) => name.length))
+  const lines = rows.map(([name, value]) => `  ${paint(36, name.padEnd(width), colour)}  ${value}`)
+  const seconds = (shop.startedInMs / 1_000).toFixed(1)
+  const title = paint(1, `The shop is ready after ${seconds} s.`, colour)
+  return `\n${title} Ctrl-C stops it; its state is kept in ${homeFolder()}.\n\n${lines.join('\n')}\n`
+}
+
+function withoutPassword(address: string): string {
+  const url = new URL(address)
+  url.password = ''
+  return url.href
+}

@@ -1,0 +1,405 @@
+import { domainToASCII } from 'node:url'
+import { type Database, sql } from '@shopstream/database'
+import { deadLetterTopic, topicOf, topics } from '@shopstream/events'
+import { eventIdOf, type IncomingMessage } from '@shopstream/messaging'
+import { Refusal } from '../terminal/options.ts'
+import { ask } from './asking.ts'
+import { findMails, inOrder, servicesOf } from './explain-order.ts'
+import { readGroups } from './groups.ts'
+import { placesOf } from './places.ts'
+import { headerInWords, keyInWords, shopWith, shown, typeInWords } from './printing.ts'
+import { owners, type Reach } from './reach.ts'
+import { mask } from './reading.ts'
+import { clockSlackMs, type EventStory, type Gap, gapOf, hiddenGaps, type Teller } from './story.ts'
+import { eventLines, headline, mailLine, verdictLines } from './telling.ts'
+import { isUuid, timeOfId } from './uuids.ts'
+import { eventsVerdict, gravest, type MailStory, mailVerdict, type Verdict } from './verdict.ts'
+import { clock, faint, plural, shop, table, toJson } from './words.ts'
+
+/** What a service holds of another's aggregate. */
+interface Replica {
+  service: string
+  /** Sequence of the last event it has applied; null when it holds none, undefined when it cannot be asked. */
+  sequence: bigint | null | undefined
+  reason?: string
+}
+
+/** Events about keys of a topic, published or not, with what became of them. */
+async function eventsOf(teller: Teller, sinceByTopic: Record<string, Date>, key: string) {
+  const wanted = topics.filter(({ name }) => sinceByTopic[name])
+  const [published, waiting] = await Promise.all([
+    ask('Kafka', async () => {
+      const places = await placesOf(teller.bus, wanted, key)
+      const { messages, gaps } = await teller.published(
+        places.map((place) => ({ ...place, key, since: sinceByTopic[place.topic] as Date })),
+      )
+      return { ...(await teller.handlings(messages)), gaps }
+    }),
+    teller.unpublished({ key }),
+  ])
+  const events = inOrder([...(published.answer?.events ?? []), ...waiting.rows])
+  const gaps = published.answer?.gaps ?? []
+  const notAsked = [...(published.reason ? [`Kafka ${published.reason}`] : []), ...gaps.map(({ what }) => what)]
+  return { events, notAsked, gaps }
+}
+
+/** A replica that is behind its owner, although nothing is on its way to it. */
+function replicaVerdict(
+  replicas: Replica[],
+  { sequence, topic, key, gaps }: { sequence: bigint; topic: string; key: string; gaps: readonly Gap[] },
+): Verdict | undefined {
+  const stale = replicas.find((replica) => replica.sequence !== undefined && (replica.sequence ?? 0n) < sequence)
+  if (!stale) return undefined
+  const behind = `${stale.service} knows state ${stale.sequence ?? 'none'}, the owner has ${sequence}`
+  if (gaps.length > 0)
+    return {
+      state: 'stuck',
+      text: `${behind}, and not all can be read that may be on its way: ${gaps.map(({ what }) => what).join('; ')}.`,
+      run: [...new Set(gaps.map(({ run }) => run))],
+    }
+  return {
+    state: 'stuck',
+    text: `${behind}, and nothing is on its way.`,
+    run: [shopWith(`republish ${topic} --key`, key) ?? shop(`republish ${topic} --all`)],
+  }
+}
+
+const replicaOf = async (service: string, query: Promise<{ rows: { sequence: bigint }[] }>): Promise<Replica> => {
+  const { answer, reason } = await ask(`the ${service} database`, async () => (await query).rows[0]?.sequence ?? null)
+  return reason ? { service, sequence: undefined, reason } : { service, sequence: answer }
+}
+
+const replicaLine = ({ service, sequence, reason }: Replica) =>
+  `  ${service} knows ${reason ?? (sequence === null ? 'nothing of it' : `its state ${sequence}`)}`
+
+export interface UserStory {
+  kind: 'user'
+  id: string
+  account: { email: string; displayName: string; roles: string[]; sequence: bigint; createdAt: Date }
+  replicas: Replica[]
+  events: EventStory[]
+  mails: MailStory[]
+  orders: { id: string; status: string; createdAt: Date }[]
+  notAsked: string[]
+  verdict: Verdict
+}
+
+/** Throws a Refusal when there is no such account. */
+export async function tellUser(teller: Teller, idOrEmail: string, now = new Date()): Promise<UserStory> {
+  const { databases, personal } = teller
+  const found = await ask('the user database', () => findAccount(databases.user, idOrEmail))
+  if (found.reason) throw new Refusal(`The user database ${found.reason}.`)
+  if (!found.answer) throw new Refusal(`There is no user ${idOrEmail}.`)
+  const { id, ...account } = found.answer
+  const topic = topicOf('UserRegistered').name
+  const [{ events, notAsked, gaps }, recipient, mails, orders] = await Promise.all([
+    eventsOf(teller, { [topic]: new Date(account.createdAt.getTime() - clockSlackMs) }, id),
+    replicaOf(
+      'notification',
+      sql<{ sequence: bigint }>`select sequence from recipient where user_id = ${id}`.execute(
+        databases.notification.query,
+      ),
+    ),
+    ask('the notification database', () => findMails(databases.notification, sql`user_id = ${id}`, 10)),
+    ask('the order database', () => latestOrders(databases.order, id)),
+  ])
+  const told = mails.answer ?? []
+  const services = await servicesOf(teller, events, told)
+  const verdict = gravest(
+    [
+      eventsVerdict(events, services, now),
+      ...told.map((mail) => mailVerdict(mail, services, now)),
+      replicaVerdict(
+        events.some(({ inOutbox, handledBy }) => inOutbox || handledBy.some(({ state }) => state === 'lagging'))
+          ? []
+          : [recipient],
+        { sequence: account.sequence, topic, key: id, gaps },
+      ),
+    ].filter((one) => one !== undefined),
+  ) ?? { state: 'final', text: 'Everybody who keeps this user knows the latest state, and no mail waits.', run: [] }
+  return {
+    kind: 'user',
+    id,
+    account: personal ? account : { ...account, email: mask, displayName: mask },
+    replicas: [recipient],
+    events,
+    mails: told,
+    orders: orders.answer ?? [],
+    notAsked: [...notAsked, ...[mails, orders].flatMap(({ reason }) => reason ?? [])],
+    verdict,
+  }
+}
+
+async function findAccount({ query }: Database<unknown>, idOrEmail: string) {
+  const column = sql.ref(isUuid(idOrEmail) ? 'id' : 'email')
+  const folded = idOrEmail.trim().normalize('NFKC').toLowerCase()
+  const stored = folded.replace(/(?<=@)[^@]+$/, domainToASCII)
+  const { rows } = await sql<UserStory['account'] & { id: string }>`
+    select id, email, display_name "displayName", roles, sequence, created_at "createdAt"
+    from account where ${column} in (${folded}, ${stored}) order by ${column} = ${folded} desc`.execute(query)
+  return rows[0]
+}
+
+async function latestOrders({ query }: Database<unknown>, userId: string) {
+  const { rows } = await sql<UserStory['orders'][number]>`
+    select id, status, created_at "createdAt" from "order" where user_id = ${userId} order by id desc limit 5`.execute(
+    query,
+  )
+  return rows
+}
+
+export function userScreen({ id, account, replicas, events, mails, orders, notAsked, verdict }: UserStory): string {
+  const now = new Date()
+  return [
+    headline(`User ${id}`, account.roles.join(', '), verdict),
+    `  ${account.displayName} <${account.email}>, registered ${clock(account.createdAt, now)}, state ${account.sequence}`,
+    ...replicas.map(replicaLine),
+    '',
+    ...events.flatMap((event) => eventLines(event, now)),
+    ...table(mails.map((mail) => mailLine(mail, now))),
+    ...table(
+      orders.map((order) => [
+        `${clock(order.createdAt, now)}  order ${order.id}`,
+        order.status,
+        shop(`explain ${order.id}`),
+      ]),
+    ),
+    ...notAsked.map((what) => faint(`  ${what}`)),
+    '',
+    ...verdictLines(verdict),
+  ].join('\n')
+}
+
+export interface ProductStory {
+  kind: 'product'
+  id: string
+  product: { name: string; retired: boolean; sequence: bigint; version: number }
+  stock: { onHand: number; reserved: number; sequence: bigint; heldForOrders: number; accountedFor: number }
+  replicas: Replica[]
+  events: EventStory[]
+  notAsked: string[]
+  verdict: Verdict
+}
+
+const shownEvents = 12
+const stockTopic = topicOf('StockLevelChanged').name
+/** Each order changes its products' levels: the older ones are for `tail`. */
+const recentMs = 3_600_000
+
+/** Throws a Refusal when there is no such product. */
+export async function tellProduct(teller: Teller, sku: string, now = new Date()): Promise<ProductStory> {
+  const { databases } = teller
+  const found = await ask('the inventory database', () => findProduct(databases.inventory, sku))
+  if (found.reason) throw new Refusal(`The inventory database ${found.reason}.`)
+  if (!found.answer) throw new Refusal(`There is no product ${sku}.`)
+  const { product, stock } = found.answer
+  const topic = topicOf('ProductListed').name
+  const [{ events, notAsked, gaps }, replica] = await Promise.all([
+    eventsOf(teller, { [topic]: new Date(0), [stockTopic]: new Date(now.getTime() - recentMs) }, sku),
+    replicaOf(
+      'order',
+      sql<{ sequence: bigint }>`select sequence from product where sku = ${sku}`.execute(databases.order.query),
+    ),
+  ])
+  const services = await servicesOf(teller, events, [])
+  const onItsWay = events.some(
+    ({ inOutbox, handledBy }) => inOutbox || handledBy.some(({ state }) => state === 'lagging'),
+  )
+  const unequal: Verdict | undefined =
+    stock.reserved === stock.heldForOrders && stock.onHand === stock.accountedFor
+      ? undefined
+      : {
+          state: 'stuck',
+          text:
+            `The stock says ${stock.onHand} on hand and ${stock.reserved} reserved; by adjustments, sales and reservations ` +
+            `it is ${stock.accountedFor} and ${stock.heldForOrders}.`,
+          run: [shop('verify --only stock-level'), 'docs/runbooks/stock-level.md'],
+        }
+  const verdict = gravest(
+    [
+      eventsVerdict(events, services, now),
+      replicaVerdict(onItsWay ? [] : [replica], { sequence: product.sequence, topic, key: sku, gaps }),
+      unequal,
+    ].filter((one) => one !== undefined),
+  ) ?? {
+    state: 'final',
+    text: 'Everybody who keeps this product knows the latest state, and its stock adds up.',
+    run: [],
+  }
+  return {
+    kind: 'product',
+    id: sku,
+    product,
+    stock,
+    replicas: [replica],
+    events: events.slice(-shownEvents),
+    notAsked,
+    verdict,
+  }
+}
+
+async function findProduct({ query }: Database<unknown>, sku: string) {
+  const { rows } = await sql<ProductStory['product'] & ProductStory['stock'] & { stockSequence: bigint }>`
+    select name, retired, product.sequence, version, on_hand "onHand", reserved, stock.sequence "stockSequence",
+      (select coalesce(sum((line->>'quantity')::integer), 0)::integer
+       from reservation, jsonb_array_elements(reservation.lines) as line
+       where state = 'reserved' and line->>'sku' = product.sku) "heldForOrders",
+      ((select coalesce(sum(delta), 0) from stock_adjustment where stock_adjustment.sku = product.sku)
+       - (select coalesce(sum((line->>'quantity')::integer), 0)
+          from reservation, jsonb_array_elements(reservation.lines) as line
+          where state = 'sold' and line->>'sku' = product.sku))::integer "accountedFor"
+    from product join stock using (sku) where sku = ${sku}`.execute(query)
+  const [row] = rows
+  if (!row) return undefined
+  const { onHand, reserved, stockSequence, heldForOrders, accountedFor, ...product } = row
+  return { product, stock: { onHand, reserved, sequence: stockSequence, heldForOrders, accountedFor } }
+}
+
+export function productScreen({ id, product, stock, replicas, events, notAsked, verdict }: ProductStory): string {
+  const now = new Date()
+  return [
+    headline(`Product ${id}`, product.retired ? 'retired' : 'on sale', verdict),
+    `  ${product.name}, version ${product.version}, state ${product.sequence}`,
+    `  ${stock.onHand} on hand, ${stock.reserved} reserved, ${stock.onHand - stock.reserved} available`,
+    ...replicas.map(replicaLine),
+    '',
+    ...events.flatMap((event) => eventLines(event, now)),
+    ...notAsked.map((what) => faint(`  ${what}`)),
+    '',
+    ...verdictLines(verdict),
+  ].join('\n')
+}
+
+export interface StoryOfEvent {
+  kind: 'event'
+  id: string
+  event: EventStory
+  /** Dead letters of it that are still to be published. */
+  copies: EventStory[]
+  /** The mail that it caused, if it did. */
+  mails: MailStory[]
+  verdict: Verdict
+}
+
+/** Throws a Refusal when no outbox, inbox, parking lot or topic has the event. */
+export async function tellEvent(teller: Teller, id: string, now = new Date()): Promise<StoryOfEvent> {
+  if (!isUuid(id)) throw new Refusal(`${id} is no event's id: those are UUIDs.`)
+  const { rows } = await teller.unpublished({ eventId: id })
+  const unpublished = rows.find(({ copyOf }) => !copyOf)
+  const { message, gaps } = unpublished ? { gaps: [] } : await findEvent(teller, id)
+  const event = unpublished ?? (message ? (await teller.handlings([message])).events[0] : rows[0])
+  if (!event)
+    throw new Refusal(
+      [`No outbox, inbox, parking lot or topic has an event ${id}.`, ...gaps.map(({ what }) => what)].join('\n'),
+    )
+  const copies = rows.filter((row) => row !== event)
+  const asked = await ask('the notification database', () =>
+    findMails(teller.databases.notification, sql`cause_id = ${id}`),
+  )
+  const mails = asked.answer ?? []
+  const services = await servicesOf(teller, [event, ...copies], mails)
+  const verdict =
+    gravest(
+      [
+        eventsVerdict([event, ...copies], services, now),
+        ...mails.map((mail) => mailVerdict(mail, services, now)),
+      ].filter((one) => one !== undefined),
+    ) ?? endOf(event)
+  return { kind: 'event', id, event, copies, mails, verdict }
+}
+
+/** What is left to say of an event that nothing is in the way of. */
+function endOf({ copyOf, handledBy }: EventStory): Verdict {
+  if (copyOf)
+    return {
+      state: 'final',
+      text: `Its topic does not have it any more; this is the copy that ${copyOf.group} has made of ${shown(copyOf.place)}, on which it had given up.`,
+      run: [shop(`dead-letters list --group ${copyOf.group} --state all`)],
+    }
+  if (handledBy.length === 0) return { state: 'final', text: 'Nobody consumes it.', run: [] }
+  return { state: 'final', text: 'Every group that consumes it has done so.', run: [] }
+}
+
+/** By its place where an inbox or parking lot tells it, else by reading all topics from when it was made; then the dead letters. */
+async function findEvent(teller: Teller, id: string): Promise<Found> {
+  const places = await Promise.all(owners.map((owner) => ask(owner, () => placeOf(teller.databases[owner], id))))
+  const place = places.flatMap(({ answer }) => answer ?? [])[0]
+  const made = timeOfId(id)
+  // By another's clock, or from another's id, that may be any time.
+  const from = made && made < new Date() ? { from: new Date(made.getTime() - clockSlackMs) } : {}
+  const fits = (message: IncomingMessage) => eventIdOf(message.headers) === id
+  const wheres: Where[] = [
+    ...(place ? [{ topics: [place.topic], partitions: [{ ...place, from: place.offset }] }] : []),
+    { topics: topics.map(({ name }) => name), ...from },
+    { topics: (await readGroups()).map(({ group }) => deadLetterTopic(group).name), ...from },
+  ]
+  const gaps: Gap[] = []
+  for (const where of wheres) {
+    const found = await firstThat(teller.bus, where, fits)
+    if (found.message) return found
+    if (!where.partitions) gaps.push(...found.gaps)
+  }
+  return { message: undefined, gaps: [...gaps, ...(await hiddenGaps(teller.bus, await partitionsOf(teller.bus)))] }
+}
+
+const partitionsOf = (bus: Reach['bus']) =>
+  bus.positions(
+    'explain',
+    topics.map(({ name }) => name),
+  )
+
+type Where = Pick<Parameters<Reach['bus']['read']>[0], 'topics' | 'partitions' | 'from'>
+
+interface Found {
+  message: IncomingMessage | undefined
+  /** What could not be read on the way. */
+  gaps: Gap[]
+}
+
+/** The first message that fits; undefined when none does. */
+async function firstThat(bus: Reach['bus'], where: Where, fits: (message: IncomingMessage) => boolean): Promise<Found> {
+  const enough = new AbortController()
+  const found: Found = { message: undefined, gaps: [] }
+  await bus.read({
+    ...where,
+    toEnd: true,
+    signal: enough.signal,
+    handle(messages) {
+      found.message ??= messages.find(fits)
+      if (found.message || (where.partitions && messages.length > 0)) enough.abort()
+    },
+    unreadable: (stretch) => void found.gaps.push(gapOf(stretch)),
+  })
+  return found
+}
+
+async function placeOf({ query }: Database<unknown>, id: string) {
+  const { rows } = await sql<{ topic: string; partition: number; offset: bigint }>`
+    select topic, partition, "offset" from inbox where event_id = ${id}
+    union all
+    select topic, partition, coalesce(former_offset, "offset") from parked_message where event_id = ${id}`.execute(
+    query,
+  )
+  return rows[0]
+}
+
+export function eventScreen({ id, event, copies, mails, verdict }: StoryOfEvent): string {
+  const now = new Date()
+  const { headers, data, bytes, problem, key } = event
+  const byOrder = topics.find(({ name }) => name === event.topic)?.key === 'order id'
+  const next = byOrder && key ? shopWith('explain', key) : undefined
+  return [
+    headline(`Event ${id}`, typeInWords(event.type), verdict),
+    ...[event, ...copies].flatMap((one) => eventLines(one, now)),
+    '',
+    ...table(Object.entries(headers).map(([name, value]) => [shown(name), headerInWords(value)])),
+    ...table([['key', keyInWords(key)]]),
+    problem
+      ? `  ${bytes ? `${plural(bytes.length, 'byte')}: ${bytes.subarray(0, 400).toString('hex')}` : 'bytes are not shown'}`
+      : `  ${toJson(data)}`,
+    ...table(mails.map((mail) => mailLine(mail, now))),
+    ...(next ? [faint(`  ${next}`)] : []),
+    '',
+    ...verdictLines(verdict),
+  ].join('\n')
+}

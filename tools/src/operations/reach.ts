@@ -1,0 +1,155 @@
+import { join, resolve } from 'node:path'
+import { ConfigError, dataSettings, readConfig, settings, Type } from '@shopstream/config'
+import { createDatabase, type Database } from '@shopstream/database'
+import { type Bus, kafkaClientFrom, openKafkaBus } from '@shopstream/messaging'
+import { createLogger, type Logger } from '@shopstream/observability'
+import { repository } from '@shopstream/testing/local'
+import { homeFolder, runningShop } from '../local/home.ts'
+import { Refusal } from '../terminal/options.ts'
+
+/** The services that have a database, which is also a consumer group and the source of its events. */
+export const owners = ['user', 'order', 'inventory', 'notification'] as const
+export type Owner = (typeof owners)[number]
+
+/** Where a shop is: a deployment by its environment, else the local one that runs. */
+export interface Place {
+  brokers: string[]
+  topicPrefix: string
+  databaseUrls: Record<Owner, string>
+  /** Own HTTP of each service, by name, as far as it is known. */
+  serviceUrls: Record<string, string>
+  /** Bytes of an unpacked batch from which on it is not read, as the services have it; default: theirs. */
+  batchLimitBytes?: number
+  /** Lists who writes events beside the services, for `verify`; default: nobody does. */
+  producersFile?: string | undefined
+}
+
+/** An operator's hands on a shop: its topics and every service's database, by the service's own role. */
+export interface Reach extends Place {
+  bus: Bus
+  // biome-ignore lint/suspicious/noExplicitAny: each service has tables of its own
+  databases: Record<Owner, Database<any>>
+  logger: Logger
+  close(): Promise<void>
+}
+
+const variableOf = (owner: Owner) => `${owner.toUpperCase()}_DATABASE_URL` as const
+
+/** For usage texts: the environment by which the commands find a shop. */
+export const reachHelp = `Works on the local shop that runs (SHOPSTREAM_HOME). For another deployment set KAFKA_BROKERS, KAFKA_TOPIC_PREFIX,
+${owners.map(variableOf).join(', ')}
+and, where known, GATEWAY_URL, USER_URL, ORDER_URL, INVENTORY_URL, NOTIFICATION_URL. Where the services have another
+KAFKA_BATCH_LIMIT_BYTES, set it too: commands read as much as they do. Databases are asked past any pooler in transaction mode.`
+
+const databaseUrl = (owner: Owner) =>
+  settings.url(`the database of the ${owner} service, by its role`, {
+    protocols: ['postgres', 'postgresql'],
+    example: `postgres://${owner}:password@127.0.0.1:5432/${owner}`,
+  })
+
+const deploymentSchema = Type.Object({
+  KAFKA_BROKERS: dataSettings.KAFKA_BROKERS,
+  KAFKA_TOPIC_PREFIX: dataSettings.KAFKA_TOPIC_PREFIX,
+  USER_DATABASE_URL: databaseUrl('user'),
+  ORDER_DATABASE_URL: databaseUrl('order'),
+  INVENTORY_DATABASE_URL: databaseUrl('inventory'),
+  NOTIFICATION_DATABASE_URL: databaseUrl('notification'),
+})
+
+const limitSchema = Type.Object({ KAFKA_BATCH_LIMIT_BYTES: dataSettings.KAFKA_BATCH_LIMIT_BYTES })
+
+/** Commands take the client that KAFKA_CLIENT names, whichever the services use. */
+function checkClient(env: NodeJS.ProcessEnv): void {
+  try {
+    kafkaClientFrom(env)
+  } catch (error) {
+    throw new Refusal((error as Error).message)
+  }
+}
+
+/** Finds the shop. Throws a {@link Refusal} when none runs and the environment names none, or only half of one. */
+export function findPlace(env: NodeJS.ProcessEnv = process.env): Place {
+  checkClient(env)
+  try {
+    const { KAFKA_BATCH_LIMIT_BYTES: batchLimitBytes } = readConfig(limitSchema, env)
+    const isDeployed = owners.some((owner) => env[variableOf(owner)])
+    return { ...(isDeployed ? deployedPlace(env) : localPlace(env)), batchLimitBytes }
+  } catch (error) {
+    if (error instanceof ConfigError) throw new Refusal(error.message)
+    throw error
+  }
+}
+
+/** From where npm was called. */
+const producersFile = ({ FOREIGN_PRODUCERS, INIT_CWD }: NodeJS.ProcessEnv) =>
+  FOREIGN_PRODUCERS ? resolve(INIT_CWD ?? '', FOREIGN_PRODUCERS) : undefined
+
+function localPlace(env: NodeJS.ProcessEnv): Place {
+  const running = runningShop(homeFolder(env))
+  if (!running) throw new Refusal(`No shop runs in ${homeFolder(env)}: npm start starts one.\n\n${reachHelp}`)
+  const { brokers, topicPrefix, databaseUrls, gatewayUrl, services } = running
+  return {
+    brokers,
+    topicPrefix,
+    databaseUrls: databaseUrls as Record<Owner, string>,
+    producersFile: producersFile(env) ?? join(repository, 'examples/producers.json'), // they are for this shop
+    serviceUrls: { ...services, gateway: gatewayUrl },
+  }
+}
+
+function deployedPlace(env: NodeJS.ProcessEnv): Place {
+  const config = readConfig(deploymentSchema, env)
+  const urls = [...owners, 'gateway'].flatMap((name) => {
+    const url = env[`${name.toUpperCase()}_URL`]
+    return url ? [[name, url]] : []
+  })
+  return {
+    brokers: config.KAFKA_BROKERS,
+    topicPrefix: config.KAFKA_TOPIC_PREFIX,
+    databaseUrls: {
+      user: config.USER_DATABASE_URL,
+      order: config.ORDER_DATABASE_URL,
+      inventory: config.INVENTORY_DATABASE_URL,
+      notification: config.NOTIFICATION_DATABASE_URL,
+    },
+    producersFile: producersFile(env),
+    serviceUrls: Object.fromEntries(urls),
+  }
+}
+
+/** Takes hold of a shop; connects when first needed. */
+export async function reach(place: Place, level = process.env.LOG_LEVEL ?? 'error'): Promise<Reach> {
+  const logger = createLogger({ service: 'shop', level, format: 'pretty' })
+  const databases = Object.fromEntries(
+    owners.map((owner) => [
+      owner,
+      createDatabase({ url: place.databaseUrls[owner], poolSize: 4, applicationName: 'shop-command', logger }),
+    ]),
+  ) as Reach['databases']
+  const bus = await openKafkaBus({
+    brokers: place.brokers,
+    topicPrefix: place.topicPrefix,
+    clientId: 'shop-command',
+    logger,
+    ...(place.batchLimitBytes !== undefined && { batchLimitBytes: place.batchLimitBytes }),
+  })
+  return {
+    ...place,
+    bus,
+    databases,
+    logger,
+    async close() {
+      await Promise.all([bus.close(), ...Object.values(databases).map((database) => database.close())])
+    },
+  }
+}
+
+/** Runs `work` with a hold on the shop that {@link findPlace} finds, and lets go of it afterwards. */
+export async function withReach<R>(work: (reach: Reach) => Promise<R>): Promise<R> {
+  const held = await reach(findPlace())
+  try {
+    return await work(held)
+  } finally {
+    await held.close()
+  }
+}

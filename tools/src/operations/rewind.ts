@@ -1,0 +1,119 @@
+import { parseArgs } from 'node:util'
+import { type Database, sql } from '@shopstream/database'
+import { compactedTopics, GroupHasMembers, type PartitionOffset, type PartitionPosition } from '@shopstream/messaging'
+import { Refusal, UsageError } from '../terminal/options.ts'
+import { reasonOf } from './asking.ts'
+import { type Group, readGroups } from './groups.ts'
+import { print } from './printing.ts'
+import { type Owner, type Reach, reachHelp, withReach } from './reach.ts'
+import { allMet, decisionInWords, placeInWords, showCommand, stretchesOf } from './stretches.ts'
+import { bad, good, parseTime, plural, shop, table, timeHelp } from './words.ts'
+
+export const usage = `Usage: npm run shop -- rewind GROUP --to TIME|beginning|inbox
+
+Lets a consumer group, which is a service, read its topics again. For after its database was restored from a backup: see
+docs/runbooks/restore-a-database.md, and ${shop('catch-up SERVICE')}, which does this and more. What took effect already
+is dropped by the service's inbox, or by sequence on compacted topics; the group is never moved forward.
+
+  --to TIME       from what was written at that time or later: choose one well before the backup was made
+  --to beginning  everything that the topics keep
+  --to inbox      where the service's database left off, as its inbox tells; the safest after a restore
+
+The service must be stopped: a group that has members is refused. ${timeHelp}
+Exit code 0, or 1 when it is refused.
+
+${reachHelp}`
+
+export async function rewind(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { to: { type: 'string' } } })
+  const [name, ...more] = positionals
+  const groups = await readGroups()
+  const group = groups.find((one) => one.group === name)
+  if (!group || more.length > 0)
+    throw new UsageError(`${name ?? 'Which group'}? There are ${groups.map((one) => one.group).join(', ')}.`)
+  if (values.to === undefined) throw new UsageError(`--to says from where.`)
+  const time = values.to === 'beginning' || values.to === 'inbox' ? undefined : parseTime(values.to)
+  return withReach(async (reach) => {
+    const to = values.to === 'inbox' ? await leftOff(reach, group) : time
+    print(await rewindGroup(reach, group, to))
+    return 0
+  })
+}
+
+/** Rewinds, and says how much will be read again. Throws a Refusal while the group has members. */
+export async function rewindGroup(
+  reach: Reach,
+  { group, topics }: Group,
+  to?: Date | PartitionOffset[],
+): Promise<string> {
+  const { bus } = reach
+  try {
+    const before = await bus.positions(group, topics)
+    await bus.rewind(group, topics, to)
+    const after = await bus.positions(group, topics)
+    const done = new Map(before.map((position) => [`${position.topic}/${position.partition}`, position.done]))
+    const counts = [...Map.groupBy(after, ({ topic }) => topic)].map(([topic, ofTopic]) => {
+      const again = ofTopic.reduce(
+        (sum, { partition, done: now }) => sum + ((done.get(`${topic}/${partition}`) ?? now) - now),
+        0n,
+      )
+      return { topic, again }
+    })
+    const total = counts.reduce((sum, { again }) => sum + again, 0n)
+    return [
+      ...table(counts.map(({ topic, again }) => [topic, plural(again, 'message')])),
+      good(
+        `${group} reads up to ${plural(total, 'message')} again once it starts; what took effect already is dropped.`,
+      ),
+      ...(await standsAgain(reach, group, after)),
+    ].join('\n')
+  } catch (error) {
+    if (!(error instanceof GroupHasMembers)) throw new Refusal(`${group} cannot be rewound: ${reasonOf(error)}`)
+    throw new Refusal(
+      `${error.message}: stop the ${group} service, every instance; one that was killed is forgotten after 6 s. Nothing was changed.`,
+    )
+  }
+}
+
+/** What others have met in front of a group, and its database has no decision about: it may be older than that. */
+async function standsAgain(reach: Reach, group: Owner, positions: readonly PartitionPosition[]): Promise<string[]> {
+  const { met } = await allMet(reach)
+  const ahead = stretchesOf(met).filter(
+    (stretch) =>
+      positions.some(
+        ({ topic, partition, start, done }) =>
+          topic === stretch.topic &&
+          partition === stretch.partition &&
+          start <= stretch.lastOffset &&
+          done <= stretch.lastOffset,
+      ) && !stretch.met.some(({ service, steppedOverAt }) => service === group && steppedOverAt),
+  )
+  return ahead.map((stretch) => {
+    const decided = stretch.met.map((one) => decisionInWords(one)).find((words) => words !== undefined)
+    return bad(
+      `  It will stand before ${placeInWords(stretch)}, which cannot be read${decided ? ` (others: ${decided})` : ''}: ${showCommand(stretch)}`,
+    )
+  })
+}
+
+/**
+ * Where a service's database left off: behind the last offset of each partition in its inbox. Rows are written in the
+ * order of their partition, so all before it is in there. What follows there may be nothing that a consumer sees, such as the
+ * markers of transactions, or what compaction took: it passes that again. Compacted topics have no inbox and are read from
+ * the beginning.
+ */
+export async function leftOff({ databases, bus }: Reach, { group, topics }: Group): Promise<PartitionOffset[]> {
+  const last = await lastOffsets(databases[group])
+  const positions = await bus.positions(group, topics)
+  return positions.map(({ topic, partition, start }) => ({
+    topic,
+    partition,
+    offset: compactedTopics.has(topic) ? start : (last.get(`${topic}/${partition}`) ?? start - 1n) + 1n,
+  }))
+}
+
+async function lastOffsets({ query }: Database<unknown>): Promise<Map<string, bigint>> {
+  const { rows } = await sql<{ topic: string; partition: number; last: bigint }>`
+    select topic, partition, max("offset") as last from inbox group by topic, partition`.execute(query)
+  return new Map(rows.map(({ topic, partition, last }) => [`${topic}/${partition}`, last]))
+}

@@ -1,0 +1,64 @@
+import { sql } from '@shopstream/database'
+import { eventually } from '@shopstream/testing'
+import { type Owner, owners } from '../../operations/reach.ts'
+import type { Arena } from './arena.ts'
+
+const limitMs = 180_000
+
+/**
+ * Waits until nothing is on its way any more. Throws with what still was after three minutes.
+ * @param consumed topics by consumer group.
+ */
+export async function waitForRest(arena: Arena, consumed: Readonly<Record<Owner, readonly string[]>>): Promise<void> {
+  let left: string[] = []
+  let quiet = 0
+  await eventually(
+    'rest',
+    async () => {
+      left = await onTheWay(arena, consumed)
+      quiet = left.length === 0 ? quiet + 1 : 0
+      return quiet >= 3 // one look may meet an event between two of the places that it looks at
+    },
+    { timeoutMs: limitMs, everyMs: 500 },
+  ).catch((error: Error) => {
+    throw new Error(`not at rest after ${limitMs / 1_000} s: ${left.join('; ') || error.message}`, { cause: error })
+  })
+}
+
+async function onTheWay(arena: Arena, consumed: Readonly<Record<Owner, readonly string[]>>): Promise<string[]> {
+  const perOwner = owners.map(async (owner) => [
+    ...(await rowsLeft(arena, owner)),
+    ...(await lagOf(arena, owner, consumed[owner])),
+  ])
+  const down = Object.values(arena.shop.services).flatMap(({ name, ready }) => (ready ? [] : [`${name} is not ready`]))
+  return [...down, ...(await Promise.all(perOwner)).flat()]
+}
+
+/** What waits in a service's tables. */
+const waiting: Record<Owner, Record<string, string>> = {
+  user: {},
+  order: { 'pending orders': `select count(*) from "order" where status = 'pending'` },
+  inventory: {},
+  notification: {
+    'unsent mails': `select count(*) from notification where state in ('queued', 'awaiting-recipient')`,
+  },
+}
+const inEach = {
+  'events in the outbox': 'select count(*) from outbox',
+  'parked messages': `select count(*) from parked_message where state = 'waiting'`,
+}
+
+async function rowsLeft({ reach }: Arena, owner: Owner): Promise<string[]> {
+  const counts = Object.entries({ ...inEach, ...waiting[owner] }).map(async ([what, query]) => {
+    const { rows } = await sql.raw<{ count: bigint }>(query).execute(reach.databases[owner].query)
+    const count = Number(rows[0]?.count)
+    return count > 0 ? [`${owner}: ${count} ${what}`] : []
+  })
+  return (await Promise.all(counts)).flat()
+}
+
+async function lagOf({ reach }: Arena, group: Owner, topics: readonly string[]): Promise<string[]> {
+  if (topics.length === 0) return []
+  const behind = (await reach.bus.positions(group, [...topics])).filter(({ end, done }) => done < end)
+  return behind.map(({ topic, partition, end, done }) => `${group}: ${end - done} messages of ${topic}/${partition}`)
+}

@@ -1,0 +1,38 @@
+import { rmSync } from 'node:fs'
+import { type Mail, temporaryFolder } from '@shopstream/testing'
+import type { Customer } from '../../local/client.ts'
+import type { ServiceName } from '../../local/services.ts'
+import { ownPorts, type Ports } from '../../local/settings.ts'
+import { startShop } from '../../local/shop.ts'
+
+export interface OpenShop {
+  home?: string
+  env?: NodeJS.ProcessEnv
+  ports?: Ports
+  only?: readonly ServiceName[]
+}
+
+/** A shop of a test's own: own folder, own ports, own Kafka and Postgres; `log` holds what it printed last. */
+export async function openShop({ home = temporaryFolder('e2e'), env = {}, ports, only }: OpenShop = {}) {
+  const log: string[] = []
+  const shop = await startShop({
+    home,
+    env: { ...withoutTestSettings(process.env), LOG_LEVEL: 'info', ...env },
+    ports: ports ?? (await ownPorts()),
+    ...(only && { only }),
+    onLine: (service, line) => log.push(`${service} ${line}`),
+    onProgress: (line) => log.push(`shop ${line}`),
+  })
+  return { shop, home, log, forget: () => rmSync(home, { recursive: true, force: true }) }
+}
+
+const withoutTestSettings = ({ KAFKA_BROKERS: _, POSTGRES_URL: __, ...env }: NodeJS.ProcessEnv) => env
+
+/** The mails about something, one per Message-ID. */
+export function mailsAbout(mails: readonly Mail[], text: string): Mail[] {
+  const about = mails.filter((mail) => mail.text.includes(text))
+  return [...new Map(about.map((mail) => [mail.headers['message-id'], mail])).values()]
+}
+
+export const mailsTo = (mails: readonly Mail[], { email }: Pick<Customer, 'email'>) =>
+  mails.filter(({ to }) => to.some(({ address }) => address === email))

@@ -1,0 +1,85 @@
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import type { Topic } from '@shopstream/events'
+import { eventsOf, fileFindings, pathOf, readIfThere, readSchemaFiles, workspace, write } from '../schemas/files.ts'
+import { type Finding, isPending, Refused } from '../schemas/findings.ts'
+import { newRows, readLock } from '../schemas/lock.ts'
+import { readTopics } from '../schemas/topics-lock.ts'
+import { printTypes } from '../schemas/types.ts'
+import type { Model, ServiceWiring } from '../schemas/wiring.ts'
+
+export const typesFile = 'libs/events/src/generated/events.ts'
+
+export interface GenerateOptions {
+  /** Top of the workspace. */
+  root: string
+  /** Writes nothing. */
+  check?: boolean
+  /** By default those of the workspace's services and its `topics.ts`. */
+  wiring?: ServiceWiring[]
+  topics?: readonly Topic[]
+}
+
+/** The files that follow from the schemas, the lock, the topics and the services' tables, with their texts. */
+async function outputsOf(model: Model): Promise<Record<string, string>> {
+  // imported when needed: they load the lock, and whoever mends that needs the rest of this module
+  const { printAcls } = await import('../schemas/acl.ts')
+  const { printAsyncApi } = await import('../schemas/asyncapi.ts')
+  const { printCatalogue } = await import('../schemas/catalogue.ts')
+  const { readSaga, printSaga } = await import('../proof/saga/picture.ts')
+  return {
+    [typesFile]: printTypes(model.events),
+    'schemas/asyncapi.yaml': printAsyncApi(model),
+    'docs/events.md': printCatalogue(model),
+    'docs/saga.md': printSaga(await readSaga()),
+    'infra/kafka/acls.json': printAcls(model),
+  }
+}
+
+/**
+ * Brings the derived files up to date, and returns the paths of those that it wrote; with `check`, of those that are
+ * stale. Throws {@link Refused}, having written nothing, when the schemas or the lock are refused or a version is not
+ * registered yet.
+ */
+export async function generate({ root, check = false, ...given }: GenerateOptions): Promise<string[]> {
+  const files = readSchemaFiles(root)
+  const { lock, findings } = readLock(root)
+  const events = eventsOf(files)
+  const problems = [...findings, ...fileFindings(files).filter((finding) => !isPending(finding))]
+  const unregistered = problems.length > 0 ? [] : newRows(lock, events).map(notRegistered)
+  if (problems.length + unregistered.length > 0) throw new Refused([...problems, ...unregistered])
+  const topics = given.topics ?? (await readTopics(root))
+  const wiring = given.wiring ?? (await (await import('../schemas/wiring.ts')).readWiring(root))
+  const outputs = await outputsOf({ events, lock, topics, wiring })
+  const stale = Object.entries(outputs).filter(([file, text]) => readIfThere(join(root, file)) !== text)
+  if (!check) for (const [file, text] of stale) write(join(root, file), text)
+  return stale.map(([file]) => file)
+}
+
+function notRegistered({ subject, version }: { subject: string; version: number }): Finding {
+  const message = `version ${version} is not in the lock: run \`npm run schemas -- register\`, which also generates`
+  return { rule: 'unregistered', subject, path: pathOf(subject), message }
+}
+
+export const usage = `Usage: npm run schemas -- generate [--check]   (also: npm run generate)
+
+Writes what follows from schemas/, its lock, the topics and the services' tables:
+  libs/events/src/generated/events.ts   TypeScript types of the events
+  schemas/asyncapi.yaml                 AsyncAPI 3.0 document of all topics
+  docs/events.md                        catalogue: each event, its fields, who produces and who consumes it
+  docs/saga.md                          tables and pictures of the life of an order and of its reservation
+  infra/kafka/acls.json                 what each service may do on which topic
+
+  --check   writes nothing; says what is stale and exits with 1 if anything is
+
+The lock is not among them: \`npm run schemas -- register\` extends it.`
+
+/** The command; returns its exit code. */
+export async function generateCommand(args: string[]): Promise<number> {
+  const { values } = parseArgs({ args, options: { check: { type: 'boolean', default: false } } })
+  const files = await generate({ root: workspace, check: values.check })
+  if (files.length === 0) console.log('Generated files are fresh.')
+  else if (!values.check) console.log(files.map((file) => `${file} written`).join('\n'))
+  else console.error(files.map((file) => `${file} is stale: run \`npm run generate\` and commit the result`).join('\n'))
+  return values.check && files.length > 0 ? 1 : 0
+}

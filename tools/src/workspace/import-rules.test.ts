@@ -1,0 +1,90 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { describe, expect, test } from '@jest/globals'
+import { repository, runCommand } from '@shopstream/testing'
+
+/** What lint, with the house's settings, says of a file at this place; empty when it finds nothing. */
+async function lint(file: string, text: string): Promise<string> {
+  const house = mkdtempSync(join(tmpdir(), 'shopstream-lint-'))
+  try {
+    const settings = JSON.parse(readFileSync(join(repository, 'biome.json'), 'utf8'))
+    writeFileSync(join(house, 'biome.json'), JSON.stringify({ ...settings, vcs: { enabled: false } }))
+    mkdirSync(join(house, dirname(file)), { recursive: true })
+    writeFileSync(join(house, file), `${text}\n`)
+    const biome = join(repository, 'node_modules', '.bin', 'biome')
+    await runCommand(biome, ['lint', file, '--only=style/noRestrictedImports'], { cwd: house })
+    return ''
+  } catch (error) {
+    return (error as Error).message.replaceAll(/\s+/g, ' ')
+  } finally {
+    rmSync(house, { recursive: true })
+  }
+}
+
+const order = 'services/order/src/placing/x.ts'
+const orderTest = 'services/order/src/placing/x.test.ts'
+
+describe('the rules of the house bite', () => {
+  test.each([
+    [order, 'kafkajs', 'use @shopstream/messaging'],
+    [order, 'kafkajs/src/network/connection.js', 'use @shopstream/messaging'],
+    [order, '@platformatic/kafka', 'use @shopstream/messaging'],
+    [orderTest, 'kafkajs', 'use @shopstream/messaging'],
+    ['libs/http/src/x.ts', 'kafkajs', 'use @shopstream/messaging'],
+    ['libs/testing/src/x.ts', 'kafkajs', 'use @shopstream/messaging'],
+    ['tools/src/x.ts', 'kafkajs', 'use @shopstream/messaging'],
+    [order, 'avsc', 'use @shopstream/events'],
+    [order, 'avsc/lib/types.js', 'use @shopstream/events'],
+    ['libs/messaging/src/x.ts', 'avsc', 'use @shopstream/events'],
+    [order, 'pg', 'use @shopstream/database'],
+    [order, 'pg/lib/client.js', 'use @shopstream/database'],
+    [orderTest, 'pg', 'use @shopstream/database'],
+    ['libs/messaging/src/x.ts', 'pg', 'use @shopstream/database'],
+    [order, '@shopstream/inventory-service', 'services speak through topics'],
+    [order, '@shopstream/inventory-service/src/app.ts', 'services speak through topics'],
+    [order, '../../../inventory/src/stock/queries.ts', 'services speak through topics'],
+    [order, '../../../inventory/dist/main.js', 'services speak through topics'],
+    [orderTest, '../../../inventory/src/app.ts', 'services speak through topics'],
+    ['libs/http/src/x.ts', '@shopstream/order-service', 'services speak through topics'],
+    ['libs/http/src/x.ts', '../../../services/order/src/app.ts', 'services speak through topics'],
+    [order, '../../../../libs/database/src/session.ts', 'libraries through their index'],
+    [order, '../../../../node_modules/pg/lib/index.js', 'libraries through their index'],
+    [order, '../../../../tools/src/commands/generate.ts', 'libraries through their index'],
+    [order, '@shopstream/tools', "workspace's tools"],
+    ['libs/http/src/x.ts', '@shopstream/tools', "workspace's tools"],
+    [order, '@shopstream/testing', 'For tests alone'],
+    [order, '@shopstream/testing/local', 'For tests alone'],
+    ['libs/http/src/x.ts', '@shopstream/testing', 'For tests alone'],
+  ])('%s may not import %s', async (file, imported, message) => {
+    expect(await lint(file, `import '${imported}'`)).toContain(message)
+  })
+
+  test.each([
+    "import type { Kafka } from 'kafkajs'\nexport type Port = Kafka",
+    "export * from 'kafkajs'",
+    "export { Kafka } from 'kafkajs'",
+    "export const port = await import('kafkajs')",
+  ])('however it is written: %s', async (text) => {
+    expect(await lint(order, text)).toContain('use @shopstream/messaging')
+  })
+})
+
+describe('what the rules leave open', () => {
+  test.each([
+    ['libs/messaging/src/x.ts', 'kafkajs'],
+    ['libs/messaging/src/x.ts', 'kafkajs/src/network/connection.js'],
+    ['libs/events/src/x.ts', 'avsc'],
+    ['libs/events/src/x.ts', '../../../schemas/registry.lock.json'],
+    ['libs/database/src/x.ts', 'pg'],
+    ['libs/database/src/x.ts', 'pg/lib/client.js'],
+    [order, '@shopstream/messaging'],
+    [order, '../life-cycle.ts'],
+    [orderTest, '@shopstream/testing'],
+    ['services/order/src/testing.ts', '@shopstream/testing'],
+    ['libs/http/src/x.test.ts', '@shopstream/testing'],
+    ['tools/src/x.ts', '@shopstream/testing/local'],
+  ])('%s may import %s', async (file, imported) => {
+    expect(await lint(file, `import '${imported}'`)).toBe('')
+  })
+})
