@@ -16,7 +16,7 @@ const commands: Command[] = [
     name: 'register',
     about: 'adds new versions to the lock, with their golden bytes and all that follows',
     load: () =>
-      import('../schemas/register.ts').then(({ usage, registerCommand }) => ({ usage, run: registerCommand })),
+      import('../workspace/register.ts').then(({ usage, registerCommand }) => ({ usage, run: registerCommand })),
   },
   {
     name: 'new',

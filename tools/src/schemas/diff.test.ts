@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { topics } from '@shopstream/events'
+import { register } from '../workspace/register.ts'
 import { diff } from './diff.ts'
 import { layOut } from './layout.ts'
-import { register } from './register.ts'
 import { type Copy, copySchemas, type Json } from './testing.ts'
 
 let copy: Copy

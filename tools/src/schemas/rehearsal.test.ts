@@ -1,12 +1,12 @@
 import { globSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { type EventName, type Topic, topics } from '@shopstream/events'
+import { register } from '../workspace/register.ts'
 import { type CheckOptions, checkSchemas } from './check.ts'
 import { workspace } from './files.ts'
 import { type Finding, Refused, type Rule } from './findings.ts'
 import { layOut } from './layout.ts'
 import { lockFile } from './lock.ts'
-import { register } from './register.ts'
 import { type Copy, copySchemas, type Json } from './testing.ts'
 import { readWiring, type ServiceWiring } from './wiring.ts'
 

@@ -2,13 +2,19 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { shortName } from '@shopstream/events/schema'
 import { goldenFile } from '@shopstream/testing/golden'
-import { generate } from '../workspace/generate.ts'
-import { type CheckOptions, checkSchemas, fixLayout } from './check.ts'
-import { eventsOf, readIfThere, readSchemaFiles, workspace, write } from './files.ts'
-import { isPending, Refused } from './findings.ts'
-import { writeGolden } from './golden.ts'
-import { lockFile, newRows, printLock, readLock } from './lock.ts'
-import { extendTopicsLock, printTopicsLock, readTopics, readTopicsLock, topicsLockFile } from './topics-lock.ts'
+import { type CheckOptions, checkSchemas, fixLayout } from '../schemas/check.ts'
+import { eventsOf, readIfThere, readSchemaFiles, workspace, write } from '../schemas/files.ts'
+import { isPending, Refused } from '../schemas/findings.ts'
+import { writeGolden } from '../schemas/golden.ts'
+import { lockFile, newRows, printLock, readLock } from '../schemas/lock.ts'
+import {
+  extendTopicsLock,
+  printTopicsLock,
+  readTopics,
+  readTopicsLock,
+  topicsLockFile,
+} from '../schemas/topics-lock.ts'
+import { generate } from './generate.ts'
 
 /** What {@link register} did. */
 export interface Registration {
