@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { openSession } from '@shopstream/database'
-import { eventually } from './eventually.ts'
-import { copyAsStandby, removePostgres, startPostgres } from './postgres.ts'
+import { copyAsStandby, eventually, removePostgres, startPostgres } from '@shopstream/local-servers'
 import { startTcpProxy } from './tcp-proxy.ts'
 
 /** Two servers behind one address, of which the second is a streaming standby of the first. */

@@ -1,6 +1,6 @@
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { repository } from './paths.ts'
+import { repository } from '@shopstream/local-servers'
 
 /** One message of one version of an event, as it was written when that version was registered: a file of `schemas/golden`. */
 export interface Golden {

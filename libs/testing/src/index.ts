@@ -1,4 +1,7 @@
+export * from '@shopstream/local-servers'
 export { type TestDatabase, testBroker, testDatabase } from './broker-and-database.ts'
 export { type PostgresPair, startPostgresPair } from './failover.ts'
-export * from './local.ts'
+export { type ProxiedKafka, startProxiedKafka } from './proxied-kafka.ts'
+export { allButTheClock, createSteppedClock, type SteppedClock } from './stepped-clock.ts'
+export { startTcpProxy, type TcpProxy, type TcpProxyOptions } from './tcp-proxy.ts'
 export { type Caller, createWorld, type World } from './world.ts'

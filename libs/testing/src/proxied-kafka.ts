@@ -1,8 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { startKafka } from './kafka.ts'
-import { freePort } from './ports.ts'
+import { freePort, startKafka } from '@shopstream/local-servers'
 import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts'
 
 export interface ProxiedKafka {

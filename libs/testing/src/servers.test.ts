@@ -15,14 +15,27 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { createDatabase, createServiceDatabase, sql } from '@shopstream/database'
+import {
+  answers,
+  eventually,
+  freePort,
+  identify,
+  isAlive,
+  isFree,
+  kafkaSettings,
+  parseIdentity,
+  removePostgres,
+  repository,
+  startKafka,
+  startPostgres,
+  startProcess,
+  stopLeftover,
+  stopLeftoverKafka,
+  stopLeftoverPostgres,
+  writeIdentity,
+} from '@shopstream/local-servers'
 import { createLogger } from '@shopstream/observability'
-import { eventually } from './eventually.ts'
 import { kafkaEnvironment, removeAbandonedRuns } from './jest/backend.ts'
-import { kafkaSettings, startKafka, stopLeftoverKafka } from './kafka.ts'
-import { repository } from './paths.ts'
-import { answers, freePort, isFree } from './ports.ts'
-import { removePostgres, startPostgres, stopLeftoverPostgres } from './postgres.ts'
-import { identify, isAlive, parseIdentity, startProcess, stopLeftover, writeIdentity } from './process.ts'
 
 let dir: string
 beforeAll(() => {

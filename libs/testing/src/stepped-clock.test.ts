@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { expect, test } from '@jest/globals'
-import { eventually } from './eventually.ts'
+import { eventually } from '@shopstream/local-servers'
 import { createSteppedClock } from './stepped-clock.ts'
 
 const hour = 3_600_000

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, createServer, connect as dial } from 'node:net'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
-import { eventually } from './eventually.ts'
+import { eventually } from '@shopstream/local-servers'
 import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts'
 
 const echo = createServer((socket) => socket.on('error', () => {}).pipe(socket))

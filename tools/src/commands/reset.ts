@@ -1,7 +1,7 @@
 /** `npm run reset`: forgets the local shop's state, without asking; refuses while it runs. */
 import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { removePostgres } from '@shopstream/testing/local'
+import { removePostgres } from '@shopstream/local-servers'
 import { AlreadyRunning, claimHome, homeFolder } from '../local/home.ts'
 import { removeKafkaContainer } from '../local/kafka.ts'
 import { cleanUp } from '../local/shop.ts'

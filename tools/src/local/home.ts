@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { chmodSync, existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { identify, isAlive, parseIdentity, repository, writeIdentity } from '@shopstream/testing/local'
+import { identify, isAlive, parseIdentity, repository, writeIdentity } from '@shopstream/local-servers'
 
 /** Folder of a local stack's state: data, secrets, logs, records of its processes. */
 export function homeFolder(env: NodeJS.ProcessEnv = process.env): string {

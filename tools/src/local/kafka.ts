@@ -14,7 +14,7 @@ import {
   runCommand,
   startKafka,
   stopLeftoverKafka,
-} from '@shopstream/testing/local'
+} from '@shopstream/local-servers'
 
 /** A server of the stack that can be stopped and started again, for tests and demonstrations of outages. */
 export interface ControlledServer {

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { startPostgres } from '@shopstream/testing/local'
+import { startPostgres } from '@shopstream/local-servers'
 import type { ControlledServer } from './kafka.ts'
 
 export interface StackPostgres extends ControlledServer {

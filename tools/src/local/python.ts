@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { runCommand } from '@shopstream/testing/local'
+import { runCommand } from '@shopstream/local-servers'
 
 const limitMs = 300_000
 

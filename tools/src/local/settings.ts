@@ -1,5 +1,5 @@
 import { ConfigError, dataSettings, readConfig, type Static, settings, Type } from '@shopstream/config'
-import { freePort, isFree } from '@shopstream/testing/local'
+import { freePort, isFree } from '@shopstream/local-servers'
 
 /** What of the environment concerns the stack itself; everything else reaches the services as it is. */
 const schema = Type.Object({

@@ -15,7 +15,7 @@ import {
   startMailSink,
   stopLeftover,
   stopLeftoverPostgres,
-} from '@shopstream/testing/local'
+} from '@shopstream/local-servers'
 import { ownEnvironment } from '../../environment.mjs'
 import { startDeployer } from './deployer.ts'
 import { claimHome, homeFolder, type RunningShop, readSecrets, writePrivate } from './home.ts'

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { rmSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
-import { isFromOutside, writeIdentity } from '@shopstream/testing/local'
+import { isFromOutside, writeIdentity } from '@shopstream/local-servers'
 import { eachLine } from './lines.ts'
 
 export interface ServiceLaunch {

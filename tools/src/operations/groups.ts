@@ -1,5 +1,5 @@
 import { topicOf } from '@shopstream/events'
-import { repository } from '@shopstream/testing/local'
+import { repository } from '@shopstream/local-servers'
 import { consumesAny, readWiring, withSchemas } from '../schemas/wiring.ts'
 import type { Owner } from './reach.ts'
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { repository } from '@shopstream/local-servers'
 import type { Ownership } from '@shopstream/messaging'
-import { repository } from '@shopstream/testing/local'
 import { UsageError } from '../terminal/options.ts'
 import { type Owner, owners } from './reach.ts'
 

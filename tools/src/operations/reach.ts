@@ -1,9 +1,9 @@
 import { join, resolve } from 'node:path'
 import { ConfigError, dataSettings, readConfig, settings, Type } from '@shopstream/config'
 import { createDatabase, type Database } from '@shopstream/database'
+import { repository } from '@shopstream/local-servers'
 import { type Bus, kafkaClientFrom, openKafkaBus } from '@shopstream/messaging'
 import { createLogger, type Logger } from '@shopstream/observability'
-import { repository } from '@shopstream/testing/local'
 import { homeFolder, runningShop } from '../local/home.ts'
 import { Refusal } from '../terminal/options.ts'
 

@@ -1,6 +1,6 @@
 /** `npm run shop -- verify`: proves the invariants over a running shop; docs/verify.md says how. */
 import { parseArgs } from 'node:util'
-import { repository } from '@shopstream/testing/local'
+import { repository } from '@shopstream/local-servers'
 import { readWiring, withSchemas } from '../schemas/wiring.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from './printing.ts'

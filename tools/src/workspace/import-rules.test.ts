@@ -54,7 +54,8 @@ describe('the rules of the house bite', () => {
     [order, '@shopstream/tools', "workspace's tools"],
     ['libs/http/src/x.ts', '@shopstream/tools', "workspace's tools"],
     [order, '@shopstream/testing', 'For tests alone'],
-    [order, '@shopstream/testing/local', 'For tests alone'],
+    [order, '@shopstream/local-servers', 'For tests alone'],
+    [order, '@shopstream/local-servers', 'For tests alone'],
     ['libs/http/src/x.ts', '@shopstream/testing', 'For tests alone'],
   ])('%s may not import %s', async (file, imported, message) => {
     expect(await lint(file, `import '${imported}'`)).toContain(message)
@@ -83,7 +84,7 @@ describe('what the rules leave open', () => {
     [orderTest, '@shopstream/testing'],
     ['services/order/src/testing.ts', '@shopstream/testing'],
     ['libs/http/src/x.test.ts', '@shopstream/testing'],
-    ['tools/src/x.ts', '@shopstream/testing/local'],
+    ['tools/src/x.ts', '@shopstream/local-servers'],
   ])('%s may import %s', async (file, imported) => {
     expect(await lint(file, `import '${imported}'`)).toBe('')
   })

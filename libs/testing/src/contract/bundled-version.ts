@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { LockEntry } from '@shopstream/events/codec'
+import { cacheFolder, repository } from '@shopstream/local-servers'
 import { build } from 'esbuild'
-import { cacheFolder, repository } from '../paths.ts'
 
 type Data = Record<string, unknown>
 

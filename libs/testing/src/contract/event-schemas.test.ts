@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { registry } from '@shopstream/events'
-import { repository } from '../paths.ts'
+import { repository } from '@shopstream/local-servers'
 import { fieldProblems, readEventSchemas, versionProblems, watchedFiles } from './event-schemas.ts'
 
 interface Field {

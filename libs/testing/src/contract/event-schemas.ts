@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import type { LockEntry } from '@shopstream/events/codec'
 import { breakages, listed, type Parties, tellBreakage, undeclaredFields } from '@shopstream/events/contract'
 import { shortName } from '@shopstream/events/schema'
+import { repository } from '@shopstream/local-servers'
 import { type Golden, readGolden } from '../golden.ts'
-import { repository } from '../paths.ts'
 
 /** Everything that the repository says about one event. */
 export interface EventSchemas {

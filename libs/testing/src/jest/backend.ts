@@ -2,12 +2,20 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { containerEngine } from '../containers.ts'
-import { kafkaSettings, startKafka, stopLeftoverKafka } from '../kafka.ts'
-import { freePort } from '../ports.ts'
-import { removePostgres, startPostgres, stopLeftoverPostgres } from '../postgres.ts'
-import { isAlive, parseIdentity, writeIdentity } from '../process.ts'
-import { temporaryFolder } from '../temporary.ts'
+import {
+  containerEngine,
+  freePort,
+  isAlive,
+  kafkaSettings,
+  parseIdentity,
+  removePostgres,
+  startKafka,
+  startPostgres,
+  stopLeftoverKafka,
+  stopLeftoverPostgres,
+  temporaryFolder,
+  writeIdentity,
+} from '@shopstream/local-servers'
 
 /** Kafka and Postgres for one run of the tests. */
 export interface Backend {

@@ -104,7 +104,7 @@ export async function openArena({ folder, env, progress, signal }: ArenaOptions)
     smtp = supervise({
       name: 'smtp',
       command: process.execPath,
-      args: [...nodeFlags, 'libs/testing/src/mail-sink-main.ts'],
+      args: [...nodeFlags, 'libs/local-servers/src/mail-sink-main.ts'],
       cwd: repository,
       env: processEnvironment(environment, {
         SMTP_PORT: String(smtpPort),

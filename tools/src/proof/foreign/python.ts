@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
-import { cacheFolder, repository } from '@shopstream/testing/local'
+import { cacheFolder, repository } from '@shopstream/local-servers'
 import { eachLine } from '../../local/lines.ts'
 import { virtualEnvironment, withoutOtherTools } from '../../local/python.ts'
 

@@ -1,5 +1,5 @@
 import { sql } from '@shopstream/database'
-import { eventually } from '@shopstream/testing/local'
+import { eventually } from '@shopstream/local-servers'
 import { type Group, readGroups } from '../../operations/groups.ts'
 import { owners, type Reach } from '../../operations/reach.ts'
 

@@ -1,6 +1,6 @@
 /**
  * Kafka, Postgres and mail on this machine, without any client of theirs: what the local stack needs, whose process stays
- * small that way. The package's index adds what tests need besides.
+ * small that way.
  */
 export { containerEngine } from './containers.ts'
 export { eventually, type Patience } from './eventually.ts'
@@ -29,6 +29,7 @@ export { type PgBouncer, type PgBouncerOptions, pgBouncerBinary, startPgBouncer 
 export { answers, freePort, isFree } from './ports.ts'
 export {
   checkPostgres,
+  copyAsStandby,
   type LocalPostgres,
   type PostgresOptions,
   removePostgres,
@@ -47,7 +48,4 @@ export {
   stopLeftover,
   writeIdentity,
 } from './process.ts'
-export { type ProxiedKafka, startProxiedKafka } from './proxied-kafka.ts'
-export { allButTheClock, createSteppedClock, type SteppedClock } from './stepped-clock.ts'
-export { startTcpProxy, type TcpProxy, type TcpProxyOptions } from './tcp-proxy.ts'
 export { temporaryFolder } from './temporary.ts'
