@@ -30,10 +30,17 @@ async function readTables(root: string, folder: string): Promise<ServiceWiring> 
     if (!existsSync(path)) throw new Error(`${folder}/${file} is missing: a service has both tables, an empty one too`)
     return import(pathToFileURL(path).href)
   }
-  const { produces } = (await read('produces.ts')) as { produces?: Producer }
-  const { consumes } = (await read('consumes.ts')) as { consumes?: readonly Consumption[] }
-  if (!produces?.events) throw new Error(`${folder}/produces.ts exports no \`produces\`, made by producer()`)
-  if (!Array.isArray(consumes)) throw new Error(`${folder}/consumes.ts exports no \`consumes\`, a list of on()`)
+  return wiringOf(folder, await read('produces.ts'), await read('consumes.ts'))
+}
+
+/** Of the modules of a service's two tables. `where` is for the words of what is thrown when they hold none. */
+export function wiringOf(
+  where: string,
+  { produces }: { produces?: Producer },
+  { consumes }: { consumes?: readonly Consumption[] },
+): ServiceWiring {
+  if (!produces?.events) throw new Error(`${where}/produces.ts exports no \`produces\`, made by producer()`)
+  if (!Array.isArray(consumes)) throw new Error(`${where}/consumes.ts exports no \`consumes\`, a list of on()`)
   const uses = consumes.flatMap((row: Consumption) => Object.entries(row.uses))
   return {
     service: produces.service,

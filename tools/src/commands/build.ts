@@ -1,11 +1,13 @@
-/** `npm run build`: bundles each service into its folder's dist/, from which an image is made. */
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+/** `npm run build`: bundles each service, and the operator's program, into its folder's dist/, from which an image is made. */
+import { cpSync, existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { build, type Plugin } from 'esbuild'
 
 const usage = `Usage: npm run build                                    every service, what has not changed from nx's cache
-       node tools/src/commands/build.ts [FOLDER] [--out FOLDER]  one service (default: this folder), into its dist/
+       node tools/src/commands/build.ts [FOLDER] [--out FOLDER] [--entry FILE]  one service (default: this folder), into its dist/
+
+  --entry FILE            what it begins with (default: src/main.ts)
 
   main.js, main.js.map    the service with its dependencies, for Node 24: node --enable-source-maps main.js
   migrations/SOURCE/      SQL of the service and of the libraries in it
@@ -35,21 +37,30 @@ const withoutFiles: Plugin = {
   },
 }
 
+const mainFile = 'src/main.ts'
+
 interface Source {
   file: string
   text: string
 }
 
+/** Where the services are; by name, those that have topics. */
+const services = join(import.meta.dirname, '../../../services')
+const names = () =>
+  globSync('*/src/produces.ts', { cwd: services })
+    .map((path) => basename(dirname(dirname(path))))
+    .sort()
+
 /**
- * Bundles the service in `folder` (its `src/main.ts` and everything that imports) into `out`, which is emptied first.
+ * Bundles the service in `folder` (its `src/main.ts`, or `entry`, and everything that imports) into `out`, which is emptied first.
  * Returns the bundle's size in bytes. Throws when something does not resolve, or when migrations or a package that stays
  * outside are not found.
  */
-export async function buildService(folder: string, out: string): Promise<number> {
+export async function buildService(folder: string, out: string, entry = mainFile): Promise<number> {
   rmSync(out, { recursive: true, force: true })
   const { metafile } = await build({
     absWorkingDir: folder,
-    entryPoints: ['src/main.ts'],
+    entryPoints: [entry],
     outfile: join(out, 'main.js'),
     bundle: true,
     platform: 'node',
@@ -59,7 +70,10 @@ export async function buildService(folder: string, out: string): Promise<number>
     sourcesContent: false,
     external: Object.keys(external),
     plugins: [withoutFiles],
-    define: { 'process.env.SHOPSTREAM_CRASH_AT': 'undefined' }, // see libs/messaging/src/crash-points.ts
+    define: {
+      'process.env.SHOPSTREAM_CRASH_AT': 'undefined', // see libs/messaging/src/crash-points.ts
+      bundledServices: JSON.stringify(names()), // see operations/services.ts
+    },
     banner: { js: banner },
     metafile: true,
     logLevel: 'warning',
@@ -67,7 +81,7 @@ export async function buildService(folder: string, out: string): Promise<number>
   const bundle = Object.values(metafile.outputs).find(({ entryPoint }) => entryPoint !== undefined)
   if (!bundle) throw new Error(`esbuild made no bundle of ${folder}`)
   const own: Source[] = Object.keys(bundle.inputs)
-    .filter((path) => !path.includes('node_modules/'))
+    .filter((path) => !path.includes('node_modules/') && !path.startsWith('<')) // such as what `define` puts in
     .map((path) => join(folder, path))
     .map((file) => ({ file, text: readFileSync(file, 'utf8') }))
   copyMigrations(own, join(out, 'migrations'))
@@ -110,17 +124,21 @@ function installedVersion(name: string, from: string): string {
 if (import.meta.main) {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { out: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+    options: {
+      out: { type: 'string' },
+      entry: { type: 'string', default: mainFile },
+      help: { type: 'boolean', short: 'h' },
+    },
   })
   if (values.help) console.log(usage)
   else {
     const folder = resolve(positionals[0] ?? '.')
-    if (!existsSync(join(folder, 'src/main.ts'))) {
-      console.error(`${folder} is no service: it has no src/main.ts\n\n${usage}`)
+    if (!existsSync(join(folder, values.entry))) {
+      console.error(`${folder} is no service: it has no ${values.entry}\n\n${usage}`)
       process.exit(1)
     }
     const out = resolve(values.out ?? join(folder, 'dist'))
-    const bytes = await buildService(folder, out)
+    const bytes = await buildService(folder, out, values.entry)
     console.log(`${basename(folder)}: ${relative('.', out) || '.'}/main.js, ${(bytes / 1e6).toFixed(1)} MB`)
   }
 }

@@ -1,7 +1,7 @@
 import { topicOf } from '@shopstream/events'
-import { repository } from '@shopstream/local-servers'
-import { consumesAny, readWiring, withSchemas } from '../schemas/wiring.ts'
+import { consumesAny, withSchemas } from '../schemas/wiring.ts'
 import type { Owner } from './reach.ts'
+import { readServices } from './services.ts'
 
 /** A consumer group: a service, what it consumes and from where. */
 export interface Group {
@@ -12,7 +12,7 @@ export interface Group {
 
 /** The consumer groups of this version, as the services' `consumes.ts` say. */
 export async function readGroups(): Promise<Group[]> {
-  const wiring = withSchemas(await readWiring(repository)).filter(consumesAny)
+  const wiring = withSchemas(await readServices()).filter(consumesAny)
   return wiring.map(({ service, consumes }) => ({
     group: service as Owner,
     types: new Set(consumes.map(({ event }) => event)),

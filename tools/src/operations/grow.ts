@@ -1,15 +1,14 @@
 import { parseArgs } from 'node:util'
 import { sql } from '@shopstream/database'
 import { deadLetterTopic, type Topic, topicOf, topics } from '@shopstream/events'
-import { repository } from '@shopstream/local-servers'
 import { CannotGrow, countOf, type GrowthStep, growTopic } from '@shopstream/messaging'
-import { readWiring } from '../schemas/wiring.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { reasonOf } from './asking.ts'
 import { readGroups } from './groups.ts'
 import { lagOf } from './lag.ts'
 import { print } from './printing.ts'
 import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
+import { readServices } from './services.ts'
 import { untilInterrupted } from './watching.ts'
 import { good, plural, table } from './words.ts'
 
@@ -96,7 +95,7 @@ function wholeNumber(option: string, text: string | undefined, most: number): nu
 
 /** A topic and the service whose outbox its events come from. */
 async function topicNamed(name: string): Promise<{ topic: Topic; owner: Owner }> {
-  const wiring = await readWiring(repository)
+  const wiring = await readServices()
   for (const owner of owners) {
     const produces = wiring.find(({ service }) => service === owner)?.produces ?? []
     const topic = [...produces.map((event) => topicOf(event as never)), deadLetterTopic(owner)].find(

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { ConfigError, dataSettings, readConfig, settings, Type } from '@shopstream/config'
 import { createDatabase, type Database } from '@shopstream/database'
@@ -5,11 +6,19 @@ import { repository } from '@shopstream/local-servers'
 import { type Bus, kafkaClientFrom, openKafkaBus } from '@shopstream/messaging'
 import { createLogger, type Logger } from '@shopstream/observability'
 import { homeFolder, runningShop } from '../local/home.ts'
-import { Refusal } from '../terminal/options.ts'
+import { Refusal, UsageError } from '../terminal/options.ts'
+import { isBundle } from './services.ts'
 
 /** The services that have a database, which is also a consumer group and the source of its events. */
 export const owners = ['user', 'order', 'inventory', 'notification'] as const
 export type Owner = (typeof owners)[number]
+
+/** Throws a UsageError for what is no service with a database. */
+export function ownerNamed(name: string | undefined): Owner {
+  const owner = owners.find((each) => each === name)
+  if (!owner) throw new UsageError(`${name ?? 'Which service'}? There are ${owners.join(', ')}.`)
+  return owner
+}
 
 /** Where a shop is: a deployment by its environment, else the local one that runs. */
 export interface Place {
@@ -84,6 +93,9 @@ export function findPlace(env: NodeJS.ProcessEnv = process.env): Place {
 const producersFile = ({ FOREIGN_PRODUCERS, INIT_CWD }: NodeJS.ProcessEnv) =>
   FOREIGN_PRODUCERS ? resolve(INIT_CWD ?? '', FOREIGN_PRODUCERS) : undefined
 
+/** Whose producers are for the local shop; not there in a bundle. */
+const examples = join(repository, 'examples/producers.json')
+
 function localPlace(env: NodeJS.ProcessEnv): Place {
   const running = runningShop(homeFolder(env))
   if (!running) throw new Refusal(`No shop runs in ${homeFolder(env)}: npm start starts one.\n\n${reachHelp}`)
@@ -92,7 +104,7 @@ function localPlace(env: NodeJS.ProcessEnv): Place {
     brokers,
     topicPrefix,
     databaseUrls: databaseUrls as Record<Owner, string>,
-    producersFile: producersFile(env) ?? join(repository, 'examples/producers.json'), // they are for this shop
+    producersFile: producersFile(env) ?? (existsSync(examples) ? examples : undefined),
     serviceUrls: { ...services, gateway: gatewayUrl },
   }
 }
@@ -119,7 +131,7 @@ function deployedPlace(env: NodeJS.ProcessEnv): Place {
 
 /** Takes hold of a shop; connects when first needed. */
 export async function reach(place: Place, level = process.env.LOG_LEVEL ?? 'error'): Promise<Reach> {
-  const logger = createLogger({ service: 'shop', level, format: 'pretty' })
+  const logger = createLogger({ service: 'shop', level, format: isBundle ? 'json' : 'pretty' })
   const databases = Object.fromEntries(
     owners.map((owner) => [
       owner,

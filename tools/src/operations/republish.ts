@@ -3,9 +3,9 @@ import { topics } from '@shopstream/events'
 import type { Ownership } from '@shopstream/messaging'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { reasonOf } from './asking.ts'
-import { ownershipOf } from './ownerships.ts'
 import { print } from './printing.ts'
 import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
+import { ownershipOf } from './services.ts'
 import { good, plural, shop, table } from './words.ts'
 
 export const usage = `Usage: npm run shop -- republish TOPIC|SERVICE (--key KEY | --all) [--dry-run]

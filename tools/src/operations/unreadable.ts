@@ -7,9 +7,8 @@ import { Refusal, UsageError } from '../terminal/options.ts'
 import { actorOf } from './actor.ts'
 import { ask, reasonOf } from './asking.ts'
 import { readGroups } from './groups.ts'
-import { ownerNamed } from './ownerships.ts'
 import { print } from './printing.ts'
-import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
+import { type Owner, ownerNamed, owners, type Reach, reachHelp, withReach } from './reach.ts'
 import {
   allMet,
   decisionInWords,

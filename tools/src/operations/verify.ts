@@ -1,10 +1,10 @@
 /** `npm run shop -- verify`: proves the invariants over a running shop; docs/verify.md says how. */
 import { parseArgs } from 'node:util'
-import { repository } from '@shopstream/local-servers'
-import { readWiring, withSchemas } from '../schemas/wiring.ts'
+import { withSchemas } from '../schemas/wiring.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from './printing.ts'
 import { type Reach, reachHelp, withReach } from './reach.ts'
+import { readServices } from './services.ts'
 import { type Check, checksFor, unreadableRecords } from './verify/checks.ts'
 import { CannotVerify } from './verify/ground.ts'
 import { judge, type Verdict } from './verify/judge.ts'
@@ -12,7 +12,7 @@ import { readProducers } from './verify/producers.ts'
 import { type Strays, strayLines } from './verify/strays.ts'
 import { toJson } from './words.ts'
 
-const checks = checksFor(withSchemas(await readWiring(repository)))
+const checks = checksFor(withSchemas(await readServices()))
 const width = Math.max(...checks.map(({ name }) => name.length)) + 2
 
 export const usage = `Usage: npm run shop -- verify [--only CHECK,...] [--settle SECONDS] [--limit N] [--json]

@@ -1,7 +1,7 @@
 /** `npm run shop -- COMMAND` against one real shop, of which three services are stopped and started at will. */
 import { spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseEnv } from 'node:util'
 import { gzipSync } from 'node:zlib'
@@ -10,7 +10,8 @@ import { createDatabase, type Database, sql } from '@shopstream/database'
 import { encode, partitionOf, registry } from '@shopstream/events'
 import { encodeBatch, type ForeignProducer, openForeignProducer } from '@shopstream/messaging/testing'
 import { createLogger } from '@shopstream/observability'
-import { eventually, repository, startMailSink } from '@shopstream/testing'
+import { eventually, repository, startMailSink, temporaryFolder } from '@shopstream/testing'
+import { buildService } from '../../commands/build.ts'
 import {
   type Customer,
   call,
@@ -1224,3 +1225,27 @@ test('of the program: help, and 2 for bad usage', () => {
     expect.stringMatching(/^There is no option --no-such-option\.\n\nUsage: npm run shop -- status/),
   ])
 })
+
+test('bundled and alone in a folder, with nothing but its environment, the program says the same', async () => {
+  const folder = temporaryFolder('operator')
+  await buildService(join(repository, 'tools'), folder, 'src/commands/shop.ts')
+  const { id } = (await order(shop, customer.token, await stock(shop, staff, 5))).body
+  await eventually('its end', async () =>
+    (await ordersOf(shop, customer.token)).every((one) => one.status !== 'pending'),
+  )
+  const databases = movable.map((owner) => [`${owner.toUpperCase()}_DATABASE_URL`, shop.databaseUrl(owner)])
+  const env = {
+    ...Object.fromEntries(databases),
+    USER_DATABASE_URL: shop.databaseUrl('user'),
+    KAFKA_BROKERS: shop.kafka.brokers.join(','),
+    KAFKA_TOPIC_PREFIX: shop.topicPrefix,
+  }
+  const call = (...args: string[]) =>
+    spawnSync(process.execPath, [join(folder, 'main.js'), ...args], { cwd: folder, env, encoding: 'utf8' })
+  expect(call('explain', id)).toMatchObject({ stderr: '', stdout: expect.stringContaining('OrderConfirmed') })
+  expect(call('dead-letters', 'list')).toMatchObject({ stderr: '' })
+  expect(call('status').stdout).toContain('notification')
+  const verified = JSON.parse(call('verify', '--json', '--settle', '1').stdout)
+  expect(verified.checks.map(({ name }: { name: string }) => name)).toContain('orders')
+  rmSync(folder, { recursive: true })
+}, 120_000)
