@@ -19,6 +19,8 @@ export interface Turn<Piece> {
   leave(): void
 }
 
+export type Gate<Piece> = ReturnType<typeof createGate<Piece>>
+
 /**
  * Lets at most `atOnce` pieces of work run, and chooses who is next by {@link nextTurn}; within a lane the first come.
  * @param together how many of those that wait in a lane have the next turn as one, the first at least.

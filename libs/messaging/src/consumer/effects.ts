@@ -1,0 +1,225 @@
+import { isUnavailable, type Transaction, tookTooLong } from '@shopstream/database'
+import { Counter, childOf, parseTraceparent, type Registry, runInTrace } from '@shopstream/observability'
+import { pause } from '../async.ts'
+import { type AssignedPartition, placeOf } from '../broker/bus.ts'
+import { crashPoint } from '../crash-points.ts'
+import type { Consumption, FailurePolicy } from '../event/consumption.ts'
+import { compactedTopics, MalformedMessage, type Message, unreadableIdOf } from '../event/envelope.ts'
+import { forgotten, isAhead, recordInInbox } from '../inbox/inbox.ts'
+import { blockedKeys, describe, keyOf, type Parking, park } from '../parked/parked.ts'
+import type { Item, Reading } from './items.ts'
+
+const maxBackoffMs = 5_000
+/** A chunk may run into the database's time limits (5 s without a statement, 15 s in one) this often before it is to blame. */
+const slowLimit = 2
+/** That a producer's clock is ahead is told so often at the most, in ms. */
+const tellAheadEveryMs = 600_000
+
+/** What handling needs to know of the partition of its messages. */
+export type Revocable = Pick<AssignedPartition, 'revoked'>
+
+/** The partition is not this member's any more; what is left of the batch belongs to another. */
+export class PartitionLost extends Error {}
+
+/** A message failed that must not be skipped. */
+export class StandsStill extends Error {
+  readonly item: Item
+
+  constructor(item: Item, cause: unknown) {
+    super('a message failed that must not be skipped', { cause })
+    this.item = item
+  }
+}
+
+/** What transactions of a consumer share. */
+export interface Effects extends Reading {
+  group: string
+  count: (items: readonly Item[], outcome: 'handled' | 'parked') => void
+  /** By partition, how often the handling that began at an offset has run into a time limit of the database. */
+  slow: Map<string, { offset: bigint; times: number }>
+  /** By performance.now(); before that, nothing is said of a clock that is ahead. */
+  tellAheadFrom: number
+}
+
+export const effectsOf = (reading: Reading & { group: string }, metrics: Registry): Effects => ({
+  ...reading,
+  count: createCounter(metrics),
+  slow: new Map(),
+  tellAheadFrom: Number.NEGATIVE_INFINITY,
+})
+
+/** Whether a message that failed with this keeps its partition from moving on. */
+export const mayBlock = (policy: FailurePolicy, problem: unknown) =>
+  policy.onFailure === 'block' && !(problem instanceof MalformedMessage)
+
+/** What they fail with when they are handled together. Whatever was thrown, `undefined` included, becomes an error. */
+export async function failureOf(effects: Effects, items: readonly Item[], partition: Revocable): Promise<unknown> {
+  try {
+    if (items.length > 0) await handleItems(effects, items, partition)
+    return undefined
+  } catch (error) {
+    if (error instanceof PartitionLost) throw error
+    return error ?? new Error('the handler threw nothing')
+  }
+}
+
+/** One transaction, retried for as long as the database is unavailable and the partition is this member's. */
+export async function handleItems(effects: Effects, items: readonly Item[], partition: Revocable): Promise<void> {
+  for (let backoff = 100; ; backoff = Math.min(maxBackoffMs, backoff * 2)) {
+    let begun = Number.POSITIVE_INFINITY
+    try {
+      await handleOnce(effects, items, () => {
+        begun = performance.now()
+      })
+      return
+    } catch (error) {
+      if (!isUnavailable(error) || isTooSlow(effects, error, performance.now() - begun, items)) throw error
+      effects.logger.warn({ err: error }, 'the database is unavailable; the chunk is tried again')
+      await pause(backoff)
+      if (partition.revoked.aborted)
+        throw new PartitionLost('the partition moved while the database was unavailable', { cause: error })
+    }
+  }
+}
+
+/** One transaction of inbox rows, effects and parked messages. */
+export async function handleOnce(effects: Effects, items: readonly Item[], begins = () => {}): Promise<void> {
+  const { handled, parked } = await effects.database.transaction((tx) => {
+    begins()
+    return handleTogether(effects, tx, items)
+  })
+  effects.count(handled, 'handled')
+  effects.count(parked, 'parked')
+  tellDead(effects, parked)
+  tellAhead(effects, items)
+}
+
+/** What is new takes effect or is parked, in order. */
+async function handleTogether({ group }: Effects, tx: Transaction, items: readonly Item[]) {
+  const fresh = await withoutRepeats(tx, items)
+  crashPoint('inbox-written')
+  const readable = fresh.filter(({ problem }) => !(problem instanceof MalformedMessage)) // the others wait for nobody
+  const waiting = await blockedKeys(
+    tx,
+    readable.map(({ message }) => message),
+  )
+  const handled: Item[] = []
+  const parked: Item[] = []
+  const parkings: Parking[] = []
+  for (const item of fresh) {
+    const { message, policy, problem } = item
+    const waits = waiting.has(keyOf(message))
+    if (!waits && problem === undefined) {
+      handled.push(item)
+      continue
+    }
+    if (!waits && mayBlock(policy, problem)) throw problem
+    parked.push(item)
+    if (message.key !== null) waiting.add(keyOf(message))
+    const untried = waits && !(problem instanceof MalformedMessage)
+    parkings.push({ message, policy, error: untried ? undefined : problem })
+  }
+  // Parked and handled messages have no key in common that matters: an earlier one of a parked key was handled before it.
+  await handleRuns(tx, handled)
+  if (handled.length > 0) crashPoint('effects-written')
+  await park(tx, group, parkings)
+  return { handled, parked }
+}
+
+/**
+ * Whether the work itself is what takes too long. Counted by offset and beyond a rebalance: a handler that computes for
+ * longer than the session lasts has lost its partition each time, and would block it for ever.
+ */
+function isTooSlow({ slow }: Effects, error: unknown, lastedMs: number, items: readonly Item[]): boolean {
+  const [first] = items
+  if (!first || !tookTooLong(error, lastedMs) || items.every(({ problem }) => problem !== undefined)) return false
+  const { topic, partition, offset } = first.message
+  const place = placeOf({ topic, partition })
+  const before = slow.get(place)
+  const times = before?.offset === offset ? before.times + 1 : 1
+  slow.set(place, { offset, times })
+  return times >= slowLimit
+}
+
+/** One line for a chunk: a foreign producer may write many. */
+function tellDead({ logger }: Effects, parked: readonly Item[]): void {
+  const dead = parked.filter(({ problem }) => problem instanceof MalformedMessage)
+  const [first] = dead
+  if (!first) return
+  const { topic, partition, offset } = first.message
+  const where = { topic, partition, offset: String(offset), messages: dead.length }
+  logger.warn({ ...where, reason: describe(first.problem) }, 'messages that can never be read are parked as dead')
+}
+
+/** It harms nothing here, but whoever wrote it should know. */
+function tellAhead(effects: Effects, items: readonly Item[]): void {
+  const now = Date.now()
+  const ahead = items.find(({ event }) => event && isAhead(event.id, now))
+  if (!ahead || performance.now() < effects.tellAheadFrom) return
+  effects.tellAheadFrom = performance.now() + tellAheadEveryMs
+  const { topic, partition, offset, headers } = ahead.message
+  const source = headers.ce_source?.toString()
+  effects.logger.warn(
+    { topic, partition, offset: String(offset), source },
+    'an event was made by a clock that is more than a day ahead of this one',
+  )
+}
+
+/**
+ * Drops what took effect before: by event id on topics that delete, within the transaction. One of which nobody can know
+ * whether it did is given a problem. Compacted topics need no inbox, their handlers ignore old sequences. A message without a
+ * readable id is known by its offset where it is parked.
+ */
+async function withoutRepeats(tx: Transaction, items: readonly Item[]): Promise<Item[]> {
+  const needInbox = items.filter(({ message }) => !compactedTopics.has(message.topic))
+  const identified = needInbox.flatMap((item) => {
+    const id = inboxIdOf(item)
+    return id === undefined ? [] : [{ id, message: item.message }]
+  })
+  const recorded = await recordInInbox(tx, identified)
+  return items.flatMap((item) => {
+    const id = inboxIdOf(item)
+    if (id === undefined || compactedTopics.has(item.message.topic)) return [item]
+    if (recorded.forgotten.has(id)) return [{ ...item, problem: new MalformedMessage(forgotten) }]
+    return recorded.fresh.delete(id) ? [item] : [] // once, if it stands twice in the chunk
+  })
+}
+
+const inboxIdOf = ({ message, event }: Item) => (event ? event.id : unreadableIdOf(message))
+
+interface Run {
+  handle: Consumption['handle']
+  events: Message[]
+}
+
+/** Splits into runs of messages that go to the same handler, keeping their order. */
+function consecutive(items: readonly Item[]): Run[] {
+  const runs: Run[] = []
+  for (const { event, consumption } of items) {
+    if (!event || !consumption) continue // those were parked
+    const last = runs.at(-1)
+    if (last?.handle === consumption.handle) last.events.push(event)
+    else runs.push({ handle: consumption.handle, events: [event] })
+  }
+  return runs
+}
+
+async function handleRuns(tx: Transaction, items: readonly Item[]): Promise<void> {
+  for (const { handle, events } of consecutive(items)) {
+    const only = events.length === 1 ? events[0]?.traceparent : undefined
+    await runInTrace(childOf(parseTraceparent(only)), () => handle(tx, events))
+  }
+}
+
+function createCounter(registry: Registry): Effects['count'] {
+  const events = new Counter({
+    name: 'shopstream_events_consumed_total',
+    help: 'Events by what became of them: handled, or parked.',
+    labelNames: ['topic', 'type', 'outcome'],
+    registers: [registry],
+  })
+  return (items, outcome) => {
+    for (const { message, event } of items)
+      events.inc({ topic: message.topic, type: event?.type ?? 'unreadable', outcome })
+  }
+}

@@ -1,0 +1,97 @@
+import type { Database } from '@shopstream/database'
+import type { Logger } from '@shopstream/observability'
+import { pause } from '../async.ts'
+import type { AssignedPartition, IncomingMessage, Unreadable } from '../broker/bus.ts'
+import { typeOf } from '../event/envelope.ts'
+import { backoffOf } from '../parked/parked.ts'
+import type { BlockedPartitions } from './blocked-partitions.ts'
+import type { StandsStill } from './effects.ts'
+import { lookAgain, type MetUnreadable, meetUnreadable } from './unreadable.ts'
+
+/** So often, in ms, is asked whether somebody has said that what cannot be read may be stepped over. */
+const decisionPauseMs = 2_000
+/** The longest pause in ms until what cannot be read is fetched again: the topic may have forgotten it, or been made anew. */
+const maxUnreadablePauseMs = 60_000
+
+/** What partitions that stand still share. */
+export interface Standing {
+  database: Database<unknown>
+  logger: Logger
+  blocked: BlockedPartitions
+}
+
+/** What came before the message is done; it and all after it come again after a while. */
+export function standStill(
+  { logger, blocked }: Standing,
+  chunk: IncomingMessage[],
+  { item, cause }: StandsStill,
+  partition: AssignedPartition,
+): void {
+  const before = chunk[chunk.indexOf(item.message) - 1]
+  if (before) partition.done(before.offset + 1n)
+  const { attempts, pauseMs } = blocked.failed(item.message, cause, (count) => backoffOf(count, item.policy))
+  const { topic, offset, headers } = item.message
+  const where = { topic, partition: partition.partition, offset: String(offset), type: typeOf(headers) }
+  logger.error({ err: cause, ...where, attempts, pauseMs }, 'a partition stands still until this message is handled')
+  holdBack(partition, pauseMs)
+}
+
+/**
+ * Nothing of the partition is handled until a person has said that this may be stepped over. It is kept in the database,
+ * where that person finds it, bytes and all.
+ */
+export async function standBefore(standing: Standing, found: Unreadable, partition: AssignedPartition): Promise<void> {
+  const { database, logger, blocked } = standing
+  const { topic, firstOffset, lastOffset, reason } = found
+  const noted = await meetUnreadable(database, found).catch((error) => {
+    logger.warn({ err: error }, 'what cannot be read could not be noted')
+    return undefined
+  })
+  const offsets = { firstOffset: String(firstOffset), lastOffset: String(lastOffset) }
+  const where = { topic, partition: partition.partition, ...offsets }
+  if (noted?.isSteppedOver) {
+    logger.warn(where, 'what cannot be read is stepped over, as somebody has decided')
+    partition.done(lastOffset + 1n)
+    blocked.free(partition)
+    return
+  }
+  const problem = new Error(`offsets ${firstOffset} to ${lastOffset} cannot be read: ${reason}`)
+  const { attempts, pauseMs } = blocked.failed(
+    { topic, partition: partition.partition, offset: firstOffset },
+    problem,
+    (times) => Math.min(maxUnreadablePauseMs, decisionPauseMs * 2 ** Math.min(times - 1, 10)),
+  )
+  if (attempts === 1)
+    logger.error({ ...where, reason }, 'a partition stands still: what comes next in it cannot be read')
+  partition.pause()
+  void awaitDecision(standing, noted?.met, pauseMs, partition)
+}
+
+/**
+ * Lets a partition go on when what it stands before may be stepped over, and after `ms` milliseconds at the latest. Only
+ * then is it fetched and unpacked again: up to 16 MiB every two seconds had each service collect garbage all the time.
+ */
+async function awaitDecision(
+  { database, logger }: Standing,
+  met: MetUnreadable | undefined,
+  ms: number,
+  partition: AssignedPartition,
+): Promise<void> {
+  const until = performance.now() + ms
+  while (performance.now() < until && !partition.revoked.aborted) {
+    await pause(decisionPauseMs, partition.revoked)
+    if (!met || partition.revoked.aborted) break
+    const isSteppedOver = await lookAgain(database, met).catch((error) => {
+      logger.warn({ err: error }, 'whether somebody has decided cannot be looked up now')
+      return false
+    })
+    if (isSteppedOver !== false) break
+  }
+  partition.resume()
+}
+
+/** The partition gives nothing for `ms` milliseconds. */
+function holdBack(partition: AssignedPartition, ms: number): void {
+  partition.pause()
+  setTimeout(() => partition.resume(), ms).unref()
+}
