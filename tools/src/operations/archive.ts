@@ -4,13 +4,13 @@ import { join, resolve } from 'node:path'
 import { parseArgs, promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import { type ArchiveFile, archive as archiveTable, leastDays, type Retention } from '@shopstream/messaging'
+import { good, plural } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
-import { reasonOf } from './asking.ts'
-import { print } from './printing.ts'
+import { print } from '../terminal/printing.ts'
+import { untilInterrupted } from '../terminal/repeat.ts'
+import { reasonOf } from './asked.ts'
 import { type Owner, owners, reachHelp, withReach } from './reach.ts'
 import { ownershipOf } from './services.ts'
-import { untilInterrupted } from './watching.ts'
-import { good, plural } from './words.ts'
 
 const mostDays = 36_500
 

@@ -9,16 +9,16 @@ import {
   readMessage,
   typeOf,
 } from '@shopstream/messaging'
+import { bad, good, plural, shop, table } from '../terminal/format.ts'
 import { Refusal } from '../terminal/options.ts'
-import { reasonOf } from './asking.ts'
+import { keyInWords, print, shown } from '../terminal/printing.ts'
+import { reasonOf } from './asked.ts'
 import { readGroups } from './groups.ts'
-import { keyInWords, print, shown } from './printing.ts'
 import { type Owner, ownerNamed, type Reach, reachHelp, withReach } from './reach.ts'
 import { leftOff, rewindGroup } from './rewind.ts'
 import { ownershipOf } from './services.ts'
-import { unreadInWords } from './stretches.ts'
+import { unreadInWords } from './unreadable-stretches.ts'
 import { isUuid } from './uuids.ts'
-import { bad, good, plural, shop, table } from './words.ts'
 
 /** How long a transaction may still hide the end of a topic. */
 const stableWithinMs = 20_000

@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals'
 import { UsageError } from '../terminal/options.ts'
+import { detailLines, type Found, isSettled, listLines, outcomeLines, outcomeOf } from './dead-letter-lines.ts'
 import { run, stepOf } from './dead-letters.ts'
-import { detailLines, type Found, isSettled, listLines, outcomeLines, outcomeOf } from './dead-letters-telling.ts'
 
 const letter: Found = {
   ref: 'order/7',

@@ -16,9 +16,12 @@ import {
   showLetter,
   statesFor,
 } from '@shopstream/messaging'
+import { parseTime, plural, timeHelp, toJson } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
+import { print } from '../terminal/printing.ts'
+import { untilInterrupted } from '../terminal/repeat.ts'
 import { actorOf } from './actor.ts'
-import { reasonOf } from './asking.ts'
+import { reasonOf } from './asked.ts'
 import {
   detailLines,
   doubtfulLines,
@@ -30,12 +33,9 @@ import {
   type Planned,
   past,
   planLines,
-} from './dead-letters-telling.ts'
-import { print } from './printing.ts'
+} from './dead-letter-lines.ts'
 import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
-import { createReader, personalHelp } from './reading.ts'
-import { untilInterrupted } from './watching.ts'
-import { parseTime, plural, timeHelp, toJson } from './words.ts'
+import { createReader, personalHelp } from './read-event.ts'
 
 export const usage = `Usage: npm run shop -- dead-letters COMMAND [ID...] [filters] [options]
 

@@ -1,14 +1,14 @@
 import { type Database, sql } from '@shopstream/database'
 import { topics } from '@shopstream/events'
+import { clock, faint, table } from '../terminal/format.ts'
 import { Refusal } from '../terminal/options.ts'
-import { ask } from './asking.ts'
+import { ask } from './asked.ts'
 import { placesOf } from './places.ts'
 import { clockSlackMs, type EventStory, type Gap, type Place, type Teller } from './story.ts'
-import { eventLines, headline, mailLine, verdictLines } from './telling.ts'
+import { eventLines, headline, mailLine, verdictLines } from './story-lines.ts'
 import { timeOfId } from './uuids.ts'
 import { type MailStory, nameOf, orderVerdict, type Services, type Verdict } from './verdict.ts'
 import { mailKinds } from './verify/checks.ts'
-import { clock, faint, table } from './words.ts'
 
 interface OrderRow {
   id: string

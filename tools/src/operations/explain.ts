@@ -1,14 +1,14 @@
 import { parseArgs } from 'node:util'
+import { toJson } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
+import { repeatedly } from '../terminal/repeat.ts'
 import { orderScreen, tellOrder } from './explain-order.ts'
 import { eventScreen, productScreen, tellEvent, tellProduct, tellUser, userScreen } from './explain-others.ts'
 import { reachHelp, withReach } from './reach.ts'
-import { personalHelp } from './reading.ts'
+import { personalHelp } from './read-event.ts'
 import { createTeller, type Teller } from './story.ts'
 import { isUuid } from './uuids.ts'
 import type { Verdict } from './verdict.ts'
-import { repeatedly } from './watching.ts'
-import { toJson } from './words.ts'
 
 export const usage = `Usage: npm run shop -- explain [order|user|product|event] ID [--follow] [--json] [--personal]
 

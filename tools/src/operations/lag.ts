@@ -1,12 +1,12 @@
 import { parseArgs } from 'node:util'
 import type { Bus, PartitionPosition } from '@shopstream/messaging'
+import { age, good, shop, table, toJson } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
-import { ask } from './asking.ts'
+import { repeatedly } from '../terminal/repeat.ts'
+import { ask } from './asked.ts'
 import { readGroups } from './groups.ts'
 import { reachHelp, withReach } from './reach.ts'
-import { allMet, type Met, placeInWords } from './stretches.ts'
-import { repeatedly } from './watching.ts'
-import { age, good, shop, table, toJson } from './words.ts'
+import { allMet, type Met, placeInWords } from './unreadable-stretches.ts'
 
 export const usage = `Usage: npm run shop -- lag [--group GROUP] [--all] [--watch] [--json]
 

@@ -1,12 +1,12 @@
 import { parseArgs } from 'node:util'
 import { topics } from '@shopstream/events'
 import type { Ownership } from '@shopstream/messaging'
+import { good, plural, shop, table } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
-import { reasonOf } from './asking.ts'
-import { print } from './printing.ts'
+import { print } from '../terminal/printing.ts'
+import { reasonOf } from './asked.ts'
 import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
 import { ownershipOf } from './services.ts'
-import { good, plural, shop, table } from './words.ts'
 
 export const usage = `Usage: npm run shop -- republish TOPIC|SERVICE (--key KEY | --all) [--dry-run]
 

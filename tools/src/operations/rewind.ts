@@ -1,13 +1,13 @@
 import { parseArgs } from 'node:util'
 import { type Database, sql } from '@shopstream/database'
 import { compactedTopics, GroupHasMembers, type PartitionOffset, type PartitionPosition } from '@shopstream/messaging'
+import { bad, good, parseTime, plural, shop, table, timeHelp } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
-import { reasonOf } from './asking.ts'
+import { print } from '../terminal/printing.ts'
+import { reasonOf } from './asked.ts'
 import { type Group, readGroups } from './groups.ts'
-import { print } from './printing.ts'
 import { type Owner, type Reach, reachHelp, withReach } from './reach.ts'
-import { allMet, decisionInWords, placeInWords, showCommand, stretchesOf } from './stretches.ts'
-import { bad, good, parseTime, plural, shop, table, timeHelp } from './words.ts'
+import { allMet, decisionInWords, placeInWords, showCommand, stretchesOf } from './unreadable-stretches.ts'
 
 export const usage = `Usage: npm run shop -- rewind GROUP --to TIME|beginning|inbox
 

@@ -1,13 +1,13 @@
 import { parseArgs } from 'node:util'
 import { type Database, sql } from '@shopstream/database'
-import { type Asked, ask } from './asking.ts'
+import { age, bad, faint, good, plural, shop, strong, table, toJson } from '../terminal/format.ts'
+import { print, shown } from '../terminal/printing.ts'
+import { type Asked, ask } from './asked.ts'
 import { type Group, readGroups } from './groups.ts'
 import { type Lag, lagOf } from './lag.ts'
-import { print, shown } from './printing.ts'
 import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
-import { allMet, type Place, type Stretch, showCommand, stretchesOf } from './stretches.ts'
+import { allMet, type Place, type Stretch, showCommand, stretchesOf } from './unreadable-stretches.ts'
 import { isUuid } from './uuids.ts'
-import { age, bad, faint, good, plural, shop, strong, table, toJson } from './words.ts'
 
 /** From when on something that heals by itself as a rule is told as a problem; in seconds. */
 const patience = { lag: 60, outbox: 60, overdue: 60, parked: 600, mail: 300, mailing: 3_600 }

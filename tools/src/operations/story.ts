@@ -11,15 +11,15 @@ import {
   type UnreadableRow,
   unreadableIdOf,
 } from '@shopstream/messaging'
-import { type Asked, ask } from './asking.ts'
+import { age, plural, shop } from '../terminal/format.ts'
+import { type Asked, ask } from './asked.ts'
 import { type Group, readGroups } from './groups.ts'
 import { lagOf } from './lag.ts'
 import { type Owner, owners, type Reach } from './reach.ts'
-import { createReader, type ReadEvent, sourceOf } from './reading.ts'
+import { createReader, type ReadEvent, sourceOf } from './read-event.ts'
 import { type ServiceState, serviceState } from './status.ts'
-import { showCommand, unreadInWords } from './stretches.ts'
+import { showCommand, unreadInWords } from './unreadable-stretches.ts'
 import { isUuid } from './uuids.ts'
-import { age, plural, shop } from './words.ts'
 
 /** What became of a message in a consumer group. */
 export interface Handling {

@@ -1,9 +1,9 @@
 import { expect, test } from '@jest/globals'
 import type { PartitionPosition, UnreadableRow } from '@shopstream/messaging'
 import { UsageError } from '../terminal/options.ts'
-import { type Met, placeInWords, stateOf, stretchesOf } from './stretches.ts'
 import { run } from './unreadable.ts'
-import { detailLines, listLines } from './unreadable-telling.ts'
+import { detailLines, listLines } from './unreadable-lines.ts'
+import { type Met, placeInWords, stateOf, stretchesOf } from './unreadable-stretches.ts'
 
 const now = new Date('2026-01-31T12:00:00Z')
 const ago = (seconds: number) => new Date(now.getTime() - seconds * 1_000)

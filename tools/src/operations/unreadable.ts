@@ -3,12 +3,15 @@ import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { sql } from '@shopstream/database'
 import { type PartitionPosition, pause, stepOver } from '@shopstream/messaging'
+import { good, shop, toJson } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
+import { print } from '../terminal/printing.ts'
+import { untilInterrupted } from '../terminal/repeat.ts'
 import { actorOf } from './actor.ts'
-import { ask, reasonOf } from './asking.ts'
+import { ask, reasonOf } from './asked.ts'
 import { readGroups } from './groups.ts'
-import { print } from './printing.ts'
 import { type Owner, ownerNamed, owners, type Reach, reachHelp, withReach } from './reach.ts'
+import { detailLines, listLines } from './unreadable-lines.ts'
 import {
   allMet,
   decisionInWords,
@@ -18,10 +21,7 @@ import {
   type Stretch,
   showCommand,
   stretchesOf,
-} from './stretches.ts'
-import { detailLines, listLines } from './unreadable-telling.ts'
-import { untilInterrupted } from './watching.ts'
-import { good, shop, toJson } from './words.ts'
+} from './unreadable-stretches.ts'
 
 export const usage = `Usage: npm run shop -- unreadable COMMAND [options]
 

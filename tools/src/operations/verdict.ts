@@ -1,8 +1,8 @@
-import { shown, typeInWords } from './printing.ts'
+import { age, clock, firstLine, plural, secondsSince, shop } from '../terminal/format.ts'
+import { shown, typeInWords } from '../terminal/printing.ts'
 import type { ServiceState } from './status.ts'
 import type { EventStory, Gap, Handling } from './story.ts'
-import { decisionInWords, showCommand, unreadInWords } from './stretches.ts'
-import { age, clock, firstLine, plural, secondsSince, shop } from './words.ts'
+import { decisionInWords, showCommand, unreadInWords } from './unreadable-stretches.ts'
 
 /** What a story comes to, and what to run. */
 export interface Verdict {

@@ -1,16 +1,16 @@
 /** `npm run shop -- verify`: proves the invariants over a running shop; docs/verify.md says how. */
 import { parseArgs } from 'node:util'
 import { withSchemas } from '../schemas/wiring.ts'
+import { toJson } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
-import { print } from './printing.ts'
+import { print } from '../terminal/printing.ts'
 import { type Reach, reachHelp, withReach } from './reach.ts'
 import { readServices } from './services.ts'
 import { type Check, checksFor, unreadableRecords } from './verify/checks.ts'
-import { CannotVerify } from './verify/ground.ts'
 import { judge, type Verdict } from './verify/judge.ts'
 import { readProducers } from './verify/producers.ts'
 import { type Strays, strayLines } from './verify/strays.ts'
-import { toJson } from './words.ts'
+import { CannotVerify } from './verify/temporary-tables.ts'
 
 const checks = checksFor(withSchemas(await readServices()))
 const width = Math.max(...checks.map(({ name }) => name.length)) + 2

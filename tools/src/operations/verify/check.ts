@@ -1,11 +1,11 @@
 import { topics } from '@shopstream/events'
 import { compactedTopics } from '@shopstream/messaging'
 import type { ServiceWiring } from '../../schemas/wiring.ts'
-import { keyInWords, shopWith } from '../printing.ts'
+import { shop } from '../../terminal/format.ts'
+import { keyInWords, shopWith } from '../../terminal/printing.ts'
 import { type Owner, owners } from '../reach.ts'
-import { shop } from '../words.ts'
-import { aggregates } from './holdings.ts'
-import type { RecordRef } from './writings.ts'
+import { aggregates } from './aggregates.ts'
+import type { RecordRef } from './writers.ts'
 
 /** What a check found about one thing; `subject` is the same in every look at the same discrepancy. */
 export interface Found {

@@ -1,5 +1,6 @@
 import { compactedTopics } from '@shopstream/messaging'
-import { shop } from '../words.ts'
+import { shop } from '../../terminal/format.ts'
+import { contradicts, replicas, rowsSql } from './aggregates.ts'
 import {
   type Check,
   events,
@@ -14,7 +15,6 @@ import {
   text,
   union,
 } from './check.ts'
-import { contradicts, replicas, rowsSql } from './holdings.ts'
 
 /** How long after its time a parked message may still be waiting for its attempt. */
 const untriedSeconds = 300

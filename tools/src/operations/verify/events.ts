@@ -1,8 +1,9 @@
 import type { EventName } from '@shopstream/events'
 import { compactedTopics } from '@shopstream/messaging'
-import { shopWith } from '../printing.ts'
+import { shop } from '../../terminal/format.ts'
+import { shopWith } from '../../terminal/printing.ts'
 import { owners } from '../reach.ts'
-import { shop } from '../words.ts'
+import { contradicts, rowsSql } from './aggregates.ts'
 import {
   allSeen,
   archivedAs,
@@ -19,7 +20,6 @@ import {
   unlessUnread,
   unreadOf,
 } from './check.ts'
-import { contradicts, rowsSql } from './holdings.ts'
 
 /** The steps of an order and of its reservation, by the events that take them: each step is taken once, if ever. */
 const steps = [

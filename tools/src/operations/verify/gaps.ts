@@ -1,7 +1,15 @@
 import type { PartitionPosition, Unreadable } from '@shopstream/messaging'
+import { age, plural, secondsSince } from '../../terminal/format.ts'
 import type { Reach } from '../reach.ts'
-import { allMet, decisionInWords, endOf, type Met, type Place, placeInWords, unreadInWords } from '../stretches.ts'
-import { age, plural, secondsSince } from '../words.ts'
+import {
+  allMet,
+  decisionInWords,
+  endOf,
+  type Met,
+  type Place,
+  placeInWords,
+  unreadInWords,
+} from '../unreadable-stretches.ts'
 
 /** A part of a partition of which nothing is known, or which a group has passed without handling it. */
 export interface Gap extends Place {

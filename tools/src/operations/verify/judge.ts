@@ -2,9 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Session } from '@shopstream/database'
 import type { Owner, Reach } from '../reach.ts'
 import type { Check, Found } from './checks.ts'
-import { type Ground, type GroundOptions, type Needs, openGround, reaching } from './ground.ts'
 import type { Strays } from './strays.ts'
-import { findWritings, type Writing, type Writings, writtenInWords } from './writings.ts'
+import { type Ground, type GroundOptions, type Needs, openGround, reaching } from './temporary-tables.ts'
+import { findWritings, type Writing, type Writings, writtenInWords } from './writers.ts'
 
 export interface Finding {
   /** Name of the check, and of its runbook. */

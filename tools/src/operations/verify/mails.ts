@@ -1,4 +1,4 @@
-import { shop } from '../words.ts'
+import { shop } from '../../terminal/format.ts'
 import {
   allSeen,
   archivedAs,

@@ -1,4 +1,4 @@
-import { shop } from '../words.ts'
+import { shop } from '../../terminal/format.ts'
 import { archivedAs, type Check, excused, handled, type Scope, show } from './check.ts'
 
 /** The states of a reservation that fit each status of its order, once inventory has handled all of the order's events. */

@@ -7,9 +7,9 @@ import {
   readMessage,
   typeOf,
 } from '@shopstream/messaging'
-import { shown } from '../printing.ts'
-import { shop } from '../words.ts'
-import { sequenceOf, type Writing, writingInWords, writingOf } from './writings.ts'
+import { shop } from '../../terminal/format.ts'
+import { shown } from '../../terminal/printing.ts'
+import { sequenceOf, type Writing, writingInWords, writingOf } from './writers.ts'
 
 /** What stands in a topic and is no event: consumers park it or pass it by, and nothing of it is compared. */
 export interface Strays {

@@ -11,7 +11,7 @@ import {
 } from '@shopstream/messaging/testing'
 import { type Group, readGroups } from '../../operations/groups.ts'
 import type { Reach } from '../../operations/reach.ts'
-import { allMet, type Met, stretchesOf } from '../../operations/stretches.ts'
+import { allMet, type Met, stretchesOf } from '../../operations/unreadable-stretches.ts'
 import type { Place } from './judge.ts'
 import { startProducer } from './python.ts'
 

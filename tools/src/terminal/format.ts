@@ -1,5 +1,5 @@
 import { styleText } from 'node:util'
-import { UsageError } from '../terminal/options.ts'
+import { UsageError } from './options.ts'
 
 /** How operators' commands put things: ages, times, tables, JSON. */
 

@@ -1,6 +1,6 @@
 import { afterEach, expect, jest, test } from '@jest/globals'
+import { bad, toJson } from './format.ts'
 import { headerInWords, keyInWords, print, printable, shopWith, shown, typeInWords } from './printing.ts'
-import { bad, toJson } from './words.ts'
 
 afterEach(() => void jest.restoreAllMocks())
 

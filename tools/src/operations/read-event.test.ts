@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals'
 import type { IncomingMessage } from '@shopstream/messaging'
 import type { Reach } from './reach.ts'
-import { createReader } from './reading.ts'
+import { createReader } from './read-event.ts'
 import type { EventStory } from './story.ts'
 import { unpublishedVerdict, writerOf } from './verdict.ts'
 

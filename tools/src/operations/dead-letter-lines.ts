@@ -6,10 +6,23 @@ import {
   type LetterDetails,
   type LetterState,
 } from '@shopstream/messaging'
-import { headerInWords, keyInWords, printable, shown, typeInWords } from './printing.ts'
+import {
+  age,
+  bad,
+  clock,
+  faint,
+  firstLine,
+  good,
+  plural,
+  secondsSince,
+  shop,
+  strong,
+  table,
+  toJson,
+} from '../terminal/format.ts'
+import { headerInWords, keyInWords, printable, shown, typeInWords } from '../terminal/printing.ts'
 import type { Owner } from './reach.ts'
-import type { ReadEvent } from './reading.ts'
-import { age, bad, clock, faint, firstLine, good, plural, secondsSince, shop, strong, table, toJson } from './words.ts'
+import type { ReadEvent } from './read-event.ts'
 
 /** How `dead-letters` puts things. */
 

@@ -1,5 +1,5 @@
 import { oddKey } from '@shopstream/messaging'
-import { shop } from './words.ts'
+import { shop } from './format.ts'
 
 /** What came from elsewhere, on a terminal and in commands to paste: anybody who can write to a topic has chosen it. */
 

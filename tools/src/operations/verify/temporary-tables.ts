@@ -10,11 +10,11 @@ import {
   unreadableIdOf,
 } from '@shopstream/messaging'
 import type { Owner, Reach } from '../reach.ts'
+import { aggregates, type Claim, linesDigest, replicas } from './aggregates.ts'
 import { findGaps, type Gap, type Gaps } from './gaps.ts'
-import { aggregates, type Claim, linesDigest, replicas } from './holdings.ts'
 import type { IsListed } from './producers.ts'
 import { collectStrays, type Strays } from './strays.ts'
-import { sequenceOf, sourceOf } from './writings.ts'
+import { sequenceOf, sourceOf } from './writers.ts'
 
 /** A part of the shop that is needed cannot be asked; nothing is known of what it holds. */
 export class CannotVerify extends Error {}

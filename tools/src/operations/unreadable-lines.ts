@@ -1,7 +1,7 @@
-import { hexLines } from './dead-letters-telling.ts'
-import { printable, shown } from './printing.ts'
-import { decisionInWords, type Met, placeInWords, type Stretch } from './stretches.ts'
-import { age, bad, faint, good, plural, secondsSince, shop, strong, table } from './words.ts'
+import { age, bad, faint, good, plural, secondsSince, shop, strong, table } from '../terminal/format.ts'
+import { printable, shown } from '../terminal/printing.ts'
+import { hexLines } from './dead-letter-lines.ts'
+import { decisionInWords, type Met, placeInWords, type Stretch } from './unreadable-stretches.ts'
 
 /** How `unreadable` puts things. */
 

@@ -1,6 +1,6 @@
 import type { Session } from '@shopstream/database'
 import { eventIdOf, type IncomingMessage } from '@shopstream/messaging'
-import { shown } from '../printing.ts'
+import { shown } from '../../terminal/printing.ts'
 
 /** Who wrote a record, where and when: by these its producer is found. */
 export interface Writing {

@@ -1,9 +1,9 @@
 import { sql } from '@shopstream/database'
 import { listUnreadable, type PartitionPosition, type Unreadable, type UnreadableRow } from '@shopstream/messaging'
-import { ask } from './asking.ts'
-import { shown } from './printing.ts'
+import { clock, shop } from '../terminal/format.ts'
+import { shown } from '../terminal/printing.ts'
+import { ask } from './asked.ts'
 import { type Owner, owners, type Reach } from './reach.ts'
-import { clock, shop } from './words.ts'
 
 /** Stretches of partitions that cannot be read: what the services' databases know of them, and how commands put it. */
 

@@ -1,8 +1,8 @@
-import { shown } from './printing.ts'
+import { bad, clock, faint, firstLine, good, plural, strong } from '../terminal/format.ts'
+import { shown } from '../terminal/printing.ts'
 import type { EventStory, Handling } from './story.ts'
-import { placeInWords } from './stretches.ts'
+import { placeInWords } from './unreadable-stretches.ts'
 import { type MailStory, nameOf, type Verdict, writerOf } from './verdict.ts'
-import { bad, clock, faint, firstLine, good, plural, strong } from './words.ts'
 
 /** How stories are printed. */
 
