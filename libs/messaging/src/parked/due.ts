@@ -1,0 +1,68 @@
+import { type RawBuilder, sql, type Transaction } from '@shopstream/database'
+import type { ParkedRow } from './parked.ts'
+
+/** Among so many of those that have become due last, others than the longest due are looked for. */
+const newlyDue = 100
+
+/** Whose turn it is among the parked messages that are due. */
+export interface Turns {
+  /** In a rolling deployment the other version parks events that this one does not know; they are left to it. */
+  types: readonly string[]
+  /** So far. */
+  count: number
+  /** By topic, the last one that it had. */
+  lastOf: Map<string, number>
+}
+
+export const turnsOf = (types: readonly string[]): Turns => ({ types, count: 0, lastOf: new Map() })
+
+/**
+ * The message to be tried next, locked; undefined when none is due. What is due longest has every third turn, so that nothing
+ * waits for ever. Behind thousands that fail again and again everything else would wait for minutes, so the other turns are for
+ * one that has become due just now: of the topic whose last turn is the longest ago, by turns the one that was parked last and
+ * the one that was parked first. What waits for a schema comes last: of that a stranger can have written any number.
+ */
+export async function nextDue(tx: Transaction, turns: Turns): Promise<ParkedRow | undefined> {
+  turns.count += 1
+  const third = turns.count % 3
+  const row =
+    (third > 0 && (await newlyDueOf(tx, turns, third === 1 ? 1 : -1))) ||
+    (await longestDue(tx, turns, sql`is null`)) ||
+    (await longestDue(tx, turns, sql`is not null`))
+  if (row) turns.lastOf.set(row.topic, turns.count)
+  return row
+}
+
+const isFirstDue = ({ types }: Turns) => sql`
+  state = 'waiting' and next_attempt_at <= now() and coalesce(headers->>'ce_type' = any(${types}::text[]), true)
+    and not exists (
+      select 1 from parked_message as earlier
+      where earlier.blocks and earlier.topic = head.topic and earlier.key = head.key and earlier.id < head.id)`
+
+async function longestDue(tx: Transaction, turns: Turns, schema: RawBuilder<unknown>): Promise<ParkedRow | undefined> {
+  const { rows } = await sql<ParkedRow>`
+    select * from parked_message as head
+    where ${isFirstDue(turns)} and waits_for_schema ${schema}
+    order by next_attempt_at
+    limit 1
+    for update skip locked`.execute(tx)
+  return rows[0]
+}
+
+/** Undefined also where another instance has it: the longest due is tried then. Headers of a hundred could be 400 MiB. */
+async function newlyDueOf(tx: Transaction, turns: Turns, direction: 1 | -1): Promise<ParkedRow | undefined> {
+  const { rows: candidates } = await sql<{ id: bigint; topic: string }>`
+    select id, topic from parked_message
+    where state = 'waiting' and next_attempt_at <= now() and waits_for_schema is null
+    order by next_attempt_at desc
+    limit ${newlyDue}`.execute(tx)
+  const lastTurn = ({ topic }: { topic: string }) => turns.lastOf.get(topic) ?? 0
+  const [chosen] = candidates.toSorted(
+    (one, other) => lastTurn(one) - lastTurn(other) || direction * Number(other.id - one.id),
+  )
+  if (!chosen) return undefined
+  const { rows } = await sql<ParkedRow>`
+    select * from parked_message as head where id = ${chosen.id} and ${isFirstDue(turns)}
+    for update skip locked`.execute(tx)
+  return rows[0]
+}
