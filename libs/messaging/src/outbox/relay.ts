@@ -97,15 +97,20 @@ const lockSession = {
  * publisher of its own: where the client can fence, one that was frozen and wakes writes nothing any more.
  */
 export function startRelay(options: RelayOptions): Relay {
-  const { database, service, bus, logger } = options
+  const { database, service, logger, metrics } = options
   const stopping = new AbortController()
   const alarm = createAlarm(stopping.signal)
   const stopListening = database.on(outboxSignal, () => {
     crashPoint('outbox-committed')
     alarm.wake()
   })
-  const meters = createMeters(options.metrics)
-  const resting = new Map<string, Resting>()
+  const candidate: Candidate = {
+    ...options,
+    stop: stopping.signal,
+    alarm,
+    meters: createMeters(metrics),
+    resting: new Map(),
+  }
   /** What a person has to see to before this instance can lead. */
   let advice: string | undefined
 
@@ -115,7 +120,7 @@ export function startRelay(options: RelayOptions): Relay {
         const session = await database.session(`${service}-relay`, lockSession)
         advice = undefined
         try {
-          await leadWhileConnected(session)
+          await leadWhileConnected(candidate, session)
         } finally {
           await session.close().catch(() => undefined) // it is gone already when that fails
         }
@@ -126,45 +131,6 @@ export function startRelay(options: RelayOptions): Relay {
       }
     }
   })()
-
-  async function leadWhileConnected(session: Session): Promise<void> {
-    while (!stopping.signal.aborted && !(await takeLock(session))) await tellLeader(session)
-    if (stopping.signal.aborted) return
-    await session.listen(channel, alarm.wake)
-    logger.debug('this instance publishes the outbox')
-    meters.leads(true)
-    const publisher = bus.publisher(`${service}-relay`, session.ended)
-    const ping = setInterval(() => session.check().catch(() => undefined), pingMs) // a loss shows in the next round
-    try {
-      await checkFloor(session)
-      const floors = { floor: createOutboxFloor(session), restingFloor: createRestingFloor(session) }
-      const placing = createPlacing(session)
-      await drainUntilStopped({ session, publisher, ...floors, placing, resting, meters, logger })
-    } finally {
-      clearInterval(ping)
-      meters.leads(false)
-      await publisher.close()
-    }
-  }
-
-  /** For {@link pollMs}: an event of an instance that does not lead waited for so long until somebody looked. */
-  async function tellLeader(session: Session): Promise<void> {
-    const until = performance.now() + pollMs
-    while (performance.now() < until && !stopping.signal.aborted)
-      if (await alarm.wait(until - performance.now())) await session.query('select pg_notify($1, $2)', [channel, ''])
-  }
-
-  async function drainUntilStopped(leading: Leading): Promise<void> {
-    let last = Number.POSITIVE_INFINITY // one more round after being told to stop
-    while (performance.now() < last) {
-      const { found, stored, isAll } = await publishNext(leading)
-      const empty = found === 0
-      if (!empty && stored === 0) await pause(100) // leaders are moving
-      if (stopping.signal.aborted && empty) return
-      if (stopping.signal.aborted && last === Number.POSITIVE_INFINITY) last = performance.now() + 1_000
-      if (empty || isAll) await alarm.wait(pollMs) // what was committed meanwhile has woken it
-    }
-  }
 
   return {
     check() {
@@ -178,6 +144,54 @@ export function startRelay(options: RelayOptions): Relay {
         logger.warn({ err: error }, 'the outbox is left to the next instance'),
       )
     },
+  }
+}
+
+/** An instance that may come to lead, and what it keeps from one lead to the next. */
+interface Candidate extends RelayOptions {
+  stop: AbortSignal
+  alarm: ReturnType<typeof createAlarm>
+  meters: Meters
+  resting: Map<string, Resting>
+}
+
+async function leadWhileConnected(candidate: Candidate, session: Session): Promise<void> {
+  const { bus, service, logger, stop, alarm, meters, resting } = candidate
+  while (!stop.aborted && !(await takeLock(session))) await tellLeader(candidate, session)
+  if (stop.aborted) return
+  await session.listen(channel, alarm.wake)
+  logger.debug('this instance publishes the outbox')
+  meters.leads(true)
+  const publisher = bus.publisher(`${service}-relay`, session.ended)
+  const ping = setInterval(() => session.check().catch(() => undefined), pingMs) // a loss shows in the next round
+  try {
+    await checkFloor(session)
+    const floors = { floor: createOutboxFloor(session), restingFloor: createRestingFloor(session) }
+    const placing = createPlacing(session)
+    await drainUntilStopped(candidate, { session, publisher, ...floors, placing, resting, meters, logger })
+  } finally {
+    clearInterval(ping)
+    meters.leads(false)
+    await publisher.close()
+  }
+}
+
+/** For {@link pollMs}: an event of an instance that does not lead waited for so long until somebody looked. */
+async function tellLeader({ stop, alarm }: Candidate, session: Session): Promise<void> {
+  const until = performance.now() + pollMs
+  while (performance.now() < until && !stop.aborted)
+    if (await alarm.wait(until - performance.now())) await session.query('select pg_notify($1, $2)', [channel, ''])
+}
+
+async function drainUntilStopped({ stop, alarm }: Candidate, leading: Leading): Promise<void> {
+  let last = Number.POSITIVE_INFINITY // one more round after being told to stop
+  while (performance.now() < last) {
+    const { found, stored, isAll } = await publishNext(leading)
+    const empty = found === 0
+    if (!empty && stored === 0) await pause(100) // leaders are moving
+    if (stop.aborted && empty) return
+    if (stop.aborted && last === Number.POSITIVE_INFINITY) last = performance.now() + 1_000
+    if (empty || isAll) await alarm.wait(pollMs) // what was committed meanwhile has woken it
   }
 }
 
