@@ -1246,6 +1246,6 @@ test('bundled and alone in a folder, with nothing but its environment, the progr
   expect(call('dead-letters', 'list')).toMatchObject({ stderr: '' })
   expect(call('status').stdout).toContain('notification')
   const verified = JSON.parse(call('verify', '--json', '--settle', '1').stdout)
-  expect(verified.checks.map(({ name }: { name: string }) => name)).toContain('orders')
+  expect(verified.checks.map(({ name }: { name: string }) => name)).toContain('lost-event')
   rmSync(folder, { recursive: true })
 }, 120_000)
