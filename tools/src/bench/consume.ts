@@ -14,6 +14,7 @@ import type { Say } from './measure.ts'
 import { environmentOf, startInstance } from './ours.ts'
 import { connectPlain, recordTransactions, type Statement } from './plain/postgres.ts'
 import { compared, findBest, inTurns, type Result } from './results.ts'
+import { loadInventory } from './services.ts'
 
 /** Of each filling, for each second of a round: 40,000 with 20 seconds, and 200,000 in the five fillings of a run. */
 const messagesPerSecond = 2_000
@@ -140,13 +141,9 @@ async function check({ held, messages }: Parts): Promise<void> {
     throw new Error(`of ${messages} messages: ${JSON.stringify(rows[0])}`)
 }
 
-type InventoryApp = typeof import('../../../services/inventory/src/app.ts')
-type InventoryConfig = typeof import('../../../services/inventory/src/config.ts')
-
-/** What inventory says to Postgres of a full topic, read by path as no package depends on a service: run in this process. */
+/** What inventory says to Postgres of a full topic: run in this process. */
 async function recordChunks(parts: Parts): Promise<Statement[][]> {
-  const { buildInventory } = (await import(`../../../services/inventory/src/app.ts`)) as InventoryApp
-  const { configSchema } = (await import(`../../../services/inventory/src/config.ts`)) as InventoryConfig
+  const { buildInventory, configSchema } = await loadInventory()
   const logger = createLogger({ service: 'inventory', level: 'warn', format: 'pretty' })
   const config = readConfig(configSchema, environmentOf(parts.shop, 'inventory'))
   await empty(parts)

@@ -13,16 +13,10 @@ import { startArm } from './arms.ts'
 import type { Say } from './measure.ts'
 import { environmentOf, startInstance } from './ours.ts'
 import { compared, findBest, inTurns, type Result } from './results.ts'
+import { type Cause, loadMails, type Recipient } from './services.ts'
 import type { Question, Received } from './sink.ts'
 
-type Causes = typeof import('../../../services/notification/src/causes/queries.ts')
-type Mails = typeof import('../../../services/notification/src/mails/mail.ts')
-type Cause = import('../../../services/notification/src/causes/cause.ts').Cause
-type Recipient = import('../../../services/notification/src/tables.ts').Recipient
-
-/** Read by path: no package depends on a service. What it queues, and how its mails look, it says itself. */
-const { queueNotifications }: Causes = await import(`../../../services/notification/src/causes/queries.ts`)
-const { composeMail, messageIdOf }: Mails = await import(`../../../services/notification/src/mails/mail.ts`)
+const { queueNotifications, composeMail, messageIdOf } = await loadMails()
 
 /** Of each round, for each of its seconds: 10,000 with 20 seconds. */
 const mailsPerSecond = 500

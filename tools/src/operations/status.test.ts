@@ -2,10 +2,8 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { createDatabase, type Database, migrate, sql } from '@shopstream/database'
 import { createLogger } from '@shopstream/observability'
 import { type TestDatabase, testDatabase } from '@shopstream/testing'
+import { migrations } from '../../../services/notification/src/index.ts'
 import { mailProblems, mailState } from './status.ts'
-
-type Notification = typeof import('../../../services/notification/src/index.ts')
-const { migrations }: Notification = await import(`../../../services/notification/src/index.ts`)
 
 let ofNotification: TestDatabase
 let database: Database<unknown>

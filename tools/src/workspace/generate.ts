@@ -26,12 +26,12 @@ async function outputsOf(model: Model): Promise<Record<string, string>> {
   const { printAcls } = await import('../schemas/acl.ts')
   const { printAsyncApi } = await import('../schemas/asyncapi.ts')
   const { printCatalogue } = await import('../schemas/catalogue.ts')
-  const { readSaga, printSaga } = await import('../proof/saga/picture.ts')
+  const { printSaga } = await import('../proof/saga/picture.ts')
   return {
     [typesFile]: printTypes(model.events),
     'schemas/asyncapi.yaml': printAsyncApi(model),
     'docs/events.md': printCatalogue(model),
-    'docs/saga.md': printSaga(await readSaga()),
+    'docs/saga.md': printSaga(),
     'infra/kafka/acls.json': printAcls(model),
   }
 }

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from '@jest/globals'
@@ -69,6 +69,30 @@ describe('the rules of the house bite', () => {
   ])('however it is written: %s', async (text) => {
     expect(await lint(order, text)).toContain('use @shopstream/messaging')
   })
+})
+
+/** Files that import by a path that they compute, which no rule can see, and what they import. */
+const computed = {
+  'libs/local-servers/src/postgres.ts': 'the binaries of this platform',
+  'libs/testing/src/wiring.ts': "tables of a workspace's services",
+  'tools/src/local/services.ts': 'how a service judges its environment',
+  'tools/src/operations/services.ts': "services' tables",
+  'tools/src/proof/e2e/shop-commands.test.ts': "the operator's commands",
+  'tools/src/schemas/topics-lock.ts': 'the topics of a workspace',
+  'tools/src/workspace/runbooks.test.ts': "the operator's commands",
+}
+
+test('nobody else imports what no rule can see', () => {
+  const files = globSync('{libs,services,tools,examples}/**/*.ts', {
+    cwd: repository,
+    exclude: (name) => name === 'node_modules' || name === 'dist',
+  })
+  const code = (file: string) =>
+    readFileSync(join(repository, file), 'utf8')
+      .split('\n')
+      .filter((line) => !/^\s*(\*|\/[*/])/.test(line))
+  const found = files.filter((file) => code(file).some((line) => /(?<!typeof )\bimport\((?!['"\s]|$)/.test(line)))
+  expect(found.sort()).toEqual(Object.keys(computed).sort())
 })
 
 describe('what the rules leave open', () => {

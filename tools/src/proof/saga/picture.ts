@@ -1,5 +1,5 @@
 import { code, table } from '../../schemas/catalogue.ts'
-import { agreement, inventory, order } from './services.ts'
+import { agreement, deadlineSeconds, inventory, order } from './services.ts'
 
 /** The next state, one of two by a condition, `already` or `impossible`. */
 type Cell = string | Readonly<Record<string, string>>
@@ -10,16 +10,8 @@ type Table = Readonly<Record<string, Readonly<Record<string, Cell>>>>
 const words: Record<string, string> = { deadline: 'deadline passed' }
 const named = (input: string) => words[input] ?? input
 
-type ConfigModule = { configSchema: { properties: { RESERVATION_DEADLINE_SECONDS: { default: number } } } }
-
-/** What the page tells besides the tables: the deadline of an order where no setting says another. */
-export async function readSaga(): Promise<{ deadlineSeconds: number }> {
-  const { configSchema } = (await import(`../../../../services/order/src/config.ts`)) as unknown as ConfigModule
-  return { deadlineSeconds: configSchema.properties.RESERVATION_DEADLINE_SECONDS.default }
-}
-
 /** `docs/saga.md`: the tables that decide an order and its reservation, and the pictures of them. */
-export function printSaga({ deadlineSeconds }: { deadlineSeconds: number }): string {
+export function printSaga(): string {
   const { lifeCycle: orders, announces } = order
   const { lifeCycle: reservations, entering } = inventory
   const parts = [

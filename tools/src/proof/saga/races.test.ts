@@ -4,6 +4,7 @@ import { newEventId } from '@shopstream/events'
 import { type Message, readMessage } from '@shopstream/messaging'
 import { createWorld, eventually, type TestDatabase, testDatabase, type World } from '@shopstream/testing'
 import fc from 'fast-check'
+import { buildInventory, buildOrder, cancelOverdue } from './apps.ts'
 import {
   agreement,
   type OrderStatus,
@@ -11,13 +12,6 @@ import {
   type ReservationState,
   inventory as reservations,
 } from './services.ts'
-
-type OrderApp = typeof import('../../../../services/order/src/app.ts')
-type InventoryApp = typeof import('../../../../services/inventory/src/app.ts')
-type Sweep = typeof import('../../../../services/order/src/reserving/sweep.ts')
-const { buildOrder }: OrderApp = await import(`../../../../services/order/src/app.ts`)
-const { buildInventory }: InventoryApp = await import(`../../../../services/inventory/src/app.ts`)
-const { cancelOverdue }: Sweep = await import(`../../../../services/order/src/reserving/sweep.ts`)
 
 type OrderTables = Parameters<typeof cancelOverdue>[0] extends Database<infer Tables> ? Tables : never
 type Service = Pick<Awaited<ReturnType<typeof buildOrder>>, 'http' | 'start' | 'stop'>
