@@ -99,7 +99,10 @@ export async function release(tx: Transaction, requests: readonly IdempotentRequ
 export const isLockTimeout = (error: unknown): boolean =>
   isNativeError(error) && 'code' in error && error.code === '55P03'
 
-/** The answer that is kept for a request, if there is one. Throws `idempotency-key-reused` (422). */
+/**
+ * The answer that is kept for a request, if there is one. Throws `idempotency-key-reused` (422).
+ * @public as part of the module, which requests are given whole
+ */
 export async function keptAnswer(
   // biome-ignore lint/suspicious/noExplicitAny: any service's database
   on: Transaction | Database<any>['query'],

@@ -32,7 +32,7 @@ export function redact(value: unknown, depth = 0): unknown {
 const safeProperties = ['code', 'syscall', 'statusCode', 'constraint', 'table', 'column', 'routine'] as const
 
 /** An error for a log line: its kind, message, stack, causes and some properties known to be safe. */
-export function describeError(error: Error, depth = 0): Record<string, unknown> {
+function describeError(error: Error, depth = 0): Record<string, unknown> {
   const description: Record<string, unknown> = { type: error.constructor.name, message: error.message }
   for (const property of safeProperties) {
     const value = (error as unknown as Record<string, unknown>)[property]

@@ -71,8 +71,7 @@ const parts: [string, RegExp][] = [
 ]
 
 /** The part of the shop that a process is. */
-export const partOf = ({ command }: Process) =>
-  parts.find(([, pattern]) => pattern.test(command))?.[0] ?? 'npm and the stack'
+const partOf = ({ command }: Process) => parts.find(([, pattern]) => pattern.test(command))?.[0] ?? 'npm and the stack'
 
 /** Proportional set size of some processes by part, in MB: memory that several share is counted in parts. */
 export function memoryOf(tree: readonly Process[]): Record<string, number> {

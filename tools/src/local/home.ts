@@ -9,7 +9,7 @@ export function homeFolder(env: NodeJS.ProcessEnv = process.env): string {
 }
 
 /** Makes the folder. Others may pass through it (as root, Postgres runs as another user) but not list it. */
-export function prepareHome(home: string): void {
+function prepareHome(home: string): void {
   mkdirSync(home, { recursive: true })
   chmodSync(home, 0o711)
 }

@@ -149,7 +149,7 @@ function copyOf(topic: string, { dlq_topic, dlq_partition, dlq_offset }: ReadEve
   return group && { group, place: `${dlq_topic ?? '?'}/${dlq_partition ?? '?'}@${dlq_offset ?? '?'}` }
 }
 
-export const masked = (data: unknown): unknown =>
+const masked = (data: unknown): unknown =>
   Object.fromEntries(
     Object.entries(data as object).map(([field, value]) => [field, impersonal.has(field) ? value : mask]),
   )

@@ -231,7 +231,7 @@ export async function mailState({ query }: Database<unknown>): Promise<MailState
 }
 
 /** What needs a person, the cause before what follows from it. */
-export function problemsOf(state: ShopState): Problem[] {
+function problemsOf(state: ShopState): Problem[] {
   return [
     ...serviceProblems(state),
     ...state.unreadable.map(stretchProblem),

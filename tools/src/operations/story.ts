@@ -285,7 +285,7 @@ export async function hiddenGaps(
 export type Teller = Awaited<ReturnType<typeof createTeller>>
 
 /** Pure: what a group has done with an event, by what it knows and where it stands. */
-export function handlingOf(
+function handlingOf(
   { group }: Pick<Group, 'group'>,
   event: ReadEvent,
   { answer: knows, reason }: Asked<Knowledge>,

@@ -16,7 +16,7 @@ export interface Verdict {
 }
 
 /** What is in flight for longer than this is stuck, in seconds. */
-export const inFlightSeconds = 60
+const inFlightSeconds = 60
 
 export const nameOf = ({ type, sequence }: Pick<EventStory, 'type' | 'sequence'>) =>
   `${typeInWords(type)} #${sequence ?? '?'}`
@@ -69,12 +69,7 @@ export function unpublishedVerdict(event: EventStory, services: Services, now: D
 }
 
 /** What keeps a group from having handled an event; undefined when nothing does. */
-export function handlingVerdict(
-  event: EventStory,
-  handling: Handling,
-  services: Services,
-  now: Date,
-): Verdict | undefined {
+function handlingVerdict(event: EventStory, handling: Handling, services: Services, now: Date): Verdict | undefined {
   const { group, state, parked, before = 0n, stretch } = handling
   const what = `${nameOf(event)} was written at ${event.writtenAt ? clock(event.writtenAt, now) : '?'}`
   const show = (id: bigint | undefined) => shop(`dead-letters show ${group}/${id}`)

@@ -19,7 +19,7 @@ export function printAsyncApi(model: Model): string {
 }
 
 /** The document of {@link printAsyncApi}. */
-export function asyncApiOf(model: Model): Json {
+function asyncApiOf(model: Model): Json {
   const wiring = withSchemas(model.wiring)
   const deadLetters = deadLetterTopics(model.wiring)
   const events = new Map(model.events.map((event) => [shortName(event.name), event]))

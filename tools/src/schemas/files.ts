@@ -67,7 +67,7 @@ function ownFindings(file: SchemaFile): Finding[] {
 }
 
 /** The subject that a file has by its path. */
-export function subjectOf(path: string): string {
+function subjectOf(path: string): string {
   const place = path.slice('schemas/'.length, -'.avsc'.length)
   return `shopstream.${place.replaceAll('/', '.').replaceAll('-', '_')}`
 }

@@ -23,7 +23,7 @@ const viewer = {
  * Makes the page in folder `out` and returns its path. Throws when npm cannot fetch the viewer, or when what it fetched
  * is not the pinned one.
  */
-export function buildViewer(out: string): string {
+function buildViewer(out: string): string {
   const folder = mkdtempSync(join(tmpdir(), 'shopstream-viewer-'))
   try {
     run('tar', ['-xzf', fetchViewer(folder)], folder)

@@ -45,7 +45,7 @@ export interface FailurePolicy {
   backlogSeconds: number
 }
 
-export const defaultPolicy: FailurePolicy = {
+const defaultPolicy: FailurePolicy = {
   attempts: 8,
   backoffMs: 500,
   maxBackoffMs: 60_000,

@@ -10,7 +10,7 @@ import { schemaIn } from './given-schema.ts'
 import { countGuesses } from './guesses.ts'
 
 /** Below which path of the gateway the registry is. */
-export const registryPath = '/schema-registry'
+const registryPath = '/schema-registry'
 
 const mediaType = 'application/vnd.schemaregistry.v1+json'
 

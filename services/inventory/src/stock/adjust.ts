@@ -18,7 +18,7 @@ export interface Adjustment {
 }
 
 /** The level after an adjustment. Throws `stock-below-zero` (what is reserved cannot go) and `stock-too-large`. */
-export function adjusted(level: LockedStock, delta: number): LockedStock {
+function adjusted(level: LockedStock, delta: number): LockedStock {
   const onHand = level.onHand + delta
   if (onHand < level.reserved) throw errors['stock-below-zero']()
   if (onHand > maxOnHand) throw errors['stock-too-large']()

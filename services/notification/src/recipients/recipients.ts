@@ -45,7 +45,7 @@ export function applyUserEvents(
 }
 
 /** What a cause keeps of the message that is it. */
-export function originOf(message: Pick<Message, 'id' | 'traceparent'>): Pick<Cause, 'causeId' | 'traceparent'> {
+function originOf(message: Pick<Message, 'id' | 'traceparent'>): Pick<Cause, 'causeId' | 'traceparent'> {
   return { causeId: message.id, traceparent: message.traceparent ?? null }
 }
 

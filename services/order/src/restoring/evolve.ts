@@ -6,7 +6,7 @@ export type OrderMessage = Message<
 >
 
 /** Stands for an address that was lost: no event carries one. */
-export const lostAddress: ShippingAddress = {
+const lostAddress: ShippingAddress = {
   name: 'lost',
   line1: 'lost when the order database was restored: ask the buyer',
   city: 'lost',

@@ -21,8 +21,8 @@ export interface FieldProblem {
   message: string
 }
 
-export const passwordLength = { min: 12, max: 256 }
-export const displayNameLength = { min: 1, max: 100 }
+const passwordLength = { min: 12, max: 256 }
+const displayNameLength = { min: 1, max: 100 }
 
 /** In octets: RFC 5321 for the local part and for what fits a path, RFC 1035 for a label. */
 const longest = { localPart: 64, email: 254 }

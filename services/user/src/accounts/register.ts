@@ -16,7 +16,7 @@ export const staff: Standing = { roles: ['customer', 'staff'], seeded: true }
 export type Candidate = Omit<Registration, 'password'> & { passwordHash: string } & Standing
 
 /** The account that a candidate becomes, and the event that says so. */
-export function registered(
+function registered(
   id: string,
   candidate: Candidate,
   now: Date,

@@ -272,7 +272,7 @@ export const replicas: readonly Holding[] = [
 ]
 
 /** SQL of a digest of a jsonb expression: what is compared instead of the values themselves. */
-export const digestOf = (jsonb: string) => `md5((${jsonb})::text)::uuid`
+const digestOf = (jsonb: string) => `md5((${jsonb})::text)::uuid`
 
 /** SQL of a digest of lines, whatever else they hold and however they are sorted: which skus, and how many of each. */
 export const linesDigest = `(select ${digestOf(`jsonb_agg(jsonb_build_object('sku', line->'sku', 'quantity', line->'quantity')

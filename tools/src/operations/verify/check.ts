@@ -62,7 +62,7 @@ export function show(topic: unknown, key: unknown): string[] {
 }
 
 /** How `explain` is told what a topic's keys are. */
-export const explained: Record<string, string> = {
+const explained: Record<string, string> = {
   'shop.order.v1': '',
   'shop.reservation.v1': '',
   'shop.user.v1': ' user',

@@ -20,7 +20,7 @@ import { type Owner, owners, type Reach, reach } from '../../operations/reach.ts
 import { thisVersion, type Version } from './previous.ts'
 
 /** What services reach over a network that can fail. */
-export const servers = ['kafka', 'postgres'] as const
+const servers = ['kafka', 'postgres'] as const
 type Server = (typeof servers)[number]
 export type LinkName = `${Owner}-${Server}`
 export const linkNames = owners.flatMap((owner) => servers.map((server): LinkName => `${owner}-${server}`))

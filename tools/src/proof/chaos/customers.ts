@@ -5,7 +5,7 @@ import type { Random } from './random.ts'
 
 /** The products that are there from the beginning; few, and some of them scarce, so that orders meet at them. */
 export const skus = ['common', 'wanted', 'scarce', 'heavy', 'rare', 'plenty']
-export const priceOf = (sku: string) => ({ amount: 100 * (1 + sku.length), currency: 'EUR' })
+const priceOf = (sku: string) => ({ amount: 100 * (1 + sku.length), currency: 'EUR' })
 const firstStock = 60
 
 /** How often a customer and staff do what. */

@@ -23,9 +23,9 @@ export interface Line {
 }
 
 /** An order may be so much later than 99 % of those without the foreign producer. */
-export const laterMs = 1_000
+const laterMs = 1_000
 /** Within this time are orders decided that waited behind what was stepped over. */
-export const releasedMs = 5_000
+const releasedMs = 5_000
 
 const delayOf = ({ postedAt, decidedAt = Number.POSITIVE_INFINITY }: Order) => decidedAt - postedAt
 
