@@ -16,8 +16,8 @@ import { connectPlain, recordTransactions, type Statement } from './plain/postgr
 import { compared, findBest, inTurns, type Result } from './results.ts'
 import { loadInventory } from './services.ts'
 
-/** Of each filling, for each second of a round: 40,000 with 20 seconds, and 200,000 in the five fillings of a run. */
-const messagesPerSecond = 2_000
+/** Of each filling, for each second of a round: 40,000 with 10 seconds, and 200,000 in the five fillings of a run. */
+const messagesPerSecond = 4_000
 const products = 1_000
 const stocked = 1_000_000_000
 const publishedAtOnce = 1_000

@@ -18,7 +18,7 @@ import type { Question, Received } from './sink.ts'
 
 const { queueNotifications, composeMail, messageIdOf } = await loadMails()
 
-/** Of each round, for each of its seconds: 10,000 with 20 seconds. */
+/** Of each round, for each of its seconds: 5,000 with 10 seconds. */
 const mailsPerSecond = 500
 /** Each gets one mail after the other; between two of them all others get one. */
 const recipientCount = 500

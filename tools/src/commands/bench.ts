@@ -86,8 +86,8 @@ What lasts:
   scale-out  orders a second that three of inventory reserve, which sleep 20 ms in each chunk, beside one
 
 Without a name: all but cost and those that take long; long stands for these, with a million orders, in 75 minutes.
-  --seconds N     of each measured round (default 20); consume takes 10,000 messages for each, a snapshot is held for
-                  thirty of them, and 10,000 orders of a backlog wait for each
+  --seconds N     of each measured round (default 10; 20 with any that takes long); consume takes 20,000 messages for each,
+                  a snapshot is held for thirty of them, and 10,000 orders of a backlog wait for each
   --orders N      of the grown shop (default 100,000; with grown, mailing or long a million)
   --data DIR      keeps the grown shop, about 7 KB an order (default: a folder of the cache)
   --json FILE     writes machine, versions and results
@@ -104,7 +104,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     help: { type: 'boolean', default: false },
-    seconds: { type: 'string', default: '20' },
+    seconds: { type: 'string' },
     orders: { type: 'string' },
     data: { type: 'string', default: dataFolder },
     json: { type: 'string' },
@@ -115,6 +115,8 @@ const { values, positionals } = parseArgs({
 })
 
 const names = positionals.length > 0 ? positionals.flatMap((name) => (name === 'long' ? long : [name])) : usual
+/** So that all short ones are through in half an hour, and a snapshot is held for ten minutes. */
+const seconds = values.seconds ?? (names.some((name) => long.includes(name)) ? '20' : '10')
 const orders = values.orders ?? (names.includes('grown') || names.includes('mailing') ? '1000000' : '100000')
 
 const isReference = (name: string): name is Reference => name in references
@@ -129,7 +131,7 @@ function wrong(): string | undefined {
   const unknown = names.filter((name) => !isReference(name) && !isMeasured(name) && !isTold(name))
   if (unknown.length > 0) return `There is no benchmark ${unknown.join(', ')}.`
   if (!isCount(orders)) return `--orders ${orders} is no number of orders.`
-  if (!isCount(values.seconds)) return `--seconds ${values.seconds} is no number of seconds.`
+  if (!isCount(seconds)) return `--seconds ${seconds} is no number of seconds.`
   if (values.compare && !existsSync(values.compare)) return `--compare ${values.compare}: there is no such file.`
   const drawn = values['drawn-of']
   if (drawn !== undefined && !existsSync(drawn)) return `--drawn-of ${drawn}: there is no such file.`
@@ -170,12 +172,12 @@ async function run(grown: Grown): Promise<void> {
   const chosen = names.filter(isReference)
   if (chosen.length > 0) {
     print(`\n${chosen.join(', ')}`)
-    results.push(...(await beside(chosen, Number(values.seconds), say)))
+    results.push(...(await beside(chosen, Number(seconds), say)))
     write()
   }
   for (const name of names.filter(isMeasured)) {
     print(`\n${name}`)
-    results.push(...(await measured[name](say, { seconds: Number(values.seconds), grown })))
+    results.push(...(await measured[name](say, { seconds: Number(seconds), grown })))
     write()
   }
   for (const name of names.filter(isTold)) {
