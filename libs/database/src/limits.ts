@@ -1,5 +1,3 @@
-import type { Session } from './session.ts'
-
 /** Limits of every session, in ms. A stopped process must not hold locks, and no statement may run for ever. */
 export const sessionLimits = {
   statement_timeout: 15_000,
@@ -7,11 +5,15 @@ export const sessionLimits = {
   idle_in_transaction_session_timeout: 5_000,
 }
 
+interface Asked {
+  query<Row>(text: string, values?: unknown[]): Promise<Row[]>
+}
+
 /**
  * Gives the limits to the role, in this database, so that each of its sessions begins with them, also those that a pooler
  * opens: poolers refuse them in a login (08P01), and what one transaction sets another finds. True when that was news.
  */
-export async function limitRole(session: Session): Promise<boolean> {
+export async function limitRole(session: Asked): Promise<boolean> {
   const limits = Object.entries(sessionLimits).map(([name, ms]) => `${name}=${ms}`)
   const [role] = await session.query<{ limited: boolean; statements: string[] }>(
     `select coalesce((

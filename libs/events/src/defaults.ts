@@ -1,6 +1,6 @@
 import { brief, isInteger, isJsonNumber, isJsonObject } from './json.ts'
 import { dayOf, decimalOf, isFloat, isUuid, maxDecimalBytes, timeOf } from './logical.ts'
-import type { DecimalSchema, RecordSchema, ScalarKind, Schema } from './schema.ts'
+import type { DecimalSchema, RecordSchema, ScalarKind, Schema } from './schema-model.ts'
 
 /**
  * Why JSON is no default of a type, or undefined. Stricter than avsc, which takes `1.0` for an int, makes other bytes of

@@ -1,7 +1,7 @@
 import { type Database, gather, isUnavailable, type Transaction } from '@shopstream/database'
 import { ShopError } from './errors.ts'
-import { answerOnce, claim, type IdempotentRequest, isLockTimeout, keep, nameOf, release } from './idempotency.ts'
-import type { EffectGroup, GroupedRequest, Reply } from './routes.ts'
+import { answerOnce, claim, isLockTimeout, keep, nameOf, release } from './idempotency.ts'
+import type { EffectGroup, GroupedRequest, IdempotentRequest, Reply } from './routes.ts'
 
 /** Requests of one transaction at the most. */
 const most = 64

@@ -3,20 +3,13 @@ import { isNativeError } from 'node:util/types'
 import { type Database, gather, sql, type Transaction } from '@shopstream/database'
 import type { Logger } from '@shopstream/observability'
 import { errors } from './errors.ts'
-import type { Reply } from './routes.ts'
+import type { IdempotentRequest, Reply } from './routes.ts'
 
 /** Answers are kept this long; older ones count as absent. */
 const keptFor = sql.raw("interval '24 hours'")
 const cleanEveryMs = 60_000
 /** Rows of one delete: it must not hold locks or fill the log for long. */
 const cleanBatch = 500
-
-/** What a repeated request is recognised by. */
-export interface IdempotentRequest {
-  userId: string
-  key: string
-  hash: Buffer
-}
 
 interface KeptAnswer {
   hash: Buffer

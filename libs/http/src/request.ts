@@ -3,8 +3,8 @@ import type { Logger } from '@shopstream/observability'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errors } from './errors.ts'
 import { clientAddressOf, waitSecondsOf } from './headers.ts'
-import type { Answered, IdempotentRequest } from './idempotency.ts'
-import type { EffectGroup, Reply, Route, ShopRequest } from './routes.ts'
+import type { Answered } from './idempotency.ts'
+import type { EffectGroup, IdempotentRequest, Reply, Route, ShopRequest } from './routes.ts'
 
 /** What all requests of an app share. */
 export interface RequestContext {

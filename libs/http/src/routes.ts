@@ -1,7 +1,13 @@
 import type { Transaction } from '@shopstream/database'
 import type { Logger } from '@shopstream/observability'
 import type { Static, TObject, TSchema } from 'typebox'
-import type { IdempotentRequest } from './idempotency.ts'
+
+/** What a repeated request is recognised by. */
+export interface IdempotentRequest {
+  userId: string
+  key: string
+  hash: Buffer
+}
 
 /** Who may call a route: anyone, whoever has a valid access token, or staff only. */
 export type Access = 'anyone' | 'user' | 'staff'
