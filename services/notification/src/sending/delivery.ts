@@ -29,8 +29,6 @@ export interface Work {
   begunAt: number
   /** When it had a connection, by performance.now(); undefined before. */
   connectedAt?: number
-  /** Another mail of its recipient is in hand. */
-  waits?: boolean
   /** The attempt is over, and what came of it is being written down. */
   isOver?: boolean
   /** It is to be due again at a time of its own, which its lease must not put off. */

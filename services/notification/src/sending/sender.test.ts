@@ -119,29 +119,6 @@ test('a recipient that is refused for now is tried until it is not', async () =>
   expect((await service.notificationsOf(ana.userId))[0]).toMatchObject({ attempts: 6 })
 })
 
-test('mails of one recipient go out one after the other, in the order in which they were caused', async () => {
-  const ana = person()
-  const orders = Array.from({ length: 12 }, () => orderOf(ana.userId))
-  const given: string[] = []
-  const stub = await startSmtpStub({
-    async mail(_, lines) {
-      const id = orders.findIndex(({ orderId }) => lines.some((line) => line.includes(orderId)))
-      const isShipped = lines.some((line) => line.includes('RR123'))
-      if (!isShipped) await delay(60) // which the mail behind it would use
-      if (id >= 0) given.push(`${id} ${isShipped ? 'shipped' : 'confirmed'}`)
-      return '250 accepted'
-    },
-  })
-  undo.push(stub.close)
-  await world.publish(ana.registered())
-  const service = await start(stub.url)
-  await world.publish(...orders.flatMap((order) => [order.confirmed(), order.shipped()]))
-  await eventually('all of them', () => given.length === 2 * orders.length, { timeoutMs: 20_000 })
-  for (const id of orders.keys())
-    expect(given.filter((one) => one.startsWith(`${id} `))).toEqual([`${id} confirmed`, `${id} shipped`])
-  expect(await service.notificationsOf(ana.userId)).toHaveLength(2 * orders.length + 1)
-})
-
 test('stopping finishes the mails in hand', async () => {
   let inHand = 0
   let isStopping = false

@@ -54,8 +54,6 @@ interface Hands extends SenderOptions {
   alarm: ReturnType<typeof createAlarm>
   /** By id. What has become of a mail is known here alone until it is written down, so it stays here until then. */
   inHand: Map<string, Work>
-  /** The last mail in hand of each recipient, behind which the next one waits. */
-  lastOf: Map<string, Work>
   /** By performance.now(): by the wall clock, mails stood still for as long as it was set back (chaos, seed 8). */
   nextAt: number
   renewal: Promise<void> | undefined
@@ -119,7 +117,6 @@ function handsOf(options: SenderOptions): Hands {
     givingUp,
     alarm,
     inHand: new Map(),
-    lastOf: new Map(),
     nextAt: 0,
     renewal: undefined,
     mayBeMore: true,
@@ -164,35 +161,26 @@ async function untilHandsAreFree(hands: Hands) {
   for (let left = claimedTogetherMs; left > 0 && isToWait(); left = until - performance.now()) await alarm.wait(left)
 }
 
-/** Mails that the server or a mail before them lets wait hold none, up to a number of them; nor those only to be written down. */
+/** Mails that the server lets wait hold none, up to a number of them; nor do those that are only to be written down. */
 function freeHands({ inHand, policy, lane, deliveries }: Hands): number {
   const now = performance.now()
   const held = [...inHand.values()].filter(({ isOver }) => !isOver)
-  const aside = held.filter(({ waits, connectedAt = now }) => waits || now - connectedAt > policy.asideMs).length
+  const aside = held.filter(({ connectedAt = now }) => now - connectedAt > policy.asideMs).length
   const hands = deliveries.unreachable.times > 0 ? 1 : policy.lanes[lane].concurrency
   return hands + Math.min(aside, policy.asideMax) - held.length
 }
 
 function begin(hands: Hands, work: Work) {
-  const { inHand, lastOf, deliveries, logger, alarm } = hands
+  const { inHand, deliveries, logger, alarm } = hands
   const { mail } = work
-  const before = lastOf.get(mail.userId)
   inHand.set(mail.id, work)
-  lastOf.set(mail.userId, work)
-  const inTurn = async () => {
-    work.waits = before !== undefined
-    await before?.done // that an order is confirmed is told before that it was shipped
-    work.waits = false
-    await deliver(deliveries, work)
-  }
-  work.done = runInTrace(childOf(parseTraceparent(mail.traceparent ?? undefined)), inTurn)
+  work.done = runInTrace(childOf(parseTraceparent(mail.traceparent ?? undefined)), () => deliver(deliveries, work))
     .catch((error: unknown) => {
       // This process ends. The lease ends by itself and the mail is sent again, with the same Message-ID.
       logger.warn({ err: error, notificationId: mail.id }, 'what became of a mail could not be written down')
     })
     .finally(() => {
       inHand.delete(mail.id)
-      if (lastOf.get(mail.userId) === work) lastOf.delete(mail.userId)
       if (hands.mayBeMore) alarm.wake()
     })
 }

@@ -34,6 +34,8 @@ export function waiting(database: Database<Tables>): (wait: Wait) => Promise<Ord
 
   let isLooking = false
   let lookMs = lookAgainMs.longest
+  /** Found by the last look: who waits for them has been woken, and may be slow to read. */
+  let found: readonly string[] = []
   /** Looks as long as any wait. */
   async function look(): Promise<void> {
     if (isLooking) return
@@ -43,7 +45,9 @@ export function waiting(database: Database<Tables>): (wait: Wait) => Promise<Ord
       const ids = [...alarms.keys()]
       if (ids.length === 0) break
       const decided = await noLongerPending(database, ids).catch(() => undefined)
-      lookMs = decided?.length ? lookAgainMs.shortest : Math.min(2 * lookMs, lookAgainMs.longest)
+      const isNews = decided?.some((id) => !found.includes(id))
+      lookMs = isNews ? lookAgainMs.shortest : Math.min(2 * lookMs, lookAgainMs.longest)
+      found = decided ?? []
       for (const id of decided ?? ids) wake(id) // each that waits asks itself, and hears why that is impossible
     }
     isLooking = false

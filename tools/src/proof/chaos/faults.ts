@@ -281,7 +281,10 @@ const rows: Row[] = [
         for (const service of serviceNames) await rolled(arena, service, previous)
         await healed
       } finally {
-        for (const service of serviceNames) await rolled(arena, service, thisVersion)
+        const failures: unknown[] = []
+        for (const service of serviceNames)
+          await rolled(arena, service, thisVersion).catch((error) => failures.push(error))
+        if (failures.length > 0) throw failures[0]
       }
     },
   },
@@ -292,9 +295,9 @@ export const faultKinds: readonly FaultKind[] = rows.map((row) => ({ occupies: (
 
 /** Faults beside it may keep it from being ready at once. */
 async function rolled(arena: Arena, name: ServiceName, version: Version): Promise<void> {
-  const before = pidOf(arena, name)
-  arena.roll(name, version)
   const service = processOf(arena, name)
+  const before = service.pid // none while another fault has it started again
+  arena.roll(name, version)
   const isAnother = async () => service.pid !== undefined && service.pid !== before && service.ready
   await eventually(`${name} of ${version.name} to be ready`, isAnother, { timeoutMs: 60_000 })
 }
