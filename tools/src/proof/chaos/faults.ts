@@ -281,10 +281,7 @@ const rows: Row[] = [
         for (const service of serviceNames) await rolled(arena, service, previous)
         await healed
       } finally {
-        const failures: unknown[] = []
-        for (const service of serviceNames)
-          await rolled(arena, service, thisVersion).catch((error) => failures.push(error))
-        if (failures.length > 0) throw failures[0]
+        await rolledBack(arena)
       }
     },
   },
@@ -292,6 +289,13 @@ const rows: Row[] = [
 
 /** Every kind of fault that there is. */
 export const faultKinds: readonly FaultKind[] = rows.map((row) => ({ occupies: (target) => [target], ...row }))
+
+/** Each, also when another is not ready; throws what the first of those said. */
+async function rolledBack(arena: Arena): Promise<void> {
+  const failures: unknown[] = []
+  for (const service of serviceNames) await rolled(arena, service, thisVersion).catch((error) => failures.push(error))
+  if (failures.length > 0) throw failures[0]
+}
 
 /** Faults beside it may keep it from being ready at once. */
 async function rolled(arena: Arena, name: ServiceName, version: Version): Promise<void> {
