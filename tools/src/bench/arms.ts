@@ -7,7 +7,7 @@ import { createLogger } from '@shopstream/observability'
 import { startProcess } from '@shopstream/testing'
 import { orderOf } from '../local/client.ts'
 import type { Load, Plan } from './load.ts'
-import { cpuOf, type Say, total, treeOf } from './measure.ts'
+import { cpuOf, type Say, total, treeOf, usedPer } from './measure.ts'
 
 /** One of the stacks that are measured beside each other, on this machine and under the same load. */
 export interface Arm {
@@ -128,11 +128,8 @@ export async function measureThroughput(arm: RunningArm, clients: number, second
   }
   const ended = performance.now()
   const after = cpuOf(treeOf(process.pid))
-  const cpuMs = Object.fromEntries(
-    Object.entries(after)
-      .filter(([part]) => !aside.includes(part))
-      .map(([part, used]) => [part, ((used - (before[part] ?? 0)) * 1_000) / load.accepted]),
-  )
+  const used = Object.entries(usedPer(load.accepted / 1_000, before, after))
+  const cpuMs = Object.fromEntries(used.filter(([part]) => !aside.includes(part)))
   return {
     perSecond: load.accepted / ((ended - begun) / 1_000),
     cpuMs,

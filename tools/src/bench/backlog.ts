@@ -1,15 +1,14 @@
 /** What has piled up while nobody handled it: how fast it is caught up with, and by more instances how much faster. */
 import { rmSync } from 'node:fs'
-import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { openSession } from '@shopstream/database'
-import { eventually, freePort, repository, runCommand, temporaryFolder } from '@shopstream/testing'
-import { nodeFlags, type Shop, startShop } from '../local/shop.ts'
+import { eventually, repository, runCommand, temporaryFolder } from '@shopstream/testing'
+import { type Shop, startShop } from '../local/shop.ts'
 import { probe } from '../local/supervisor.ts'
-import { findMaximum, inWords, measureThroughput, openCounter, startArm, startProgram } from './arms.ts'
+import { findMaximum, inWords, measureThroughput, openCounter, startArm } from './arms.ts'
 import { fill } from './fill.ts'
-import { cpuOf, listed, type Say, treeOf } from './measure.ts'
-import { openShop } from './ours.ts'
+import { cpuOf, listed, type Say, treeOf, usedPer } from './measure.ts'
+import { openShop, startInstance } from './ours.ts'
 import { compared, type Result } from './results.ts'
 import { mustBeRight } from './verify.ts'
 
@@ -73,12 +72,9 @@ async function drain(home: string, waiting: number, say: Say): Promise<number> {
       },
       { timeoutMs: drainLimitMs, everyMs: 500 },
     )
-    const used = Object.entries(cpuOf(treeOf(process.pid))).map(
-      ([part, end]) => [part, end - (cpu[part] ?? 0)] as const,
-    )
+    const perOrder = usedPer((waiting - done) / 1_000, cpu, cpuOf(treeOf(process.pid)))
     const perSecond = (waiting - done) / ((performance.now() - begun) / 1_000)
-    const perOrder = used.map(([part, seconds]) => [part, (seconds * 1_000) / (waiting - done)])
-    say(`${perSecond.toFixed(1)} orders/s; CPU ms per order: ${listed(Object.fromEntries(perOrder), '')}`)
+    say(`${perSecond.toFixed(1)} orders/s; CPU ms per order: ${listed(perOrder, '')}`)
     await mustBeRight(home, say)
     return perSecond
   } finally {
@@ -148,7 +144,7 @@ async function reserve(
   say: Say,
 ): Promise<number> {
   const running = await startArm(async (undo) => {
-    for (let n = 0; n < count; n++) undo.push((await startInventory(shop, n)).stop)
+    for (let n = 0; n < count; n++) undo.push((await startInventory(shop)).stop)
     return {}
   })
   try {
@@ -156,10 +152,7 @@ async function reserve(
     const [before, cpu, begun] = [await reserved(), cpuOf(treeOf(process.pid)), performance.now()]
     await delay(seconds * 1_000)
     const [after, lasted] = [await reserved(), (performance.now() - begun) / 1_000]
-    const used = Object.entries(cpuOf(treeOf(process.pid))).map(
-      ([part, end]) => [part, end - (cpu[part] ?? 0)] as const,
-    )
-    const percent = Object.fromEntries(used.map(([part, seconds]) => [part, (100 * seconds) / lasted]))
+    const percent = usedPer(lasted / 100, cpu, cpuOf(treeOf(process.pid)))
     if (after >= waiting) throw new Error(`all ${waiting} orders are reserved before the rounds are over`)
     const perSecond = (after - before) / lasted
     say(`${count} of inventory: ${perSecond.toFixed(0)} orders/s; of a core: ${listed(percent, ' %')}`)
@@ -169,22 +162,10 @@ async function reserve(
   }
 }
 
-/** The service itself, in the environment that the stack gives it but for its port and its connections. */
-async function startInventory({ home }: Shop, n: number) {
-  const port = await freePort()
-  const started = await startProgram({
-    name: `inventory-${n}`,
-    home,
-    args: [
-      ...nodeFlags,
-      `--env-file=${join(home, 'env/inventory.env')}`,
-      join(repository, 'services/inventory/src/main.ts'),
-    ],
-    env: { PORT: String(port), DATABASE_CONSUMER_POOL_SIZE: '1', LOG_FORMAT: 'json' },
-    port,
-    ready: /./,
-  })
-  const isReady = async () => (await probe(`http://127.0.0.1:${port}/readyz`))?.status === 200
+/** Ready, with one connection for its consumer. */
+async function startInventory(shop: Shop) {
+  const started = await startInstance(shop, 'inventory', { DATABASE_CONSUMER_POOL_SIZE: '1' })
+  const isReady = async () => (await probe(`${started.url}/readyz`))?.status === 200
   await eventually('an instance of inventory to be ready', isReady, { timeoutMs: 60_000 })
   return started
 }

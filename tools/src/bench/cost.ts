@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { openSession } from '@shopstream/database'
 import { call, orderOf } from '../local/client.ts'
 import type { Shop } from '../local/shop.ts'
-import { cpuOf, inWords, listed, type Say, spread, total, treeOf } from './measure.ts'
+import { cpuOf, inWords, listed, type Say, spread, total, treeOf, usedPer } from './measure.ts'
 import { openShop } from './ours.ts'
 
 const clients = 32
@@ -65,17 +65,14 @@ async function play(shop: Shop, tokens: readonly string[], sku: string, seconds:
   await Promise.all(tokens.map(oneAfterTheOther))
   const lasted = (performance.now() - begun) / 1_000
   const after = cpuOf(treeOf(process.pid))
-  const written = perOrder(writtenBefore, await writtenBy(shop), latencies.length)
+  const written = usedPer(latencies.length, writtenBefore, await writtenBy(shop))
   return {
     perSecond: latencies.length / lasted,
-    cpu: perOrder(before, after, latencies.length / 1_000),
+    cpu: usedPer(latencies.length / 1_000, before, after),
     written,
     latencies,
   }
 }
-
-const perOrder = (before: Record<string, number>, after: Record<string, number>, count: number) =>
-  Object.fromEntries(Object.entries(after).map(([part, used]) => [part, (used - (before[part] ?? 0)) / count]))
 
 /** What Postgres has done so far: it does not depend on what else the machine does. */
 async function writtenBy({ postgres }: Shop): Promise<Record<string, number>> {

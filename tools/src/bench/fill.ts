@@ -3,12 +3,12 @@ import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openSession, type Session } from '@shopstream/database'
 import { newEventId, partitionOf, topicOf } from '@shopstream/events'
-import type { NewEvent, OutgoingMessage } from '@shopstream/messaging'
-import { outgoing } from '@shopstream/messaging'
-import { eventually, repository } from '@shopstream/testing'
+import { type NewEvent, type OutgoingMessage, outgoing } from '@shopstream/messaging'
+import { eventually } from '@shopstream/testing'
 import type { Shop } from '../local/shop.ts'
 import { findPlace, type Owner, owners, type Reach, reach } from '../operations/reach.ts'
-import { readWiring } from '../schemas/wiring.ts'
+import { readServices } from '../operations/services.ts'
+import { mailKinds } from '../operations/verify/checks.ts'
 import type { Say } from './measure.ts'
 
 /** What has become of an order, and the events of it and of its reservation. */
@@ -67,13 +67,7 @@ const waitingStory: Story = {
   moves: { onHand: 0, reserved: 0 },
 }
 
-const mails: Record<string, string> = {
-  UserRegistered: 'welcome',
-  OrderConfirmed: 'confirmed',
-  OrderRejected: 'rejected',
-  OrderShipped: 'shipped',
-  OrderCancelled: 'cancelled',
-}
+const mails: Record<string, string> = mailKinds
 
 /** Orders of one round: the messages of a topic stay well below the 1 MiB that the broker takes of a partition at once. */
 const round = 2_000
@@ -162,7 +156,7 @@ async function beginFilling(
   folder: string,
   { products }: Contents,
 ): Promise<Filling> {
-  const wiring = await readWiring(repository)
+  const wiring = await readServices()
   const consumers = new Map<string, Owner[]>()
   for (const { service, consumes } of wiring)
     for (const { event } of consumes) consumers.set(event, [...(consumers.get(event) ?? []), service as Owner])

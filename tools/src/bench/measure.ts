@@ -96,6 +96,10 @@ export function cpuOf(tree: readonly Process[]): Record<string, number> {
   return sums
 }
 
+/** What was used between two readings, by part, for each of `count`. */
+export const usedPer = (count: number, before: Record<string, number>, after: Record<string, number>) =>
+  Object.fromEntries(Object.entries(after).map(([part, used]) => [part, (used - (before[part] ?? 0)) / count]))
+
 export const total = (figures: Record<string, number>) =>
   Object.values(figures).reduce((sum, figure) => sum + figure, 0)
 

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { temporaryFolder } from '@shopstream/testing'
 import { call, order, orderOf } from '../local/client.ts'
-import { cpuOf, inWords, listed, memoryOf, type Say, spread, total } from './measure.ts'
+import { cpuOf, inWords, listed, memoryOf, type Say, spread, total, usedPer } from './measure.ts'
 import { openShop } from './ours.ts'
 import { type Result, spreadOf } from './results.ts'
 import { startAsUser } from './start.ts'
@@ -58,10 +58,7 @@ export async function idle(say: Say): Promise<Result[]> {
     for (let round = 1; round <= idleRounds; round++) {
       const before = cpuOf(started.tree())
       await delay(idleSeconds * 1_000)
-      const used = Object.entries(cpuOf(started.tree())).map(
-        ([part, end]) => [part, end - (before[part] ?? 0)] as const,
-      )
-      const parts = Object.fromEntries(used.map(([part, seconds]) => [part, (seconds * 60) / idleSeconds]))
+      const parts = usedPer(idleSeconds / 60, before, cpuOf(started.tree()))
       say(`CPU seconds a minute: ${listed(parts, '')}`)
       perMinute.push(total(parts))
     }

@@ -1,8 +1,9 @@
 /** `npm run build`: bundles each service, and the operator's program, into its folder's dist/, from which an image is made. */
-import { cpSync, existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { build, type Plugin } from 'esbuild'
+import { serviceNames } from '../operations/services.ts'
 
 const usage = `Usage: npm run build                                    every service, what has not changed from nx's cache
        node tools/src/commands/build.ts [FOLDER] [--out FOLDER] [--entry FILE]  one service (default: this folder), into its dist/
@@ -44,13 +45,6 @@ interface Source {
   text: string
 }
 
-/** Where the services are; by name, those that have topics. */
-const services = join(import.meta.dirname, '../../../services')
-const names = () =>
-  globSync('*/src/produces.ts', { cwd: services })
-    .map((path) => basename(dirname(dirname(path))))
-    .sort()
-
 /**
  * Bundles the service in `folder` (its `src/main.ts`, or `entry`, and everything that imports) into `out`, which is emptied first.
  * Returns the bundle's size in bytes. Throws when something does not resolve, or when migrations or a package that stays
@@ -72,7 +66,7 @@ export async function buildService(folder: string, out: string, entry = mainFile
     plugins: [withoutFiles],
     define: {
       'process.env.SHOPSTREAM_CRASH_AT': 'undefined', // see libs/messaging/src/crash-points.ts
-      bundledServices: JSON.stringify(names()), // see operations/services.ts
+      bundledServices: JSON.stringify(serviceNames), // see operations/services.ts
     },
     banner: { js: banner },
     metafile: true,
