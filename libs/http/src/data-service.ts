@@ -1,91 +1,107 @@
-import { adviceOn, type Database, isPassing, type Migration, migrate, sql } from '@shopstream/database'
-import { type Messaging, pause } from '@shopstream/messaging'
-import type { Logger } from '@shopstream/observability'
-import type { FastifyInstance } from 'fastify'
-import { errorsOf } from './errors.ts'
-import type { Service } from './run-service.ts'
+import type { dataSettings, Static, serviceSettings, TObject } from '@shopstream/config'
+import { createDatabase, type Database, type Migration } from '@shopstream/database'
+import {
+  createMessaging,
+  kafkaOptions,
+  type Messaging,
+  type MessagingOptions,
+  messagingMigrations,
+  openKafkaBus,
+  type ReadinessCheck,
+} from '@shopstream/messaging'
+import { createMetrics, type Logger, type Registry } from '@shopstream/observability'
+import type { KeyStore } from './access.ts'
+import { httpMigrations, signingKeyMigrations } from './migrations.ts'
+import type { Route } from './routes.ts'
+import { createHttp, type HttpOptions } from './server.ts'
+import { type ServiceLifeOptions, serviceLife } from './service-life.ts'
+import { signingKeys } from './signing-keys.ts'
 
-export interface DataServiceParts {
-  http: FastifyInstance
-  /** Where it listens. */
-  address: { host: string; port: number }
-  // biome-ignore lint/suspicious/noExplicitAny: any service's database
-  database: Database<any>
-  migrations: readonly Migration[]
-  messaging: Messaging
+/** What every service with a database is made from. */
+export interface DataServiceOptions<Tables>
+  extends Pick<HttpOptions, 'title' | 'tags'>,
+    Pick<MessagingOptions, 'consumes' | 'produces'> {
+  /** The name of its consumer group and of what it shows: metrics, `/readyz`, sessions of its database. */
+  service: string
+  config: Readonly<Static<TObject<typeof serviceSettings & typeof dataSettings>>>
   logger: Logger
-  /** What the service does besides, once its database is migrated: seeding, loops. Its result stops that again. */
-  begin?(): Promise<(() => Promise<void>) | undefined>
+  /** Of its own tables; those that every service has come before them. */
+  migrations: readonly Migration[]
+  /** What this service has that others have not. */
+  parts(common: CommonParts<Tables>): ServiceParts | Promise<ServiceParts>
 }
 
-const errors = errorsOf({ starting: { status: 503, detail: 'The service is starting. Try again in a few seconds.' } })
+/** What every service has; nothing is connected yet. */
+export interface CommonParts<Tables> {
+  /** For requests. Loops take a pool of their own, {@link Database.withPool}, so that requests cannot hold them up. */
+  database: Database<Tables>
+  messaging: Messaging
+  metrics: Registry
+  logger: Logger
+}
+
+export interface ServiceParts extends Pick<ServiceLifeOptions, 'begin'> {
+  routes: readonly Route[]
+  /** Whose signatures its routes believe; default: those of its own table `signing_key`. */
+  keys?: KeyStore
+  /** What `/readyz` asks besides. */
+  checks?: readonly ReadinessCheck[]
+}
+
+/** All SQL that makes the database of a service with a table `signing_key`. */
+export const migrationsWith = (own: readonly Migration[]): Migration[] => [
+  ...messagingMigrations,
+  ...httpMigrations,
+  ...signingKeyMigrations,
+  ...own,
+]
 
 /**
- * The life of a service with a database. It listens at once, so that probes get an answer while it waits for its
- * database; then it migrates, begins, and connects to the broker in the background. Until it has begun it is not ready.
+ * Builds a service with a database: its pools, relay, consumers, HTTP and metrics from its settings, and what
+ * {@link DataServiceOptions.parts} adds. Nothing is connected before `start`. Throws what `parts` throws.
  */
-export function dataService({
-  http,
-  address,
-  database,
-  migrations,
-  messaging,
-  logger,
-  begin,
-}: DataServiceParts): Service & { readonly http: FastifyInstance } {
-  const stopping = new AbortController()
-  let isStarted = false
-  let end: (() => Promise<void>) | undefined
-
-  // The same that decides over requests, so that `/readyz` never says ok where the next request is refused.
-  http.readinessChecks.push({
-    name: 'start',
-    check() {
-      if (!isStarted) throw new Error('the database is being migrated, or filled with what every request needs')
-    },
+export async function createDataService<Tables>(options: DataServiceOptions<Tables>) {
+  const { service, config, logger, consumes, produces, migrations } = options
+  const metrics = createMetrics(service)
+  const database = createDatabase<Tables>({
+    url: config.DATABASE_URL,
+    directUrl: config.DATABASE_DIRECT_URL,
+    poolSize: config.DATABASE_POOL_SIZE,
+    applicationName: service,
+    logger,
   })
-  http.addHook('onRequest', async (request, reply) => {
-    if (isStarted || !request.url.startsWith('/v1/')) return
-    reply.header('retry-after', '2')
-    throw errors.starting()
+  const messaging = createMessaging({
+    service,
+    database: database.withPool(config.DATABASE_CONSUMER_POOL_SIZE),
+    bus: await openKafkaBus({ ...kafkaOptions(config), clientId: service, logger, metrics }),
+    parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
+    consumes,
+    produces,
+    outboxLimits: config,
+    logger,
+    metrics,
   })
-
-  /** Runs `work` until the database lets it; other errors are thrown, with what to do where it is known. */
-  async function whenAvailable<R>(work: () => Promise<R>): Promise<R | undefined> {
-    while (!stopping.signal.aborted) {
-      try {
-        return await work()
-      } catch (error) {
-        if (stopping.signal.aborted) return undefined
-        const advice = adviceOn(error)
-        if (advice) throw new Error(advice, { cause: error })
-        if (!isPassing(error)) throw error
-        logger.warn({ err: error }, 'waiting for the database')
-        await pause(500, stopping.signal)
-      }
-    }
-    return undefined
-  }
-
-  return {
+  const { routes, keys, checks = [], begin } = await options.parts({ database, messaging, metrics, logger })
+  const http = await createHttp({
+    service,
+    title: options.title,
+    ...(options.tags && { tags: options.tags }),
+    routes,
+    database,
+    keys: keys ?? signingKeys(database),
+    checks: [...messaging.checks, ...checks],
+    overloaded: messaging.overloaded,
+    identitySecret: config.SERVICE_IDENTITY_SECRET,
+    logger,
+    metrics,
+  })
+  return serviceLife({
     http,
-    async start() {
-      await http.listen(address)
-      const applied = await whenAvailable(() => migrate(database, migrations, { logger, signal: stopping.signal }))
-      if (applied?.length) logger.info({ applied }, 'the database is migrated')
-      // By the other address, where there are two: what it refuses for good would be tried again for ever behind a start that is over.
-      await whenAvailable(() => sql`select`.execute(database.query))
-      if (begin) end = await whenAvailable(begin)
-      if (stopping.signal.aborted) return
-      isStarted = true
-      messaging.start()
-    },
-    async stop() {
-      stopping.abort()
-      await http.close()
-      await end?.()
-      await messaging.stop()
-      await database.close()
-    },
-  }
+    address: { host: config.HOST, port: config.PORT },
+    database,
+    migrations: keys ? [...messagingMigrations, ...httpMigrations, ...migrations] : migrationsWith(migrations),
+    messaging,
+    logger,
+    ...(begin && { begin }),
+  })
 }

@@ -5,6 +5,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Config, registryAccessOf } from './config.ts'
 import { mergeDocuments } from './documentation.ts'
 import { forwardRoutes } from './forwarding.ts'
+import { perService, variableOf } from './services.ts'
 import { createUpstream } from './upstream.ts'
 import { watchServices } from './watching.ts'
 
@@ -14,12 +15,9 @@ export async function buildGateway(
   logger: Logger,
 ): Promise<Service & { readonly http: FastifyInstance }> {
   const metrics = createMetrics('gateway')
-  const upstreams = {
-    user: createUpstream('user', config.USER_URL, config.SERVICE_IDENTITY_SECRET),
-    order: createUpstream('order', config.ORDER_URL, config.SERVICE_IDENTITY_SECRET),
-    inventory: createUpstream('inventory', config.INVENTORY_URL, config.SERVICE_IDENTITY_SECRET),
-    notification: createUpstream('notification', config.NOTIFICATION_URL, config.SERVICE_IDENTITY_SECRET),
-  }
+  const upstreams = perService((name) =>
+    createUpstream(name, config[variableOf(name, 'URL')], config.SERVICE_IDENTITY_SECRET),
+  )
   const document = mergeDocuments(Object.values(upstreams), logger)
   const watch = watchServices(Object.values(upstreams), document.forget)
   const http = await createHttp({
@@ -34,22 +32,7 @@ export async function buildGateway(
     document: document.read,
     trustedProxies: config.TRUSTED_PROXIES,
   })
-  if (config.CORS_ORIGINS) {
-    const { default: cors } = await import('@fastify/cors')
-    const exposedHeaders = ['location', 'etag', 'retry-after', 'x-request-id', 'idempotency-replayed']
-    const options = {
-      origin: config.CORS_ORIGINS,
-      methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
-      exposedHeaders,
-      maxAge: 600,
-    }
-    // An OPTIONS that is no preflight is answered like that of any client.
-    const isPreflight = ({ headers }: FastifyRequest) => headers['access-control-request-method'] !== undefined
-    await http.register(cors, () => async (request: FastifyRequest) => ({
-      ...options,
-      preflight: isPreflight(request),
-    }))
-  }
+  if (config.CORS_ORIGINS) await allowPagesOf(config.CORS_ORIGINS, http)
   await forwardRoutes(http, upstreams)
   const registryAccess = registryAccessOf(config)
   if (registryAccess) {
@@ -73,6 +56,21 @@ export async function buildGateway(
       metricsServer.closeAllConnections()
     },
   }
+}
+
+async function allowPagesOf(origin: string[], http: FastifyInstance): Promise<void> {
+  const { default: cors } = await import('@fastify/cors')
+  const exposedHeaders = ['location', 'etag', 'retry-after', 'x-request-id', 'idempotency-replayed']
+  const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']
+  // An OPTIONS that is no preflight is answered like that of any client.
+  const isPreflight = ({ headers }: FastifyRequest) => headers['access-control-request-method'] !== undefined
+  await http.register(cors, () => async (request: FastifyRequest) => ({
+    origin,
+    methods,
+    exposedHeaders,
+    maxAge: 600,
+    preflight: isPreflight(request),
+  }))
 }
 
 /** On a port of its own, so that nothing from outside can reach it. */

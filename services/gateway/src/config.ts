@@ -1,9 +1,13 @@
 import { ConfigError, type Static, serviceSettings, settings, Type } from '@shopstream/config'
 import type { RegistryAccess } from './schema-registry/serve.ts'
+import { type ServiceName, services, settingsOf } from './services.ts'
 
 /** Of plain HTTP alone, as services speak no other: with https:// the gateway would send passwords in the clear all the same. */
-const serviceUrl = (name: string, port: number) =>
-  settings.url(`where the ${name} service listens`, { protocols: ['http'], example: `http://127.0.0.1:${port}` })
+const serviceUrl = (name: ServiceName) =>
+  settings.url(`where the ${name} service listens`, {
+    protocols: ['http'],
+    example: `http://127.0.0.1:${services[name].port}`,
+  })
 
 /** The environment of the gateway. */
 export const configSchema = Type.Object({
@@ -15,10 +19,7 @@ export const configSchema = Type.Object({
     }),
   ),
   METRICS_HOST: settings.text('the address that METRICS_PORT listens on', { defaultValue: '127.0.0.1' }),
-  USER_URL: serviceUrl('user', 8081),
-  ORDER_URL: serviceUrl('order', 8082),
-  INVENTORY_URL: serviceUrl('inventory', 8083),
-  NOTIFICATION_URL: serviceUrl('notification', 8084),
+  ...settingsOf('URL', serviceUrl),
   CORS_ORIGINS: Type.Optional(
     settings.list('origins of web pages that may call the API, separated by commas', {
       pattern: '^https?://[^/]+$',

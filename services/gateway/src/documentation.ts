@@ -1,6 +1,6 @@
 import { openApiHead } from '@shopstream/http/edge'
 import type { Logger } from '@shopstream/observability'
-import { type ServiceName, serviceOf } from './routes.ts'
+import { type ServiceName, serviceOf } from './services.ts'
 import type { Upstream } from './upstream.ts'
 
 /** The parts of an OpenAPI document that are merged. */

@@ -2,7 +2,7 @@ import { type IncomingHttpHeaders, METHODS, type OutgoingHttpHeaders } from 'nod
 import { formatTraceparent } from '@shopstream/observability'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { errors } from './errors.ts'
-import { routes, type ServiceName } from './routes.ts'
+import { type ServiceName, serviceNames, services } from './services.ts'
 import type { Upstream } from './upstream.ts'
 
 /** Headers of one connection only (RFC 9110, section 7.6.1), and those that each side makes by itself. */
@@ -34,8 +34,8 @@ export async function forwardRoutes(app: FastifyInstance, upstreams: Record<Serv
   await app.register(async (scope) => {
     scope.removeAllContentTypeParsers()
     scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_, body, done) => done(null, body))
-    for (const { prefix, service } of routes) {
-      for (const url of [prefix, `${prefix}/*`]) {
+    for (const service of serviceNames) {
+      for (const url of services[service].paths.flatMap((path) => [path, `${path}/*`])) {
         scope.route({
           method: [...methods],
           url,

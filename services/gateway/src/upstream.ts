@@ -3,7 +3,7 @@ import { json } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { errors } from './errors.ts'
 import { AnswerTimeout, ConnectTimeout, ProvenAgent, Unproven } from './proven-agent.ts'
-import type { ServiceName } from './routes.ts'
+import type { ServiceName } from './services.ts'
 
 export interface UpstreamRequest {
   method: string

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { Unproven } from './proven-agent.ts'
-import type { ServiceName } from './routes.ts'
+import type { ServiceName } from './services.ts'
 import type { Upstream } from './upstream.ts'
 
 /** What is known of a service from its `/readyz`. */

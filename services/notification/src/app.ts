@@ -1,7 +1,6 @@
-import { createDatabase, readMigrations } from '@shopstream/database'
-import { createHttp, dataService, httpMigrations, signingKeyMigrations, signingKeys } from '@shopstream/http'
-import { createMessaging, kafkaOptions, messagingMigrations, openKafkaBus } from '@shopstream/messaging'
-import { createMetrics, type Logger } from '@shopstream/observability'
+import { type Database, readMigrations } from '@shopstream/database'
+import { createDataService, migrationsWith } from '@shopstream/http'
+import type { Logger, Registry } from '@shopstream/observability'
 import { type Config, senderOf } from './config.ts'
 import { consumes } from './consumes.ts'
 import { startFiller } from './mailings/fill.ts'
@@ -16,13 +15,9 @@ import { createSender, outcomeCounter } from './sending/sender.ts'
 import { createMailTransport } from './sending/smtp.ts'
 import type { Lane, Tables } from './tables.ts'
 
+const own = readMigrations('notification', import.meta.url)
 /** All SQL that makes the notification database. */
-export const migrations = [
-  ...messagingMigrations,
-  ...httpMigrations,
-  ...signingKeyMigrations,
-  ...readMigrations('notification', import.meta.url),
-]
+export const migrations = migrationsWith(own)
 
 /** What the settings say of sending. A service that has finished what it can has time left to write down the rest. */
 const policyOf = (config: Config): SendingPolicy => ({
@@ -37,83 +32,83 @@ const loopConnections = 4
 /** Builds the notification service from its settings; nothing is connected before `start`. */
 export async function buildNotification(config: Config, logger: Logger, policy = policyOf(config)) {
   const from = senderOf(config)
-  const metrics = createMetrics('notification')
-  const database = createDatabase<Tables>({
-    url: config.DATABASE_URL,
-    directUrl: config.DATABASE_DIRECT_URL,
-    poolSize: config.DATABASE_POOL_SIZE,
-    applicationName: 'notification',
-    logger,
-  })
-  // Requests that hold all connections that are theirs let no claim end: another instance would send its mail, too.
-  const forLoops = database.withPool(loopConnections)
-  const messaging = createMessaging({
+  return createDataService<Tables>({
     service: 'notification',
-    database: database.withPool(config.DATABASE_CONSUMER_POOL_SIZE),
-    bus: await openKafkaBus({ ...kafkaOptions(config), clientId: 'notification', logger, metrics }),
-    parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
+    title: 'shopstream: notifications',
+    tags: { notifications: 'Mails about accounts and orders.', mailings: 'Mails to all users.' },
+    config,
+    logger,
     consumes,
     produces,
-    outboxLimits: config,
-    logger,
-    metrics,
+    migrations: own,
+    parts({ database, metrics }) {
+      // Requests that hold all connections that are theirs let no claim end: another instance would send its mail, too.
+      const forLoops = database.withPool(loopConnections)
+      const links = createOptOutLinks(database, config.PUBLIC_URL)
+      if (!config.PUBLIC_URL) logger.warn('mailings have no link by which to opt out of them: PUBLIC_URL is not set')
+      const sending = createSending({ database, forLoops, config, from, policy, links, metrics, logger })
+      return {
+        routes: routes({ database, links }),
+        checks: sending.checks,
+        async begin() {
+          await links.load()
+          sending.start()
+          const stopFilling = startFiller(forLoops, logger)
+          return async () => {
+            await stopFilling()
+            await sending.stop()
+          }
+        },
+      }
+    },
   })
+}
+
+interface SendingOptions {
+  database: Database<Tables>
+  /** The same, by connections that requests cannot take. */
+  forLoops: Database<Tables>
+  config: Config
+  from: string
+  policy: SendingPolicy
+  links: ReturnType<typeof createOptOutLinks>
+  metrics: Registry
+  logger: Logger
+}
+
+/** The senders of both lanes, each with connections to the SMTP server of its own. */
+function createSending(options: SendingOptions) {
+  const { database, forLoops, config, from, policy, links, metrics, logger } = options
   const count = outcomeCounter(metrics)
   const answers = createAnswers(policy)
   const floors = { urgent: createDueFloor(policy), bulk: createDueFloor(policy) }
-  const links = createOptOutLinks(database, config.PUBLIC_URL)
-  if (!config.PUBLIC_URL) logger.warn('mailings have no link by which to opt out of them: PUBLIC_URL is not set')
   const laneOf = (lane: Lane) => {
     const transport = createMailTransport({ url: config.SMTP_URL, from, ...policy })
-    return {
+    const sender = createSender({
+      database: forLoops,
+      lane,
       transport,
-      sender: createSender({
-        database: forLoops,
-        lane,
-        transport,
-        floor: floors[lane],
-        answers,
-        from,
-        optOutLinkOf: links.linkOf,
-        policy,
-        logger,
-        count,
-      }),
-    }
+      floor: floors[lane],
+      answers,
+      from,
+      optOutLinkOf: links.linkOf,
+      policy,
+      logger,
+      count,
+    })
+    return { transport, sender }
   }
   const urgent = laneOf('urgent')
   const lanes = [urgent, laneOf('bulk')]
   measureBacklog(database, floors, metrics, logger)
-  const http = await createHttp({
-    service: 'notification',
-    title: 'shopstream: notifications',
-    tags: { notifications: 'Mails about accounts and orders.', mailings: 'Mails to all users.' },
-    routes: routes({ database, links }),
-    database,
-    keys: signingKeys(database),
-    checks: [...messaging.checks, urgent.sender.check, ...lanes.map(({ sender }) => sender.laneCheck)],
-    overloaded: messaging.overloaded,
-    identitySecret: config.SERVICE_IDENTITY_SECRET,
-    logger,
-    metrics,
-  })
-
-  return dataService({
-    http,
-    address: { host: config.HOST, port: config.PORT },
-    database,
-    migrations,
-    messaging,
-    logger,
-    begin: async () => {
-      await links.load()
+  return {
+    checks: [urgent.sender.check, ...lanes.map(({ sender }) => sender.laneCheck)],
+    start() {
       for (const { sender } of lanes) sender.start()
-      const stopFilling = startFiller(forLoops, logger)
-      return async () => {
-        await stopFilling()
-        await Promise.all(lanes.map(({ sender }) => sender.stop()))
-        for (const { transport } of lanes) transport.close()
-      }
     },
-  })
+    async stop() {
+      await Promise.all(lanes.map(({ sender }) => sender.stop()))
+      for (const { transport } of lanes) transport.close()
+    },
+  }
 }

@@ -1,7 +1,6 @@
-import { createDatabase, readMigrations } from '@shopstream/database'
-import { createHttp, dataService, httpMigrations } from '@shopstream/http'
-import { createMessaging, kafkaOptions, messagingMigrations, openKafkaBus } from '@shopstream/messaging'
-import { createMetrics, Gauge, type Logger, type Registry } from '@shopstream/observability'
+import { readMigrations } from '@shopstream/database'
+import { createDataService } from '@shopstream/http'
+import { Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { normaliseEmails } from './accounts/normalise-emails.ts'
 import { createPasswords, type Passwords } from './accounts/passwords.ts'
 import { seedStaff } from './accounts/seed-staff.ts'
@@ -14,9 +13,6 @@ import { createKeyring } from './signing-keys/keyring.ts'
 import { deleteEnded } from './sweeping.ts'
 import type { Tables } from './tables.ts'
 
-/** All SQL that makes the user database. */
-export const migrations = [...messagingMigrations, ...httpMigrations, ...readMigrations('user', import.meta.url)]
-
 const secondMs = 1_000
 const dayMs = 86_400 * secondMs
 const sweepMs = 600 * secondMs
@@ -24,65 +20,39 @@ const sweepMs = 600 * secondMs
 /** Builds the user service from its settings; nothing is connected before `start`. */
 export async function buildUser(config: Config, logger: Logger) {
   const staff = staffOf(config)
-  const metrics = createMetrics('user')
-  const database = createDatabase<Tables>({
-    url: config.DATABASE_URL,
-    directUrl: config.DATABASE_DIRECT_URL,
-    poolSize: config.DATABASE_POOL_SIZE,
-    applicationName: 'user',
-    logger,
-  })
-  const keyring = createKeyring({
-    database,
-    secret: config.KEY_ENCRYPTION_SECRET,
-    settings: keySettings(config),
-    logger,
-  })
-  const messaging = createMessaging({
-    service: 'user',
-    database: database.withPool(config.DATABASE_CONSUMER_POOL_SIZE),
-    bus: await openKafkaBus({ ...kafkaOptions(config), clientId: 'user', logger, metrics }),
-    parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
-    consumes,
-    produces,
-    outboxLimits: config,
-    logger,
-    metrics,
-  })
-  const passwords = await createPasswords()
-  measurePasswords(metrics, passwords)
-  const tokens = {
-    accessTokenSeconds: config.ACCESS_TOKEN_SECONDS,
-    refreshTokenDays: config.REFRESH_TOKEN_DAYS,
-    signer: keyring.signer,
-  }
-  const http = await createHttp({
+  return createDataService<Tables>({
     service: 'user',
     title: 'shopstream: users and sessions',
     tags: { users: 'Accounts of customers and staff.', sessions: 'Logins and their tokens.' },
-    routes: routes({ database, passwords, tokens, limits: limitsOf(config) }),
-    database,
-    keys: keyring.store,
-    checks: messaging.checks,
-    identitySecret: config.SERVICE_IDENTITY_SECRET,
+    config,
     logger,
-    metrics,
-  })
-  return dataService({
-    http,
-    address: { host: config.HOST, port: config.PORT },
-    database,
-    migrations,
-    messaging,
-    logger,
-    begin: async () => {
-      await keyring.start()
-      await normaliseEmails(database, logger)
-      if (staff) await seedStaff({ database, passwords }, staff, logger)
-      const sweeper = every(sweepMs, 'deletion of what has ended', logger, (stop) => deleteEnded(database.query, stop))
-      return async () => {
-        await sweeper.stop()
-        await keyring.stop()
+    consumes,
+    produces,
+    migrations: readMigrations('user', import.meta.url),
+    async parts({ database, metrics }) {
+      const settings = keySettings(config)
+      const keyring = createKeyring({ database, secret: config.KEY_ENCRYPTION_SECRET, settings, logger })
+      const passwords = await createPasswords()
+      measurePasswords(metrics, passwords)
+      const tokens = {
+        accessTokenSeconds: config.ACCESS_TOKEN_SECONDS,
+        refreshTokenDays: config.REFRESH_TOKEN_DAYS,
+        signer: keyring.signer,
+      }
+      return {
+        routes: routes({ database, passwords, tokens, limits: limitsOf(config) }),
+        keys: keyring.store,
+        async begin() {
+          await keyring.start()
+          await normaliseEmails(database, logger)
+          if (staff) await seedStaff({ database, passwords }, staff, logger)
+          const sweep = (stop: AbortSignal) => deleteEnded(database.query, stop)
+          const sweeper = every(sweepMs, 'deletion of what has ended', logger, sweep)
+          return async () => {
+            await sweeper.stop()
+            await keyring.stop()
+          }
+        },
       }
     },
   })

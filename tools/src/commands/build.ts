@@ -3,7 +3,6 @@ import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } fr
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { build, type Plugin } from 'esbuild'
-import { serviceNames } from '../operations/services.ts'
 
 const usage = `Usage: npm run build                                    every service, what has not changed from nx's cache
        node tools/src/commands/build.ts [FOLDER] [--out FOLDER] [--entry FILE]  one service (default: this folder), into its dist/
@@ -66,7 +65,7 @@ export async function buildService(folder: string, out: string, entry = mainFile
     plugins: [withoutFiles],
     define: {
       'process.env.SHOPSTREAM_CRASH_AT': 'undefined', // see libs/messaging/src/crash-points.ts
-      bundledServices: JSON.stringify(serviceNames), // see operations/services.ts
+      isBundled: 'true', // see operations/services.ts
     },
     banner: { js: banner },
     metafile: true,

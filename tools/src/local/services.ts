@@ -1,6 +1,18 @@
 import { ConfigError, readConfig, type TObject } from '@shopstream/config'
+import {
+  type ServiceName as DataServiceName,
+  serviceNames as databaseOwners,
+  settingsOf,
+  variableOf,
+} from '../services.ts'
 import type { Secrets } from './home.ts'
-import { defaultPorts, type PortName, type Ports, readStackSettings, type StackSettings } from './settings.ts'
+import { defaultPorts, type Ports, readStackSettings, type StackSettings } from './settings.ts'
+
+export { databaseOwners }
+/** A service with a database, or the gateway. */
+export type ServiceName = DataServiceName | 'gateway'
+/** Every service of the stack, in the order in which they are started. */
+export const serviceNames: readonly ServiceName[] = [...databaseOwners, 'gateway']
 
 /** What a service's environment is made from. */
 export interface Surroundings {
@@ -15,70 +27,45 @@ export interface Surroundings {
   identitySecret?: string
 }
 
-interface ServiceRow {
-  port: PortName
-  hasDatabase: boolean
-  env: (around: Surroundings) => Record<string, string>
-}
-
 const url = (port: number) => `http://127.0.0.1:${port}`
 
-/** Every service of the stack, in the order in which they are started, and what only it needs in its environment. */
-export const services = {
-  user: {
-    port: 'USER_PORT',
-    hasDatabase: true,
-    env: ({ secrets, settings }) => ({
-      KEY_ENCRYPTION_SECRET: secrets.keyEncryptionSecret,
-      STAFF_EMAIL: settings.STAFF_EMAIL,
-      STAFF_PASSWORD: settings.STAFF_PASSWORD ?? secrets.staffPassword,
-    }),
-  },
-  inventory: { port: 'INVENTORY_PORT', hasDatabase: true, env: () => ({ SEED_CATALOGUE: 'true' }) },
-  order: { port: 'ORDER_PORT', hasDatabase: true, env: () => ({}) },
-  notification: {
-    port: 'NOTIFICATION_PORT',
-    hasDatabase: true,
-    env: ({ smtpUrl, ports }) => ({
-      SMTP_URL: smtpUrl,
-      MAIL_FROM: 'shopstream <shop@shop.example>',
-      PUBLIC_URL: url(ports.GATEWAY_PORT),
-    }),
-  },
-  gateway: {
-    port: 'GATEWAY_PORT',
-    hasDatabase: false,
-    env: ({ ports }) => ({
-      METRICS_PORT: String(ports.GATEWAY_METRICS_PORT),
-      SCHEMA_REGISTRY_ACCESS: 'anonymous', // it listens on this machine alone
-      USER_URL: url(ports.USER_PORT),
-      ORDER_URL: url(ports.ORDER_PORT),
-      INVENTORY_URL: url(ports.INVENTORY_PORT),
-      NOTIFICATION_URL: url(ports.NOTIFICATION_PORT),
-    }),
-  },
-} as const satisfies Record<string, ServiceRow>
+export const portVariable = (name: ServiceName) => (name === 'gateway' ? 'GATEWAY_PORT' : variableOf(name, 'PORT'))
 
-export type ServiceName = keyof typeof services
-export const serviceNames = Object.keys(services) as ServiceName[]
-export const databaseOwners = serviceNames.filter((name) => services[name].hasDatabase)
+/** What one service alone needs in its environment. */
+const ownSettings: Partial<Record<ServiceName, (around: Surroundings) => Record<string, string>>> = {
+  user: ({ secrets, settings }) => ({
+    KEY_ENCRYPTION_SECRET: secrets.keyEncryptionSecret,
+    STAFF_EMAIL: settings.STAFF_EMAIL,
+    STAFF_PASSWORD: settings.STAFF_PASSWORD ?? secrets.staffPassword,
+  }),
+  inventory: () => ({ SEED_CATALOGUE: 'true' }),
+  notification: ({ smtpUrl, ports }) => ({
+    SMTP_URL: smtpUrl,
+    MAIL_FROM: 'shopstream <shop@shop.example>',
+    PUBLIC_URL: url(ports.GATEWAY_PORT),
+  }),
+  gateway: ({ ports }) => ({
+    METRICS_PORT: String(ports.GATEWAY_METRICS_PORT),
+    SCHEMA_REGISTRY_ACCESS: 'anonymous', // it listens on this machine alone
+    ...settingsOf('URL', (name) => url(ports[portVariable(name)])),
+  }),
+}
 
 /** The whole environment of a service as the stack runs it, without what it inherits. */
 export function serviceEnvironment(name: ServiceName, around: Surroundings): Record<string, string> {
-  const { port, hasDatabase, env } = services[name]
   return {
     HOST: '127.0.0.1',
-    PORT: String(around.ports[port]),
+    PORT: String(around.ports[portVariable(name)]),
     // The stack stops everything within 10 s, Kafka after the services.
     SHUTDOWN_TIMEOUT_MS: '4000',
     ...(around.identitySecret && { SERVICE_IDENTITY_SECRET: around.identitySecret }),
-    ...(hasDatabase && {
+    ...(name !== 'gateway' && {
       DATABASE_URL: around.databaseUrl(name),
       DATABASE_DIRECT_URL: around.databaseUrl(name), // whatever the shell that starts the stack has
       KAFKA_BROKERS: around.brokers.join(),
       KAFKA_TOPIC_PREFIX: around.settings.KAFKA_TOPIC_PREFIX,
     }),
-    ...env(around),
+    ...ownSettings[name]?.(around),
   }
 }
 
@@ -116,17 +103,17 @@ export async function readSettings(env: NodeJS.ProcessEnv, only: readonly Servic
     const judge = (set: NodeJS.ProcessEnv) => problemsOf(() => checkConfig?.(readConfig(configSchema, set))).problems
     const first = judge(environment)
     // Without what is wrong by the schema, the rest is judged as well.
-    const without = Object.fromEntries(first.map((problem) => [variableOf(problem), undefined]))
+    const without = Object.fromEntries(first.map((problem) => [variableIn(problem), undefined]))
     return first.length === 0 ? [] : [...first, ...judge({ ...environment, ...without })]
   })
   const problems = [...own.problems, ...(await Promise.all(perService)).flat()]
-  const firstOfEach = new Map(problems.toReversed().map((problem) => [variableOf(problem), problem]))
+  const firstOfEach = new Map(problems.toReversed().map((problem) => [variableIn(problem), problem]))
   if (!own.value || problems.length > 0) throw new ConfigError([...firstOfEach.values()].reverse())
   return own.value
 }
 
 /** Every problem begins with the variable that it is about. */
-const variableOf = (problem: string) => problem.split(' ', 1).join()
+const variableIn = (problem: string) => problem.split(' ', 1).join()
 
 function problemsOf<T>(read: () => T): { value?: T; problems: string[] } {
   try {

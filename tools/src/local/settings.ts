@@ -1,5 +1,6 @@
 import { ConfigError, dataSettings, readConfig, type Static, settings, Type } from '@shopstream/config'
 import { freePort, isFree } from '@shopstream/local-servers'
+import { services, settingsOf } from '../services.ts'
 
 /** What of the environment concerns the stack itself; everything else reaches the services as it is. */
 const schema = Type.Object({
@@ -20,16 +21,13 @@ export type StackSettings = Readonly<Static<typeof schema>>
 /** Default ports. A busy one moves; one that the environment sets does not. */
 export const defaultPorts = {
   GATEWAY_PORT: 8080,
-  USER_PORT: 8081,
-  ORDER_PORT: 8082,
-  INVENTORY_PORT: 8083,
-  NOTIFICATION_PORT: 8084,
+  ...settingsOf('PORT', (name) => services[name].port),
   GATEWAY_METRICS_PORT: 8089,
   MAIL_UI_PORT: 1080,
   SMTP_PORT: 1025,
   KAFKA_PORT: 9092,
   POSTGRES_PORT: 54_320,
-} as const
+}
 
 export type PortName = keyof typeof defaultPorts
 export type Ports = Record<PortName, number>

@@ -31,12 +31,12 @@ import {
 import { givenPostgres, type StackPostgres, startStackPostgres } from './postgres.ts'
 import {
   databaseOwners,
+  portVariable,
   readSettings,
   type ServiceName,
   type Surroundings,
   serviceEnvironment,
   serviceNames,
-  services,
 } from './services.ts'
 import { choosePorts, type PortName, type Ports } from './settings.ts'
 import { pauseMs, probe, type SupervisedService, supervise } from './supervisor.ts'
@@ -212,8 +212,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
         deployer.run({ task: 'databases', adminUrl: postgres.url, databases }),
       ),
     )
-    const databaseUrl = (service: ServiceName) =>
-      urls[databaseOwners.indexOf(service as (typeof databaseOwners)[number])] ?? ''
+    const databaseUrl = (service: ServiceName) => urls[serviceNames.indexOf(service)] ?? ''
 
     const brokers = settings.KAFKA_BROKERS ?? [`127.0.0.1:${ports.KAFKA_PORT}`]
     const around: Surroundings = {
@@ -254,7 +253,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
       staff: { email: settings.STAFF_EMAIL, password: settings.STAFF_PASSWORD ?? secrets.staffPassword },
       topicPrefix: settings.KAFKA_TOPIC_PREFIX,
       serviceUrls: Object.fromEntries(
-        serviceNames.map((name) => [name, urlOf(ports[services[name].port])]),
+        serviceNames.map((name) => [name, urlOf(ports[portVariable(name)])]),
       ) as Shop['serviceUrls'],
       services: running.services,
       kafka,
@@ -278,7 +277,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
     givenUp.promise.catch(() => {})
     const isGenuine = async (name: ServiceName, signal: AbortSignal) => {
       const { path, isMetBy } = challengeFor(around.identitySecret ?? '', name)
-      return isMetBy((await probe(`${urlOf(around.ports[services[name].port])}${path}`, signal))?.body ?? '')
+      return isMetBy((await probe(`${urlOf(around.ports[portVariable(name)])}${path}`, signal))?.body ?? '')
     }
     const started = only.map((name): [ServiceName, SupervisedService] => {
       const service = supervise({
@@ -290,7 +289,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
         },
         env: processEnvironment(env, environmentOf(name, around)),
         pidFile: pidFile(home, name),
-        readyUrl: `${urlOf(around.ports[services[name].port])}/readyz`,
+        readyUrl: `${urlOf(around.ports[portVariable(name)])}/readyz`,
         isGenuine: (signal) => isGenuine(name, signal),
         onLine: (line) => options.onLine?.(name, line),
         onEvent: progress,
@@ -308,7 +307,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
   async function waitUntilReady(running: ReturnType<typeof startServices>, ports: Ports): Promise<void> {
     const whole = serviceNames.every((name) => running.services[name])
     const asked: readonly ServiceName[] = whole ? ['gateway'] : only
-    const wanted = asked.map((name) => `${urlOf(ports[services[name].port])}${whole ? '/readyz' : '/livez'}`)
+    const wanted = asked.map((name) => `${urlOf(ports[portVariable(name)])}${whole ? '/readyz' : '/livez'}`)
     const done = new AbortController()
     const report = (async () => {
       for (;;) {
@@ -330,7 +329,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
         try {
           return await eventually('all services to be ready', isReady, patience)
         } catch (error) {
-          const states = await Promise.all(only.map((name) => probe(`${urlOf(ports[services[name].port])}/readyz`)))
+          const states = await Promise.all(only.map((name) => probe(`${urlOf(ports[portVariable(name)])}/readyz`)))
           // Ended by a limit, a migration of that length would begin anew with each start, for ever.
           if (done.signal.aborted || !states.some((state) => state && isMigrating(state.body))) throw error
         }
@@ -413,9 +412,7 @@ function unusedPorts(
   settings: { KAFKA_BROKERS?: string[]; POSTGRES_URL?: string },
   only: readonly ServiceName[],
 ): Set<PortName> {
-  const unused = new Set<PortName>(
-    serviceNames.filter((name) => !only.includes(name)).map((name) => services[name].port),
-  )
+  const unused = new Set<PortName>(serviceNames.filter((name) => !only.includes(name)).map(portVariable))
   if (settings.KAFKA_BROKERS) unused.add('KAFKA_PORT')
   if (settings.POSTGRES_URL) unused.add('POSTGRES_PORT')
   if (!only.includes('gateway')) unused.add('GATEWAY_METRICS_PORT')

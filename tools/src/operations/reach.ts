@@ -6,12 +6,11 @@ import { repository } from '@shopstream/local-servers'
 import { type Bus, kafkaClientFrom, openKafkaBus } from '@shopstream/messaging'
 import { createLogger, type Logger } from '@shopstream/observability'
 import { homeFolder, runningShop } from '../local/home.ts'
+import { settingsOf, variableOf } from '../services.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
-import { isBundle } from './services.ts'
+import { isBundle, type Owner, owners, perOwner } from './services.ts'
 
-/** The services that have a database, which is also a consumer group and the source of its events. */
-export const owners = ['user', 'order', 'inventory', 'notification'] as const
-export type Owner = (typeof owners)[number]
+export { type Owner, owners, perOwner } from './services.ts'
 
 /** Throws a UsageError for what is no service with a database. */
 export function ownerNamed(name: string | undefined): Owner {
@@ -42,12 +41,12 @@ export interface Reach extends Place {
   close(): Promise<void>
 }
 
-const variableOf = (owner: Owner) => `${owner.toUpperCase()}_DATABASE_URL` as const
+const urlVariables = ['gateway', ...owners].map((name) => [name, `${name.toUpperCase()}_URL`] as const)
 
 /** For usage texts: the environment by which the commands find a shop. */
 export const reachHelp = `Works on the local shop that runs (SHOPSTREAM_HOME). For another deployment set KAFKA_BROKERS, KAFKA_TOPIC_PREFIX,
-${owners.map(variableOf).join(', ')}
-and, where known, GATEWAY_URL, USER_URL, ORDER_URL, INVENTORY_URL, NOTIFICATION_URL. Where the services have another
+${owners.map((owner) => variableOf(owner, 'DATABASE_URL')).join(', ')}
+and, where known, ${urlVariables.map(([, variable]) => variable).join(', ')}. Where the services have another
 KAFKA_BATCH_LIMIT_BYTES, set it too: commands read as much as they do. Databases are asked past any pooler in transaction mode.`
 
 const databaseUrl = (owner: Owner) =>
@@ -59,10 +58,7 @@ const databaseUrl = (owner: Owner) =>
 const deploymentSchema = Type.Object({
   KAFKA_BROKERS: dataSettings.KAFKA_BROKERS,
   KAFKA_TOPIC_PREFIX: dataSettings.KAFKA_TOPIC_PREFIX,
-  USER_DATABASE_URL: databaseUrl('user'),
-  ORDER_DATABASE_URL: databaseUrl('order'),
-  INVENTORY_DATABASE_URL: databaseUrl('inventory'),
-  NOTIFICATION_DATABASE_URL: databaseUrl('notification'),
+  ...settingsOf('DATABASE_URL', databaseUrl),
 })
 
 const limitSchema = Type.Object({ KAFKA_BATCH_LIMIT_BYTES: dataSettings.KAFKA_BATCH_LIMIT_BYTES })
@@ -81,7 +77,7 @@ export function findPlace(env: NodeJS.ProcessEnv = process.env): Place {
   checkClient(env)
   try {
     const { KAFKA_BATCH_LIMIT_BYTES: batchLimitBytes } = readConfig(limitSchema, env)
-    const isDeployed = owners.some((owner) => env[variableOf(owner)])
+    const isDeployed = owners.some((owner) => env[variableOf(owner, 'DATABASE_URL')])
     return { ...(isDeployed ? deployedPlace(env) : localPlace(env)), batchLimitBytes }
   } catch (error) {
     if (error instanceof ConfigError) throw new Refusal(error.message)
@@ -111,19 +107,11 @@ function localPlace(env: NodeJS.ProcessEnv): Place {
 
 function deployedPlace(env: NodeJS.ProcessEnv): Place {
   const config = readConfig(deploymentSchema, env)
-  const urls = [...owners, 'gateway'].flatMap((name) => {
-    const url = env[`${name.toUpperCase()}_URL`]
-    return url ? [[name, url]] : []
-  })
+  const urls = urlVariables.flatMap(([name, variable]) => (env[variable] ? [[name, env[variable]]] : []))
   return {
     brokers: config.KAFKA_BROKERS,
     topicPrefix: config.KAFKA_TOPIC_PREFIX,
-    databaseUrls: {
-      user: config.USER_DATABASE_URL,
-      order: config.ORDER_DATABASE_URL,
-      inventory: config.INVENTORY_DATABASE_URL,
-      notification: config.NOTIFICATION_DATABASE_URL,
-    },
+    databaseUrls: perOwner((owner) => config[variableOf(owner, 'DATABASE_URL')]),
     producersFile: producersFile(env),
     serviceUrls: Object.fromEntries(urls),
   }
@@ -132,12 +120,9 @@ function deployedPlace(env: NodeJS.ProcessEnv): Place {
 /** Takes hold of a shop; connects when first needed. */
 export async function reach(place: Place, level = process.env.LOG_LEVEL ?? 'error'): Promise<Reach> {
   const logger = createLogger({ service: 'shop', level, format: isBundle ? 'json' : 'pretty' })
-  const databases = Object.fromEntries(
-    owners.map((owner) => [
-      owner,
-      createDatabase({ url: place.databaseUrls[owner], poolSize: 4, applicationName: 'shop-command', logger }),
-    ]),
-  ) as Reach['databases']
+  const databases = perOwner((owner) =>
+    createDatabase({ url: place.databaseUrls[owner], poolSize: 4, applicationName: 'shop-command', logger }),
+  )
   const bus = await openKafkaBus({
     brokers: place.brokers,
     topicPrefix: place.topicPrefix,

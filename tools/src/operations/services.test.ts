@@ -1,8 +1,11 @@
+import { globSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { expect, test } from '@jest/globals'
-import { owners } from './reach.ts'
-import { readServices, serviceNames } from './services.ts'
+import { repository } from '@shopstream/testing'
+import { owners, readServices } from './services.ts'
 
 test('the services that commands know are those that have topics and a database', async () => {
-  expect([...owners].sort()).toEqual(serviceNames)
-  expect((await readServices()).map(({ service }) => service)).toEqual(serviceNames)
+  const folders = globSync('services/*/src/owns.ts', { cwd: repository }).map((file) => basename(join(file, '../..')))
+  expect([...owners].sort()).toEqual(folders.sort())
+  expect((await readServices()).map(({ service }) => service)).toEqual(owners)
 })

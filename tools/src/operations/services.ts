@@ -1,25 +1,21 @@
-import { globSync } from 'node:fs'
-import { join } from 'node:path'
 import type { Ownership } from '@shopstream/messaging'
 import { type ServiceWiring, wiringOf } from '@shopstream/testing/wiring'
+import { perService, type ServiceName, serviceNames } from '../services.ts'
 
-/** In a bundle, which holds the services' tables but no folders: their names, put here by whoever bundles. */
-declare const bundledServices: readonly string[] | undefined
+/** Set by whoever bundles. */
+declare const isBundled: true | undefined
 /** Then nothing is beside this program but Node and its environment. */
-export const isBundle = typeof bundledServices !== 'undefined'
+export const isBundle = typeof isBundled !== 'undefined'
 
-/** The services that have topics and a database, by name. Paths are relative: bundlers follow them, as Node does. */
-export const serviceNames: readonly string[] =
-  typeof bundledServices === 'undefined'
-    ? globSync('*/src/produces.ts', { cwd: join(import.meta.dirname, '../../../services') })
-        .map((path) => path.split(/[\\/]/)[0] as string)
-        .sort()
-    : bundledServices
+/** A service that has a database, which is also a consumer group and the source of its events. */
+export type Owner = ServiceName
+export const owners = serviceNames
+export const perOwner = perService
 
 /** What each service writes and reads, as its own tables say. Throws where one of the two is missing or none. */
 export const readServices = (): Promise<ServiceWiring[]> =>
   Promise.all(
-    serviceNames.map(async (name) =>
+    owners.map(async (name) =>
       wiringOf(
         name,
         await import(`../../../services/${name}/src/produces.ts`),

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { createDatabase, type Database, migrate, sql } from '@shopstream/database'
 import { createLogger } from '@shopstream/observability'
 import { type TestDatabase, testDatabase } from '@shopstream/testing'
-import { migrations } from '../../../services/notification/src/index.ts'
+import { migrations } from '../../../services/notification/src/app.ts'
 import { mailProblems, mailState } from './status.ts'
 
 let ofNotification: TestDatabase

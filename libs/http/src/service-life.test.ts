@@ -3,8 +3,8 @@ import { createDatabase } from '@shopstream/database'
 import type { Messaging } from '@shopstream/messaging'
 import { createLogger, Registry } from '@shopstream/observability'
 import { testDatabase } from '@shopstream/testing'
-import { dataService } from './data-service.ts'
 import { createHttp } from './edge.ts'
+import { serviceLife } from './service-life.ts'
 
 const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
 
@@ -12,7 +12,7 @@ test.each([
   ['DATABASE_URL', true],
   ['DATABASE_DIRECT_URL', false],
 ])('a login that %s leads to, and that is refused for good, ends the start in words', async (_, isDirectRight) => {
-  const own = await testDatabase('data-service')
+  const own = await testDatabase('service-life')
   const wrong = new URL(own.url)
   wrong.password = 'wrong'
   const [url, directUrl] = isDirectRight ? [wrong.href, own.url] : [own.url, wrong.href]
@@ -34,7 +34,7 @@ test.each([
     hasPublished: async () => true,
   }
   const address = { host: '127.0.0.1', port: 0 }
-  const service = dataService({ http, address, database, migrations: [], messaging, logger })
+  const service = serviceLife({ http, address, database, migrations: [], messaging, logger })
   try {
     await expect(service.start()).rejects.toThrow(/refuses the login.*see to host, user, password/)
   } finally {
