@@ -90,9 +90,8 @@ const isRefused = ({ code }) => ['EACCES', 'EPERM', 'EROFS'].includes(code)
 /** Whether node_modules holds what package-lock.json says for this platform. */
 export function isInstalled(root) {
   const lockText = readFileSync(join(root, 'package-lock.json'), 'utf8')
-  const stamp = readIfThere(stampFile(root))
-  if (stamp !== undefined) return stamp === stampOf(lockText)
-  // Installed by hand, without a stamp: npm keeps a list of what it has put there, written at the end.
+  if (readIfThere(stampFile(root)) === stampOf(lockText)) return true
+  // Installed by hand, or another lock that asks for nothing else: npm keeps a list of what it has put there, written at the end.
   const installed = readIfThere(join(root, 'node_modules/.package-lock.json'))
   if (installed === undefined || !holds(JSON.parse(lockText).packages, JSON.parse(installed).packages)) return false
   try {

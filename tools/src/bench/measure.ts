@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { serviceNames } from '../services.ts'
 
 /** Prints a line. */
 export type Say = (line: string) => void
@@ -61,11 +62,7 @@ const parts: [string, RegExp][] = [
   ['gunicorn', /-m gunicorn/],
   ['Celery', /-m celery/],
   ['RabbitMQ', /rabbitmq/],
-  ['gateway', /services\/gateway\//],
-  ['user', /services\/user\//],
-  ['order', /services\/order\//],
-  ['inventory', /services\/inventory\//],
-  ['notification', /services\/notification\//],
+  ...['gateway', ...serviceNames].map((name): [string, RegExp] => [name, new RegExp(`services/${name}/`)]),
   ['Kafka', /kafka\.Kafka|java/],
   ['Postgres', /postgres/],
 ]

@@ -128,11 +128,14 @@ function withWatchedFiles(text: string, subject: string): string {
   const settings = JSON.parse(text)
   const contracts: string[] | undefined = settings.nx?.namedInputs?.contracts
   if (contracts === undefined) return text
-  const event = shortName(subject)
-  const folder = basename(dirname(pathOf(subject)))
-  const watched = `{workspaceRoot}/schemas/{${folder},golden}/{${event},*.${event}}.*`
-  settings.nx.namedInputs.contracts = [...contracts, watched].toSorted()
+  settings.nx.namedInputs.contracts = [...contracts, watchedFiles(subject)].toSorted()
   return `${JSON.stringify(settings, null, 2)}\n`
+}
+
+/** The pattern of an event's files, by which nx knows whose contracts to test. */
+export function watchedFiles(subject: string): string {
+  const event = shortName(subject)
+  return `{workspaceRoot}/schemas/{${basename(dirname(pathOf(subject)))},golden}/{${event},*.${event}}.*`
 }
 
 function schemaText(root: string, subject: string, topic: string, siblings: readonly string[], doc?: string): string {

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import type { LockEntry } from '@shopstream/events/codec'
 import { normalise, type RecordSchema } from '@shopstream/events/schema'
 import { goldenFolder } from '@shopstream/testing/golden'
+import { serviceNames } from '../services.ts'
 import { eventsOf, readSchemaFiles, workspace } from './files.ts'
 import { writeGolden } from './golden.ts'
 import { fingerprint, lockFile, printLock, readLock } from './lock.ts'
@@ -95,7 +96,7 @@ function firstVersions(root: string): LockEntry[] {
     })
 }
 
-const tables = ['order', 'user', 'inventory', 'notification'].flatMap((service) => [
+const tables = serviceNames.flatMap((service) => [
   `services/${service}/src/produces.ts`,
   `services/${service}/package.json`,
 ])

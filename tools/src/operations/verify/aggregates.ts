@@ -1,5 +1,5 @@
 import type { EventName, EventTypes } from '@shopstream/events'
-import type { Owner } from '../reach.ts'
+import { type Owner, readServices } from '../services.ts'
 
 /** What an event says about its aggregate, and the same as the aggregate's row has it, so that both can be compared. */
 export interface Claim {
@@ -200,6 +200,13 @@ export const aggregates: readonly Aggregate[] = [
   },
 ]
 
+/** Who produces and consumes what, as this build has it. */
+export const wiring = await readServices()
+
+/** The services that consume such an event. */
+const readersOf = (isSuch: (event: EventName) => boolean) =>
+  wiring.filter(({ consumes }) => consumes.some(({ event }) => isSuch(event))).map(({ service }) => service as Owner)
+
 const signingKeyReplica = (database: Owner): Holding => ({
   topic: 'shop.signing-key.v1',
   database,
@@ -265,10 +272,8 @@ export const replicas: readonly Holding[] = [
       claim('UserErased', 'last', () => ({ email: null, erased: true }), recipientRow),
     ],
   },
-  ...(['order', 'inventory', 'notification'] as const).flatMap((database) => [
-    signingKeyReplica(database),
-    schemaReplica(database),
-  ]),
+  ...readersOf((event) => event === 'SigningKeyPublished').map(signingKeyReplica),
+  ...readersOf(() => true).map(schemaReplica), // libs/messaging keeps it for whoever consumes anything
 ]
 
 /** SQL of a digest of a jsonb expression: what is compared instead of the values themselves. */

@@ -10,9 +10,10 @@ import {
   unreadableIdOf,
 } from '@shopstream/messaging'
 import type { Owner, Reach } from '../reach.ts'
-import { aggregates, type Claim, linesDigest, replicas } from './aggregates.ts'
+import { aggregates, type Claim, linesDigest, replicas, wiring } from './aggregates.ts'
 import { findGaps, type Gap, type Gaps } from './gaps.ts'
 import type { IsListed } from './producers.ts'
+import { snapshotOrder } from './snapshot-order.ts'
 import { collectStrays, type Strays } from './strays.ts'
 import { sequenceOf, sourceOf } from './writers.ts'
 
@@ -72,9 +73,6 @@ const tables = `
   -- and those of the reservations' orders that it had archived by then
   create temp table order_archived (key text)`
 
-/** Downstream first: what one of these knows of another, the other has known before. */
-const snapshotOrder: readonly Owner[] = ['notification', 'inventory', 'order', 'user']
-
 /** How far clocks of machines may be apart where times decide at all: only beside messages that retention has deleted. */
 const clockMarginMs = 2 * 3_600_000
 /** `min.compaction.lag.ms` of compacted topics: younger messages are all kept. */
@@ -89,7 +87,9 @@ export interface GroundOptions {
 /** Throws {@link CannotVerify} with every part that cannot be reached. */
 export async function openGround(reach: Reach, needs: Needs, options: GroundOptions): Promise<Ground> {
   const { progress } = options
-  const databases = snapshotOrder.filter((owner) => needs.topics.has(owner) || (needs.orders && owner === 'order'))
+  const databases = snapshotOrder(wiring).filter(
+    (owner) => needs.topics.has(owner) || (needs.orders && owner === 'order'),
+  )
   const sessions = new Map<Owner, Session>()
   const close = async () => {
     await Promise.all([...sessions.values()].map((session) => session.close().catch(() => undefined)))
@@ -136,7 +136,7 @@ export async function openGround(reach: Reach, needs: Needs, options: GroundOpti
 const topicsOf = ({ topics }: Needs): string[] => [...new Set([...topics.values()].flat())]
 
 const inOrder = (sessions: ReadonlyMap<Owner, Session>) =>
-  snapshotOrder.flatMap((owner) => {
+  snapshotOrder(wiring).flatMap((owner) => {
     const session = sessions.get(owner)
     return session ? [[owner, session] as const] : []
   })
