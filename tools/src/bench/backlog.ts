@@ -88,8 +88,8 @@ const instances = 3
 /** In which nothing is computed, as where a handler asks somebody else. */
 const asleepMs = 20
 const joinSeconds = 8
-/** Orders placed for each second in which instances run: more than both numbers of them reserve together. */
-const placedPerSecond = 14_000
+/** Orders placed for each second in which instances run: three instances and one reserve up to 15,000 together. */
+const placedPerSecond = 20_000
 
 /**
  * Orders a second that inventory reserves, by three instances and by one. Each handles one chunk at once, having one connection

@@ -6,7 +6,7 @@ import { newEventId, partitionOf, topicOf } from '@shopstream/events'
 import { type NewEvent, type OutgoingMessage, outgoing } from '@shopstream/messaging'
 import { eventually } from '@shopstream/testing'
 import type { Shop } from '../local/shop.ts'
-import { findPlace, type Owner, owners, type Reach, reach } from '../operations/reach.ts'
+import { findPlace, type Owner, owners, perOwner, type Reach, reach } from '../operations/reach.ts'
 import { readServices } from '../operations/services.ts'
 import { mailKinds } from '../operations/verify/checks.ts'
 import type { Say } from './measure.ts'
@@ -92,7 +92,7 @@ interface Round {
   rows: Record<Owner, Record<string, Row[]>>
   messages: OutgoingMessage[]
 }
-const emptyRound = (): Round => ({ rows: { user: {}, order: {}, inventory: {}, notification: {} }, messages: [] })
+const emptyRound = (): Round => ({ rows: perOwner(() => ({})), messages: [] })
 
 function add({ rows }: Round, owner: Owner, table: string, row: Row): void {
   rows[owner][table] ??= []

@@ -8,7 +8,7 @@ import { createLogger } from '@shopstream/observability'
 import { eventually, freePort } from '@shopstream/testing'
 import type { ServiceName } from '../local/services.ts'
 import { findPlace, type Reach, reach } from '../operations/reach.ts'
-import { during, findMaximum, generate, isMissing, type RunningArm } from './arms.ts'
+import { during, findMaximum, generate, isMissing, openCounter, type RunningArm } from './arms.ts'
 import { article } from './article.ts'
 import type { Say } from './measure.ts'
 import { openShop, ours, type RunningShop, startInstance } from './ours.ts'
@@ -120,6 +120,22 @@ async function decidedAfter(
 
 const waiting = { prefer: 'wait=30' }
 
+/** The mails of a load go out after its orders are decided: beside them an order took 80 ms, and 22 once they had gone. */
+async function untilAtRest({ shop }: RunningShop): Promise<void> {
+  const mails = openCounter(
+    shop.databaseUrl('notification'),
+    `select count(*)::int as n from notification where state in ('queued', 'awaiting-recipient')`,
+  )
+  try {
+    await eventually('all mails to be sent', async () => (await mails.count()) === 0, {
+      timeoutMs: 300_000,
+      everyMs: 500,
+    })
+  } finally {
+    await mails.close()
+  }
+}
+
 /** At rest beside the sum of the parts; under half of the most that the shop does, its 99th percentile beside the same. */
 export async function latency(say: Say, { seconds }: { seconds: number }): Promise<Result[]> {
   const running = await openShop(customers)
@@ -128,6 +144,7 @@ export async function latency(say: Say, { seconds }: { seconds: number }): Promi
     await decidedAfter(running, waiting)
     const { perSecond: most } = await findMaximum(running, 8, say)
     for (let round = 1; round <= rounds; round++) {
+      await untilAtRest(running)
       parts.push(await sumOfParts(running, say))
       atRest.push(await decidedAfter(running, waiting))
       const load = await generate({ ...running.plan, headers: waiting, perSecond: most / 2, seconds })

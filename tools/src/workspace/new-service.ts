@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, globSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type RecordSchema, shortName } from '@shopstream/events/schema'
 import { eventsOf, readIfThere, readSchemaFiles, workspace, write } from '../schemas/files.ts'
@@ -108,14 +109,28 @@ function filesOf({ root, name, event, path }: NewService, events: ReadonlyMap<st
   }
   const fill = (text: string) => text.replaceAll(/\{\{(\w+)\}\}/g, (_, word: string) => words[word] as string)
   const folder = join(root, templates)
-  return Object.fromEntries(
-    globSync('**/*.template', { cwd: folder })
-      .sort()
-      .map((file) => [
-        `services/${name}/${file.replaceAll('\\', '/').slice(0, -'.template'.length)}`,
-        fill(readFileSync(join(folder, file), 'utf8')),
-      ]),
-  )
+  const names = globSync('**/*.template', { cwd: folder }).sort()
+  const texts = names.map((file): [string, string] => [
+    `services/${name}/${file.replaceAll('\\', '/').slice(0, -'.template'.length)}`,
+    fill(readFileSync(join(folder, file), 'utf8')),
+  ])
+  return formatted(root, texts)
+}
+
+/** As `npm run format` leaves them: how long a line is depends on the words in it. */
+function formatted(root: string, texts: readonly [string, string][]): Record<string, string> {
+  const folder = mkdtempSync(join(tmpdir(), 'shopstream-new-'))
+  try {
+    const settings = JSON.parse(readFileSync(join(root, 'biome.json'), 'utf8'))
+    write(join(folder, 'biome.json'), JSON.stringify({ ...settings, vcs: { enabled: false } }))
+    for (const [file, text] of texts) write(join(folder, file), text)
+    const biome = join(workspace, 'node_modules/.bin/biome')
+    const { status, stderr } = spawnSync(biome, ['format', '--write', 'services'], { cwd: folder, encoding: 'utf8' })
+    if (status !== 0) throw new Error(`the templates cannot be formatted: ${stderr}`)
+    return Object.fromEntries(texts.map(([file]) => [file, readFileSync(join(folder, file), 'utf8')]))
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 }
 
 const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1)

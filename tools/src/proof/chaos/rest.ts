@@ -35,10 +35,8 @@ async function onTheWay(arena: Arena, consumed: Readonly<Record<Owner, readonly 
 }
 
 /** What waits in a service's tables. */
-const waiting: Record<Owner, Record<string, string>> = {
-  user: {},
+const waiting: Partial<Record<Owner, Record<string, string>>> = {
   order: { 'pending orders': `select count(*) from "order" where status = 'pending'` },
-  inventory: {},
   notification: {
     'unsent mails': `select count(*) from notification where state in ('queued', 'awaiting-recipient')`,
   },

@@ -783,12 +783,12 @@ async function parkedAnywhere(): Promise<unknown[]> {
 
 /** Puts a row into the outbox that the topic has already: what a backup holds that was made before the relay deleted it. */
 async function plantPublishedRow(service: Owner, orderId: string): Promise<void> {
-  const topic = {
+  const topics: Partial<Record<Owner, string>> = {
     order: 'shop.order.v1',
     inventory: 'shop.reservation.v1',
     notification: 'shop.notification.v1',
-    user: '',
-  }[service]
+  }
+  const topic = topics[service] ?? ''
   const isKeyed = service !== 'notification'
   const [event] = await lines(
     tail,
