@@ -1,3 +1,3 @@
-/** `npm run generate`: writes types, AsyncAPI document, event catalogue and ACLs, or checks that they are fresh. */
+/** `npm run generate`: writes what follows from the code: types, AsyncAPI, event catalogue, ACLs, pages; or checks that it is fresh. */
 process.argv.splice(2, 0, 'generate')
 await import('./schemas.ts')

@@ -34,6 +34,9 @@ const parts = [
   'libs/events/src/generated',
   'docs/events.md',
   'docs/saga.md',
+  'docs/architecture.md',
+  'docs/commands.md',
+  'docs/metrics.md',
   'infra/kafka',
 ]
 

@@ -7,6 +7,7 @@ import { newRows, readLock } from '../schemas/lock.ts'
 import { readTopics } from '../schemas/topics-lock.ts'
 import { printTypes } from '../schemas/types.ts'
 import type { Model, ServiceWiring } from '../schemas/wiring.ts'
+import { printArchitecture, printCommands, printMetrics } from './references.ts'
 
 export const typesFile = 'libs/events/src/generated/events.ts'
 
@@ -32,6 +33,9 @@ async function outputsOf(model: Model): Promise<Record<string, string>> {
     'schemas/asyncapi.yaml': printAsyncApi(model),
     'docs/events.md': printCatalogue(model),
     'docs/saga.md': printSaga(),
+    'docs/architecture.md': printArchitecture(model),
+    'docs/commands.md': printCommands(workspace),
+    'docs/metrics.md': printMetrics(workspace),
     'infra/kafka/acls.json': printAcls(model),
   }
 }
@@ -68,6 +72,8 @@ Writes what follows from schemas/, its lock, the topics and the services' tables
   schemas/asyncapi.yaml                 AsyncAPI 3.0 document of all topics
   docs/events.md                        catalogue: each event, its fields, who produces and who consumes it
   docs/saga.md                          tables and pictures of the life of an order and of its reservation
+  docs/architecture.md                  a picture of services and topics
+  docs/commands.md, docs/metrics.md     every command and every metric, as the code says them
   infra/kafka/acls.json                 what each service may do on which topic
 
   --check   writes nothing; says what is stale and exits with 1 if anything is

@@ -1,4 +1,4 @@
-import { rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { topics } from '@shopstream/events'
@@ -34,6 +34,29 @@ async function openBus({ kafka }: Shop): Promise<Bus> {
 }
 
 const minutes = 60_000
+
+test(
+  'the demo plays, and shows what the README says',
+  async () => {
+    const readme = readFileSync(join(repository, 'README.md'), 'utf8')
+    const sample = /The demo shows what becomes of one order:\n\n```\n([^`]+)```/.exec(readme)?.[1] ?? ''
+    const lines = sample.split('\n').filter((line) => line !== '')
+    expect(lines.length).toBeGreaterThan(10)
+    const env = { ...process.env, SHOPSTREAM_HOME: opened.home }
+    const said = await runCommand(process.execPath, ['tools/src/commands/demo.ts'], { cwd: repository, env })
+    // Ids, places in a topic and the stock's own changes differ from one day to the next.
+    const shape = (text: string) =>
+      text.replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}/g, 'ID').replaceAll(/\/\d+ at \d+/g, '/P at N')
+    const shown = shape(said).split('\n')
+    let from = 0
+    for (const line of lines.map(shape)) {
+      const at = shown.indexOf(line, from)
+      expect({ line, at: at < 0 ? 'not shown' : 'shown' }).toEqual({ line, at: 'shown' })
+      from = at + 1
+    }
+  },
+  minutes,
+)
 const subjectsTo = (customer: { email: string }) => mailsTo(shop.mail.mails(), customer).map(({ subject }) => subject)
 const statusOf = async (token: string, id: string) =>
   (await call(shop, 'GET', `/v1/orders/${id}`, { token })).body.status

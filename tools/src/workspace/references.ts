@@ -1,0 +1,125 @@
+import { globSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Model } from '../schemas/wiring.ts'
+
+/** Says to editors that a page is not for them. */
+const generated = '<!-- Written by `npm run generate`. -->'
+
+const table = (head: readonly string[], rows: readonly (readonly string[])[]) =>
+  [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
+
+/** The first comment of a command's file, without its own name in front. */
+const aboutOf = (text: string) => /\/\*\*\s*(?:\* )?(?:`[^`]+`[:;]?\s*)?([^\n]*?)\s*(?:\*\/|\n)/.exec(text)?.[1] ?? ''
+
+/** The rows `{ name: '…', about: '…' }` of a command that has others below it. */
+const partsOf = (text: string) =>
+  [...text.matchAll(/name: '([^']+)',\s+about: (['"])(.+?)\2,\n/g)].map(([, name = '', , about = '']) => [name, about])
+
+/** A page with every command, as its own file says it. */
+export function printCommands(root: string): string {
+  const commands = globSync('tools/src/commands/*.ts', { cwd: root })
+    .sort()
+    .map((file) => ({ name: file.replace(/.*[\\/]|\.ts$/g, ''), text: readFileSync(join(root, file), 'utf8') }))
+    .filter(({ name }) => name !== 'build')
+  const callOf = (name: string) => (['start', 'test'].includes(name) ? `npm ${name}` : `npm run ${name}`)
+  const rows = commands.map(({ name, text }) => [`\`${callOf(name)}\``, aboutOf(text)])
+  const sections = commands
+    .map(({ name, text }) => ({ name, parts: partsOf(text) }))
+    .filter(({ parts }) => parts.length > 0)
+    .map(({ name, parts }) => {
+      const below = parts.map(([part = '', about = '']) => [`\`${callOf(name)} -- ${part}\``, about])
+      return `## ${callOf(name)}\n\n${table(['command', 'what it does'], below)}`
+    })
+  return `# Commands
+
+${generated}
+
+Each takes \`-- --help\`, which says its arguments, its exit codes and what it writes. What is not of this project:
+\`npm run proofs\` is \`npm test\` with the long tests alone, \`npm run build\` bundles each service and the operators' program,
+\`npx nx affected -t test\` tests what differs from branch \`main\`.
+
+${table(['command', 'what it does'], rows)}
+
+${sections.join('\n\n')}
+`
+}
+
+/** A page with every metric, as the code that measures it says it. */
+export function printMetrics(root: string): string {
+  const metric = /name: '((?:shopstream|http)_[a-z_]+)',\s+help: (['"`])([^\n]+?)\2,(?:\s+labelNames: \[([^\]]*)\])?/g
+  const files = globSync('{libs,services}/*/src/**/*.ts', { cwd: root }).filter((file) => !file.endsWith('.test.ts'))
+  const rows = files
+    .flatMap((file) =>
+      [...readFileSync(join(root, file), 'utf8').matchAll(metric)].map(([, name = '', , help = '', labels = '']) => [
+        `\`${name}\``,
+        labels.replaceAll("'", '`'),
+        help.replaceAll(/\$\{(\w+)\}/g, '$1'),
+        `[${file.split(/[\\/]/)[1]}](../${file.replaceAll('\\', '/')})`,
+      ]),
+    )
+    .sort(([a = ''], [b = '']) => (a < b ? -1 : 1))
+  return `# Metrics
+
+${generated}
+
+Every service serves them at \`/metrics\` in Prometheus' format, each with the label \`service\`; the gateway on \`METRICS_PORT\`. The
+process's own (\`process_…\`, \`nodejs_…\`) come besides. [Alerts](../infra/prometheus/alerts.yml) are made of them, and each alert has
+a [runbook](runbooks/README.md). To add one: a \`Gauge\`, \`Counter\` or \`Histogram\` of \`@shopstream/observability\`, with
+\`registers: [metrics]\`, where the thing happens; then \`npm run generate\`.
+
+${table(['metric', 'labels', 'what it says', 'where'], rows)}
+`
+}
+
+/** A page with one picture: the services, the topics, and who writes and reads which. */
+export function printArchitecture({ wiring, topics }: Pick<Model, 'wiring' | 'topics'>): string {
+  const id = (name: string) => name.replaceAll(/[^a-z]/g, '_')
+  const shown = topics.filter(({ events }) => events.some((event) => event !== 'SchemaRegistered'))
+  const writes = (events: readonly string[], service: string) =>
+    wiring.some((one) => one.service === service && one.produces.some((event) => events.includes(event)))
+  const reads = (events: readonly string[], service: string) =>
+    wiring.some((one) => one.service === service && one.consumes.some(({ event }) => events.includes(event)))
+  const services = wiring.map(({ service }) => service)
+  const arrows = shown.flatMap(({ name, events }) => [
+    ...services.filter((service) => writes(events, service)).map((service) => `  ${service} --> ${id(name)}`),
+    ...services.filter((service) => reads(events, service)).map((service) => `  ${id(name)} -.-> ${service}`),
+  ])
+  const ownTopics = (service: string) =>
+    shown.filter(({ events }) => writes(events, service)).map(({ name }) => `\`${name}\``)
+  const readTopics = (service: string) =>
+    shown.filter(({ events }) => reads(events, service)).map(({ name }) => `\`${name}\``)
+  const rows = services.map((service) => [
+    `[${service}](../services/${service}/README.md)`,
+    ownTopics(service).join(', '),
+    readTopics(service).join(', '),
+  ])
+  return `# Architecture
+
+${generated}
+
+Clients speak to the gateway, the gateway to each service by HTTP; services speak to each other through topics alone. Each has its
+own Postgres database, and nobody reads another's. A full arrow is written, a dotted one is read.
+
+\`\`\`mermaid
+flowchart LR
+  clients([clients]) --> gateway
+${services.map((service) => `  gateway --> ${service}`).join('\n')}
+${shown.map(({ name }) => `  ${id(name)}[/${name}/]`).join('\n')}
+${arrows.join('\n')}
+\`\`\`
+
+${table(['service', 'writes', 'reads'], rows)}
+
+How an event travels, in the order in which it happens:
+
+1. A request, or a message, changes rows of one service. The event is a row of \`outbox\` in the same transaction
+   (\`libs/messaging/src/outbox\`).
+2. The relay of that service, of which one instance leads, publishes the rows in their order and deletes them.
+3. The consumer of each reading service takes a chunk of messages and, in one transaction, writes which it has seen (\`inbox\`),
+   what they change, and the events that follow (\`libs/messaging/src/consumer\`).
+4. A message that fails for its own sake is parked with its key (\`libs/messaging/src/parked\`): later ones of the key wait behind it,
+   all others go on. The retrier tries it again; in the end it is dead, copied to the dead-letter topic, and waits for a person.
+
+[events.md](events.md) has each event with its fields, [saga.md](saga.md) the states of an order, [adr/](adr) the reasons.
+`
+}
