@@ -45,7 +45,10 @@ export function newService(service: NewService): string[] {
     ...(installed !== undefined && { [installedFile]: withPackage(installed, name, manifest) }),
   }
   for (const [file, text] of Object.entries(files)) write(join(root, file), text)
-  if (installed !== undefined) symlinkSync(`../../services/${name}`, linkOf(root, name))
+  if (installed !== undefined) {
+    rmSync(linkOf(root, name), { force: true }) // left behind by who deleted the folder alone
+    symlinkSync(`../../services/${name}`, linkOf(root, name))
+  }
   return Object.keys(files).filter((file) => file !== installedFile)
 }
 

@@ -114,7 +114,8 @@ export function scopeOf(wiring: readonly ServiceWiring[]) {
   const own = (database: Owner) => aggregates.filter((aggregate) => aggregate.database === database)
 
   const consumers = owners.filter((owner) => typesOf(owner).length > 0)
-  const atOwners = Object.fromEntries(owners.map((owner) => [owner, ownTopics(owner)]))
+  const withTopics = owners.filter((owner) => ownTopics(owner).length > 0)
+  const atOwners = Object.fromEntries(withTopics.map((owner) => [owner, ownTopics(owner)]))
   const atConsumers = (topicsOf: (database: Owner) => string[]) =>
     Object.fromEntries(consumers.map((owner) => [owner, topicsOf(owner)]))
   const factsOf = (names: (database: Owner) => readonly string[]) => (database: Owner) =>
