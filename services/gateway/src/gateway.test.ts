@@ -11,17 +11,12 @@ import { eventually, freePort } from '@shopstream/testing'
 import { type FastifyInstance, fastify } from 'fastify'
 import { buildGateway } from './app.ts'
 import { configSchema } from './config.ts'
+import { serviceNames as names, perService, type ServiceName, services } from './services.ts'
 
 const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
-const names = ['user', 'order', 'inventory', 'notification'] as const
-const prefixes = {
-  user: '/v1/users',
-  order: '/v1/orders',
-  inventory: '/v1/products',
-  notification: '/v1/notifications',
-}
+const prefixes = perService((name) => services[name].paths[0])
 
-let ports: Record<(typeof names)[number], number>
+let ports: Record<ServiceName, number>
 let gateway: (Service & { http: FastifyInstance }) | undefined
 let address: string
 let metricsPort: number
@@ -33,9 +28,9 @@ let reached: string[]
 let orderFails: { reason: string; optional: boolean } | undefined
 
 beforeEach(async () => {
-  const [user, order, inventory, notification, metrics] = await Promise.all(Array.from({ length: 5 }, () => freePort()))
-  ports = { user, order, inventory, notification } as typeof ports
-  metricsPort = metrics as number
+  const free = await Promise.all(names.map(async (name) => [name, await freePort()] as const))
+  ports = Object.fromEntries(free) as typeof ports
+  metricsPort = await freePort()
   opened = []
   reached = []
   orderFails = undefined
@@ -58,7 +53,7 @@ async function startGateway(env: Record<string, string> = {}, log = logger): Pro
 }
 
 /** A service as libs/http makes it, with one route. */
-async function startService(name: (typeof names)[number], identitySecret?: string): Promise<FastifyInstance> {
+async function startService(name: ServiceName, identitySecret?: string): Promise<FastifyInstance> {
   const app = await createHttp({
     service: name,
     title: name,

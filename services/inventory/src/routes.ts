@@ -40,7 +40,9 @@ const toProduct = ({ sku, name, description, price, available, version }: Listed
 const toLevel = ({ sku, onHand, reserved }: LockedStock) => ({ sku, onHand, reserved, available: onHand - reserved })
 
 /** The table of inventory's routes. */
-export const routes = (database: Database<Tables>): Route[] => [
+export const routes = (database: Database<Tables>): Route[] => [...productRoutes(database), ...stockRoutes(database)]
+
+const productRoutes = (database: Database<Tables>): Route[] => [
   route({
     method: 'GET',
     url: '/v1/products',
@@ -101,6 +103,9 @@ export const routes = (database: Database<Tables>): Route[] => [
       })
     },
   }),
+]
+
+const stockRoutes = (database: Database<Tables>): Route[] => [
   route({
     method: 'GET',
     url: '/v1/products/:sku/stock',

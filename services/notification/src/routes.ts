@@ -58,6 +58,13 @@ const asPage = { 'content-type': 'text/html; charset=utf-8', 'cache-control': 'n
 
 /** The HTTP routes of the notification service. */
 export const routes = ({ database, links }: { database: Database<Tables>; links: OptOutLinks }): Route[] => [
+  ...notificationRoutes(database),
+  ...preferenceRoutes(database),
+  ...optOutRoutes(links),
+  ...mailingRoutes(database),
+]
+
+const notificationRoutes = (database: Database<Tables>): Route[] => [
   route({
     method: 'GET',
     url: '/v1/notifications',
@@ -98,6 +105,9 @@ export const routes = ({ database, links }: { database: Database<Tables>; links:
         return reply.accepted({ id: found.id, state: 'queued' as const })
       }),
   }),
+]
+
+const preferenceRoutes = (database: Database<Tables>): Route[] => [
   route({
     method: 'GET',
     url: '/v1/notifications/preferences',
@@ -120,6 +130,9 @@ export const routes = ({ database, links }: { database: Database<Tables>; links:
         return reply.ok(body)
       }),
   }),
+]
+
+const optOutRoutes = (links: OptOutLinks): Route[] => [
   route({
     method: 'GET',
     url: optOut.url,
@@ -153,6 +166,9 @@ export const routes = ({ database, links }: { database: Database<Tables>; links:
         return reply.ok(optedOutPage, asPage)
       }),
   }),
+]
+
+const mailingRoutes = (database: Database<Tables>): Route[] => [
   route({
     method: 'POST',
     url: '/v1/mailings',

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, test } from '@jest/globals'
 import { repository } from '@shopstream/testing'
+import { serviceNames } from '../services.ts'
 
 /** The services of which `nx affected -t contract` runs the tests when this file has changed. */
 async function affectedBy(file: string): Promise<string[]> {
@@ -23,7 +24,7 @@ test.each([
   ['schemas/order/OrderShipped.avsc', ['inventory', 'notification', 'order']],
   ['schemas/golden/shopstream.user.UserRegistered.v2.json', ['notification', 'user']],
   ['libs/events/src/generated/events.ts', []],
-  ['libs/events/src/codec.ts', ['inventory', 'notification', 'order', 'user']],
+  ['libs/events/src/codec.ts', serviceNames.toSorted()],
 ])('a change of %s runs the contracts of %j', async (file, services) => {
   expect(await affectedBy(file)).toEqual(services)
 })

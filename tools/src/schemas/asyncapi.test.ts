@@ -8,7 +8,7 @@ import { Ajv } from 'ajv'
 import formats from 'ajv-formats'
 import { asAvroJson, avroOf, keyField, printAsyncApi } from './asyncapi.ts'
 import { readModel } from './model-of-workspace.ts'
-import { type Model, withSchemas } from './wiring.ts'
+import { deadLetterTopics, type Model, withSchemas } from './wiring.ts'
 
 type Json = Record<string, unknown>
 
@@ -66,9 +66,7 @@ test('every topic is a channel with all its events, and so is every dead-letter 
   )
   expect(channels).toEqual({
     ...Object.fromEntries(topics.map((topic) => [topic.name, topic.events])),
-    'shop.inventory.dlq': ['DeadLetter'],
-    'shop.notification.dlq': ['DeadLetter'],
-    'shop.order.dlq': ['DeadLetter'],
+    ...Object.fromEntries(deadLetterTopics(model.wiring).map(({ name }) => [name, ['DeadLetter']])),
   })
 })
 

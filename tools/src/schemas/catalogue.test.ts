@@ -3,12 +3,14 @@ import { topics } from '@shopstream/events'
 import { parseSchema } from '@shopstream/events/schema'
 import { printCatalogue } from './catalogue.ts'
 import { readModel } from './model-of-workspace.ts'
+import { ofTheShop } from './testing.ts'
 import type { Model } from './wiring.ts'
 
 let model: Model
 let text: string
 beforeAll(async () => {
-  model = await readModel()
+  const read = await readModel()
+  model = { ...read, wiring: ofTheShop(read.wiring) }
   text = printCatalogue(model)
 })
 

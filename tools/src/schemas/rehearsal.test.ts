@@ -7,7 +7,7 @@ import { workspace } from './files.ts'
 import { type Finding, Refused, type Rule } from './findings.ts'
 import { layOut } from './layout.ts'
 import { lockFile } from './lock.ts'
-import { type Copy, copySchemas, type Json } from './testing.ts'
+import { type Copy, copySchemas, type Json, ofTheShop } from './testing.ts'
 import { readWiring, type ServiceWiring } from './wiring.ts'
 
 let services: ServiceWiring[]
@@ -18,7 +18,7 @@ let options: CheckOptions & { topics: readonly Topic[]; wiring: ServiceWiring[] 
 let prepared: { copy: Copy; options: typeof options }
 
 beforeAll(async () => {
-  services = await readWiring(workspace)
+  services = ofTheShop(await readWiring(workspace))
   copy = copySchemas(layOut)
   options = { root: copy.root, wiring: services, topics }
   await registerOrderRehearsed()

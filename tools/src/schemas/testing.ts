@@ -8,6 +8,7 @@ import { serviceNames } from '../services.ts'
 import { eventsOf, readSchemaFiles, workspace } from './files.ts'
 import { writeGolden } from './golden.ts'
 import { fingerprint, lockFile, printLock, readLock } from './lock.ts'
+import type { ServiceWiring } from './wiring.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: schemas as JSON, which tests change at will
 export type Json = any
@@ -39,6 +40,10 @@ const parts = [
   'docs/metrics.md',
   'infra/kafka',
 ]
+
+/** Without services that a clone has added: what tests expect of who reads what is said of these. */
+export const ofTheShop = (wiring: readonly ServiceWiring[]): ServiceWiring[] =>
+  wiring.filter(({ service }) => ['inventory', 'notification', 'order', 'user'].includes(service))
 
 /** Copies schemas, locks, topics and derived files of this workspace, and the services' tables. */
 export function copySchemas(layOut: (text: string) => string): Copy {

@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
+import { serviceNames } from '../services.ts'
 import { deadLetterTopics, readWiring, withSchemas } from './wiring.ts'
 
 const workspace = join(import.meta.dirname, '../../..')
@@ -21,7 +22,7 @@ const consumes = `export const consumes = [{ events: ['UserErased'], uses: { Use
 
 test('reads the tables of the services of this workspace', async () => {
   const wiring = await readWiring(workspace)
-  expect(wiring.map(({ service }) => service)).toEqual(['inventory', 'notification', 'order', 'user'])
+  expect(wiring.map(({ service }) => service)).toEqual(serviceNames.toSorted())
   const order = wiring.find(({ service }) => service === 'order')
   expect(order?.produces).toContain('OrderPlaced')
   expect(order?.consumes).toContainEqual({ event: 'StockRejected', fields: ['shortages'] })

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { runCommand } from '@shopstream/testing'
 import { workspace, write } from '../schemas/files.ts'
+import { services } from '../services.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { type NewService, newService, removeService } from './new-service.ts'
 
@@ -26,11 +27,11 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(root, { recursive: true }))
 
-const review = (more: Partial<NewService> = {}) => ({
+const newcomer = (more: Partial<NewService> = {}) => ({
   root,
-  name: 'review',
+  name: 'newcomer',
   event: 'OrderDelivered',
-  path: '/v1/reviews',
+  path: '/v1/newcomers',
   ...more,
 })
 const read = (file: string) => readFileSync(join(root, file), 'utf8')
@@ -38,13 +39,13 @@ const everything = () =>
   globSync(['services/**/*.{ts,sql,json,md}', 'package-lock.json'], { cwd: root }).map((file) => [file, read(file)])
 
 test.each([
-  ['OrderDelivered', 'review'],
+  ['OrderDelivered', 'newcomer'],
   ['ProductListed', 'recommendation'],
   ['UserRegistered', 'crm'],
 ])(
   'a service that consumes %s: style and types are in order',
   async (event, name) => {
-    newService(review({ name, event, path: `/v1/${name}s` }))
+    newService(newcomer({ name, event, path: `/v1/${name}s` }))
     const tool = (tool: string, ...args: string[]) =>
       runCommand(join(workspace, 'node_modules/.bin', tool), args, { cwd: root })
     const settings = JSON.parse(read('biome.json'))
@@ -56,30 +57,33 @@ test.each([
 )
 
 test('it has a row in the list, with the next port, and a place in the lock as the others have', () => {
-  const files = newService(review())
+  const files = newService(newcomer())
   expect(files.slice(-2)).toEqual(['services/gateway/src/services.ts', 'package-lock.json'])
-  expect(read('services/gateway/src/services.ts')).toContain("  review: { port: 8085, paths: ['/v1/reviews'] },\n} as")
+  const last = Math.max(...Object.values(services).map(({ port }) => port))
+  expect(read('services/gateway/src/services.ts')).toContain(
+    `  newcomer: { port: ${last + 1}, paths: ['/v1/newcomers'] },\n} as`,
+  )
   const { packages } = JSON.parse(read('package-lock.json'))
   for (const path of ['node_modules/@shopstream/NAME-service', 'services/NAME'])
-    expect(JSON.stringify(packages[path.replace('NAME', 'review')])).toBe(
-      JSON.stringify(packages[path.replace('NAME', 'order')]).replaceAll('order', 'review'),
+    expect(JSON.stringify(packages[path.replace('NAME', 'newcomer')])).toBe(
+      JSON.stringify(packages[path.replace('NAME', 'order')]).replaceAll('order', 'newcomer'),
     )
 })
 
 test('taken away again, it leaves nothing behind', () => {
   const before = everything()
-  newService(review())
+  newService(newcomer())
   expect(everything()).not.toEqual(before)
-  removeService(root, 'review')
+  removeService(root, 'newcomer')
   expect(everything()).toEqual(before)
 })
 
 test('a folder with work in it is not deleted', () => {
-  newService(review())
-  write(join(root, 'services/review/src/ask.ts'), 'export const ask = 1\n')
+  newService(newcomer())
+  write(join(root, 'services/newcomer/src/ask.ts'), 'export const ask = 1\n')
   const before = everything()
-  expect(() => removeService(root, 'review')).toThrow(Refusal)
-  expect(() => removeService(root, 'review')).toThrow(/services\/review\/src\/ask\.ts/)
+  expect(() => removeService(root, 'newcomer')).toThrow(Refusal)
+  expect(() => removeService(root, 'newcomer')).toThrow(/services\/newcomer\/src\/ask\.ts/)
   expect(() => removeService(root, 'order')).toThrow(Refusal)
   expect(everything()).toEqual(before)
 })
@@ -96,7 +100,7 @@ test.each([
   [{ path: '/v2/reviews' }, 'is no path of a service'],
 ])('%j is refused, and nothing is written', (more, reason) => {
   const before = everything()
-  expect(() => newService(review(more))).toThrow(UsageError)
-  expect(() => newService(review(more))).toThrow(reason)
+  expect(() => newService(newcomer(more))).toThrow(UsageError)
+  expect(() => newService(newcomer(more))).toThrow(reason)
   expect(everything()).toEqual(before)
 })

@@ -34,8 +34,8 @@ const consumedByAll = ['SigningKeyPublished', 'SigningKeyRetired', 'SchemaRegist
  */
 export function newService(service: NewService): string[] {
   const { root, name } = service
-  const own = filesOf(service, readEvents(root))
   requireFree(service)
+  const own = filesOf(service, readEvents(root))
   const manifest = JSON.parse(own[`services/${name}/package.json`] as string)
   const installed = readIfThere(join(root, installedFile))
   const files = {

@@ -5,12 +5,12 @@ import { createLogger } from '@shopstream/observability'
 import type { FastifyInstance } from 'fastify'
 import { buildGateway } from '../app.ts'
 import { checkConfig, configSchema } from '../config.ts'
+import { settingsOf } from '../services.ts'
 import { answersFrom } from './answers.ts'
 
-const services = ['USER', 'ORDER', 'INVENTORY', 'NOTIFICATION']
 const environment = {
   PORT: '0',
-  ...Object.fromEntries(services.map((name) => [`${name}_URL`, 'http://127.0.0.1:1'])),
+  ...settingsOf('URL', () => 'http://127.0.0.1:1'),
 }
 const subject = 'shopstream.order.OrderPlaced'
 const row = registry.findLast((one) => one.subject === subject) as (typeof registry)[number]

@@ -67,10 +67,53 @@ export function createMailTransport({ url, from, handoverMs, answerMs }: Transpo
     socketCloseTimeout: 1_000,
   } as SMTPTransport.Options)
   const { transporter } = nodemailer as unknown as { transporter: SmtpSettings }
+  const sessions = createSessions(transporter, { from, handoverMs })
+  let verifying: Promise<void> | undefined
+
+  return {
+    async send(mail, signal, { connected, mayGo = async () => true } = {}) {
+      const composed = await compose(mail)
+      for (;;) {
+        const { session, isReused } = await sessions.take(signal)
+        connected?.()
+        try {
+          await deliver(session, composed, { handoverMs, answerMs, signal, mayGo })
+          return sessions.keep(session)
+        } catch (thrown) {
+          const error = thrown as SmtpError
+          const isAnswer = error.code === 'EUNSUPPORTED' || (error.responseCode ?? 421) !== 421
+          if (isAnswer && !session.connection.destroyed) sessions.resetAndKeep(session)
+          else session.connection.close()
+          // The server has ended a connection that was idle: not a byte of the mail was sent, so another one decides.
+          const isOver = !isAnswer && error.code !== 'ETIMEDOUT' && error.code !== 'EABORT'
+          if (!isReused || error.stage !== 'envelope' || !isOver) throw error
+        }
+      }
+    },
+    verify() {
+      verifying ??= sessions
+        .connect(new AbortController().signal)
+        .then(({ connection }) => connection.quit())
+        .finally(() => {
+          verifying = undefined
+        })
+      return verifying
+    },
+    close() {
+      sessions.close()
+      nodemailer.close()
+    },
+  }
+}
+
+/** Connections that are logged in, of which those that no mail has are kept for the next one for a while. */
+function createSessions(
+  transporter: SmtpSettings,
+  { from, handoverMs }: Pick<TransportOptions, 'from' | 'handoverMs'>,
+) {
   const auth = transporter.getAuth({})
   const open = new Set<SMTPConnection>()
   const idle = new Map<Session, NodeJS.Timeout>()
-  let verifying: Promise<void> | undefined
 
   /** A connection that is there already, or else a new one. */
   async function take(signal: AbortSignal): Promise<{ session: Session; isReused: boolean }> {
@@ -121,53 +164,6 @@ export function createMailTransport({ url, from, handoverMs, answerMs }: Transpo
     })
   }
 
-  function deliver(
-    { connection, offers }: Session,
-    { envelope, bytes }: Composed,
-    signal: AbortSignal,
-    mayGo: () => Promise<boolean>,
-  ): Promise<void> {
-    const lack = lackOfMail(offers, envelope, bytes)
-    if (lack) return Promise.reject(failureOf('EUNSUPPORTED', lack))
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    let stage: Stage = 'envelope'
-    let isOver = false
-    const fail = (error: object) => reject(staged(error, stage))
-    const timeUp = () => fail(failureOf('ETIMEDOUT'))
-    let limit = setTimeout(timeUp, handoverMs)
-    const stop = () => fail(failureOf('EABORT'))
-    signal.addEventListener('abort', stop)
-    if (signal.aborted) stop()
-    // Read for the first time when the server has asked for the data.
-    const message = new Readable({
-      read() {
-        void mayGo().then((may) => {
-          if (isOver) return
-          if (may) hand()
-          else fail(failureOf('EABORT', 'it was not certain that the mail is still to be sent'))
-        }, fail)
-      },
-    })
-    /** From now on the server may have the mail, all of it being in the system's buffers at once. */
-    const hand = () => {
-      stage = 'data'
-      clearTimeout(limit)
-      limit = setTimeout(timeUp, answerMs)
-      message.push(bytes)
-      message.push(null)
-    }
-    connection.send({ ...envelope, size: bytes.length }, message, (error, info) => {
-      const refusal = error ?? info?.rejectedErrors?.[0] // LMTP answers for each recipient, and calls it no error
-      if (refusal) fail(refusal)
-      else resolve()
-    })
-    return promise.finally(() => {
-      isOver = true
-      clearTimeout(limit)
-      signal.removeEventListener('abort', stop)
-    })
-  }
-
   /** The server has refused a mail and goes on: the connection is good for the next one. */
   function resetAndKeep(session: Session) {
     const tooLong = setTimeout(() => session.connection.close(), handoverMs).unref()
@@ -179,38 +175,69 @@ export function createMailTransport({ url, from, handoverMs, answerMs }: Transpo
   }
 
   return {
-    async send(mail, signal, { connected, mayGo = async () => true } = {}) {
-      const composed = await compose(mail)
-      for (;;) {
-        const { session, isReused } = await take(signal)
-        connected?.()
-        try {
-          await deliver(session, composed, signal, mayGo)
-          return keep(session)
-        } catch (thrown) {
-          const error = thrown as SmtpError
-          const isAnswer = error.code === 'EUNSUPPORTED' || (error.responseCode ?? 421) !== 421
-          if (isAnswer && !session.connection.destroyed) resetAndKeep(session)
-          else session.connection.close()
-          // The server has ended a connection that was idle: not a byte of the mail was sent, so another one decides.
-          const isOver = !isAnswer && error.code !== 'ETIMEDOUT' && error.code !== 'EABORT'
-          if (!isReused || error.stage !== 'envelope' || !isOver) throw error
-        }
-      }
-    },
-    verify() {
-      verifying ??= connect(new AbortController().signal)
-        .then(({ connection }) => connection.quit())
-        .finally(() => {
-          verifying = undefined
-        })
-      return verifying
-    },
+    take,
+    keep,
+    resetAndKeep,
+    connect,
     close() {
       for (const connection of open) connection.close()
-      nodemailer.close()
     },
   }
+}
+
+/** Sends a mail over a connection; `mayGo` is asked when the server is about to have the data. */
+function deliver(
+  { connection, offers }: Session,
+  { envelope, bytes }: Composed,
+  {
+    handoverMs,
+    answerMs,
+    signal,
+    mayGo,
+  }: Pick<TransportOptions, 'handoverMs' | 'answerMs'> & {
+    signal: AbortSignal
+    mayGo: () => Promise<boolean>
+  },
+): Promise<void> {
+  const lack = lackOfMail(offers, envelope, bytes)
+  if (lack) return Promise.reject(failureOf('EUNSUPPORTED', lack))
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  let stage: Stage = 'envelope'
+  let isOver = false
+  const fail = (error: object) => reject(staged(error, stage))
+  const timeUp = () => fail(failureOf('ETIMEDOUT'))
+  let limit = setTimeout(timeUp, handoverMs)
+  const stop = () => fail(failureOf('EABORT'))
+  signal.addEventListener('abort', stop)
+  if (signal.aborted) stop()
+  // Read for the first time when the server has asked for the data.
+  const message = new Readable({
+    read() {
+      void mayGo().then((may) => {
+        if (isOver) return
+        if (may) hand()
+        else fail(failureOf('EABORT', 'it was not certain that the mail is still to be sent'))
+      }, fail)
+    },
+  })
+  /** From now on the server may have the mail, all of it being in the system's buffers at once. */
+  const hand = () => {
+    stage = 'data'
+    clearTimeout(limit)
+    limit = setTimeout(timeUp, answerMs)
+    message.push(bytes)
+    message.push(null)
+  }
+  connection.send({ ...envelope, size: bytes.length }, message, (error, info) => {
+    const refusal = error ?? info?.rejectedErrors?.[0] // LMTP answers for each recipient, and calls it no error
+    if (refusal) fail(refusal)
+    else resolve()
+  })
+  return promise.finally(() => {
+    isOver = true
+    clearTimeout(limit)
+    signal.removeEventListener('abort', stop)
+  })
 }
 
 /** What nodemailer has made of the URL: the options, how to log in, and a way through a proxy. */

@@ -23,6 +23,7 @@ import {
   stock,
   stockOf,
 } from '../../local/client.ts'
+import { serviceNames } from '../../local/services.ts'
 import { nodeFlags, type Shop } from '../../local/shop.ts'
 import { type SupervisedService, supervise } from '../../local/supervisor.ts'
 import { archive } from '../../operations/archive.ts'
@@ -31,7 +32,7 @@ import { run as deadLetters } from '../../operations/dead-letters.ts'
 import { explain } from '../../operations/explain.ts'
 import { grow } from '../../operations/grow.ts'
 import { lag } from '../../operations/lag.ts'
-import { findPlace, type Owner, type Reach, reach } from '../../operations/reach.ts'
+import { findPlace, type Owner, owners, type Reach, reach } from '../../operations/reach.ts'
 import { republish } from '../../operations/republish.ts'
 import { rewind } from '../../operations/rewind.ts'
 import { status } from '../../operations/status.ts'
@@ -55,7 +56,7 @@ const alone = new Map<string, SupervisedService>()
 const movable = ['inventory', 'order', 'notification'] as const
 
 beforeAll(async () => {
-  opened = await openShop({ only: ['user', 'gateway'] })
+  opened = await openShop({ only: serviceNames.filter((name) => !(movable as readonly string[]).includes(name)) })
   shop = opened.shop
   process.env.SHOPSTREAM_HOME = opened.home
   for (const service of movable) start(service)
@@ -1233,7 +1234,7 @@ test('bundled and alone in a folder, with nothing but its environment, the progr
   await eventually('its end', async () =>
     (await ordersOf(shop, customer.token)).every((one) => one.status !== 'pending'),
   )
-  const databases = movable.map((owner) => [`${owner.toUpperCase()}_DATABASE_URL`, shop.databaseUrl(owner)])
+  const databases = owners.map((owner) => [`${owner.toUpperCase()}_DATABASE_URL`, shop.databaseUrl(owner)])
   const env = {
     ...Object.fromEntries(databases),
     USER_DATABASE_URL: shop.databaseUrl('user'),
