@@ -4,8 +4,9 @@ import { parseEnv } from 'node:util'
 import { newEventId } from '@shopstream/events'
 import { freePort, repository, temporaryFolder } from '@shopstream/testing'
 import { register, staffToken, stock } from '../local/client.ts'
+import { processEnvironment } from '../local/environments.ts'
 import type { ServiceName } from '../local/services.ts'
-import { nodeFlags, processEnvironment, type Shop, startShop } from '../local/shop.ts'
+import { nodeFlags, type Shop, startShop } from '../local/shop.ts'
 import { type Arm, openCounter, ordersOf, type RunningArm, startArm, startProgram } from './arms.ts'
 
 export interface RunningShop extends RunningArm {

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { removePostgres } from '@shopstream/local-servers'
 import { AlreadyRunning, claimHome, homeFolder } from '../local/home.ts'
 import { removeKafkaContainer } from '../local/kafka.ts'
-import { cleanUp } from '../local/shop.ts'
+import { cleanUp } from '../local/leftovers.ts'
 import { readOptions } from '../terminal/options.ts'
 
 const usage = `Usage: npm run reset

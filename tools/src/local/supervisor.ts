@@ -62,6 +62,37 @@ export interface SupervisedService {
   stop(limitMs: number): Promise<void>
 }
 
+/** Runs the process until it ends. `begun` gets it once it was started, and what is aborted when it has ended. */
+async function runOnce(
+  launch: ServiceLaunch,
+  begun: (started: ChildProcess, ended: AbortSignal) => void,
+): Promise<End> {
+  const ended = new AbortController()
+  try {
+    const started = spawn(launch.command, launch.args, {
+      cwd: launch.cwd,
+      env: launch.env,
+      detached: true, // Ctrl-C in the terminal reaches the stack alone, which stops things in order
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    const exited = once(started, 'exit') as Promise<[code: number | null, signal: NodeJS.Signals | null]>
+    begun(started, ended.signal)
+    if (started.pid !== undefined) {
+      writeIdentity(launch.pidFile, started.pid)
+      for (const stream of [started.stdout, started.stderr]) eachLine(stream, launch.onLine)
+    }
+    const [code, signal] = await exited
+    return signal
+      ? { how: `been ended by ${signal}`, isFailure: !isFromOutside(signal) }
+      : { how: `ended with code ${code}`, isFailure: code !== 0 }
+  } catch (error) {
+    const { message, code = '' } = error as NodeJS.ErrnoException
+    return { how: `not started (${message})`, isFailure: !shortages.has(code) }
+  } finally {
+    ended.abort()
+  }
+}
+
 /**
  * Starts a service in a process group of its own and keeps it running: at once after a death, with growing pauses if it
  * never gets ready. One that fails by itself again and again is given up; one that is killed from outside never is.
@@ -80,7 +111,11 @@ export function supervise(launch: ServiceLaunch): SupervisedService {
   async function keepRunning(): Promise<void> {
     while (!stopping.signal.aborted) {
       ready = false
-      const { how, isFailure } = await runOnce()
+      const { how, isFailure } = await runOnce(launch, (started, ended) => {
+        child = started
+        if (started.pid !== undefined) void watchReadiness(ended)
+      })
+      child = undefined
       if (stopping.signal.aborted) return
       deaths = ready ? 0 : deaths + 1
       if (ready) failures = 0
@@ -96,35 +131,6 @@ export function supervise(launch: ServiceLaunch): SupervisedService {
       launch.onEvent(`${launch.name} has ${how}; starting it again${pause >= 1_000 ? ` in ${pause / 1_000} s` : ''}`)
       await delay(pause, undefined, { signal: stopping.signal }).catch(() => {}) // aborted: it is being stopped
       restartCount += 1
-    }
-  }
-
-  async function runOnce(): Promise<End> {
-    const ended = new AbortController()
-    try {
-      const started = spawn(launch.command, launch.args, {
-        cwd: launch.cwd,
-        env: launch.env,
-        detached: true, // Ctrl-C in the terminal reaches the stack alone, which stops things in order
-        stdio: ['ignore', 'pipe', 'pipe'],
-      })
-      const exited = once(started, 'exit') as Promise<[code: number | null, signal: NodeJS.Signals | null]>
-      child = started
-      if (started.pid !== undefined) {
-        writeIdentity(launch.pidFile, started.pid)
-        for (const stream of [started.stdout, started.stderr]) eachLine(stream, launch.onLine)
-        void watchReadiness(ended.signal)
-      }
-      const [code, signal] = await exited
-      return signal
-        ? { how: `been ended by ${signal}`, isFailure: !isFromOutside(signal) }
-        : { how: `ended with code ${code}`, isFailure: code !== 0 }
-    } catch (error) {
-      const { message, code = '' } = error as NodeJS.ErrnoException
-      return { how: `not started (${message})`, isFailure: !shortages.has(code) }
-    } finally {
-      ended.abort()
-      child = undefined
     }
   }
 

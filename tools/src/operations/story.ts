@@ -121,74 +121,77 @@ export interface Gap {
 /** Clocks of the services may differ by this, in ms. */
 export const clockSlackMs = 60_000
 
+/**
+ * The published messages of these keys, and what could not be read. Ends early once the last event of each has come, as
+ * the shop itself has written it, and the last message of the key that a group has parked.
+ */
+async function published(
+  reach: Reach,
+  places: readonly Place[],
+): Promise<{ messages: IncomingMessage[]; gaps: Gap[] }> {
+  const together = Map.groupBy(places, ({ since }) => since.getTime())
+  const parts = await Promise.all([...together.values()].map((some) => publishedSince(reach, some)))
+  const hidden = await hiddenGaps(reach.bus, places)
+  return {
+    messages: parts.flatMap(({ messages }) => messages),
+    gaps: [...parts.flatMap(({ gaps }) => gaps), ...hidden],
+  }
+}
+
+/** Of places that begin at the same time. */
+async function publishedSince(reach: Reach, places: readonly Place[]) {
+  const messages: IncomingMessage[] = []
+  const gaps: Gap[] = []
+  const open = new Map(places.map((place) => [`${place.topic}/${place.partition}/${place.key}`, place]))
+  const parked = await lastParked(reach, places)
+  const hasCome = new Set<string>()
+  const enough = new AbortController()
+  await reach.bus.read({
+    topics: [...new Set(places.map(({ topic }) => topic))],
+    ...(places[0] && { from: places[0].since }),
+    partitions: places.map(({ topic, partition }) => ({ topic, partition })),
+    toEnd: true,
+    signal: enough.signal,
+    handle(batch) {
+      for (const message of batch) {
+        const name = `${message.topic}/${message.partition}/${message.key}`
+        const place = open.get(name)
+        if (!place) continue
+        messages.push(message)
+        const { ce_sequence: sequence, ce_source: source } = message.headers
+        const isLast = place.last !== undefined && String(sequence) === String(place.last)
+        if (isLast && sourceOf(source?.toString())) hasCome.add(name)
+        if (hasCome.has(name) && message.offset >= (parked.get(name) ?? 0n)) open.delete(name)
+      }
+      if (open.size === 0) enough.abort()
+    },
+    unreadable: (found) => void gaps.push(gapOf(found)),
+  })
+  return { messages, gaps }
+}
+
+/** By place and key, the offset of the last message that some group holds; a database that is away is told elsewhere. */
+async function lastParked({ databases }: Reach, places: readonly Place[]): Promise<Map<string, bigint>> {
+  const asked = await Promise.all(
+    owners.map((owner) =>
+      ask(owner, () =>
+        sql<{ name: string; last: bigint }>`
+          select topic || '/' || partition || '/' || key as name, max("offset") as last from parked_message
+          where key = any(${places.map(({ key }) => key)}::text[]) and ended_at is null
+          group by topic, partition, key`.execute(databases[owner].query),
+      ),
+    ),
+  )
+  const rows = asked.flatMap(({ answer }) => answer?.rows ?? [])
+  return new Map(rows.toSorted((one, other) => Number(one.last - other.last)).map(({ name, last }) => [name, last]))
+}
+
 /** Looks into topics, outboxes, inboxes and parking lots for one story. */
 export async function createTeller(reach: Reach, personal: boolean) {
   const { bus, databases, serviceUrls } = reach
   const groups = await readGroups()
   const readEvent = createReader(databases, personal)
   const states = new Map<string, Promise<ServiceState | undefined>>()
-
-  /**
-   * The published messages of these keys, and what could not be read. Ends early once the last event of each has come, as
-   * the shop itself has written it, and the last message of the key that a group has parked.
-   */
-  async function published(places: readonly Place[]): Promise<{ messages: IncomingMessage[]; gaps: Gap[] }> {
-    const together = Map.groupBy(places, ({ since }) => since.getTime())
-    const parts = await Promise.all([...together.values()].map(publishedSince))
-    const hidden = await hiddenGaps(bus, places)
-    return {
-      messages: parts.flatMap(({ messages }) => messages),
-      gaps: [...parts.flatMap(({ gaps }) => gaps), ...hidden],
-    }
-  }
-
-  /** Of places that begin at the same time. */
-  async function publishedSince(places: readonly Place[]) {
-    const messages: IncomingMessage[] = []
-    const gaps: Gap[] = []
-    const open = new Map(places.map((place) => [`${place.topic}/${place.partition}/${place.key}`, place]))
-    const parked = await lastParked(places)
-    const hasCome = new Set<string>()
-    const enough = new AbortController()
-    await bus.read({
-      topics: [...new Set(places.map(({ topic }) => topic))],
-      ...(places[0] && { from: places[0].since }),
-      partitions: places.map(({ topic, partition }) => ({ topic, partition })),
-      toEnd: true,
-      signal: enough.signal,
-      handle(batch) {
-        for (const message of batch) {
-          const name = `${message.topic}/${message.partition}/${message.key}`
-          const place = open.get(name)
-          if (!place) continue
-          messages.push(message)
-          const { ce_sequence: sequence, ce_source: source } = message.headers
-          const isLast = place.last !== undefined && String(sequence) === String(place.last)
-          if (isLast && sourceOf(source?.toString())) hasCome.add(name)
-          if (hasCome.has(name) && message.offset >= (parked.get(name) ?? 0n)) open.delete(name)
-        }
-        if (open.size === 0) enough.abort()
-      },
-      unreadable: (found) => void gaps.push(gapOf(found)),
-    })
-    return { messages, gaps }
-  }
-
-  /** By place and key, the offset of the last message that some group holds; a database that is away is told elsewhere. */
-  async function lastParked(places: readonly Place[]): Promise<Map<string, bigint>> {
-    const asked = await Promise.all(
-      owners.map((owner) =>
-        ask(owner, () =>
-          sql<{ name: string; last: bigint }>`
-            select topic || '/' || partition || '/' || key as name, max("offset") as last from parked_message
-            where key = any(${places.map(({ key }) => key)}::text[]) and ended_at is null
-            group by topic, partition, key`.execute(databases[owner].query),
-        ),
-      ),
-    )
-    const rows = asked.flatMap(({ answer }) => answer?.rows ?? [])
-    return new Map(rows.toSorted((one, other) => Number(one.last - other.last)).map(({ name, last }) => [name, last]))
-  }
 
   /** The rows of all outboxes that concern a key, with how many are before each. */
   async function unpublished(where: {
@@ -245,7 +248,7 @@ export async function createTeller(reach: Reach, personal: boolean) {
     databases,
     /** Whether personal data are shown. */
     personal,
-    published,
+    published: (places: readonly Place[]) => published(reach, places),
     unpublished,
     handlings,
     bus,

@@ -12,9 +12,10 @@ import {
   startTcpProxy,
   type TcpProxy,
 } from '@shopstream/testing'
+import { processEnvironment } from '../../local/environments.ts'
 import { type ServiceName, serviceNames } from '../../local/services.ts'
 import { ownPorts } from '../../local/settings.ts'
-import { type Mailbox, nodeFlags, processEnvironment, type Shop, startShop } from '../../local/shop.ts'
+import { type Mailbox, nodeFlags, type Shop, startShop } from '../../local/shop.ts'
 import { type SupervisedService, supervise } from '../../local/supervisor.ts'
 import { type Owner, owners, type Reach, reach } from '../../operations/reach.ts'
 import { thisVersion, type Version } from './previous.ts'
