@@ -1,4 +1,5 @@
-import { type AvroNode, readAvro } from './avro-model.ts'
+import { readAvro } from './avro-model.ts'
+import type { AvroNode } from './avro-nodes.ts'
 
 /** A whole number from 0 up to, but without, `below`. All randomness in this file comes through one of these. */
 export type Dice = (below: number) => number

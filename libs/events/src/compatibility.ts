@@ -1,18 +1,5 @@
-import {
-  type AvroField,
-  type AvroNode,
-  type AvroSchema,
-  type EnumNode,
-  type FixedNode,
-  lastName,
-  type NamedNode,
-  nameOf,
-  type Path,
-  pointer,
-  type RecordNode,
-  readAvro,
-  type UnionNode,
-} from './avro-model.ts'
+import { type AvroSchema, lastName, nameOf, pointer, readAvro } from './avro-model.ts'
+import type { AvroField, AvroNode, EnumNode, FixedNode, NamedNode, Path, RecordNode, UnionNode } from './avro-nodes.ts'
 
 /** A reason why a reader cannot be relied on to read what a writer wrote. */
 export interface Incompatibility {

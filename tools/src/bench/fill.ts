@@ -8,66 +8,8 @@ import { eventually } from '@shopstream/testing'
 import type { Shop } from '../local/shop.ts'
 import { findPlace, type Owner, owners, perOwner, type Reach, reach } from '../operations/reach.ts'
 import { readServices } from '../operations/services.ts'
-import { mailKinds } from '../operations/verify/checks.ts'
+import { mails, type Story, storyOf, waitingStory } from './fill-stories.ts'
 import type { Say } from './measure.ts'
-
-/** What has become of an order, and the events of it and of its reservation. */
-interface Story {
-  status: string
-  order: readonly NewEvent['type'][]
-  /** Of its reservation; undefined where inventory has not heard of it. */
-  state?: string
-  reservation: readonly NewEvent['type'][]
-  /** Of each piece. */
-  moves: { onHand: number; reserved: number }
-}
-
-/** So many of twenty orders each. */
-const stories: readonly (Story & { of20: number })[] = [
-  {
-    of20: 12,
-    status: 'delivered',
-    order: ['OrderPlaced', 'OrderConfirmed', 'OrderShipped', 'OrderDelivered'],
-    state: 'sold',
-    reservation: ['StockReserved', 'StockSold'],
-    moves: { onHand: -1, reserved: 0 },
-  },
-  {
-    of20: 4,
-    status: 'confirmed',
-    order: ['OrderPlaced', 'OrderConfirmed'],
-    state: 'reserved',
-    reservation: ['StockReserved'],
-    moves: { onHand: 0, reserved: 1 },
-  },
-  {
-    of20: 3,
-    status: 'cancelled',
-    order: ['OrderPlaced', 'OrderConfirmed', 'OrderCancelled'],
-    state: 'released',
-    reservation: ['StockReserved', 'StockReleased'],
-    moves: { onHand: 0, reserved: 0 },
-  },
-  {
-    of20: 1,
-    status: 'rejected',
-    order: ['OrderPlaced', 'OrderRejected'],
-    state: 'rejected',
-    reservation: ['StockRejected'],
-    moves: { onHand: 0, reserved: 0 },
-  },
-]
-const storyOf = stories.flatMap((story) => Array<Story>(story.of20).fill(story))
-
-/** It was placed, and nobody has heard of it yet. */
-const waitingStory: Story = {
-  status: 'pending',
-  order: ['OrderPlaced'],
-  reservation: [],
-  moves: { onHand: 0, reserved: 0 },
-}
-
-const mails: Record<string, string> = mailKinds
 
 /** Orders of one round: the messages of a topic stay well below the 1 MiB that the broker takes of a partition at once. */
 const round = 2_000

@@ -3,7 +3,8 @@ import { createDatabase, type Database, migrate, sql } from '@shopstream/databas
 import { createLogger } from '@shopstream/observability'
 import { type TestDatabase, testDatabase } from '@shopstream/testing'
 import { migrations } from '../../../services/notification/src/app.ts'
-import { mailProblems, mailState } from './status.ts'
+import { mailState } from './shop-state.ts'
+import { mailProblems } from './status-problems.ts'
 
 let ofNotification: TestDatabase
 let database: Database<unknown>

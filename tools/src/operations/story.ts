@@ -17,7 +17,7 @@ import { type Group, readGroups } from './groups.ts'
 import { lagOf } from './lag.ts'
 import { type Owner, owners, type Reach } from './reach.ts'
 import { createReader, type ReadEvent, sourceOf } from './read-event.ts'
-import { type ServiceState, serviceState } from './status.ts'
+import { type ServiceState, serviceState } from './shop-state.ts'
 import { showCommand, unreadInWords } from './unreadable-stretches.ts'
 import { isUuid } from './uuids.ts'
 

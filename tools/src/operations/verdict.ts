@@ -1,6 +1,6 @@
 import { age, clock, firstLine, plural, secondsSince, shop } from '../terminal/format.ts'
 import { shown, typeInWords } from '../terminal/printing.ts'
-import type { ServiceState } from './status.ts'
+import type { ServiceState } from './shop-state.ts'
 import type { EventStory, Gap, Handling } from './story.ts'
 import { decisionInWords, showCommand, unreadInWords } from './unreadable-stretches.ts'
 
