@@ -1,5 +1,7 @@
 import { pause } from '../../async.ts'
 import { type PartitionPosition, type Place, placeOf, type ReadOptions, type Unreadable } from '../bus.ts'
+import { firstTimestamp } from './entries.ts'
+import type { DecodingLimits } from './log-record.ts'
 import { toMessage } from './messages.ts'
 import {
   type ApiRequest,
@@ -13,13 +15,8 @@ import {
   offsetsRequest,
   topicIdsRequest,
 } from './protocol.ts'
-import {
-  type DecodedRecords,
-  type DecodingLimits,
-  decodeRecords,
-  firstTimestamp,
-  UnfinishedBatches,
-} from './records.ts'
+import { type DecodedRecords, decodeRecords } from './records.ts'
+import { UnfinishedBatches } from './unfinished-batches.ts'
 
 /** How a client carries requests to brokers. */
 export interface Carrier {

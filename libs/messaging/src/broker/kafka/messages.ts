@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type IncomingMessage, oddKey, type Place } from '../bus.ts'
-import type { LogRecord } from './records.ts'
+import type { LogRecord } from './log-record.ts'
 
 /** Keys longer than this, in bytes, are no ids of ours; databases would not index them. */
 const maxKeyBytes = 512

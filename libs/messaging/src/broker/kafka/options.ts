@@ -1,6 +1,6 @@
 import type { Logger, Registry } from '@shopstream/observability'
+import type { DecodingLimits } from './log-record.ts'
 import type { BrokerAddress } from './protocol.ts'
-import type { DecodingLimits } from './records.ts'
 
 /** What both clients are made from. */
 export interface BusOptions {

@@ -1,5 +1,5 @@
 import type { Place } from '../bus.ts'
-import type { AbortedTransaction } from './records.ts'
+import type { AbortedTransaction } from './aborted-transactions.ts'
 
 /**
  * The few requests that are the same whichever client carries them: what a log holds and where it lies. They are asked

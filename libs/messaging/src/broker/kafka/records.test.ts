@@ -14,7 +14,8 @@ import {
   varint,
   xerialSnappy,
 } from '../../testing/batches.ts'
-import { decodeRecords, UnfinishedBatches } from './records.ts'
+import { decodeRecords } from './records.ts'
+import { UnfinishedBatches } from './unfinished-batches.ts'
 
 afterEach(() => {
   jest.restoreAllMocks()

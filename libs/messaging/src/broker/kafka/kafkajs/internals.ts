@@ -5,15 +5,10 @@ import OffsetManager from 'kafkajs/src/consumer/offsetManager/index.js'
 import RequestQueue from 'kafkajs/src/network/requestQueue/index.js'
 import fetchRequests from 'kafkajs/src/protocol/requests/fetch/index.js'
 import { type Place, placeOf } from '../../bus.ts'
+import type { DecodingLimits, LogRecord } from '../log-record.ts'
 import { decodeFetch, type FetchedPartition, fetchVersion } from '../protocol.ts'
-import {
-  type Budget,
-  type DecodingLimits,
-  decodeRecords,
-  type LogRecord,
-  UnfinishedBatches,
-  type UnreadableRecords,
-} from '../records.ts'
+import { type Budget, decodeRecords, type UnreadableRecords } from '../records.ts'
+import { UnfinishedBatches } from '../unfinished-batches.ts'
 
 /**
  * What is changed in KafkaJS 2.2.4, which has had no release since 2023. Once per process, whoever uses it.

@@ -1,0 +1,102 @@
+import { UnreadableBytes } from './compression.ts'
+import { attribute, batchHeadBytes, timeOf } from './entries.ts'
+import type { LogRecord } from './log-record.ts'
+import { Reader } from './record-reader.ts'
+import type { Unfinished } from './unfinished-batches.ts'
+import { type Unpacked, type UnpackingLimits, unpack } from './unpacking.ts'
+
+/**
+ * A batch of smaller ones is nobody's events: each has a type and an id in its headers. By the default limit it may have 65,536
+ * records; without an end, 60 KB of zstd become 1.8 million messages that are parked one by one in every service.
+ */
+const leastBytes = 256
+/** More headers than this are no event's; each is an object. */
+const maxHeaders = 1_000
+
+export function batchRecords(
+  entry: Buffer,
+  from: bigint,
+  attributes: number,
+  limits: UnpackingLimits,
+  known?: Unfinished,
+): Unpacked {
+  const [count, limit] = [entry.readInt32BE(57), Math.floor(limits.batchBytes / leastBytes)]
+  if (count > limit) throw new UnreadableBytes(`a batch of ${count} records; the limit is ${limit}`)
+  const packed = { codec: attributes & attribute.codec, bytes: entry.subarray(batchHeadBytes) }
+  return unpack(entry, from, packed, limits, known, (bytes, batch) => takenApart(entry, from, attributes, bytes, batch))
+}
+
+/** As it is asked, so that what comes before something broken has been given by then. */
+function* takenApart(
+  entry: Buffer,
+  from: bigint,
+  attributes: number,
+  bytes: Buffer,
+  batch: Unfinished,
+): Iterable<LogRecord> {
+  const head: BatchHead = {
+    firstOffset: entry.readBigInt64BE(0),
+    lastDelta: entry.readInt32BE(23),
+    firstTimestamp: entry.readBigInt64BE(27),
+    appendTime: attributes & attribute.logAppendTime ? entry.readBigInt64BE(35) : undefined,
+  }
+  const count = entry.readInt32BE(57)
+  const reader = new Reader(bytes, batch.begun.at)
+  let { count: n, last } = batch.begun
+  // What has been taken before is not taken apart again, where the records have no gaps.
+  const taken = count === head.lastDelta + 1 ? Math.min(count, Number(from - head.firstOffset)) : 0
+  for (; n < taken; n++) {
+    reader.skip(reader.varint())
+    last = n
+  }
+  for (let isBegun = false; n < count; n++) {
+    const place = { from, at: reader.at, count: n, last }
+    const { record, delta } = oneRecord(new Reader(reader.bytes(reader.varint())), head)
+    if (delta <= last || delta > head.lastDelta)
+      throw new UnreadableBytes(`a record at ${delta} of its batch, after ${last}`)
+    last = delta
+    if (record.offset < from) continue
+    if (!isBegun) batch.begun = place
+    isBegun = true
+    yield record
+  }
+  if (count < 0 || (reader.rest().length > 0 && last < head.lastDelta))
+    throw new UnreadableBytes(`bytes behind the ${count} records that there are to be`)
+}
+
+interface BatchHead {
+  firstOffset: bigint
+  lastDelta: number
+  firstTimestamp: bigint
+  /** When the broker stored it, where the topic is stamped so. */
+  appendTime: bigint | undefined
+}
+
+function oneRecord(reader: Reader, head: BatchHead): { record: LogRecord; delta: number } {
+  const all = reader.rest()
+  reader.bytes(1) // attributes, of which there are none
+  const sinceFirst = reader.varlong()
+  const delta = reader.varint()
+  const place = {
+    offset: head.firstOffset + BigInt(delta),
+    timestamp: timeOf(head.appendTime ?? head.firstTimestamp + sinceFirst),
+  }
+  try {
+    const record = { ...place, key: reader.sized(), value: reader.sized(), headers: headersOf(reader) }
+    if (reader.rest().length > 0) throw new UnreadableBytes('bytes behind its headers')
+    return { record, delta }
+  } catch (error) {
+    const problem = `the record cannot be taken apart: ${(error as Error).message}`
+    return { record: { ...place, key: null, value: all, headers: [], problem }, delta }
+  }
+}
+
+function headersOf(reader: Reader): LogRecord['headers'] {
+  const count = reader.varint()
+  if (count < 0 || count > maxHeaders) throw new UnreadableBytes(`${count} headers; the limit is ${maxHeaders}`)
+  return Array.from({ length: count }, () => {
+    const name = reader.sized()
+    if (name === null) throw new UnreadableBytes('a header without a name')
+    return [name.toString(), reader.sized()]
+  })
+}
