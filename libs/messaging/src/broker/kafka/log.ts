@@ -1,31 +1,27 @@
 import { pause } from '../../async.ts'
 import { type PartitionPosition, type Place, placeOf, type ReadOptions, type Unreadable } from '../bus.ts'
 import { firstTimestamp } from './entries.ts'
+import {
+  BrokerSaid,
+  type Carrier,
+  createLeaders,
+  type Leaders,
+  leaderNotAvailable,
+  unknownPartition,
+} from './leaders.ts'
 import type { DecodingLimits } from './log-record.ts'
 import { toMessage } from './messages.ts'
 import {
-  type ApiRequest,
   type BrokerAddress,
-  type ClusterMetadata,
   type FetchedPartition,
   type FetchPlace,
   fetchRequest,
   type Landmark,
-  metadataRequest,
   offsetsRequest,
   topicIdsRequest,
 } from './protocol.ts'
 import { type DecodedRecords, decodeRecords } from './records.ts'
 import { UnfinishedBatches } from './unfinished-batches.ts'
-
-/** How a client carries requests to brokers. */
-export interface Carrier {
-  /** Throws when the broker cannot be reached or does not answer in time. */
-  send<Answer>(to: BrokerAddress, request: ApiRequest<Answer>): Promise<Answer>
-  /** Kafka's name of an error's number. */
-  nameOf(errorCode: number): string
-  close(): Promise<void>
-}
 
 /** What brokers keep, looked at without a consumer group; names of topics as they are on the wire. */
 export interface Log {
@@ -49,146 +45,26 @@ export interface Log {
   close(): Promise<void>
 }
 
-/** How old an idea of who leads which partition may be when it is used, in ms. */
-const metadataMaxAge = 5_000
-/** A broker that moves partitions is asked again for so long, in ms; reading ends after so long without any answer. */
-const patience = { asking: 5_000, reading: 15_000 }
+/** Reading ends after so long without any answer, in ms. */
+const readingPatience = 15_000
 const answerBytes = { whole: 1_048_576, partition: 524_288 }
+const offsetOutOfRange = 1
 
-interface Leaders {
-  at: number
-  metadata: ClusterMetadata
+interface Parts {
+  leaders: Leaders
+  carrier: Carrier
 }
 
 export function createLog(brokers: readonly BrokerAddress[], carrier: Carrier, limits: DecodingLimits): Log {
-  const known = new Map<string, Leaders>()
-  let answeredLast: BrokerAddress | undefined
+  const leaders = createLeaders(brokers, carrier)
+  const parts = { leaders, carrier }
   /** When what stands at an offset was written does not change: a partition that stands still is asked for once. */
   const heads = new Map<string, { offset: bigint; timestamp: Date | undefined }>()
-
-  /** Asks the brokers one after the other, the one that answered last first, as a frozen one takes its time limit. */
-  async function askAny<Answer>(request: ApiRequest<Answer>, others: readonly BrokerAddress[] = []): Promise<Answer> {
-    let problem: unknown
-    for (const broker of [...(answeredLast ? [answeredLast] : []), ...brokers, ...others]) {
-      try {
-        const answer = await carrier.send(broker, request)
-        answeredLast = broker
-        return answer
-      } catch (error) {
-        problem = error
-        if (broker === answeredLast) answeredLast = undefined
-      }
-    }
-    throw problem
-  }
-
-  async function metadataOf(topics: readonly string[]): Promise<ClusterMetadata> {
-    const key = topics.toSorted().join('\n')
-    const found = known.get(key)
-    if (found && performance.now() - found.at < metadataMaxAge) return found.metadata
-    const metadata = await askAny(metadataRequest(topics), [...(found?.metadata.brokers.values() ?? [])])
-    known.set(key, { at: performance.now(), metadata })
-    return metadata
-  }
-
-  /** All partitions of topics with the broker that leads them. Throws where a topic or a leader is missing. */
-  async function ledPartitions(topics: readonly string[]): Promise<(Place & { leader: number })[]> {
-    const metadata = await metadataOf(topics)
-    return metadata.topics.flatMap(({ topic, errorCode, partitions }) => {
-      if (errorCode !== 0 && partitions.length === 0) throw new BrokerSaid(topic, carrier.nameOf(errorCode))
-      return partitions.map(({ partition, leader, errorCode: problem }) => {
-        if (leader < 0) throw new BrokerSaid(`${topic}/${partition}`, carrier.nameOf(problem || leaderNotAvailable))
-        return { topic, partition, leader }
-      })
-    })
-  }
-
-  /** Sends one request to each leader of these partitions. Throws when one says that it cannot answer for one of them. */
-  async function askLeaders<Answer extends Place & { errorCode: number }>(
-    topics: readonly string[],
-    requestFor: (places: Place[]) => ApiRequest<Answer[]>,
-  ): Promise<Answer[]> {
-    const deadline = performance.now() + patience.asking
-    for (;;) {
-      try {
-        const partitions = await ledPartitions(topics)
-        const { brokers: addresses } = await metadataOf(topics)
-        const answers = await Promise.all(
-          [...Map.groupBy(partitions, ({ leader }) => leader)].map(([leader, places]) =>
-            carrier.send(addressOf(addresses, leader), requestFor(places)),
-          ),
-        )
-        const failed = answers.flat().find(({ errorCode }) => errorCode !== 0)
-        if (failed) throw new BrokerSaid(placeOf(failed), carrier.nameOf(failed.errorCode))
-        return answers.flat()
-      } catch (error) {
-        known.clear()
-        if (!(error instanceof BrokerSaid) || performance.now() > deadline) throw error
-        await pause(200)
-      }
-    }
-  }
-
-  async function fetch(topics: readonly string[], leader: number, places: FetchPlace[], maxWaitMs: number) {
-    const { brokers: addresses } = await metadataOf(topics)
-    const request = fetchRequest({ places, maxWaitMs, maxBytes: answerBytes.whole })
-    return (await carrier.send(addressOf(addresses, leader), request)).partitions
-  }
-
-  /** The head of the batch that holds an offset, or comes next; of a partition's whole answer, nothing is unpacked. */
-  async function headAt({ topic, partition, offset }: Place & { offset: bigint }) {
-    const led = (await ledPartitions([topic])).find((one) => one.partition === partition)
-    const { brokers: addresses } = await metadataOf([topic])
-    if (!led) throw new BrokerSaid(`${topic}/${partition}`, carrier.nameOf(unknownPartition))
-    const request = fetchRequest({
-      places: [{ topic, partition, offset, maxBytes: 1 }],
-      maxWaitMs: 0,
-      maxBytes: 1,
-      uncommitted: true,
-    })
-    const [answer] = (await carrier.send(addressOf(addresses, led.leader), request)).partitions
-    if (!answer || answer.errorCode === offsetOutOfRange) return undefined
-    if (answer.errorCode !== 0) {
-      known.clear()
-      throw new BrokerSaid(placeOf(answer), carrier.nameOf(answer.errorCode))
-    }
-    return firstTimestamp(answer.records)
-  }
-
-  async function bounds(topics: readonly string[]): Promise<Omit<PartitionPosition, 'done'>[]> {
-    if (topics.length === 0) return []
-    const ask = async (landmark: Landmark) => {
-      const answers = await askLeaders(topics, (places) => offsetsRequest(places, landmark))
-      return new Map(answers.map((answer) => [placeOf(answer), answer]))
-    }
-    // The end comes last, so that what is written meanwhile makes nothing look as if it was beyond it.
-    const [starts, stableEnds] = await Promise.all([ask('start'), ask('stable-end')])
-    const ends = await ask('end')
-    return [...ends].map(([key, { topic, partition, offset }]) => ({
-      topic,
-      partition,
-      start: starts.get(key)?.offset ?? 0n,
-      end: offset,
-      stableEnd: stableEnds.get(key)?.offset ?? offset,
-    }))
-  }
-
-  /** By halving: brokers that are asked for a time unpack what they look at, however much that is. */
-  async function offsetAt(place: Place, from: bigint, end: bigint, time: Date): Promise<bigint> {
-    let low = from
-    let high = end
-    while (low < high) {
-      const middle = (low + high) / 2n
-      const head = await headAt({ ...place, offset: middle })
-      if (head?.timestamp && head.timestamp < time) low = head.lastOffset + 1n
-      else high = middle
-    }
-    return low
-  }
+  const bounds = (topics: readonly string[]) => boundsOf(parts, topics)
 
   async function offsetsAt(topic: string, time: Date): Promise<Map<number, bigint>> {
     const found = (await bounds([topic])).map(
-      async (one) => [one.partition, await offsetAt(one, one.start, one.end, time)] as const,
+      async (one) => [one.partition, await offsetAt(parts, one, one.start, one.end, time)] as const,
     )
     return new Map(await Promise.all(found))
   }
@@ -197,8 +73,8 @@ export function createLog(brokers: readonly BrokerAddress[], carrier: Carrier, l
     bounds,
     offsetsAt,
     async troubles(topics, fresh = false) {
-      if (fresh) known.clear()
-      const metadata = await metadataOf(topics)
+      if (fresh) leaders.forget()
+      const metadata = await leaders.metadataOf(topics)
       const found = metadata.topics.flatMap(({ topic, errorCode, partitions }) => [
         ...(partitions.length === 0 ? [[topic, errorCode || unknownPartition] as const] : []),
         ...partitions
@@ -207,10 +83,10 @@ export function createLog(brokers: readonly BrokerAddress[], carrier: Carrier, l
       ])
       return new Map(found.map(([what, code]) => [what, new BrokerSaid(what, carrier.nameOf(code))]))
     },
-    topicIds: (topics) => askAny(topicIdsRequest(topics)),
+    topicIds: (topics) => leaders.askAny(topicIdsRequest(topics)),
     async ageAt(place) {
       const kept = heads.get(placeOf(place))
-      const head = kept?.offset === place.offset ? kept : await headAt(place)
+      const head = kept?.offset === place.offset ? kept : await headAt(parts, place)
       const timestamp = head?.timestamp
       if (head) heads.set(placeOf(place), { offset: place.offset, timestamp })
       return timestamp ? Math.max(0, (Date.now() - timestamp.getTime()) / 1_000) : 0
@@ -221,8 +97,9 @@ export function createLog(brokers: readonly BrokerAddress[], carrier: Carrier, l
         limits,
         unfinished: new UnfinishedBatches(),
         nameOf: carrier.nameOf,
-        leadersOf: async (topics) => new Map((await ledPartitions(topics)).map((one) => [placeOf(one), one.leader])),
-        fetch,
+        leadersOf: async (topics) =>
+          new Map((await leaders.ledPartitions(topics)).map((one) => [placeOf(one), one.leader])),
+        fetch: (...args) => fetchFrom(parts, ...args),
         async keptFrom({ topic, partition, next, end }) {
           const found = (await bounds([topic])).find((one) => one.partition === partition)
           if (!found || (next >= found.start && next <= found.end)) return next
@@ -230,32 +107,77 @@ export function createLog(brokers: readonly BrokerAddress[], carrier: Carrier, l
             throw new HandlingFailed('', { cause: new Error(`${topic}/${partition} was made anew while it was read`) })
           return found.start
         },
-        forget: () => known.clear(),
+        forget: () => leaders.forget(),
       })
     },
     async check() {
-      known.delete('')
-      await metadataOf([])
+      leaders.forget([])
+      await leaders.metadataOf([])
     },
     close: () => carrier.close(),
   }
 }
 
-const leaderNotAvailable = 5
-const unknownPartition = 3
-const offsetOutOfRange = 1
-
-/** A broker answers that it cannot answer, for now at least. */
-class BrokerSaid extends Error {
-  constructor(what: string, name: string) {
-    super(`${what}: ${name}`)
-  }
+async function fetchFrom(
+  { leaders, carrier }: Parts,
+  topics: readonly string[],
+  leader: number,
+  places: FetchPlace[],
+  maxWaitMs: number,
+) {
+  const request = fetchRequest({ places, maxWaitMs, maxBytes: answerBytes.whole })
+  return (await carrier.send(await leaders.addressOf(topics, leader), request)).partitions
 }
 
-function addressOf(addresses: ReadonlyMap<number, BrokerAddress>, node: number): BrokerAddress {
-  const address = addresses.get(node)
-  if (!address) throw new BrokerSaid(`broker ${node}`, 'it is away')
-  return address
+/** The head of the batch that holds an offset, or comes next; of a partition's whole answer, nothing is unpacked. */
+async function headAt({ leaders, carrier }: Parts, { topic, partition, offset }: Place & { offset: bigint }) {
+  const led = (await leaders.ledPartitions([topic])).find((one) => one.partition === partition)
+  if (!led) throw new BrokerSaid(`${topic}/${partition}`, carrier.nameOf(unknownPartition))
+  const request = fetchRequest({
+    places: [{ topic, partition, offset, maxBytes: 1 }],
+    maxWaitMs: 0,
+    maxBytes: 1,
+    uncommitted: true,
+  })
+  const [answer] = (await carrier.send(await leaders.addressOf([topic], led.leader), request)).partitions
+  if (!answer || answer.errorCode === offsetOutOfRange) return undefined
+  if (answer.errorCode !== 0) {
+    leaders.forget()
+    throw new BrokerSaid(placeOf(answer), carrier.nameOf(answer.errorCode))
+  }
+  return firstTimestamp(answer.records)
+}
+
+/** Start, end and stable end of each partition of these topics. */
+async function boundsOf({ leaders }: Parts, topics: readonly string[]): Promise<Omit<PartitionPosition, 'done'>[]> {
+  if (topics.length === 0) return []
+  const ask = async (landmark: Landmark) => {
+    const answers = await leaders.askLeaders(topics, (places) => offsetsRequest(places, landmark))
+    return new Map(answers.map((answer) => [placeOf(answer), answer]))
+  }
+  // The end comes last, so that what is written meanwhile makes nothing look as if it was beyond it.
+  const [starts, stableEnds] = await Promise.all([ask('start'), ask('stable-end')])
+  const ends = await ask('end')
+  return [...ends].map(([key, { topic, partition, offset }]) => ({
+    topic,
+    partition,
+    start: starts.get(key)?.offset ?? 0n,
+    end: offset,
+    stableEnd: stableEnds.get(key)?.offset ?? offset,
+  }))
+}
+
+/** By halving: brokers that are asked for a time unpack what they look at, however much that is. */
+async function offsetAt(parts: Parts, place: Place, from: bigint, end: bigint, time: Date): Promise<bigint> {
+  let low = from
+  let high = end
+  while (low < high) {
+    const middle = (low + high) / 2n
+    const head = await headAt(parts, { ...place, offset: middle })
+    if (head?.timestamp && head.timestamp < time) low = head.lastOffset + 1n
+    else high = middle
+  }
+  return low
 }
 
 /** What is still to be read of a partition. */
@@ -314,7 +236,7 @@ async function readRanges(ranges: Range[], options: ReadOptions, parts: ReadingP
       if (problems.length > 0) parts.forget()
     } catch (error) {
       if (error instanceof HandlingFailed) throw error.cause
-      if (performance.now() - answered > patience.reading) throw error
+      if (performance.now() - answered > readingPatience) throw error
       parts.forget()
       await pause(200, options.signal)
     }

@@ -7,7 +7,7 @@ import Encoder from 'kafkajs/src/protocol/encoder.js'
 import protocolErrors from 'kafkajs/src/protocol/error.js'
 import './internals.ts' // its connections need the same mend
 import { withTimeLimit } from '../../../async.ts'
-import type { Carrier } from '../log.ts'
+import type { Carrier } from '../leaders.ts'
 import type { ApiRequest, BrokerAddress } from '../protocol.ts'
 
 /** Who leads what is asked of the next broker where one takes longer than this, in ms: a frozen one takes for ever. */

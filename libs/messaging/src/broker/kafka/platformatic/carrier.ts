@@ -1,4 +1,4 @@
-import type { Carrier } from '../log.ts'
+import type { Carrier } from '../leaders.ts'
 import { askLimit } from './cluster.ts'
 import { type Connections, timeLimit } from './connections.ts'
 import { nameOf } from './errors.ts'

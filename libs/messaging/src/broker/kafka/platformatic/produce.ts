@@ -62,14 +62,17 @@ export interface Producer {
   publish<M extends OutgoingMessage>(messages: readonly M[], identity?: ProducerIdentity): Promise<Delivery<M>[]>
 }
 
+interface Parts {
+  cluster: Cluster
+  connections: Connections
+}
+
 /**
  * The library's Producer is not used: one partition's error hides what became of the others, a partition without a leader
  * fails only after all its retries, and a retry goes by the same sequence whatever became of the first try.
  */
-export function createProducer(
-  { cluster, connections }: { cluster: Cluster; connections: Connections },
-  wireName: (name: string) => string,
-): Producer {
+export function createProducer(parts: Parts, wireName: (name: string) => string): Producer {
+  const { cluster } = parts
   /** What is under way by partition: a second request could overtake the first. */
   const underWay = new Map<string, Promise<unknown>>()
 
@@ -130,7 +133,7 @@ export function createProducer(
     identity: ProducerIdentity | undefined,
   ): Promise<void> {
     for (let open = queues; open.length > 0; open = open.filter(({ batches }) => batches.length > 0)) {
-      const problems = await send(leader, open, identity)
+      const problems = await send(parts, leader, open, identity)
       for (const queue of open) {
         const [batch = []] = queue.batches
         const problem = problems.get(queue.place)
@@ -142,30 +145,31 @@ export function createProducer(
     }
   }
 
-  /** Sends the first batch of each; returns what is wrong by partition, nothing where all in-sync replicas have it. */
-  async function send<M extends OutgoingMessage>(
-    leader: BrokerAddress,
-    queues: readonly Queue<M>[],
-    identity: ProducerIdentity | undefined,
-  ): Promise<Map<string, Error>> {
-    const records = queues.flatMap(({ batches }) => batches[0]?.map(({ record }) => record) ?? [])
-    const options = identity && batchOptions(identity, records)
-    try {
-      const args: Parameters<typeof produceV9.createRequest> = [ProduceAcks.ALL, replicasLimit, records, options]
-      const answering = connections.call(leader, produceV9.api, args, timeLimit.answer)
-      const answer = await whileLeading(cluster, leader, records, answering)
-      const answers = new Map(
-        (answer as produceV9.ProduceResponse).responses.flatMap(({ name, partitionResponses }) =>
-          partitionResponses.map((one) => [placeOf({ topic: name, partition: one.index }), one] as const),
-        ),
-      )
-      return problemsOf(queues, (place) => problemOf(place, answers.get(place)))
-    } catch (error) {
-      return problemsOf(queues, () => error as Error)
-    }
-  }
-
   return { publish }
+}
+
+/** Sends the first batch of each; returns what is wrong by partition, nothing where all in-sync replicas have it. */
+async function send<M extends OutgoingMessage>(
+  { cluster, connections }: Parts,
+  leader: BrokerAddress,
+  queues: readonly Queue<M>[],
+  identity: ProducerIdentity | undefined,
+): Promise<Map<string, Error>> {
+  const records = queues.flatMap(({ batches }) => batches[0]?.map(({ record }) => record) ?? [])
+  const options = identity && batchOptions(identity, records)
+  try {
+    const args: Parameters<typeof produceV9.createRequest> = [ProduceAcks.ALL, replicasLimit, records, options]
+    const answering = connections.call(leader, produceV9.api, args, timeLimit.answer)
+    const answer = await whileLeading(cluster, leader, records, answering)
+    const answers = new Map(
+      (answer as produceV9.ProduceResponse).responses.flatMap(({ name, partitionResponses }) =>
+        partitionResponses.map((one) => [placeOf({ topic: name, partition: one.index }), one] as const),
+      ),
+    )
+    return problemsOf(queues, (place) => problemOf(place, answers.get(place)))
+  } catch (error) {
+    return problemsOf(queues, () => error as Error)
+  }
 }
 
 /** The answer, unless the leader is replaced while it is waited for: one that is frozen would hold up all for 15 s. */
