@@ -210,7 +210,7 @@ function boundRequests(app: FastifyInstance, metrics: Registry): void {
   const inHand = new Set<FastifyRequest>()
   new Gauge({
     name: 'http_requests_in_hand',
-    help: `Requests that are not answered yet; more than ${requestsAtOnce} are refused.`,
+    help: 'Requests that are not answered yet; a process holds a thousand, and refuses more with 503.',
     registers: [metrics],
     collect() {
       this.set(inHand.size)
