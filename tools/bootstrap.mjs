@@ -90,8 +90,10 @@ const isRefused = ({ code }) => ['EACCES', 'EPERM', 'EROFS'].includes(code)
 /** Whether node_modules holds what package-lock.json says for this platform. */
 export function isInstalled(root) {
   const lockText = readFileSync(join(root, 'package-lock.json'), 'utf8')
-  if (readIfThere(stampFile(root)) === stampOf(lockText)) return true
-  // Installed by hand, or another lock that asks for nothing else: npm keeps a list of what it has put there, written at the end.
+  const stamp = readIfThere(stampFile(root))
+  if (stamp === stampOf(lockText)) return true
+  if (stamp !== undefined && platformOf(stamp) !== platformOf(stampOf(lockText))) return false
+  // Installed by hand, or by a lock that asked for the same: npm keeps a list of what it has put there, written at the end.
   const installed = readIfThere(join(root, 'node_modules/.package-lock.json'))
   if (installed === undefined || !holds(JSON.parse(lockText).packages, JSON.parse(installed).packages)) return false
   try {
@@ -104,6 +106,8 @@ export function isInstalled(root) {
 
 /** Whether the packages that npm lists as installed cover those that are locked; optional ones may be left out. */
 export function holds(locked, installed) {
+  // A copy that the lock no longer has would be found before the one that it has.
+  if (Object.keys(installed).some((path) => path.includes('node_modules/') && !locked[path])) return false
   return Object.entries(locked).every(([path, { version, optional, devOptional, peer, link }]) => {
     if (!path.includes('node_modules/')) return true
     const there = installed[path]
@@ -119,6 +123,8 @@ function stampFile(root) {
 export function stampOf(lockText) {
   return `${createHash('sha256').update(lockText).digest('hex')} ${process.platform}-${process.arch}\n`
 }
+
+const platformOf = (stamp) => stamp.trim().split(' ').at(-1)
 
 export function writeStamp(root, lockText) {
   mkdirSync(join(stampFile(root), '..'), { recursive: true })

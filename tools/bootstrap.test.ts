@@ -25,6 +25,11 @@ test.each([
   ['all that fits the platform', onLinux, true],
   ['another version', { ...onLinux, 'node_modules/pino': { version: '1.2.4' } }, false],
   ['a package less', { 'node_modules/@shop/a': packages['node_modules/@shop/a'] }, false],
+  [
+    'a copy that the lock no longer has',
+    { ...onLinux, 'node_modules/a/node_modules/pino': { version: '1.0.0' } },
+    false,
+  ],
   ['a workspace less', { 'node_modules/pino': packages['node_modules/pino'] }, false],
 ])('node_modules with %s', (_, installed, expected) => {
   expect(holds(packages, installed)).toBe(expected)
@@ -44,6 +49,19 @@ test('what is installed is stale once the lock file changes, and missing without
   writeStamp(root, JSON.stringify(newer))
   expect(isInstalled(root)).toBe(true)
   expect(stampOf('a')).not.toBe(stampOf('b'))
+})
+
+test('what was installed on another platform is installed again, and what another lock asked for is not', () => {
+  const write = (file: string, value: unknown) => writeFileSync(join(root, file), JSON.stringify(value))
+  write('package-lock.json', { packages })
+  mkdirSync(join(root, 'node_modules'))
+  write('node_modules/.package-lock.json', { packages: onLinux })
+  writeStamp(root, 'another lock')
+  const stamp = join(root, 'node_modules/.cache/shopstream/installed')
+  const elsewhere = readFileSync(stamp, 'utf8').replace(process.platform, 'elsewhere')
+  expect(isInstalled(root)).toBe(true)
+  writeFileSync(stamp, elsewhere)
+  expect(isInstalled(root)).toBe(false)
 })
 
 test('two at once follow one another, and a dead owner is no obstacle', async () => {

@@ -178,7 +178,7 @@ async function start(launch: Launch): Promise<Shop> {
   const [mail, postgres] = await Promise.all([servers.orFail(servers.mail), servers.orFail(servers.postgres)])
   if (!settings.POSTGRES_URL) progress(`Postgres takes connections ${since(begun)}`)
   const urls = await servers.orFail(makeDatabases(deployer, postgres, secrets, settings))
-  const databaseUrl = (service: ServiceName) => urls[serviceNames.indexOf(service)] ?? ''
+  const databaseUrl = (service: ServiceName) => urls[(databaseOwners as readonly ServiceName[]).indexOf(service)] ?? ''
   const brokers = settings.KAFKA_BROKERS ?? [`127.0.0.1:${ports.KAFKA_PORT}`]
   const { smtpUrl } = mail
   const around: Surroundings = { ports, brokers, databaseUrl, smtpUrl, secrets, settings, identitySecret }

@@ -78,13 +78,24 @@ test('taken away again, it leaves nothing behind', () => {
   expect(everything()).toEqual(before)
 })
 
-test('a folder with work in it is not deleted', () => {
+test.each(['src/ask.ts', 'Dockerfile', '.env'])('a folder with work in it, such as %s, is not deleted', (file) => {
   newService(newcomer())
-  write(join(root, 'services/newcomer/src/ask.ts'), 'export const ask = 1\n')
+  write(join(root, 'services/newcomer', file), 'work\n')
   const before = everything()
   expect(() => removeService(root, 'newcomer')).toThrow(Refusal)
-  expect(() => removeService(root, 'newcomer')).toThrow(/services\/newcomer\/src\/ask\.ts/)
+  expect(() => removeService(root, 'newcomer')).toThrow(`services/newcomer/${file}`)
   expect(() => removeService(root, 'order')).toThrow(Refusal)
+  expect(everything()).toEqual(before)
+})
+
+test('who has deleted the folder alone is told how to take the rest away', () => {
+  const before = everything()
+  newService(newcomer())
+  rmSync(join(root, 'services/newcomer'), { recursive: true })
+  expect(() => newService(newcomer({ path: '/v1/others' }))).toThrow(
+    /newcomer is in .* already: npm run new -- service/,
+  )
+  removeService(root, 'newcomer')
   expect(everything()).toEqual(before)
 })
 

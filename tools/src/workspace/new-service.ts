@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { existsSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { type RecordSchema, shortName } from '@shopstream/events/schema'
 import { eventsOf, readIfThere, readSchemaFiles, workspace, write } from '../schemas/files.ts'
 import { watchedFiles } from '../schemas/new.ts'
@@ -24,6 +24,11 @@ const lockFile = 'package-lock.json'
 /** What npm has put into node_modules, where it was installed. */
 const installedFile = 'node_modules/.package-lock.json'
 const templates = 'tools/templates/service'
+
+/** Names of other parts, of their settings (`PUBLIC_URL`, `METRICS_PORT`), and what ends a picture. */
+const takenNames = ['gateway', 'deployment', 'postgres', 'shop', 'mail', 'smtp', 'kafka', 'public', 'metrics', 'end']
+/** The default of the gateway's metrics, which lies behind the services'. */
+const metricsPort = 8_089
 
 /** Every service that consumes anything consumes these already. */
 const consumedByAll = ['SigningKeyPublished', 'SigningKeyRetired', 'SchemaRegistered']
@@ -64,8 +69,8 @@ export function removeService(root: string, name: string): string[] {
     /on\(\{ (\w+): \[\] \}, keepReceived\)/.exec(readIfThere(join(folder, 'src/consumes.ts')) ?? '') ?? []
   if (row === undefined) throw new UsageError(`there is no service ${name} in ${listFile}`)
   const made = event === undefined ? {} : filesOf({ root, name, event, path: row.path }, readEvents(root))
-  const there = globSync('**/*.*', { cwd: folder, exclude: ['node_modules', 'dist'] })
-    .map((file) => `services/${name}/${file.replaceAll('\\', '/')}`)
+  const there = filesBelow(folder)
+    .map((file) => `services/${name}/${file}`)
     .filter((file) => readIfThere(join(root, file)) !== made[file])
   if (there.length > 0) {
     throw new Refusal(
@@ -80,8 +85,17 @@ export function removeService(root: string, name: string): string[] {
   }
   for (const [file, text] of Object.entries(files)) write(join(root, file), text)
   rmSync(linkOf(root, name), { force: true })
-  rmSync(folder, { recursive: true })
+  rmSync(folder, { recursive: true, force: true }) // it may be gone already
   return [listFile, lockFile]
+}
+
+/** Every file of a folder but what is built or installed there; none where there is no folder. */
+function filesBelow(folder: string): string[] {
+  if (!existsSync(folder)) return []
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => !entry.isDirectory())
+    .map(({ parentPath, name }) => relative(folder, join(parentPath, name)).replaceAll('\\', '/'))
+    .filter((file) => !/^(dist|node_modules)\//.test(file))
 }
 
 const linkOf = (root: string, name: string) => join(root, 'node_modules/@shopstream', `${name}-service`)
@@ -147,9 +161,12 @@ function requireFree({ root, name, path }: NewService): void {
   }
   if (existsSync(join(root, 'services', name))) throw new UsageError(`services/${name} is there already`)
   const rows = rowsOf(readFileSync(join(root, listFile), 'utf8'))
+  if (rows.some((row) => row.name === name)) {
+    throw new UsageError(`${name} is in ${listFile} already: npm run new -- service ${name} --remove takes it away`)
+  }
   const taken = rows.find(({ text }) => text.includes(`'${path}'`))
   if (taken) throw new UsageError(`${path} belongs to ${taken.name}: say another one with --path`)
-  if (['gateway', 'deployment', 'postgres', 'shop', 'mail', 'smtp', 'kafka'].includes(name)) {
+  if (takenNames.includes(name)) {
     throw new UsageError(`${name} is the name of another part of the shop`)
   }
 }
@@ -171,7 +188,8 @@ const rowOf = (list: string, name: string) => rowsOf(list).find((row) => row.nam
 function withRow(list: string, { name, path }: NewService): string {
   const last = rowsOf(list).at(-1)
   if (!last) throw new Error(`${listFile} has no rows of services as they are expected`)
-  const row = `  ${name}: { port: ${last.port + 1}, paths: ['${path}'] },\n`
+  const port = last.port + 1 === metricsPort ? metricsPort + 1 : last.port + 1
+  const row = `  ${name}: { port: ${port}, paths: ['${path}'] },\n`
   return list.replace(last.text, () => last.text + row)
 }
 

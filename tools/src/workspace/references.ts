@@ -6,7 +6,9 @@ import type { Model } from '../schemas/wiring.ts'
 const generated = '<!-- Written by `npm run generate`. -->'
 
 const table = (head: readonly string[], rows: readonly (readonly string[])[]) =>
-  [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
+  [head, head.map(() => '---'), ...rows]
+    .map((cells) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`)
+    .join('\n')
 
 /** The first comment of a command's file, without its own name in front. */
 const aboutOf = (text: string) => /\/\*\*\s*(?:\* )?(?:`[^`]+`[:;]?\s*)?([^\n]*?)\s*(?:\*\/|\n)/.exec(text)?.[1] ?? ''
@@ -73,7 +75,7 @@ ${table(['metric', 'labels', 'what it says', 'where'], rows)}
 
 /** A page with one picture: the services, the topics, and who writes and reads which. */
 export function printArchitecture({ wiring, topics }: Pick<Model, 'wiring' | 'topics'>): string {
-  const id = (name: string) => name.replaceAll(/[^a-z]/g, '_')
+  const id = (name: string) => name.replaceAll(/[^a-z0-9]/g, '_')
   const shown = topics.filter(({ events }) => events.some((event) => event !== 'SchemaRegistered'))
   const writes = (events: readonly string[], service: string) =>
     wiring.some((one) => one.service === service && one.produces.some((event) => events.includes(event)))
