@@ -21,7 +21,7 @@ export const variableOf = <Suffix extends string>(name: ServiceName, suffix: Suf
 export const perService = <T>(value: (name: ServiceName) => T) =>
   Object.fromEntries(serviceNames.map((name) => [name, value(name)])) as Record<ServiceName, T>
 
-const owners = serviceNames.flatMap((service) => services[service].paths.map((path) => ({ path, service })))
+const ownPaths = serviceNames.flatMap((service) => services[service].paths.map((path) => ({ path, service })))
 
 /** A setting for each service, by the name of its variable. */
 export const settingsOf = <Suffix extends string, T>(suffix: Suffix, value: (name: ServiceName) => T) =>
@@ -32,5 +32,5 @@ export const settingsOf = <Suffix extends string, T>(suffix: Suffix, value: (nam
 
 /** The service that a path belongs to. */
 export function serviceOf(path: string): ServiceName | undefined {
-  return owners.find((owner) => path === owner.path || path.startsWith(`${owner.path}/`))?.service
+  return ownPaths.find((own) => path === own.path || path.startsWith(`${own.path}/`))?.service
 }

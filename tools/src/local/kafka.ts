@@ -75,6 +75,14 @@ export function noKafkaMessage({ java, maven, engine }: KafkaWays): string {
   3. a Kafka that runs already: KAFKA_BROKERS=host:port npm start`
 }
 
+/** How Kafka is started here. Throws with the ways to one where there is none. */
+export async function findWay(env: NodeJS.ProcessEnv) {
+  const ways = await findKafkaWays(env)
+  const way = chooseWay(ways)
+  if (!way) throw new Error(noKafkaMessage(ways))
+  return way
+}
+
 interface KafkaPlace {
   home: string
   port: number

@@ -1,11 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { challengeFor } from '@shopstream/config'
 import { eventually } from '@shopstream/local-servers'
-import { portVariable, type ServiceName, serviceNames } from './services.ts'
+import { type ServiceName, serviceNames, serviceUrl } from './services.ts'
 import type { Ports } from './settings.ts'
 import { probe } from './supervisor.ts'
 
-export const urlOf = (port: number) => `http://127.0.0.1:${port}`
 export const since = (begun: number) => `after ${((performance.now() - begun) / 1_000).toFixed(1)} s`
 
 /** Whether what listens on a service's port is that service, and no other program that has taken it. */
@@ -16,7 +15,7 @@ export async function isGenuine(
   signal: AbortSignal,
 ): Promise<boolean> {
   const { path, isMetBy } = challengeFor(secret, name)
-  return isMetBy((await probe(`${urlOf(ports[portVariable(name)])}${path}`, signal))?.body ?? '')
+  return isMetBy((await probe(`${serviceUrl(name, ports)}${path}`, signal))?.body ?? '')
 }
 
 export interface Awaited {
@@ -40,7 +39,7 @@ export async function waitUntilReady(wanted: Awaited, givenUp: Promise<never>): 
   const { only, ports, identitySecret, limitMs } = wanted
   const isWhole = serviceNames.every((name) => only.includes(name))
   const asked: readonly ServiceName[] = isWhole ? ['gateway'] : only
-  const urls = asked.map((name) => `${urlOf(ports[portVariable(name)])}${isWhole ? '/readyz' : '/livez'}`)
+  const urls = asked.map((name) => `${serviceUrl(name, ports)}${isWhole ? '/readyz' : '/livez'}`)
   const done = new AbortController()
   const report = reportRegularly(wanted, urls, done.signal)
   const isReady = async () => {
@@ -54,7 +53,7 @@ export async function waitUntilReady(wanted: Awaited, givenUp: Promise<never>): 
       try {
         return await eventually('all services to be ready', isReady, { timeoutMs: limitMs, everyMs: 60 })
       } catch (error) {
-        const states = await Promise.all(only.map((name) => probe(`${urlOf(ports[portVariable(name)])}/readyz`)))
+        const states = await Promise.all(only.map((name) => probe(`${serviceUrl(name, ports)}/readyz`)))
         if (done.signal.aborted || !states.some((state) => state && isMigrating(state.body))) throw error
       }
     }

@@ -27,7 +27,9 @@ export interface Surroundings {
   identitySecret?: string
 }
 
-const url = (port: number) => `http://127.0.0.1:${port}`
+export const urlOf = (port: number) => `http://127.0.0.1:${port}`
+/** Where a service's own HTTP is. */
+export const serviceUrl = (name: ServiceName, ports: Ports) => urlOf(ports[portVariable(name)])
 
 export const portVariable = (name: ServiceName) => (name === 'gateway' ? 'GATEWAY_PORT' : variableOf(name, 'PORT'))
 
@@ -42,12 +44,12 @@ const ownSettings: Partial<Record<ServiceName, (around: Surroundings) => Record<
   notification: ({ smtpUrl, ports }) => ({
     SMTP_URL: smtpUrl,
     MAIL_FROM: 'shopstream <shop@shop.example>',
-    PUBLIC_URL: url(ports.GATEWAY_PORT),
+    PUBLIC_URL: urlOf(ports.GATEWAY_PORT),
   }),
   gateway: ({ ports }) => ({
     METRICS_PORT: String(ports.GATEWAY_METRICS_PORT),
     SCHEMA_REGISTRY_ACCESS: 'anonymous', // it listens on this machine alone
-    ...settingsOf('URL', (name) => url(ports[portVariable(name)])),
+    ...settingsOf('URL', (name) => serviceUrl(name, ports)),
   }),
 }
 

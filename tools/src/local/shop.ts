@@ -14,18 +14,10 @@ import {
 import { type Deployer, startDeployer } from './deployer.ts'
 import { inherited, processEnvironment, writeEnvironments } from './environments.ts'
 import { claimHome, homeFolder, type RunningShop, readSecrets, type Secrets, writePrivate } from './home.ts'
-import {
-  chooseWay,
-  findKafkaWays,
-  givenKafka,
-  type KafkaWay,
-  noKafkaMessage,
-  type StackKafka,
-  startStackKafka,
-} from './kafka.ts'
+import { findWay, givenKafka, type KafkaWay, type StackKafka, startStackKafka } from './kafka.ts'
 import { cleanUp, pidFile } from './leftovers.ts'
 import { givenPostgres, type StackPostgres, startStackPostgres } from './postgres.ts'
-import { isGenuine, since, urlOf, waitUntilReady } from './readiness.ts'
+import { isGenuine, since, waitUntilReady } from './readiness.ts'
 import {
   databaseOwners,
   portVariable,
@@ -34,6 +26,8 @@ import {
   type Surroundings,
   serviceEnvironment,
   serviceNames,
+  serviceUrl,
+  urlOf,
 } from './services.ts'
 import { choosePorts, type PortName, type Ports, type StackSettings } from './settings.ts'
 import { pauseMs, type SupervisedService, supervise } from './supervisor.ts'
@@ -303,7 +297,7 @@ function startServices({ options, env, home, only, progress }: Launch, around: S
       },
       env: processEnvironment(env, options.around?.(name, environment) ?? environment),
       pidFile: pidFile(home, name),
-      readyUrl: `${urlOf(ports[portVariable(name)])}/readyz`,
+      readyUrl: `${serviceUrl(name, ports)}/readyz`,
       isGenuine: (signal) => isGenuine(name, ports, identitySecret, signal),
       onLine: (line) => options.onLine?.(name, line),
       onEvent: progress,
@@ -322,7 +316,7 @@ function shopOf(
   { ports, secrets, databaseUrl }: Surroundings,
   parts: Pick<Shop, 'services' | 'kafka' | 'postgres' | 'mail'>,
 ): Shop {
-  const urls = serviceNames.map((name) => [name, urlOf(ports[portVariable(name)])])
+  const urls = serviceNames.map((name) => [name, serviceUrl(name, ports)])
   return {
     home,
     gatewayUrl: urlOf(ports.GATEWAY_PORT),
@@ -356,13 +350,6 @@ const schemasNow = () => {
     readFileSync(join(repository, 'schemas', file)),
   )
   return createHash('sha256').update(Buffer.concat(locks)).digest('hex')
-}
-
-async function findWay(env: NodeJS.ProcessEnv) {
-  const ways = await findKafkaWays(env)
-  const way = chooseWay(ways)
-  if (!way) throw new Error(noKafkaMessage(ways))
-  return way
 }
 
 /** Ports on which this stack starts nothing, so that it does not matter whether they are busy. */

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { type RecordSchema, shortName } from '@shopstream/events/schema'
@@ -96,6 +96,7 @@ function filesBelow(folder: string): string[] {
     .filter((entry) => !entry.isDirectory())
     .map(({ parentPath, name }) => relative(folder, join(parentPath, name)).replaceAll('\\', '/'))
     .filter((file) => !/^(dist|node_modules)\//.test(file))
+    .sort()
 }
 
 const linkOf = (root: string, name: string) => join(root, 'node_modules/@shopstream', `${name}-service`)
@@ -126,9 +127,8 @@ function filesOf({ root, name, event, path }: NewService, events: ReadonlyMap<st
   }
   const fill = (text: string) => text.replaceAll(/\{\{(\w+)\}\}/g, (_, word: string) => words[word] as string)
   const folder = join(root, templates)
-  const names = globSync('**/*.template', { cwd: folder }).sort()
-  const texts = names.map((file): [string, string] => [
-    `services/${name}/${file.replaceAll('\\', '/').slice(0, -'.template'.length)}`,
+  const texts = filesBelow(folder).map((file): [string, string] => [
+    `services/${name}/${file.slice(0, -'.template'.length)}`,
     fill(readFileSync(join(folder, file), 'utf8')),
   ])
   return formatted(root, texts)

@@ -86,14 +86,12 @@ export function printArchitecture({ wiring, topics }: Pick<Model, 'wiring' | 'to
     ...services.filter((service) => writes(events, service)).map((service) => `  ${service} --> ${id(name)}`),
     ...services.filter((service) => reads(events, service)).map((service) => `  ${id(name)} -.-> ${service}`),
   ])
-  const ownTopics = (service: string) =>
-    shown.filter(({ events }) => writes(events, service)).map(({ name }) => `\`${name}\``)
-  const readTopics = (service: string) =>
-    shown.filter(({ events }) => reads(events, service)).map(({ name }) => `\`${name}\``)
+  const topicsOf = (service: string, does: typeof writes) =>
+    shown.flatMap(({ name, events }) => (does(events, service) ? [`\`${name}\``] : [])).join(', ')
   const rows = services.map((service) => [
     `[${service}](../services/${service}/README.md)`,
-    ownTopics(service).join(', '),
-    readTopics(service).join(', '),
+    topicsOf(service, writes),
+    topicsOf(service, reads),
   ])
   return `# Architecture
 
