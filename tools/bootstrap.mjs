@@ -66,15 +66,17 @@ function help(commands) {
   return `Usage: node tools/bootstrap.mjs COMMAND [arguments]   (npm start, npm run COMMAND -- arguments)\n\n${lines.join('\n')}`
 }
 
-/** Installs the locked dependencies unless they are there. Several at once wait for one of them. */
+/** Installs the locked dependencies and a Node for them unless they are there. Several at once wait for one of them. */
 async function install(root) {
-  if (isInstalled(root)) return
+  const isComplete = () => isInstalled(root) && (isNewEnough(process.version) || findNode())
+  if (isComplete()) return
   const folder = join(root, '.shopstream')
   let unlock = () => {}
   try {
     mkdirSync(folder, { recursive: true })
     unlock = await lock(join(folder, 'install.lock'))
     if (!isInstalled(root)) await npmCi(root)
+    if (!isComplete()) await fetchNode(root)
   } catch (error) {
     if (!isRefused(error)) throw error
     fail(
@@ -133,11 +135,33 @@ export function writeStamp(root, lockText) {
 
 async function npmCi(root) {
   const lockText = readFileSync(join(root, 'package-lock.json'), 'utf8')
-  const done = progress('Installing the locked dependencies (npm ci)')
+  const args = ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error']
+  const { output, how } = await npm(root, 'Installing the locked dependencies (npm ci)', args)
+  if (how === 0) return writeStamp(root, lockText)
+  const reason = output.trim().split('\n').slice(0, 12).join('\n') // npm says why first, and then how it is used
+  fail(
+    `${reason}\n\nThe dependencies could not be installed (npm ci ended with ${how}). What helps: a connection to npm's registry ` +
+      '(behind a proxy: npm config set proxy …), some 700 MB of disk, and write access to this folder and to the cache of npm (npm_config_cache names another one). Then the same command again.',
+  )
+}
+
+/** The one installation script that is run (.npmrc refuses all): the package `node` fetches the Node of this platform with it. */
+async function fetchNode(root) {
+  const args = ['rebuild', 'node', '--ignore-scripts=false', '--loglevel=error']
+  const { output, how } = await npm(root, `Fetching Node ${neededNode} (npm rebuild node)`, args)
+  if (findNode()) return
+  fail(
+    `${output.trim()}\n\nnode_modules has no Node ${neededNode}, this one is ${process.version}, and npm rebuild node ended with ${how}. ` +
+      `What helps: a connection to npm's registry, then the same command again; or start with Node ${neededNode}.`,
+  )
+}
+
+/** Runs npm with a line of progress; returns what it printed, and its exit code or what ended it. */
+async function npm(root, what, args) {
+  const done = progress(what)
   // Not with the Node of node_modules, which npm is about to replace.
   const env = { ...process.env, PATH: withoutModules(process.env.PATH ?? '') }
   for (const name of ['NODE', 'npm_node_execpath', 'NODE_OPTIONS', 'INIT_CWD']) delete env[name]
-  const args = ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error']
   const child = spawn('npm', args, {
     cwd: root,
     env,
@@ -152,12 +176,7 @@ async function npmCi(root) {
     child.once('close', (code, signal) => resolve(signal ?? code))
   })
   done(how === 0)
-  if (how === 0) return writeStamp(root, lockText)
-  const reason = output.trim().split('\n').slice(0, 12).join('\n') // npm says why first, and then how it is used
-  fail(
-    `${reason}\n\nThe dependencies could not be installed (npm ci ended with ${how}). What helps: a connection to npm's registry ` +
-      '(behind a proxy: npm config set proxy …), some 700 MB of disk, and write access to this folder and to the cache of npm (npm_config_cache names another one). Then the same command again.',
-  )
+  return { output, how }
 }
 
 function withoutModules(path) {
@@ -215,7 +234,7 @@ function runs(pid) {
 
 /** Runs a TypeScript file: in this process if it is new enough, else in the Node that was installed. */
 async function run(file, args) {
-  if (majorOf(process.version) >= neededNode) {
+  if (isNewEnough(process.version)) {
     process.argv = [process.execPath, file, ...args]
     module.enableCompileCache?.(compiled)
     watchParents(() => process.kill(process.pid, 'SIGTERM'))
@@ -237,20 +256,18 @@ async function run(file, args) {
   })
 }
 
+/** The Node among the dependencies, if it was fetched and runs. */
 function findNode() {
   const candidates = ['node_modules/node/bin/node', 'node_modules/.bin/node'].map((path) => join(repository, path))
-  const found = candidates.find((path) => {
+  return candidates.find((path) => {
     const { status, stdout } = existsSync(path)
       ? spawnSync(path, ['--version'], { encoding: 'utf8' })
       : { status: 1, stdout: '' }
-    return status === 0 && majorOf(stdout) >= neededNode
+    return status === 0 && isNewEnough(stdout)
   })
-  if (found) return found
-  return fail(
-    `node_modules has no Node ${neededNode}, and this one is ${process.version}. npm has probably skipped installation scripts ` +
-      '(npm config get ignore-scripts): run npm rebuild node --ignore-scripts=false, or start with Node 24.',
-  )
 }
+
+const isNewEnough = (version) => majorOf(version) >= neededNode
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
 

