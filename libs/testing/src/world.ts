@@ -1,13 +1,6 @@
 import { type EventName, newEventId, topics } from '@shopstream/events'
-import {
-  ensureTopics,
-  kafkaClientFrom,
-  type Message,
-  type NewEvent,
-  openKafkaBus,
-  outgoing,
-  readMessage,
-} from '@shopstream/messaging'
+import { type Message, type NewEvent, openKafkaBus } from '@shopstream/messaging'
+import { ensureTopics, kafkaClientFrom, outgoing, readMessage } from '@shopstream/messaging/operations'
 import { createLogger } from '@shopstream/observability'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { testBroker, testDatabase } from './broker-and-database.ts'

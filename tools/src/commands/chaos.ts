@@ -2,7 +2,7 @@
 import { randomInt } from 'node:crypto'
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { kafkaClientFrom, kafkaClients } from '@shopstream/messaging'
+import { kafkaClientFrom, kafkaClients } from '@shopstream/messaging/operations'
 import { temporaryFolder } from '@shopstream/testing'
 import { faultKinds } from '../proof/chaos/faults.ts'
 import type { FaultKind } from '../proof/chaos/inflictions.ts'

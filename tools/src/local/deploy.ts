@@ -3,7 +3,8 @@
  * clients of Postgres and Kafka would otherwise stay in the stack's memory (30 MB) for as long as it runs.
  */
 import { createServiceDatabase } from '@shopstream/database'
-import { ensureTopics, openKafkaBus } from '@shopstream/messaging'
+import { openKafkaBus } from '@shopstream/messaging'
+import { ensureTopics } from '@shopstream/messaging/operations'
 import { createLogger } from '@shopstream/observability'
 
 export interface DatabasesTask {

@@ -1,4 +1,4 @@
-import { withTimeLimit } from '@shopstream/messaging'
+import { withTimeLimit } from '@shopstream/messaging/operations'
 
 /** What a part of the shop said, or why it could not be asked. */
 export type Asked<T> = { answer: T; reason?: never } | { reason: string; answer?: never }

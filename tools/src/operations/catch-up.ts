@@ -1,14 +1,7 @@
 import { parseArgs } from 'node:util'
 import { sql, type Transaction } from '@shopstream/database'
-import {
-  type IncomingMessage,
-  MalformedMessage,
-  type Message,
-  type Ownership,
-  pause,
-  readMessage,
-  typeOf,
-} from '@shopstream/messaging'
+import { type Message, type Ownership, pause } from '@shopstream/messaging'
+import { type IncomingMessage, MalformedMessage, readMessage, typeOf } from '@shopstream/messaging/operations'
 import { bad, good, plural, shop, table } from '../terminal/format.ts'
 import { Refusal } from '../terminal/options.ts'
 import { keyInWords, print, shown } from '../terminal/printing.ts'

@@ -5,7 +5,7 @@ import {
   type LetterAction,
   type LetterDetails,
   type LetterState,
-} from '@shopstream/messaging'
+} from '@shopstream/messaging/operations'
 import {
   age,
   bad,

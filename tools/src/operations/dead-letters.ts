@@ -1,6 +1,7 @@
 /** `npm run shop -- dead-letters`: the retry queue and the garbage queue of every group, for people. */
 import { parseArgs } from 'node:util'
 import { isUnavailable } from '@shopstream/database'
+import { pause } from '@shopstream/messaging'
 import {
   actOnLetters,
   type Decision,
@@ -11,11 +12,10 @@ import {
   letterStates,
   listLetters,
   mayHaveTakenEffect,
-  pause,
   planFor,
   showLetter,
   statesFor,
-} from '@shopstream/messaging'
+} from '@shopstream/messaging/operations'
 import { parseTime, plural, timeHelp, toJson } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'

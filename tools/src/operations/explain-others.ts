@@ -1,7 +1,7 @@
 import { domainToASCII } from 'node:url'
 import { type Database, sql } from '@shopstream/database'
 import { deadLetterTopic, topicOf, topics } from '@shopstream/events'
-import { eventIdOf, type IncomingMessage } from '@shopstream/messaging'
+import { eventIdOf, type IncomingMessage } from '@shopstream/messaging/operations'
 import { clock, faint, plural, shop, table, toJson } from '../terminal/format.ts'
 import { Refusal } from '../terminal/options.ts'
 import { headerInWords, keyInWords, shopWith, shown, typeInWords } from '../terminal/printing.ts'

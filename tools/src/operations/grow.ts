@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
 import { sql } from '@shopstream/database'
 import { deadLetterTopic, type Topic, topicOf, topics } from '@shopstream/events'
-import { CannotGrow, countOf, type GrowthStep, growTopic } from '@shopstream/messaging'
+import { CannotGrow, countOf, type GrowthStep, growTopic } from '@shopstream/messaging/operations'
 import { good, plural, table } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'

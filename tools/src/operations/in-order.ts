@@ -1,4 +1,10 @@
-import { type Bus, type IncomingMessage, placeOf, type ReadOptions, type Unreadable } from '@shopstream/messaging'
+import {
+  type Bus,
+  type IncomingMessage,
+  placeOf,
+  type ReadOptions,
+  type Unreadable,
+} from '@shopstream/messaging/operations'
 
 /** What stands next in a partition. */
 export type Item = { message: IncomingMessage; unreadable?: never } | { unreadable: Unreadable; message?: never }

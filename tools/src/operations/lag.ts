@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util'
-import type { Bus, PartitionPosition } from '@shopstream/messaging'
+import type { Bus, PartitionPosition } from '@shopstream/messaging/operations'
 import { age, good, shop, table, toJson } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { repeatedly } from '../terminal/repeat.ts'

@@ -1,5 +1,5 @@
 import { partitionOf, type Topic } from '@shopstream/events'
-import type { Bus } from '@shopstream/messaging'
+import type { Bus } from '@shopstream/messaging/operations'
 
 /**
  * Where messages of a key may stand: in one partition, or, of a topic that has been given more (`grow`), in any, as the key

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals'
-import type { IncomingMessage } from '@shopstream/messaging'
+import type { IncomingMessage } from '@shopstream/messaging/operations'
 import type { Reach } from './reach.ts'
 import { createReader } from './read-event.ts'
 import type { EventStory } from './story.ts'

@@ -1,6 +1,6 @@
 import { sql } from '@shopstream/database'
 import { DecodeError, deadLetterTopic, decode, learnSchema, topicOf } from '@shopstream/events'
-import { eventIdOf, type IncomingMessage, unreadableIdOf } from '@shopstream/messaging'
+import { eventIdOf, type IncomingMessage, unreadableIdOf } from '@shopstream/messaging/operations'
 import { ask } from './asked.ts'
 import { type Owner, owners, type Reach } from './reach.ts'
 

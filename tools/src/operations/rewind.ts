@@ -1,6 +1,11 @@
 import { parseArgs } from 'node:util'
 import { type Database, sql } from '@shopstream/database'
-import { compactedTopics, GroupHasMembers, type PartitionOffset, type PartitionPosition } from '@shopstream/messaging'
+import {
+  compactedTopics,
+  GroupHasMembers,
+  type PartitionOffset,
+  type PartitionPosition,
+} from '@shopstream/messaging/operations'
 import { bad, good, parseTime, plural, shop, table, timeHelp } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'

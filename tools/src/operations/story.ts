@@ -10,7 +10,7 @@ import {
   type Unreadable,
   type UnreadableRow,
   unreadableIdOf,
-} from '@shopstream/messaging'
+} from '@shopstream/messaging/operations'
 import { age, plural, shop } from '../terminal/format.ts'
 import { type Asked, ask } from './asked.ts'
 import { type Group, readGroups } from './groups.ts'

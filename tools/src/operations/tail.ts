@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 import { deadLetterTopic, type Topic, topics } from '@shopstream/events'
-import { type Bus, type IncomingMessage, placeOf, typeOf, type Unreadable } from '@shopstream/messaging'
+import { type Bus, type IncomingMessage, placeOf, typeOf, type Unreadable } from '@shopstream/messaging/operations'
 import { age, bad, clock, faint, parseTime, plural, strong, timeHelp, toJson } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { keyInWords, print, shown, typeInWords } from '../terminal/printing.ts'

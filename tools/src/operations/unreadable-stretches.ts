@@ -1,5 +1,10 @@
 import { sql } from '@shopstream/database'
-import { listUnreadable, type PartitionPosition, type Unreadable, type UnreadableRow } from '@shopstream/messaging'
+import {
+  listUnreadable,
+  type PartitionPosition,
+  type Unreadable,
+  type UnreadableRow,
+} from '@shopstream/messaging/operations'
 import { clock, shop } from '../terminal/format.ts'
 import { shown } from '../terminal/printing.ts'
 import { ask } from './asked.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals'
-import type { PartitionPosition, UnreadableRow } from '@shopstream/messaging'
+import type { PartitionPosition, UnreadableRow } from '@shopstream/messaging/operations'
 import { UsageError } from '../terminal/options.ts'
 import { run } from './unreadable.ts'
 import { detailLines, listLines } from './unreadable-lines.ts'

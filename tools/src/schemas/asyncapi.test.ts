@@ -3,7 +3,7 @@ import { type AsyncAPIDocumentInterface, type MessageInterface, Parser } from '@
 import { beforeAll, describe, expect, test } from '@jest/globals'
 import { decode, type EventName, encode, registry, topicOf, topics } from '@shopstream/events'
 import { parseSchema, type Schema } from '@shopstream/events/schema'
-import { outgoing } from '@shopstream/messaging'
+import { outgoing } from '@shopstream/messaging/operations'
 import { Ajv } from 'ajv'
 import formats from 'ajv-formats'
 import { asAvroJson, avroOf, keyField, printAsyncApi } from './asyncapi.ts'

@@ -1,4 +1,4 @@
-import { oddKey } from '@shopstream/messaging'
+import { oddKey } from '@shopstream/messaging/operations'
 import { shop } from './format.ts'
 
 /** What came from elsewhere, on a terminal and in commands to paste: anybody who can write to a topic has chosen it. */

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { topics } from '@shopstream/events'
-import { type IncomingMessage, type Message, openKafkaBus, readMessage } from '@shopstream/messaging'
+import { type Message, openKafkaBus } from '@shopstream/messaging'
+import { type IncomingMessage, readMessage } from '@shopstream/messaging/operations'
 import { createLogger } from '@shopstream/observability'
 import { eventually, type Mail } from '@shopstream/testing'
 import { type Answer, type Call, type Customer, call } from '../client.ts'

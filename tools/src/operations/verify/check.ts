@@ -1,5 +1,5 @@
 import { topics } from '@shopstream/events'
-import { compactedTopics } from '@shopstream/messaging'
+import { compactedTopics } from '@shopstream/messaging/operations'
 import type { ServiceWiring } from '../../schemas/wiring.ts'
 import { shop } from '../../terminal/format.ts'
 import { keyInWords, shopWith } from '../../terminal/printing.ts'

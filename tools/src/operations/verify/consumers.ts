@@ -1,4 +1,4 @@
-import { compactedTopics } from '@shopstream/messaging'
+import { compactedTopics } from '@shopstream/messaging/operations'
 import { shop } from '../../terminal/format.ts'
 import { contradicts, replicas, rowsSql } from './aggregates.ts'
 import {

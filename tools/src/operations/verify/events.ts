@@ -1,5 +1,5 @@
 import type { EventName } from '@shopstream/events'
-import { compactedTopics } from '@shopstream/messaging'
+import { compactedTopics } from '@shopstream/messaging/operations'
 import { shop } from '../../terminal/format.ts'
 import { shopWith } from '../../terminal/printing.ts'
 import { owners } from '../reach.ts'

@@ -1,4 +1,4 @@
-import type { PartitionPosition, Unreadable } from '@shopstream/messaging'
+import type { PartitionPosition, Unreadable } from '@shopstream/messaging/operations'
 import { age, plural, secondsSince } from '../../terminal/format.ts'
 import type { Reach } from '../reach.ts'
 import {

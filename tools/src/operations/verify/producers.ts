@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { topics } from '@shopstream/events'
-import { type IncomingMessage, typeOf } from '@shopstream/messaging'
+import { type IncomingMessage, typeOf } from '@shopstream/messaging/operations'
 import { Refusal } from '../../terminal/options.ts'
 import { reasonOf } from '../asked.ts'
 

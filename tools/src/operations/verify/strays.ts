@@ -6,7 +6,7 @@ import {
   oddKey,
   readMessage,
   typeOf,
-} from '@shopstream/messaging'
+} from '@shopstream/messaging/operations'
 import { shop } from '../../terminal/format.ts'
 import { shown } from '../../terminal/printing.ts'
 import { sequenceOf, type Writing, writingInWords, writingOf } from './writers.ts'

@@ -8,7 +8,7 @@ import {
   placeOf,
   typeOf,
   unreadableIdOf,
-} from '@shopstream/messaging'
+} from '@shopstream/messaging/operations'
 import type { Owner, Reach } from '../reach.ts'
 import { aggregates, type Claim, linesDigest, replicas, wiring } from './aggregates.ts'
 import { findGaps, type Gap, type Gaps } from './gaps.ts'

@@ -1,5 +1,5 @@
 import type { Session } from '@shopstream/database'
-import { eventIdOf, type IncomingMessage } from '@shopstream/messaging'
+import { eventIdOf, type IncomingMessage } from '@shopstream/messaging/operations'
 import { shown } from '../../terminal/printing.ts'
 
 /** Who wrote a record, where and when: by these its producer is found. */

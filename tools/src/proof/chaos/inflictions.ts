@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { openSession } from '@shopstream/database'
-import { compactedTopics, type IncomingMessage, type OutgoingMessage } from '@shopstream/messaging'
+import { compactedTopics, type IncomingMessage, type OutgoingMessage } from '@shopstream/messaging/operations'
 import { eventually, type MailTrouble, type TcpProxy } from '@shopstream/testing'
 import { treeOf } from '../../bench/measure.ts'
 import type { ControlledServer } from '../../local/kafka.ts'

@@ -7,15 +7,15 @@ import { gunzipSync, gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { sql, type Transaction } from '@shopstream/database'
 import { decode, encode, type NewEventData, newEventId } from '@shopstream/events'
+import type { NewEvent } from '@shopstream/messaging'
 import {
   type ArchiveFile,
   archive,
   type IncomingMessage,
   listUnreadable,
-  type NewEvent,
   outgoing,
   stepOver,
-} from '@shopstream/messaging'
+} from '@shopstream/messaging/operations'
 import { encodeBatch, openForeignProducer } from '@shopstream/messaging/testing'
 import { eventually, repository } from '@shopstream/testing'
 import { type Customer, order, orderOf, persistently, register, staffToken, stock } from '../../local/client.ts'

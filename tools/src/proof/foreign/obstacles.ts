@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import zlib from 'node:zlib'
-import { stepOver } from '@shopstream/messaging'
+import { stepOver } from '@shopstream/messaging/operations'
 import {
   type BatchParts,
   encodeBatch,

@@ -1,6 +1,6 @@
 import { appendFileSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import type { KafkaClient } from '@shopstream/messaging'
+import type { KafkaClient } from '@shopstream/messaging/operations'
 import { ownPorts } from '../../local/settings.ts'
 import { type Shop, startShop } from '../../local/shop.ts'
 import { type Owner, owners, type Reach, reach } from '../../operations/reach.ts'
