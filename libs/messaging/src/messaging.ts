@@ -1,12 +1,13 @@
 import { type Database, sql } from '@shopstream/database'
-import { Gauge, type Logger, type Registry } from '@shopstream/observability'
+import type { Logger, Registry } from '@shopstream/observability'
 import { pause, withTimeLimit } from './async.ts'
-import type { Bus, PartitionPosition } from './broker/bus.ts'
+import type { Bus } from './broker/bus.ts'
 import { createBlockedPartitions } from './consumer/blocked-partitions.ts'
 import { type RunningConsumer, startConsumer } from './consumer/consumer.ts'
-import { createReplicas, type Replicas } from './consumer/replicas.ts'
-import { byEvent, type Consumption, on, topicsOf } from './event/consumption.ts'
-import { measureBacklog } from './health/backlog.ts'
+import { type Progress, watchProgress } from './consumer/progress.ts'
+import { createReplicas } from './consumer/replicas.ts'
+import { byEvent, type Consumption, on } from './event/consumption.ts'
+import { registerGauges } from './health/gauges.ts'
 import {
   backlogLimitsOf,
   checkBacklog,
@@ -14,11 +15,11 @@ import {
   checkParked,
   type ParkedLimits,
   type ReadinessCheck,
-} from './health/limits.ts'
+} from './health/readiness.ts'
 import { maintainInbox } from './inbox/inbox.ts'
+import { type OutboxLimits, type OutboxVerdict, watchOutbox } from './outbox/load-shedding.ts'
 import type { Producer } from './outbox/outbox.ts'
 import { firstOfOutbox } from './outbox/outbox-floor.ts'
-import { type OutboxLimits, type OutboxVerdict, watchOutbox } from './outbox/outbox-limits.ts'
 import { type Relay, startRelay } from './outbox/relay.ts'
 import { keepSchemas } from './parked/learned-schemas.ts'
 import { hastenWaiting } from './parked/parked.ts'
@@ -55,7 +56,6 @@ export interface Messaging {
 }
 
 const hourMs = 3_600_000
-const measureMs = 10_000
 /** A look at where the group stands may go on for so long when all else has ended, in ms. */
 const watchEndMs = 1_000
 
@@ -101,24 +101,18 @@ export function createMessaging(options: MessagingOptions): Messaging {
       return rows.length === 0
     },
     start() {
-      const common = { ...options, consumes, logger, group: service, consumptions, blocked }
+      const common = { ...options, logger, group: service, consumptions, blocked }
       relay = startRelay(common)
       if (consumes.length > 0) {
         consumer = startConsumer(common)
         retrier = startRetrier(common)
+        watching = watchProgress(consumer, common, { progress, replicas, backlogLimits }, stopping.signal)
       }
-      measureBacklog(database, options.metrics, parkedLimits, logger)
+      registerGauges(database, options.metrics, parkedLimits, logger)
       if (options.outboxLimits) outbox = watchOutbox(database, options.outboxLimits, logger, stopping.signal)
       void every(hourMs, stopping.signal, logger, 'inbox maintenance', () =>
         maintainInbox(database, logger, stopping.signal),
       )
-      if (consumer)
-        watching = watchProgress(
-          consumer,
-          { ...options, consumes, logger },
-          { progress, replicas, backlogLimits },
-          stopping.signal,
-        )
     },
     async stop() {
       stopping.abort()
@@ -151,78 +145,4 @@ async function every(
       await pause(Math.min(ms, 5_000), stop)
     }
   }
-}
-
-/** What is known of how far the group has come. */
-interface Progress {
-  /** By topic, the age in seconds of the oldest message not handled yet. */
-  backlog: Map<string, number>
-}
-
-interface Watched {
-  progress: Progress
-  replicas: Replicas
-  backlogLimits: ReadonlyMap<string, number>
-}
-
-/** Measures the lag, and sees the replicas filled. */
-async function watchProgress(
-  consumer: RunningConsumer,
-  { service, bus, consumes, logger, metrics }: MessagingOptions,
-  { progress, replicas, backlogLimits }: Watched,
-  stop: AbortSignal,
-): Promise<void> {
-  const lag = new Gauge({
-    name: 'shopstream_consumer_lag_messages',
-    help: 'Messages of a topic that this group has not handled yet.',
-    labelNames: ['topic'],
-    registers: [metrics],
-  })
-  const age = new Gauge({
-    name: 'shopstream_consumer_backlog_seconds',
-    help: 'Age of the oldest message of a topic that this group has not handled yet.',
-    labelNames: ['topic'],
-    registers: [metrics],
-  })
-  const ageLimit = new Gauge({
-    name: 'shopstream_consumer_backlog_limit_seconds',
-    help: 'The age from which on readiness is degraded, as consumes.ts says.',
-    labelNames: ['topic'],
-    registers: [metrics],
-  })
-  for (const [topic, seconds] of backlogLimits) ageLimit.set({ topic }, seconds)
-  let agesDue = performance.now() + measureMs // by then most of what waits is in hand, which costs the brokers nothing
-  while (!stop.aborted) {
-    try {
-      await replicas.look() // before Kafka is asked: it may be away
-      const positions = await bus.positions(service, topicsOf(consumes))
-      for (const [topic, ofTopic] of Map.groupBy(positions, (position) => position.topic)) {
-        lag.set({ topic }, Number(ofTopic.reduce((sum, { end, done }) => sum + end - done, 0n)))
-      }
-      await replicas.reached(positions, consumer)
-      if (performance.now() >= agesDue) {
-        progress.backlog = await agesOf(bus, consumer, positions)
-        for (const [topic, seconds] of progress.backlog) age.set({ topic }, seconds)
-        agesDue = performance.now() + measureMs
-      }
-    } catch (error) {
-      logger.debug({ err: error }, 'the lag cannot be measured now')
-    }
-    await pause(replicas.areRead ? measureMs : 100, stop)
-  }
-}
-
-/** What is in hand tells its own age; brokers are asked for the rest alone. */
-async function agesOf(
-  bus: Bus,
-  consumer: RunningConsumer,
-  positions: PartitionPosition[],
-): Promise<Map<string, number>> {
-  const now = Date.now()
-  const ages = await bus.agesOf(positions.filter((position) => !consumer.oldestInHand(position)))
-  for (const position of positions) {
-    const seconds = (now - (consumer.oldestInHand(position)?.getTime() ?? now)) / 1_000
-    ages.set(position.topic, Math.max(ages.get(position.topic) ?? 0, seconds))
-  }
-  return ages
 }

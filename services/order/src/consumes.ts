@@ -9,7 +9,9 @@ export const consumes = [
   on(
     { ProductListed: ['sku', 'price'], ProductChanged: ['sku', 'price'], ProductRetired: ['sku', 'price'] },
     keepProducts,
-    { lane: 'bulk' }, // an import of the catalogue must not hold up what becomes of orders
+    // An import of the catalogue must not hold up what becomes of orders; and each event has the whole product in it, so one
+    // that fails for good need not hold back the next.
+    { lane: 'bulk', whenDead: 'pass' },
   ),
   signingKeyConsumption,
 ]

@@ -45,7 +45,7 @@ function serviceProblems({ services, unreadable }: ShopState): Problem[] {
     return problem(
       `${service} is ${state} (${others.join('; ')})`,
       `mend what it names; then: ${shop('status')}`,
-      blocked ? 'blocked-partition' : 'service-away',
+      blocked ? 'unreadable-records' : 'service-away',
     )
   })
 }

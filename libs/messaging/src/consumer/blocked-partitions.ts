@@ -1,6 +1,6 @@
 import { Counter, Gauge, type Registry } from '@shopstream/observability'
 import { type PartitionOffset, type Place, placeOf } from '../broker/bus.ts'
-import type { ReadinessCheck } from '../health/limits.ts'
+import type { ReadinessCheck } from '../health/readiness.ts'
 import { describe } from '../parked/parked.ts'
 
 /** A partition of which nobody has heard for so long after its pause has moved to another instance; in ms. */
@@ -17,7 +17,7 @@ interface Blocked {
   error: string | null
 }
 
-/** The partitions of this instance that stand still, since a message failed whose row of `consumes.ts` says `block`, or cannot be read. */
+/** The partitions of this instance that stand still, since what comes next in them cannot be read. */
 export interface BlockedPartitions {
   /** Counts an attempt; returns how many there were in a row, and how long to wait for the next one. */
   failed(
@@ -35,13 +35,13 @@ export function createBlockedPartitions(registry: Registry): BlockedPartitions {
   const current = () => [...places.values()].filter(({ until }) => performance.now() < until + forgottenAfterMs)
   const attemptsMade = new Counter({
     name: 'shopstream_consumer_blocked_attempts_total',
-    help: 'Failed attempts at messages that their partition waits for.',
+    help: 'Attempts at what cannot be read and holds up its partition.',
     labelNames: ['topic'],
     registers: [registry],
   })
   new Gauge({
     name: 'shopstream_consumer_blocked_partitions',
-    help: 'Partitions that stand still until a message that must not be skipped is handled.',
+    help: 'Partitions that stand still, since what comes next in them cannot be read.',
     registers: [registry],
     collect() {
       this.set(current().length)

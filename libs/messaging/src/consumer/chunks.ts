@@ -3,16 +3,7 @@ import type { IncomingMessage } from '../broker/bus.ts'
 import { crashPoint } from '../crash-points.ts'
 import type { Lane } from '../event/consumption.ts'
 import { MalformedMessage } from '../event/envelope.ts'
-import {
-  type Effects,
-  failureOf,
-  handleItems,
-  handleOnce,
-  mayBlock,
-  PartitionLost,
-  type Revocable,
-  StandsStill,
-} from './effects.ts'
+import { type Effects, failureOf, handleItems, handleOnce, PartitionLost, type Revocable } from './effects.ts'
 import { type Item, readAll } from './items.ts'
 import { createGate, type Gate } from './lanes.ts'
 
@@ -41,7 +32,7 @@ export const chunksOf = (effects: Effects): Chunks => ({ effects, gate: createGa
 
 /**
  * Handles messages of one partition, in their order: when this returns, each has taken effect or is parked. Throws
- * {@link StandsStill} for one that must not be skipped, and {@link PartitionLost}.
+ * {@link PartitionLost}.
  */
 export async function handleChunk(
   chunks: Chunks,
@@ -64,7 +55,7 @@ export async function handleChunk(
 
 /**
  * Chunks of several partitions that wait for a turn take effect in one transaction, which costs as much for six as for one.
- * What fails together is tried alone, so nothing is parked or stands still for another's sake; also where its partition has
+ * What fails together is tried alone, so nothing is parked for another's sake; also where its partition has
  * moved meanwhile: what computes for so long that it loses its partition would never be tried alone, and never be parked.
  */
 async function tryWithOthers(chunks: Chunks, chunk: Chunk, lane: Lane) {
@@ -156,7 +147,6 @@ async function handleInParts(
 }
 
 async function parkOne(effects: Effects, item: Item, problem: unknown, assigned: Revocable): Promise<Item> {
-  if (mayBlock(item.policy, problem)) throw new StandsStill(item, problem)
   const failed = { ...item, problem }
   try {
     await handleItems(effects, [failed], assigned)

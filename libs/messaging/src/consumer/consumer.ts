@@ -13,16 +13,16 @@ import { crashPoint } from '../crash-points.ts'
 import { type Consumption, topicsOf } from '../event/consumption.ts'
 import type { BlockedPartitions } from './blocked-partitions.ts'
 import { type Chunks, chunkSize, chunksOf, handleChunk } from './chunks.ts'
-import { effectsOf, PartitionLost, StandsStill } from './effects.ts'
+import { effectsOf, PartitionLost } from './effects.ts'
 import { lanesOf } from './items.ts'
 import type { AgainConsumer } from './replicas.ts'
-import { standBefore, standStill } from './standing.ts'
+import { standBefore } from './standing.ts'
 
 export interface ConsumerOptions {
   database: Database<unknown>
   bus: Bus
   group: string
-  consumes: readonly Consumption[]
+  /** The rows of `consumes.ts`, by event. */
   consumptions: ReadonlyMap<string, Consumption>
   logger: Logger
   metrics: Registry
@@ -55,7 +55,8 @@ interface Batches extends ConsumerOptions {
  * meanwhile waits for the chunks in hand, one of each bulk partition at the most, and not for megabytes.
  */
 export function startConsumer(options: ConsumerOptions): RunningConsumer {
-  const { bus, group, consumes, metrics } = options
+  const { bus, group, metrics } = options
+  const consumes = [...options.consumptions.values()]
   const batches: Batches = {
     ...options,
     chunks: chunksOf(effectsOf(options, metrics)),
@@ -102,9 +103,7 @@ async function handleChunks(batches: Batches, batch: IncomingBatch, partition: A
       await handleChunk(chunks, chunk, lane, partition)
     } catch (error) {
       if (error instanceof PartitionLost) return false
-      if (!(error instanceof StandsStill)) throw error
-      standStill(batches, chunk, error, partition)
-      return false
+      throw error
     }
     crashPoint('chunk-committed')
     const isLast = start + chunkSize >= batch.messages.length

@@ -3,7 +3,7 @@ import { Counter, childOf, parseTraceparent, type Registry, runInTrace } from '@
 import { pause } from '../async.ts'
 import { type AssignedPartition, placeOf } from '../broker/bus.ts'
 import { crashPoint } from '../crash-points.ts'
-import type { Consumption, FailurePolicy } from '../event/consumption.ts'
+import type { Consumption } from '../event/consumption.ts'
 import { compactedTopics, MalformedMessage, type Message, unreadableIdOf } from '../event/envelope.ts'
 import { forgotten, isAhead, recordInInbox } from '../inbox/inbox.ts'
 import { blockedKeys, describe, keyOf, type Parking, park } from '../parked/parked.ts'
@@ -21,16 +21,6 @@ export type Revocable = Pick<AssignedPartition, 'revoked'>
 /** The partition is not this member's any more; what is left of the batch belongs to another. */
 export class PartitionLost extends Error {}
 
-/** A message failed that must not be skipped. */
-export class StandsStill extends Error {
-  readonly item: Item
-
-  constructor(item: Item, cause: unknown) {
-    super('a message failed that must not be skipped', { cause })
-    this.item = item
-  }
-}
-
 /** What transactions of a consumer share. */
 export interface Effects extends Reading {
   group: string
@@ -47,10 +37,6 @@ export const effectsOf = (reading: Reading & { group: string }, metrics: Registr
   slow: new Map(),
   tellAheadFrom: Number.NEGATIVE_INFINITY,
 })
-
-/** Whether a message that failed with this keeps its partition from moving on. */
-export const mayBlock = (policy: FailurePolicy, problem: unknown) =>
-  policy.onFailure === 'block' && !(problem instanceof MalformedMessage)
 
 /** What they fail with when they are handled together. Whatever was thrown, `undefined` included, becomes an error. */
 export async function failureOf(effects: Effects, items: readonly Item[], partition: Revocable): Promise<unknown> {
@@ -113,7 +99,6 @@ async function handleTogether({ group }: Effects, tx: Transaction, items: readon
       handled.push(item)
       continue
     }
-    if (!waits && mayBlock(policy, problem)) throw problem
     parked.push(item)
     if (message.key !== null) waiting.add(keyOf(message))
     const untried = waits && !(problem instanceof MalformedMessage)

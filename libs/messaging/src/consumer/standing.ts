@@ -1,11 +1,8 @@
 import type { Database } from '@shopstream/database'
 import type { Logger } from '@shopstream/observability'
 import { pause } from '../async.ts'
-import type { AssignedPartition, IncomingMessage, Unreadable } from '../broker/bus.ts'
-import { typeOf } from '../event/envelope.ts'
-import { backoffOf } from '../parked/parked.ts'
+import type { AssignedPartition, Unreadable } from '../broker/bus.ts'
 import type { BlockedPartitions } from './blocked-partitions.ts'
-import type { StandsStill } from './effects.ts'
 import { lookAgain, type MetUnreadable, meetUnreadable } from './unreadable.ts'
 
 /** So often, in ms, is asked whether somebody has said that what cannot be read may be stepped over. */
@@ -18,22 +15,6 @@ export interface Standing {
   database: Database<unknown>
   logger: Logger
   blocked: BlockedPartitions
-}
-
-/** What came before the message is done; it and all after it come again after a while. */
-export function standStill(
-  { logger, blocked }: Standing,
-  chunk: IncomingMessage[],
-  { item, cause }: StandsStill,
-  partition: AssignedPartition,
-): void {
-  const before = chunk[chunk.indexOf(item.message) - 1]
-  if (before) partition.done(before.offset + 1n)
-  const { attempts, pauseMs } = blocked.failed(item.message, cause, (count) => backoffOf(count, item.policy))
-  const { topic, offset, headers } = item.message
-  const where = { topic, partition: partition.partition, offset: String(offset), type: typeOf(headers) }
-  logger.error({ err: cause, ...where, attempts, pauseMs }, 'a partition stands still until this message is handled')
-  holdBack(partition, pauseMs)
 }
 
 /**
@@ -88,10 +69,4 @@ async function awaitDecision(
     if (isSteppedOver !== false) break
   }
   partition.resume()
-}
-
-/** The partition gives nothing for `ms` milliseconds. */
-function holdBack(partition: AssignedPartition, ms: number): void {
-  partition.pause()
-  setTimeout(() => partition.resume(), ms).unref()
 }

@@ -22,7 +22,7 @@ export type MessageOf<U extends Uses> = {
 /** Which messages go first when both kinds wait for the same process. */
 export type Lane = 'urgent' | 'bulk'
 
-/** What happens to a message whose handler fails for the message's sake. */
+/** What happens to a message whose handler fails for the message's sake: it is parked with what follows of its key, and tried again. */
 export interface FailurePolicy {
   /** How often it is tried in all before it is dead. */
   attempts: number
@@ -31,12 +31,6 @@ export interface FailurePolicy {
   maxBackoffMs: number
   /** How far a pause may be from the computed one, in either direction: from 0, not at all, to 1, from nothing to twice as long. */
   jitter: number
-  /**
-   * `park`: it goes to the parking lot with what follows of its key, and the partition moves on.
-   * `block`: the partition stands still and tries it for as long as it takes, whatever `attempts` says. For handlers
-   * where skipping a message is worse than waiting. Bytes that nobody can ever read are parked dead all the same.
-   */
-  onFailure: 'park' | 'block'
   /** Whether a dead message goes on blocking later messages of its key until a person decides. */
   whenDead: 'block' | 'pass'
   /** `bulk`: what can wait while urgent messages are there for the same process, such as an import of the catalogue. */
@@ -50,7 +44,6 @@ const defaultPolicy: FailurePolicy = {
   backoffMs: 500,
   maxBackoffMs: 60_000,
   jitter: 0.2,
-  onFailure: 'park',
   whenDead: 'block',
   lane: 'urgent',
   backlogSeconds: 300,

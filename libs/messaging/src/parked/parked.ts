@@ -241,11 +241,11 @@ export const missingSchema = (error: unknown): bigint | undefined =>
 export function fateOf(error: unknown, attempts: number, policy: FailurePolicy, random = Math.random()): Fate {
   if (attempts === 0) return { state: 'waiting', blocks: true, pauseMs: 0 }
   // A newer producer's schema arrives with this service's next version: that takes as long as it takes.
-  const lasts = missingSchema(error) !== undefined || policy.onFailure === 'block'
+  const lasts = missingSchema(error) !== undefined
   if (error instanceof MalformedMessage || (attempts >= policy.attempts && !lasts)) {
     return { state: 'dead', blocks: policy.whenDead === 'block', pauseMs: 0 }
   }
-  const backoff = missingSchema(error) === undefined ? policy : { ...policy, ...schemaBackoff }
+  const backoff = lasts ? { ...policy, ...schemaBackoff } : policy
   return { state: 'waiting', blocks: true, pauseMs: backoffOf(attempts, backoff, random) }
 }
 

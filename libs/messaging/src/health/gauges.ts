@@ -1,9 +1,10 @@
 import { type Database, sql } from '@shopstream/database'
 import { Gauge, type Logger, measureTogether, type Registry } from '@shopstream/observability'
-import { oldestPending } from '../outbox/outbox-limits.ts'
-import { clockOffset, type ParkedLimits } from './limits.ts'
+import { oldestPending } from '../outbox/load-shedding.ts'
+import { clockOffset, type ParkedLimits } from './readiness.ts'
 
-interface Backlog {
+/** Of the outbox and of parked messages; ages in seconds. */
+interface Waiting {
   oldest: number
   refused: number
   waiting: number
@@ -11,19 +12,19 @@ interface Backlog {
   oldestParked: number
 }
 
-async function readBacklog(database: Database<unknown>): Promise<Backlog> {
-  const { rows } = await sql<Backlog>`
+async function readWaiting(database: Database<unknown>): Promise<Waiting> {
+  const { rows } = await sql<Waiting>`
     select (${oldestPending})::float8 as oldest,
       (select count(*)::integer from outbox where refused is not null) as refused,
       count(*) filter (where state = 'waiting')::integer as waiting,
       count(*) filter (where state = 'dead')::integer as dead,
       coalesce(extract(epoch from now() - min(parked_at)), 0)::float8 as "oldestParked"
     from parked_message where ended_at is null`.execute(database.query)
-  return rows[0] as Backlog
+  return rows[0] as Waiting
 }
 
-/** By one query for all; see {@link measureTogether}. */
-export function measureBacklog(
+/** Gauges of what waits in the outbox and is parked, by one query for all ({@link measureTogether}), and of the clocks. */
+export function registerGauges(
   database: Database<unknown>,
   registry: Registry,
   limits: ParkedLimits,
@@ -31,8 +32,8 @@ export function measureBacklog(
 ): void {
   measureTogether(
     registry,
-    () => readBacklog(database),
-    (error) => logger.debug({ err: error }, 'the backlog cannot be measured now'),
+    () => readWaiting(database),
+    (error) => logger.debug({ err: error }, 'what waits cannot be measured now'),
     [
       {
         name: 'shopstream_outbox_oldest_seconds',

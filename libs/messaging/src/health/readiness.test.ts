@@ -3,7 +3,7 @@ import { sql } from '@shopstream/database'
 import { eventually } from '@shopstream/testing'
 import { on } from '../event/consumption.ts'
 import { openTestShop, stockEvents, type TestShop } from '../testing/shop.ts'
-import { backlogLimitsOf, checkBacklog, checkParked } from './limits.ts'
+import { backlogLimitsOf, checkBacklog, checkParked } from './readiness.ts'
 
 let shop: TestShop
 afterEach(() => shop?.close())

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals'
-import { judgeOutbox } from './outbox-limits.ts'
+import { judgeOutbox } from './load-shedding.ts'
 
 const limits = { OUTBOX_LIMIT_AGE_SECONDS: 300, OUTBOX_SHED_AGE_SECONDS: 3_600, OUTBOX_SHED_BYTES: 1_000_000 }
 
