@@ -36,16 +36,6 @@ export {
   startPostgres,
   stopLeftoverPostgres,
 } from './postgres.ts'
-export {
-  type Identity,
-  identify,
-  isAlive,
-  isFromOutside,
-  type LocalProcess,
-  parseIdentity,
-  runCommand,
-  startProcess,
-  stopLeftover,
-  writeIdentity,
-} from './process.ts'
+export { isFromOutside, type LocalProcess, runCommand, startProcess } from './process.ts'
+export { type Identity, identify, isAlive, parseIdentity, stopLeftover, writeIdentity } from './process-identity.ts'
 export { temporaryFolder } from './temporary.ts'

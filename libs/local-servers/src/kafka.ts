@@ -3,7 +3,8 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import { delimiter, join } from 'node:path'
 import { classArchive, fetchKafkaJars, findJava, javaEnvironment, kafkaFolder } from './java.ts'
 import { freePort } from './ports.ts'
-import { type LocalProcess, runCommand, startProcess, stopLeftover } from './process.ts'
+import { type LocalProcess, runCommand, startProcess } from './process.ts'
+import { stopLeftover } from './process-identity.ts'
 
 /**
  * A port of its own for some clients. Kafka tells each client where to connect to, so a client stays behind a proxy only

@@ -17,7 +17,8 @@ import { tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { repository } from './paths.ts'
 import { freePort } from './ports.ts'
-import { type LocalProcess, runCommand, startProcess, stopLeftover } from './process.ts'
+import { type LocalProcess, runCommand, startProcess } from './process.ts'
+import { stopLeftover } from './process-identity.ts'
 
 export interface PostgresOptions {
   /** Holds data, log and the record of the process; made when missing. Its data outlive the process. */

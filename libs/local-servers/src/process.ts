@@ -1,103 +1,8 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, existsSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, openSync, renameSync, rmSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
-
-/** A process as distinct from all others that had or will have its number. */
-export interface Identity {
-  pid: number
-  /** When it was started, in a form that only serves for comparison. */
-  startedAt: string
-}
-
-/** The identity of a running process; undefined when none of that number runs (a zombie does not run). */
-export function identify(pid: number): Identity | undefined {
-  const startedAt = existsSync('/proc/self/stat') ? startFromProc(pid) : startFromPs(pid)
-  return startedAt === undefined ? undefined : { pid, startedAt }
-}
-
-/** Whether the very process runs, and not a later one of the same number. */
-export function isAlive(identity: Identity): boolean {
-  return identify(identity.pid)?.startedAt === identity.startedAt
-}
-
-function startFromProc(pid: number): string | undefined {
-  const stat = readIfThere(`/proc/${pid}/stat`)
-  if (stat === undefined) return undefined
-  // The name in parentheses may hold anything, so count from its end: state is field 3, start time field 22.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  if (fields[0] === 'Z' || fields[0] === 'X') return undefined
-  return `${readIfThere('/proc/sys/kernel/random/boot_id')?.trim()}:${fields[19]}`
-}
-
-function startFromPs(pid: number): string | undefined {
-  try {
-    const out = execFileSync('ps', ['-o', 'stat=,lstart=', '-p', String(pid)], {
-      encoding: 'utf8',
-      env: { LC_ALL: 'C' },
-    })
-    const [state = 'Z', ...start] = out.trim().split(/\s+/)
-    return state.startsWith('Z') ? undefined : start.join(' ')
-  } catch {
-    return undefined // ps answers 1 for an unknown process
-  }
-}
-
-function readIfThere(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    if (['ENOENT', 'ESRCH', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined
-    throw error
-  }
-}
-
-/**
- * Stops the process that a file written by {@link startProcess} names, if it still runs: `signal`, then SIGKILL after
- * `limitMs`. Returns the identity of what was stopped. Removes the file.
- */
-export async function stopLeftover(
-  pidFile: string,
-  { signal = 'SIGTERM', limitMs = 5_000 }: { signal?: NodeJS.Signals; limitMs?: number } = {},
-): Promise<Identity | undefined> {
-  const text = readIfThere(pidFile)
-  if (text === undefined) return undefined
-  const identity = parseIdentity(text)
-  const found = identity !== undefined && isAlive(identity)
-  if (found) {
-    send(identity.pid, signal)
-    const deadline = performance.now() + limitMs
-    while (isAlive(identity) && performance.now() < deadline) await delay(20)
-    if (isAlive(identity)) send(identity.pid, 'SIGKILL')
-    while (isAlive(identity)) await delay(10)
-  }
-  rmSync(pidFile, { force: true })
-  return found ? identity : undefined
-}
-
-/** Reads what {@link writeIdentity} wrote; undefined for a file that was cut off by a crash. */
-export function parseIdentity(text: string): Identity | undefined {
-  try {
-    const { pid, startedAt } = JSON.parse(text)
-    return Number.isInteger(pid) && typeof startedAt === 'string' ? { pid, startedAt } : undefined
-  } catch {
-    return undefined
-  }
-}
-
-/** Records a process so that {@link stopLeftover} finds it after the death of whoever started it. */
-export function writeIdentity(file: string, pid: number): void {
-  writeFileSync(`${file}.new`, JSON.stringify(identify(pid) ?? { pid, startedAt: 'gone' }))
-  renameSync(`${file}.new`, file)
-}
-
-function send(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error // it ended in between: all the better
-  }
-}
+import { readIfThere, writeIdentity } from './process-identity.ts'
 
 const faults = new Set(['SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGSEGV', 'SIGSYS', 'SIGTRAP'])
 
@@ -153,128 +58,141 @@ export interface LocalProcess {
   restart(): Promise<void>
 }
 
+/** A server from one start to the next. */
+interface Server {
+  readonly launch: Launch
+  /** Of the current run, undefined while stopped. */
+  child: ChildProcess | undefined
+  /** Resolves when what was started last has ended. */
+  ended: Promise<unknown>
+  /** Whether it was told to end. */
+  expected: boolean
+  startedInMs: number
+}
+
 /** Starts a server and waits until it is ready. Throws with the end of its log when it dies or is not ready in time. */
 export async function startProcess(launch: Launch): Promise<LocalProcess> {
-  let child: ChildProcess | undefined
-  let ended: Promise<unknown> = Promise.resolve()
-  let expected = false
-  let startedInMs = 0
-
-  function run(): ChildProcess {
-    launch.prepare?.()
-    if (existsSync(launch.logFile)) renameSync(launch.logFile, `${launch.logFile}.1`)
-    const log = openSync(launch.logFile, 'w', 0o600)
-    const started = spawn(launch.command, launch.args, {
-      cwd: launch.cwd ?? '/',
-      env: launch.env ?? process.env,
-      detached: true,
-      stdio: ['ignore', log, log],
-      ...(launch.uid === undefined ? {} : { uid: launch.uid }),
-      ...(launch.gid === undefined ? {} : { gid: launch.gid }),
-    })
-    closeSync(log)
-    if (started.pid !== undefined) writeIdentity(launch.pidFile, started.pid)
-    started.unref()
-    return started
-  }
-
-  async function attempt(): Promise<string | undefined> {
-    const begun = performance.now()
-    expected = false
-    const current = run()
-    child = current
-    let failure: string | undefined
-    let isReady = false
-    ended = new Promise((resolve) => {
-      const end = (how: string) => {
-        failure = how
-        if (child === current) child = undefined
-        resolve(how)
-        if (isReady && !expected) launch.onUnexpectedEnd?.(how)
-      }
-      current.once('exit', (code, signal) => end(signal ? `was ended by ${signal}` : `ended with code ${code}`))
-      current.once('error', (error) => end(error.message))
-    })
-    while (!failure && !launch.signal?.aborted && performance.now() - begun < launch.readyLimitMs) {
-      if (launch.ready.test(readIfThere(launch.logFile) ?? '')) {
-        isReady = true
-        startedInMs = Math.round(performance.now() - begun)
-        return undefined
-      }
-      await delay(15)
-    }
-    const isLate = !failure
-    if (isLate) await end('SIGKILL', 1_000)
-    launch.signal?.throwIfAborted()
-    return isLate ? `was not ready within ${launch.readyLimitMs} ms` : failure
-  }
-
-  async function start(): Promise<void> {
-    const begun = performance.now()
-    for (let attempts = 1; ; attempts += 1) {
-      const failure = await attempt()
-      if (!failure) return
-      const log = (readIfThere(launch.logFile) ?? '').trimEnd()
-      const passed = performance.now() - begun
-      const isPassing = launch.passing?.test(log) && passed < 8_000
-      const wasKilled = isFromOutside(/^was ended by (SIG\w+)/.exec(failure)?.[1]) && passed < launch.readyLimitMs
-      if (isPassing || wasKilled) {
-        await delay(isPassing ? 100 : Math.min(100 * 3 ** (attempts - 1), 10_000))
-        launch.signal?.throwIfAborted()
-        continue
-      }
-      const tail = log.split('\n').slice(-15).join('\n')
-      throw new Error(`${launch.name} ${failure}; the end of ${launch.logFile}:\n${tail}`)
-    }
-  }
-
-  /** Returns whether it ended within `limitMs`; it was killed otherwise. */
-  async function end(signal: NodeJS.Signals, limitMs: number): Promise<boolean> {
-    const current = child
-    if (!current?.pid) return true
-    expected = true
-    let orderly = true
-    current.ref()
-    current.kill(signal)
-    const limit = setTimeout(() => {
-      orderly = false
-      current.kill('SIGKILL')
-    }, limitMs)
-    await ended
-    clearTimeout(limit)
-    rmSync(launch.pidFile, { force: true })
-    return orderly
-  }
-
-  async function stop(limitMs = launch.stopLimitMs): Promise<void> {
-    if (!child) return
-    const orderly = await end(launch.stopSignal, limitMs)
-    launch.stopped?.(orderly)
-  }
-
-  await start()
+  const server: Server = { launch, child: undefined, ended: Promise.resolve(), expected: false, startedInMs: 0 }
+  await start(server)
   return {
     host: '127.0.0.1',
     port: launch.port,
     get pid() {
-      return child?.pid
+      return server.child?.pid
     },
     get running() {
-      return child !== undefined
+      return server.child !== undefined
     },
     get startedInMs() {
-      return startedInMs
+      return server.startedInMs
     },
-    stop,
+    stop: (limitMs) => stop(server, limitMs),
     async kill(signal = 'SIGKILL') {
-      if (['SIGSTOP', 'SIGCONT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'].includes(signal)) child?.kill(signal)
-      else await end(signal, launch.stopLimitMs)
+      if (['SIGSTOP', 'SIGCONT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'].includes(signal)) server.child?.kill(signal)
+      else await end(server, signal, launch.stopLimitMs)
     },
     async restart() {
-      await stop()
-      await start()
+      await stop(server)
+      await start(server)
     },
   }
+}
+
+/** Tries again while what it dies of passes by itself, or comes from outside. */
+async function start(server: Server): Promise<void> {
+  const { launch } = server
+  const begun = performance.now()
+  for (let attempts = 1; ; attempts += 1) {
+    const failure = await attempt(server)
+    if (!failure) return
+    const log = (readIfThere(launch.logFile) ?? '').trimEnd()
+    const passed = performance.now() - begun
+    const isPassing = launch.passing?.test(log) && passed < 8_000
+    const wasKilled = isFromOutside(/^was ended by (SIG\w+)/.exec(failure)?.[1]) && passed < launch.readyLimitMs
+    if (isPassing || wasKilled) {
+      await delay(isPassing ? 100 : Math.min(100 * 3 ** (attempts - 1), 10_000))
+      launch.signal?.throwIfAborted()
+      continue
+    }
+    const tail = log.split('\n').slice(-15).join('\n')
+    throw new Error(`${launch.name} ${failure}; the end of ${launch.logFile}:\n${tail}`)
+  }
+}
+
+/** Starts it once; returns why it did not become ready, undefined when it did. */
+async function attempt(server: Server): Promise<string | undefined> {
+  const { launch } = server
+  const begun = performance.now()
+  server.expected = false
+  const current = spawnDetached(launch)
+  server.child = current
+  let failure: string | undefined
+  let isReady = false
+  server.ended = new Promise((resolve) => {
+    const ends = (how: string) => {
+      failure = how
+      if (server.child === current) server.child = undefined
+      resolve(how)
+      if (isReady && !server.expected) launch.onUnexpectedEnd?.(how)
+    }
+    current.once('exit', (code, signal) => ends(signal ? `was ended by ${signal}` : `ended with code ${code}`))
+    current.once('error', (error) => ends(error.message))
+  })
+  while (!failure && !launch.signal?.aborted && performance.now() - begun < launch.readyLimitMs) {
+    if (launch.ready.test(readIfThere(launch.logFile) ?? '')) {
+      isReady = true
+      server.startedInMs = Math.round(performance.now() - begun)
+      return undefined
+    }
+    await delay(15)
+  }
+  const isLate = !failure
+  if (isLate) await end(server, 'SIGKILL', 1_000)
+  launch.signal?.throwIfAborted()
+  return isLate ? `was not ready within ${launch.readyLimitMs} ms` : failure
+}
+
+/** Runs the command in a session of its own, with a new log, and records who it is. */
+function spawnDetached(launch: Launch): ChildProcess {
+  launch.prepare?.()
+  if (existsSync(launch.logFile)) renameSync(launch.logFile, `${launch.logFile}.1`)
+  const log = openSync(launch.logFile, 'w', 0o600)
+  const started = spawn(launch.command, launch.args, {
+    cwd: launch.cwd ?? '/',
+    env: launch.env ?? process.env,
+    detached: true,
+    stdio: ['ignore', log, log],
+    ...(launch.uid === undefined ? {} : { uid: launch.uid }),
+    ...(launch.gid === undefined ? {} : { gid: launch.gid }),
+  })
+  closeSync(log)
+  if (started.pid !== undefined) writeIdentity(launch.pidFile, started.pid)
+  started.unref()
+  return started
+}
+
+/** Returns whether it ended within `limitMs`; it was killed otherwise. */
+async function end(server: Server, signal: NodeJS.Signals, limitMs: number): Promise<boolean> {
+  const current = server.child
+  if (!current?.pid) return true
+  server.expected = true
+  let orderly = true
+  current.ref()
+  current.kill(signal)
+  const limit = setTimeout(() => {
+    orderly = false
+    current.kill('SIGKILL')
+  }, limitMs)
+  await server.ended
+  clearTimeout(limit)
+  rmSync(server.launch.pidFile, { force: true })
+  return orderly
+}
+
+async function stop(server: Server, limitMs = server.launch.stopLimitMs): Promise<void> {
+  if (!server.child) return
+  const orderly = await end(server, server.launch.stopSignal, limitMs)
+  server.launch.stopped?.(orderly)
 }
 
 /** Runs a command to its end and returns its output; throws with what it printed when it fails. */

@@ -1,10 +1,11 @@
-import { type Database, sql } from '@shopstream/database'
-import { type EventName, topicOf } from '@shopstream/events'
+import type { Database } from '@shopstream/database'
+import { topicOf } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
 import { pause } from '../async.ts'
 import { type Bus, type IncomingMessage, type PartitionPosition, type Place, placeOf } from '../broker/bus.ts'
 import type { Consumption } from '../event/consumption.ts'
 import { compactedTopics, typeOf } from '../event/envelope.ts'
+import { type Kept, listNoted, noteAllFilled, noteBegun, noteFilled } from './filled-replicas.ts'
 import { listStanding, lookAgain, type MetUnreadable, meetUnreadable } from './unreadable.ts'
 
 export interface ReplicasOptions {
@@ -40,138 +41,156 @@ export interface Replicas {
   reached(positions: readonly PartitionPosition[], consumer: AgainConsumer): Promise<void>
 }
 
-/** An event of a compacted topic that the service consumes. */
-interface Kept {
-  topic: string
-  event: EventName
+/** How far the replicas are. */
+interface Filling extends Omit<ReplicasOptions, 'consumes'> {
+  kept: readonly Kept[]
+  /** Undefined: nobody could be asked yet. */
+  missing: Kept[] | undefined
+  /** Those that the group has passed without taking them. */
+  added: Kept[]
+  /** By topic, where it ended when it was first looked at. */
+  targets: Map<string, PartitionPosition[]>
+  isReading: boolean
+  /** What is read as far as it can be; this service is ready for as long as it lives then. */
+  read: Set<Kept>
+  /** What was left out of topics that were read again, and waits for a decision. */
+  leftOut: Map<string, MetUnreadable[]>
+  /** By `performance.now()`. */
+  began: number
 }
 
-export function createReplicas({ database, consumes, bus, logger, stop }: ReplicasOptions): Replicas {
-  const kept: Kept[] = consumes
-    .flatMap(({ events }) => events.map((event) => ({ topic: topicOf(event).name, event })))
-    .filter(({ topic }) => compactedTopics.has(topic))
-  /** Undefined: nobody could be asked yet. */
-  let missing: Kept[] | undefined = kept.length === 0 ? [] : undefined
-  /** Those that the group has passed without taking them. */
-  let added: Kept[] = []
-  /** By topic, where it ended when it was first looked at. */
-  const targets = new Map<string, PartitionPosition[]>()
-  let isReading = false
-  /** What is read as far as it can be; this service is ready for as long as it lives then. */
-  const read = new Set<Kept>()
-  /** What was left out of topics that were read again, and waits for a decision. */
-  let leftOut = new Map<string, MetUnreadable[]>()
-
-  const isUnread = (one: Kept) => !read.has(one)
-  const began = performance.now()
-
-  /** Whether somebody has decided about all that was left out of a topic. */
-  async function isDecided(topic: string): Promise<boolean> {
-    const verdicts = (leftOut.get(topic) ?? []).map((met) => lookAgain(database, met))
-    return (await Promise.all(verdicts)).every((isSteppedOver) => isSteppedOver === true)
+export function createReplicas({ consumes, ...options }: ReplicasOptions): Replicas {
+  const kept = keptOf(consumes)
+  const filling: Filling = {
+    ...options,
+    kept,
+    missing: kept.length === 0 ? [] : undefined,
+    added: [],
+    targets: new Map(),
+    isReading: false,
+    read: new Set(),
+    leftOut: new Map(),
+    began: performance.now(),
   }
-
-  async function note(filled: readonly Kept[]): Promise<void> {
-    if (filled.length === 0) return
-    await sql`
-      with filled as (select * from ${rowsOf(filled)} as one (topic, event)),
-      ended as (delete from replica_begun where (topic, event) in (select topic, event from filled))
-      insert into replica_filled (topic, event) select topic, event from filled on conflict do nothing`.execute(
-      database.query,
-    )
-    missing = missing?.filter((one) => !filled.includes(one))
-    if (missing?.length === 0)
-      await sql`insert into replicas_filled select where not exists (select from replicas_filled)`.execute(
-        database.query,
-      )
-  }
-
-  /** The group is behind these events and does not come to them again. */
-  async function readAgain(wanted: readonly Kept[], consumer: AgainConsumer): Promise<void> {
-    isReading = true
-    const undecided: MetUnreadable[] = []
-    const events = new Set<string | undefined>(wanted.map(({ event }) => event))
-    const topics = [...new Set(wanted.map(({ topic }) => topic))]
-    logger.info({ topics, events: [...events] }, 'events are read that the version before did not consume')
-    try {
-      await bus.read({
-        topics,
-        toEnd: true,
-        signal: stop,
-        handle: (messages) =>
-          consumer.handleAgain(
-            messages.filter(({ headers }) => events.has(typeOf(headers))),
-            stop,
-          ),
-        async unreadable(found) {
-          const { met, isSteppedOver } = await meetUnreadable(database, found)
-          if (isSteppedOver) return
-          const { topic, partition, firstOffset, reason } = found
-          logger.warn(
-            { topic, partition, offset: String(firstOffset), reason },
-            'what cannot be read is left out of a replica, which is not noted as filled before that is stepped over',
-          )
-          undecided.push(met)
-        },
-      })
-      if (stop.aborted) return
-      leftOut = Map.groupBy(undecided, ({ topic }) => topic)
-      await note(wanted.filter(({ topic }) => !leftOut.has(topic)))
-      for (const one of wanted) read.add(one)
-    } catch (error) {
-      logger.warn({ err: error, topics }, 'a replica cannot be filled now')
-      await pause(1_000, stop)
-    } finally {
-      isReading = false
-    }
-  }
-
   return {
     get areRead() {
-      return missing !== undefined && !missing.some(isUnread)
+      return filling.missing !== undefined && unreadOf(filling, filling.missing).length === 0
     },
     check() {
-      const topics = new Set((missing?.filter(isUnread) ?? kept).map(({ topic }) => topic))
+      const unread = filling.missing ? unreadOf(filling, filling.missing) : kept
+      const topics = new Set(unread.map(({ topic }) => topic))
       if (topics.size === 0) return
       throw new Error(`still reading ${[...topics].join(', ')}, of which it keeps replicas`)
     },
-    async look() {
-      if (missing) return
-      const { rows } = await sql<{ topic: string; event: string; isFilled: boolean }>`
-        select topic, event, true as "isFilled" from replica_filled
-        union all select topic, event, false from replica_begun`.execute(database.query)
-      const isOneOf = (known: typeof rows, one: Kept) =>
-        known.some(({ topic, event }) => topic === one.topic && event === one.event)
-      const filled = rows.filter(({ isFilled }) => isFilled)
-      const unfilled = kept.filter((one) => !isOneOf(filled, one))
-      added = unfilled.filter((one) => !isOneOf(rows, one) && rows.some(({ topic }) => topic === one.topic))
-      await sql`
-        insert into replica_begun (topic, event)
-        select * from ${rowsOf(unfilled.filter((one) => !added.includes(one)))} on conflict do nothing`.execute(
-        database.query,
-      )
-      missing = unfilled
-    },
-    async reached(positions, consumer) {
-      if (!missing || missing.length === 0) return
-      for (const [topic, ofTopic] of Map.groupBy(positions, (position) => position.topic))
-        if (!targets.has(topic)) targets.set(topic, ofTopic)
-      const again = missing.filter((one) => added.includes(one))
-      const unread = again.filter(isUnread)
-      if (unread.length > 0 && !isReading) void readAgain(unread, consumer)
-      const standing = await listStanding(database.query, (performance.now() - began) / 1_000)
-      const ofGroup = missing.filter((one) => !added.includes(one))
-      const filled = ofGroup.filter(({ topic }) => hasReached(positions, targets.get(topic), []))
-      for (const one of again) if (read.has(one) && (await isDecided(one.topic))) filled.push(one)
-      await note(filled)
-      for (const one of ofGroup) if (hasReached(positions, targets.get(one.topic), standing)) read.add(one)
-    },
+    look: () => look(filling),
+    reached: (positions, consumer) => reached(filling, positions, consumer),
   }
 }
 
-/** SQL: rows of topic and event. */
-const rowsOf = (some: readonly Kept[]) =>
-  sql`unnest(${some.map(({ topic }) => topic)}::text[], ${some.map(({ event }) => event)}::text[])`
+const keptOf = (consumes: readonly Consumption[]): Kept[] =>
+  consumes
+    .flatMap(({ events }) => events.map((event) => ({ topic: topicOf(event).name, event })))
+    .filter(({ topic }) => compactedTopics.has(topic))
+
+const unreadOf = ({ read }: Filling, some: readonly Kept[]) => some.filter((one) => !read.has(one))
+
+/** Sorts what is kept by what the database has noted of it, and notes what begins to be filled. */
+async function look(filling: Filling): Promise<void> {
+  const { database, kept } = filling
+  if (filling.missing) return
+  const rows = await listNoted(database)
+  const isOneOf = (known: typeof rows, one: Kept) =>
+    known.some(({ topic, event }) => topic === one.topic && event === one.event)
+  const filled = rows.filter(({ isFilled }) => isFilled)
+  const unfilled = kept.filter((one) => !isOneOf(filled, one))
+  const added = unfilled.filter((one) => !isOneOf(rows, one) && rows.some(({ topic }) => topic === one.topic))
+  filling.added = added
+  await noteBegun(
+    database,
+    unfilled.filter((one) => !added.includes(one)),
+  )
+  filling.missing = unfilled
+}
+
+/** Notes what is filled by now, and has read again what the group does not come to. */
+async function reached(
+  filling: Filling,
+  positions: readonly PartitionPosition[],
+  consumer: AgainConsumer,
+): Promise<void> {
+  const { database, targets, read, began } = filling
+  if (!filling.missing || filling.missing.length === 0) return
+  for (const [topic, ofTopic] of Map.groupBy(positions, (position) => position.topic))
+    if (!targets.has(topic)) targets.set(topic, ofTopic)
+  const again = filling.missing.filter((one) => filling.added.includes(one))
+  const unread = unreadOf(filling, again)
+  if (unread.length > 0 && !filling.isReading) void readAgain(filling, unread, consumer)
+  const standing = await listStanding(database.query, (performance.now() - began) / 1_000)
+  const ofGroup = filling.missing.filter((one) => !filling.added.includes(one))
+  const filled = ofGroup.filter(({ topic }) => hasReached(positions, targets.get(topic), []))
+  for (const one of again) if (read.has(one) && (await isDecided(filling, one.topic))) filled.push(one)
+  await note(filling, filled)
+  for (const one of ofGroup) if (hasReached(positions, targets.get(one.topic), standing)) read.add(one)
+}
+
+/** The group is behind these events and does not come to them again. */
+async function readAgain(filling: Filling, wanted: readonly Kept[], consumer: AgainConsumer): Promise<void> {
+  const { database, bus, logger, stop } = filling
+  filling.isReading = true
+  const undecided: MetUnreadable[] = []
+  const events = new Set<string | undefined>(wanted.map(({ event }) => event))
+  const topics = [...new Set(wanted.map(({ topic }) => topic))]
+  logger.info({ topics, events: [...events] }, 'events are read that the version before did not consume')
+  try {
+    await bus.read({
+      topics,
+      toEnd: true,
+      signal: stop,
+      handle: (messages) =>
+        consumer.handleAgain(
+          messages.filter(({ headers }) => events.has(typeOf(headers))),
+          stop,
+        ),
+      async unreadable(found) {
+        const { met, isSteppedOver } = await meetUnreadable(database, found)
+        if (isSteppedOver) return
+        const { topic, partition, firstOffset, reason } = found
+        logger.warn(
+          { topic, partition, offset: String(firstOffset), reason },
+          'what cannot be read is left out of a replica, which is not noted as filled before that is stepped over',
+        )
+        undecided.push(met)
+      },
+    })
+    if (stop.aborted) return
+    const leftOut = Map.groupBy(undecided, ({ topic }) => topic)
+    filling.leftOut = leftOut
+    await note(
+      filling,
+      wanted.filter(({ topic }) => !leftOut.has(topic)),
+    )
+    for (const one of wanted) filling.read.add(one)
+  } catch (error) {
+    logger.warn({ err: error, topics }, 'a replica cannot be filled now')
+    await pause(1_000, stop)
+  } finally {
+    filling.isReading = false
+  }
+}
+
+/** Whether somebody has decided about all that was left out of a topic. */
+async function isDecided({ database, leftOut }: Filling, topic: string): Promise<boolean> {
+  const verdicts = (leftOut.get(topic) ?? []).map((met) => lookAgain(database, met))
+  return (await Promise.all(verdicts)).every((isSteppedOver) => isSteppedOver === true)
+}
+
+async function note(filling: Filling, filled: readonly Kept[]): Promise<void> {
+  const { database } = filling
+  if (filled.length === 0) return
+  await noteFilled(database, filled)
+  filling.missing = filling.missing?.filter((one) => !filled.includes(one))
+  if (filling.missing?.length === 0) await noteAllFilled(database)
+}
 
 /** @param standing what partitions stand before that cannot be read: they have come as far as they can. */
 function hasReached(

@@ -1,30 +1,15 @@
-import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import {
-  createSteppedClock,
-  freePort,
-  type KafkaListener,
-  type Mail,
-  type MailSinkOptions,
-  type MailTrouble,
-  repository,
-  type SteppedClock,
-  startTcpProxy,
-  type TcpProxy,
-} from '@shopstream/testing'
-import { processEnvironment } from '../../local/environments.ts'
+import { createSteppedClock, freePort, type Mail, type MailTrouble, type SteppedClock } from '@shopstream/testing'
 import { type ServiceName, serviceNames } from '../../local/services.ts'
 import { ownPorts } from '../../local/settings.ts'
-import { type Mailbox, nodeFlags, type Shop, startShop } from '../../local/shop.ts'
-import { type SupervisedService, supervise } from '../../local/supervisor.ts'
+import { type Shop, startShop } from '../../local/shop.ts'
+import type { SupervisedService } from '../../local/supervisor.ts'
 import { type Owner, owners, type Reach, reach } from '../../operations/reach.ts'
+import { closeLinks, type Links, openLinks, throughLinks } from './links.ts'
+import { createMailServer } from './mail-server.ts'
 import { thisVersion, type Version } from './previous.ts'
-
-/** What services reach over a network that can fail. */
-const servers = ['kafka', 'postgres'] as const
-type Server = (typeof servers)[number]
-export type LinkName = `${Owner}-${Server}`
-export const linkNames = owners.flatMap((owner) => servers.map((server): LinkName => `${owner}-${server}`))
+import { type NodeLaunch, type ProcessSurroundings, superviseNode } from './processes.ts'
 
 /** A whole shop in which everything can be made to fail. */
 export interface Arena {
@@ -34,7 +19,7 @@ export interface Arena {
   /** The SMTP server, a process of its own. */
   readonly smtp: SupervisedService
   /** The network between a service and Kafka or Postgres. */
-  readonly links: Readonly<Record<LinkName, TcpProxy>>
+  readonly links: Links
   /** The wall clock of each service. */
   readonly clocks: Readonly<Record<ServiceName, SteppedClock>>
   /** Every mail that was accepted, or left without an answer. */
@@ -58,132 +43,56 @@ export interface ArenaOptions {
   signal: AbortSignal
 }
 
-const mailsKept = 1_000_000
-
 /** Starts it; returns when the shop is ready. */
 export async function openArena({ folder, env, progress, signal }: ArenaOptions): Promise<Arena> {
-  const home = join(folder, 'shop')
-  const logs = join(folder, 'logs')
-  mkdirSync(logs, { recursive: true })
-  const log = (name: string, line: string) => appendFileSync(join(logs, `${name}.log`), `${line}\n`)
-  const say = (line: string) => {
-    log('stack', `${new Date().toISOString()} ${line}`)
-    progress(line)
-  }
-  const environment = { ...withoutServers(process.env), ...env }
+  const surroundings = surroundingsOf(folder, { ...withoutServers(process.env), ...env }, progress)
   const ports = await ownPorts()
-  const links = {} as Record<LinkName, TcpProxy>
-  const kafkaListeners: KafkaListener[] = []
-  for (const owner of owners) {
-    const port = await freePort()
-    const proxy = await startTcpProxy({ target: port })
-    links[`${owner}-kafka`] = proxy
-    links[`${owner}-postgres`] = await startTcpProxy({ target: ports.POSTGRES_PORT })
-    kafkaListeners.push({ name: owner.toUpperCase(), port, advertisedPort: proxy.port })
-  }
+  const { links, kafkaListeners } = await openLinks(ports.POSTGRES_PORT)
   const clocks = Object.fromEntries(
     serviceNames.map((name) => [name, createSteppedClock(join(folder, `${name}.clock`))]),
   ) as Arena['clocks']
-
   const environments = {} as Record<ServiceName, Record<string, string>>
   const around = (name: ServiceName, own: Record<string, string>) => {
     const clock = clocks[name]
-    const throughLinks = isOwner(name) && {
-      KAFKA_BROKERS: `127.0.0.1:${links[`${name}-kafka`].port}`,
-      DATABASE_URL: withPort(own.DATABASE_URL ?? '', links[`${name}-postgres`].port),
-      DATABASE_DIRECT_URL: withPort(own.DATABASE_DIRECT_URL ?? '', links[`${name}-postgres`].port),
-    }
-    environments[name] = { ...own, ...throughLinks, ...clock.env, NODE_OPTIONS: clock.nodeArgs.join(' ') }
+    const linked = { ...own, ...throughLinks(links, name, own) }
+    environments[name] = { ...linked, ...clock.env, NODE_OPTIONS: clock.nodeArgs.join(' ') }
     return environments[name]
   }
-
-  const store = join(folder, 'mails.jsonl')
-  const mailTrouble = join(folder, 'mail-trouble.json')
-  const readMails = () => (existsSync(store) ? wholeLines(readFileSync(store, 'utf8')) : [])
-  let smtp: SupervisedService | undefined
-  const startMail = async ({ smtpPort, uiPort }: MailSinkOptions): Promise<Mailbox> => {
-    smtp = supervise({
-      name: 'smtp',
-      command: process.execPath,
-      args: [...nodeFlags, 'libs/local-servers/src/mail-sink-main.ts'],
-      cwd: repository,
-      env: processEnvironment(environment, {
-        SMTP_PORT: String(smtpPort),
-        MAIL_UI_PORT: String(uiPort),
-        MAIL_STORE: store,
-        MAIL_KEEP: String(mailsKept),
-        MAIL_TROUBLE: mailTrouble,
-      }),
-      pidFile: join(home, 'smtp.pid'),
-      readyUrl: `http://127.0.0.1:${uiPort}/healthz`,
-      onLine: (line) => log('smtp', line),
-      onEvent: say,
-      onGivenUp: say,
-    })
-    return { smtpUrl: `smtp://127.0.0.1:${smtpPort}`, mails: readMails, close: async () => smtp?.stop(2_000) }
-  }
-
+  const mail = createMailServer(folder, surroundings)
   const versions = new Map<ServiceName, Version>()
 
   let shop: Shop
   try {
     shop = await startShop({
-      home,
-      env: environment,
+      home: surroundings.home,
+      env: surroundings.env,
       ports,
       around,
       codeOf: (service) => (versions.get(service) ?? thisVersion).folder,
       kafkaListeners,
-      startMail,
-      onLine: log,
-      onProgress: say,
+      startMail: mail.start,
+      onLine: surroundings.log,
+      onProgress: surroundings.say,
       signal,
     })
   } catch (error) {
-    await Promise.all(Object.values(links).map((link) => link.close()))
+    await closeLinks(links)
     throw error
   }
-  const hold = await reach(
-    {
-      brokers: shop.kafka.brokers,
-      topicPrefix: shop.topicPrefix,
-      databaseUrls: Object.fromEntries(owners.map((owner) => [owner, shop.databaseUrl(owner)])) as Record<
-        Owner,
-        string
-      >,
-      serviceUrls: shop.serviceUrls,
-    },
-    'silent', // faults make its clients complain
-  )
+  const hold = await reachPastFaults(shop)
   const beside = new Set<SupervisedService>()
 
   return {
     shop,
     reach: hold,
-    smtp: smtp as unknown as SupervisedService,
+    smtp: mail.process as SupervisedService,
     links,
     clocks,
-    mails: readMails,
-    troubleMails(trouble) {
-      if (!trouble) return rmSync(mailTrouble, { force: true })
-      writeFileSync(`${mailTrouble}.new`, JSON.stringify(trouble))
-      renameSync(`${mailTrouble}.new`, mailTrouble)
-    },
-    async startBeside(service, { folder: code }) {
+    mails: mail.mails,
+    troubleMails: mail.trouble,
+    async startBeside(service, version) {
       const port = await freePort()
-      const name = `${service}-beside`
-      const second = supervise({
-        name,
-        command: process.execPath,
-        args: [...nodeFlags, `services/${service}/src/main.ts`],
-        cwd: code,
-        env: processEnvironment(environment, { ...environments[service], PORT: String(port) }),
-        pidFile: join(home, `${name}.pid`),
-        readyUrl: `http://127.0.0.1:${port}/readyz`,
-        onLine: (line) => log(name, line),
-        onEvent: say,
-        onGivenUp: say,
-      })
+      const second = superviseNode(surroundings, launchBeside(service, version, port, environments[service]))
       beside.add(second)
       return second
     },
@@ -195,26 +104,50 @@ export async function openArena({ folder, env, progress, signal }: ArenaOptions)
       for (const link of Object.values(links)) link.heal()
       await Promise.all([hold.close(), ...[...beside].map((one) => one.stop(3_000))])
       await shop.stop()
-      await Promise.all(Object.values(links).map((link) => link.close()))
+      await closeLinks(links)
     },
   }
 }
 
-const isOwner = (name: ServiceName): name is Owner => (owners as readonly string[]).includes(name)
+/** Each process has a log of its own; what becomes of them stands in that of the stack, too. */
+function surroundingsOf(folder: string, env: NodeJS.ProcessEnv, progress: ArenaOptions['progress']) {
+  const logs = join(folder, 'logs')
+  mkdirSync(logs, { recursive: true })
+  const log = (name: string, line: string) => appendFileSync(join(logs, `${name}.log`), `${line}\n`)
+  const say = (line: string) => {
+    log('stack', `${new Date().toISOString()} ${line}`)
+    progress(line)
+  }
+  return { home: join(folder, 'shop'), env, log, say } satisfies ProcessSurroundings
+}
 
 /** The run has servers of its own, whatever this process would use. */
 const withoutServers = ({ KAFKA_BROKERS: _, POSTGRES_URL: __, SHOPSTREAM_HOME: ___, ...env }: NodeJS.ProcessEnv) => env
 
-function withPort(url: string, port: number): string {
-  const changed = new URL(url)
-  changed.port = String(port)
-  return changed.href
+/** By the servers' own addresses, and not by the links that fail. */
+function reachPastFaults(shop: Shop): Promise<Reach> {
+  const urls = owners.map((owner) => [owner, shop.databaseUrl(owner)])
+  return reach(
+    {
+      brokers: shop.kafka.brokers,
+      topicPrefix: shop.topicPrefix,
+      databaseUrls: Object.fromEntries(urls) as Record<Owner, string>,
+      serviceUrls: shop.serviceUrls,
+    },
+    'silent', // faults make its clients complain
+  )
 }
 
-/** The last line may be half written. */
-const wholeLines = (text: string): Mail[] =>
-  text
-    .slice(0, text.lastIndexOf('\n') + 1)
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => JSON.parse(line))
+/** Another instance of a service has all that the first has but its port. */
+const launchBeside = (
+  service: Owner,
+  { folder }: Version,
+  port: number,
+  environment: Record<string, string>,
+): NodeLaunch => ({
+  name: `${service}-beside`,
+  script: `services/${service}/src/main.ts`,
+  cwd: folder,
+  env: { ...environment, PORT: String(port) },
+  readyUrl: `http://127.0.0.1:${port}/readyz`,
+})

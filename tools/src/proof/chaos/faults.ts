@@ -3,7 +3,6 @@ import { topics } from '@shopstream/events'
 import { eventually } from '@shopstream/testing'
 import { serviceNames } from '../../local/services.ts'
 import { type Owner, owners } from '../../operations/reach.ts'
-import { linkNames } from './arena.ts'
 import {
   disturbed,
   dumped,
@@ -23,6 +22,7 @@ import {
   treeOfServer,
   troubled,
 } from './inflictions.ts'
+import { linkNames } from './links.ts'
 
 /** For so long the notification service waits for what the SMTP server says to a mail. */
 export const mailAnswerSeconds = 15

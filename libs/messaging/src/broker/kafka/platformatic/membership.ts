@@ -11,7 +11,7 @@ import {
 } from './assignment.ts'
 import type { Cluster } from './cluster.ts'
 import { type Connections, timeLimit } from './connections.ts'
-import { createCoordinator } from './coordinator.ts'
+import { type Coordinator, createCoordinator } from './coordinator.ts'
 import { BrokerError, errors, throwIfError } from './errors.ts'
 
 /** In ms. With the usual session of 30 s or more, a killed member's partitions stand still for so long. */
@@ -22,6 +22,8 @@ const patienceMs = 30_000
 const heartbeatLimit = 2_500
 /** Members that all have joined are told at once; the slowest may take the whole time of a rebalance. In ms. */
 const rebalanceLimit = groupTimes.rebalance + 10_000
+
+const membershipErrors: readonly number[] = [errors.unknownMember, errors.illegalGeneration, errors.rebalanceInProgress]
 
 /** Whether one is still a member: `rebalance`: one has to join again, `lost`: the partitions are other members' by now. */
 export type Standing = 'member' | 'rebalance' | 'lost'
@@ -59,6 +61,14 @@ interface MembershipOptions {
   topics: readonly string[]
 }
 
+/** Who one is in the group: the coordinator tells it when one joins. */
+interface Member extends Omit<MembershipOptions, 'connections'> {
+  readonly coordinator: Coordinator
+  /** Empty: none. */
+  memberId: string
+  generation: number
+}
+
 /**
  * The library's own Consumer is not used for this: it asks the coordinator that it found first for ever, also when that has
  * moved; joins again on an error without a pause and without an end; and what it does on a heartbeat's error cannot be put
@@ -66,126 +76,144 @@ interface MembershipOptions {
  */
 export function createMembership({ cluster, connections, group, topics }: MembershipOptions): Membership {
   const coordinator = createCoordinator({ cluster, connections }, 'group', group)
-  let memberId = ''
-  let generation = -1
-
-  const standingOf = (what: string, code: number): Standing => {
-    if (code === errors.none) return 'member'
-    if (code === errors.rebalanceInProgress) return 'rebalance'
-    if (code !== errors.unknownMember && code !== errors.illegalGeneration) throw new BrokerError(what, code)
-    if (code === errors.unknownMember) memberId = ''
-    return 'lost'
-  }
-
-  /** Undefined: to be tried again. */
-  async function joinOnce(signal: AbortSignal): Promise<Assigned | undefined> {
-    const protocols = [{ name: protocolName, metadata: encodeSubscription(topics) }]
-    const joined = await coordinator.ask(
-      joinGroupV7.api,
-      [group, groupTimes.session, groupTimes.rebalance, memberId, null, 'consumer', protocols, null],
-      { codeOf: ({ errorCode }) => errorCode, limitMs: rebalanceLimit, patienceMs, signal },
-    )
-    if (joined.errorCode === errors.memberIdRequired) {
-      memberId = joined.memberId ?? ''
-      return joinOnce(signal)
-    }
-    if (standingOf(`joining ${group}`, joined.errorCode) !== 'member') return undefined
-    memberId = joined.memberId ?? ''
-    generation = joined.generationId
-    const members = joined.members.map((one) => ({ memberId: one.memberId, topics: decodeSubscription(one.metadata) }))
-    return syncWith(joined.leader === memberId ? await dealOut(members) : undefined, signal)
-  }
-
-  async function dealOut(members: readonly GroupMember[]) {
-    cluster.forgetLeaders()
-    const wanted = [...new Set(members.flatMap((member) => member.topics))]
-    const partitions = await partitionsOf(cluster, wanted)
-    return { topics: wanted, partitionCount: partitions.length, byMember: deal(members, partitions) }
-  }
-
-  async function syncWith(
-    dealt: Awaited<ReturnType<typeof dealOut>> | undefined,
-    signal: AbortSignal,
-  ): Promise<Assigned | undefined> {
-    const assignments = [...(dealt?.byMember ?? [])].map(([id, places]) => ({
-      memberId: id,
-      assignment: encodeAssignment(places),
-    }))
-    const synced = await coordinator.ask(
-      syncGroupV5.api,
-      [group, generation, memberId, null, 'consumer', protocolName, assignments],
-      { codeOf: ({ errorCode }) => errorCode, limitMs: rebalanceLimit, patienceMs: groupTimes.session, signal },
-    )
-    if (standingOf(`synchronising with ${group}`, synced.errorCode) !== 'member') return undefined
-    return { places: decodeAssignment(synced.assignment), dealt }
-  }
-
+  const member: Member = { cluster, group, topics, coordinator, memberId: '', generation: -1 }
   return {
     async join(signal) {
       for (;;) {
         signal.throwIfAborted()
-        const assigned = await joinOnce(signal)
+        const assigned = await joinOnce(member, signal)
         if (assigned) return assigned
         await pause(200, signal)
       }
     },
-    async heartbeat() {
-      const { errorCode } = await coordinator.ask(heartbeatV4.api, [group, generation, memberId, null], {
-        codeOf: (answer) => answer.errorCode,
-        limitMs: heartbeatLimit,
-      })
-      return standingOf('the heartbeat', errorCode)
-    },
-    async committed(places, signal) {
-      const wanted = [...Map.groupBy(places, ({ topic }) => topic)].map(([name, ofTopic]) => ({
-        name,
-        partitionIndexes: ofTopic.map(({ partition }) => partition),
-      }))
-      const { groups } = await coordinator.ask(
-        offsetFetchV8.api,
-        [[{ groupId: group, memberEpoch: -1, topics: wanted }], false],
-        { codeOf: (answer) => answer.groups[0]?.errorCode ?? 0, limitMs: timeLimit.answer, patienceMs, signal },
-      )
-      const found = groups.flatMap((one) => {
-        throwIfError(`the offsets of ${group}`, one.errorCode)
-        return one.topics.flatMap(({ name, partitions }) =>
-          partitions.map((partition) => ({ topic: name, ...partition })),
-        )
-      })
-      return new Map(
-        found.flatMap(({ topic, partitionIndex: partition, committedOffset, errorCode }) => {
-          throwIfError(`the offset of ${topic}/${partition}`, errorCode)
-          return committedOffset < 0n ? [] : [[placeOf({ topic, partition }), committedOffset] as const]
-        }),
-      )
-    },
-    async commit(offsets) {
-      const { topics: answers } = await coordinator.ask(
-        offsetCommitV8.api,
-        [group, generation, memberId, null, toCommit(offsets)],
-        { codeOf: (answer) => answer.topics[0]?.partitions[0]?.errorCode ?? 0, limitMs: groupTimes.session },
-      )
-      const partitions = answers.flatMap(({ name, partitions: ofTopic }) =>
-        ofTopic.map(({ partitionIndex, errorCode }) => ({ topic: name, partition: partitionIndex, errorCode })),
-      )
-      const ofMembership = partitions.find(({ errorCode }) => membershipErrors.includes(errorCode))
-      return {
-        standing: standingOf('committing', ofMembership?.errorCode ?? errors.none),
-        taken: new Set(partitions.filter(({ errorCode }) => errorCode === errors.none).map(placeOf)),
-      }
-    },
-    async leave(limitMs) {
-      if (memberId === '') return
-      const members = [{ memberId, groupInstanceId: null, reason: 'the consumer closes' }]
-      await coordinator
-        .ask(leaveGroupV5.api, [group, members], { codeOf: ({ errorCode }) => errorCode, limitMs })
-        .catch(() => undefined)
-      memberId = ''
-    },
+    heartbeat: () => sendHeartbeat(member),
+    committed: (places, signal) => fetchOffsets(member, places, signal),
+    commit: (offsets) => commitOffsets(member, offsets),
+    leave: (limitMs) => leaveGroup(member, limitMs),
   }
 }
 
-const membershipErrors: readonly number[] = [errors.unknownMember, errors.illegalGeneration, errors.rebalanceInProgress]
+/** What a code says of one's membership. Throws what says nothing of it. */
+function standingOf(member: Member, what: string, code: number): Standing {
+  if (code === errors.none) return 'member'
+  if (code === errors.rebalanceInProgress) return 'rebalance'
+  if (code !== errors.unknownMember && code !== errors.illegalGeneration) throw new BrokerError(what, code)
+  if (code === errors.unknownMember) member.memberId = ''
+  return 'lost'
+}
+
+/** Undefined: to be tried again. */
+async function joinOnce(member: Member, signal: AbortSignal): Promise<Assigned | undefined> {
+  const { coordinator, group } = member
+  const protocols = [{ name: protocolName, metadata: encodeSubscription(member.topics) }]
+  const joined = await coordinator.ask(
+    joinGroupV7.api,
+    [group, groupTimes.session, groupTimes.rebalance, member.memberId, null, 'consumer', protocols, null],
+    { codeOf: ({ errorCode }) => errorCode, limitMs: rebalanceLimit, patienceMs, signal },
+  )
+  if (joined.errorCode === errors.memberIdRequired) {
+    member.memberId = joined.memberId ?? ''
+    return joinOnce(member, signal)
+  }
+  if (standingOf(member, `joining ${group}`, joined.errorCode) !== 'member') return undefined
+  member.memberId = joined.memberId ?? ''
+  member.generation = joined.generationId
+  const members = joined.members.map((one) => ({ memberId: one.memberId, topics: decodeSubscription(one.metadata) }))
+  const isLeader = joined.leader === member.memberId
+  return syncWith(member, isLeader ? await dealOut(member.cluster, members) : undefined, signal)
+}
+
+async function dealOut(cluster: Cluster, members: readonly GroupMember[]) {
+  cluster.forgetLeaders()
+  const wanted = [...new Set(members.flatMap((member) => member.topics))]
+  const partitions = await partitionsOf(cluster, wanted)
+  return { topics: wanted, partitionCount: partitions.length, byMember: deal(members, partitions) }
+}
+
+/** Tells the others what was dealt out, if one is the leader, and asks for one's own part; undefined: to be tried again. */
+async function syncWith(
+  member: Member,
+  dealt: Awaited<ReturnType<typeof dealOut>> | undefined,
+  signal: AbortSignal,
+): Promise<Assigned | undefined> {
+  const { coordinator, group, generation, memberId } = member
+  const assignments = [...(dealt?.byMember ?? [])].map(([id, places]) => ({
+    memberId: id,
+    assignment: encodeAssignment(places),
+  }))
+  const synced = await coordinator.ask(
+    syncGroupV5.api,
+    [group, generation, memberId, null, 'consumer', protocolName, assignments],
+    { codeOf: ({ errorCode }) => errorCode, limitMs: rebalanceLimit, patienceMs: groupTimes.session, signal },
+  )
+  if (standingOf(member, `synchronising with ${group}`, synced.errorCode) !== 'member') return undefined
+  return { places: decodeAssignment(synced.assignment), dealt }
+}
+
+async function sendHeartbeat(member: Member): Promise<Standing> {
+  const { coordinator, group, generation, memberId } = member
+  const { errorCode } = await coordinator.ask(heartbeatV4.api, [group, generation, memberId, null], {
+    codeOf: (answer) => answer.errorCode,
+    limitMs: heartbeatLimit,
+  })
+  return standingOf(member, 'the heartbeat', errorCode)
+}
+
+async function fetchOffsets(
+  { coordinator, group }: Pick<Member, 'coordinator' | 'group'>,
+  places: readonly Place[],
+  signal: AbortSignal,
+): Promise<Map<string, bigint>> {
+  const wanted = [...Map.groupBy(places, ({ topic }) => topic)].map(([name, ofTopic]) => ({
+    name,
+    partitionIndexes: ofTopic.map(({ partition }) => partition),
+  }))
+  const { groups } = await coordinator.ask(
+    offsetFetchV8.api,
+    [[{ groupId: group, memberEpoch: -1, topics: wanted }], false],
+    { codeOf: (answer) => answer.groups[0]?.errorCode ?? 0, limitMs: timeLimit.answer, patienceMs, signal },
+  )
+  const found = groups.flatMap((one) => {
+    throwIfError(`the offsets of ${group}`, one.errorCode)
+    return one.topics.flatMap(({ name, partitions }) => partitions.map((partition) => ({ topic: name, ...partition })))
+  })
+  return new Map(
+    found.flatMap(({ topic, partitionIndex: partition, committedOffset, errorCode }) => {
+      throwIfError(`the offset of ${topic}/${partition}`, errorCode)
+      return committedOffset < 0n ? [] : [[placeOf({ topic, partition }), committedOffset] as const]
+    }),
+  )
+}
+
+async function commitOffsets(
+  member: Member,
+  offsets: readonly PartitionOffset[],
+): Promise<{ standing: Standing; taken: Set<string> }> {
+  const { coordinator, group, generation, memberId } = member
+  const { topics: answers } = await coordinator.ask(
+    offsetCommitV8.api,
+    [group, generation, memberId, null, toCommit(offsets)],
+    { codeOf: (answer) => answer.topics[0]?.partitions[0]?.errorCode ?? 0, limitMs: groupTimes.session },
+  )
+  const partitions = answers.flatMap(({ name, partitions: ofTopic }) =>
+    ofTopic.map(({ partitionIndex, errorCode }) => ({ topic: name, partition: partitionIndex, errorCode })),
+  )
+  const ofMembership = partitions.find(({ errorCode }) => membershipErrors.includes(errorCode))
+  return {
+    standing: standingOf(member, 'committing', ofMembership?.errorCode ?? errors.none),
+    taken: new Set(partitions.filter(({ errorCode }) => errorCode === errors.none).map(placeOf)),
+  }
+}
+
+async function leaveGroup(member: Member, limitMs: number): Promise<void> {
+  const { coordinator, group, memberId } = member
+  if (memberId === '') return
+  const members = [{ memberId, groupInstanceId: null, reason: 'the consumer closes' }]
+  await coordinator
+    .ask(leaveGroupV5.api, [group, members], { codeOf: ({ errorCode }) => errorCode, limitMs })
+    .catch(() => undefined)
+  member.memberId = ''
+}
 
 /** In order; without the partitions of topics that are not there. */
 export async function partitionsOf(cluster: Cluster, topics: readonly string[]): Promise<Place[]> {
