@@ -59,7 +59,7 @@ const hourMs = 3_600_000
 /** A look at where the group stands may go on for so long when all else has ended, in ms. */
 const watchEndMs = 1_000
 
-/** A row that every service has which consumes anything: newer producers' schemas. */
+/** A row that repeatEach service has which consumes anything: newer producers' schemas. */
 const schemaConsumption = on({ SchemaRegistered: ['schemaId', 'subject', 'schema'] }, async (tx, messages) =>
   hastenWaiting(tx, await keepSchemas(tx, messages)),
 )
@@ -110,7 +110,7 @@ export function createMessaging(options: MessagingOptions): Messaging {
       }
       registerGauges(database, options.metrics, parkedLimits, logger)
       if (options.outboxLimits) outbox = watchOutbox(database, options.outboxLimits, logger, stopping.signal)
-      void every(hourMs, stopping.signal, logger, 'inbox maintenance', () =>
+      void repeatEach(hourMs, stopping.signal, logger, 'inbox maintenance', () =>
         maintainInbox(database, logger, stopping.signal),
       )
     },
@@ -129,7 +129,7 @@ function must(condition: boolean, reason: string): void {
 }
 
 /** Runs `work` now and each `ms` milliseconds, sooner again when it failed. */
-async function every(
+async function repeatEach(
   ms: number,
   stop: AbortSignal,
   logger: Logger,

@@ -8,6 +8,7 @@ export {
   oddKey,
   type PartitionOffset,
   type PartitionPosition,
+  type Place,
   placeOf,
   type ReadOptions,
   type Unreadable,
@@ -31,7 +32,7 @@ export { ensureTopics } from './operations/topics.ts'
 export { outgoing } from './outbox/outbox.ts'
 export {
   actOnLetters,
-  type Decision,
+  type DecidedBy,
   type KeyPlan,
   type Letter,
   type LetterAction,

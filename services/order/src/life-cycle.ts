@@ -1,12 +1,7 @@
+import type { Money } from '@shopstream/events'
 import type { AnyNewEvent } from '@shopstream/messaging'
 
 export type OrderStatus = 'pending' | 'confirmed' | 'rejected' | 'shipped' | 'delivered' | 'cancelled'
-
-/** Minor units and ISO 4217 currency. */
-export interface Money {
-  amount: bigint
-  currency: string
-}
 
 export interface OrderLine {
   sku: string

@@ -21,7 +21,7 @@ import { errors } from './errors.ts'
 import { changeOrder } from './fulfilling/change.ts'
 import type { Order, OrderCommand } from './life-cycle.ts'
 import { findOrder, listOrders } from './orders.ts'
-import { type PlaceOrder, placeAll } from './placing/place.ts'
+import { type OrderRequest, placeAll } from './placing/place.ts'
 import { waiting } from './reading/wait.ts'
 import type { Tables } from './tables.ts'
 
@@ -91,7 +91,7 @@ export function routes({
 }
 
 function placingRoute(database: Database<Tables>, deadlineSeconds: number, waitUntilDecided: WaitUntilDecided): Route {
-  const placing = effectGroup<PlaceOrder>(database, async (tx, all) =>
+  const placing = effectGroup<OrderRequest>(database, async (tx, all) =>
     (await placeAll(tx, all, deadlineSeconds)).map((order) =>
       order instanceof ShopError ? order : reply.created(toView(order), `/v1/orders/${order.id}`),
     ),

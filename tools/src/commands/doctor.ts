@@ -12,7 +12,7 @@ import { defaultPorts, type PortName, type StackSettings } from '../local/settin
 import { readOptions } from '../terminal/options.ts'
 
 /** `blocks`: the shop cannot start; `note`: it can, but one may want to know. */
-interface Finding {
+interface Diagnosis {
   state: 'found' | 'note' | 'blocks'
   what: string
   todo?: string
@@ -42,9 +42,9 @@ console.log(
 )
 process.exitCode = blocking === 0 ? 0 : 1
 
-async function examine(env: NodeJS.ProcessEnv): Promise<Finding[]> {
+async function examine(env: NodeJS.ProcessEnv): Promise<Diagnosis[]> {
   const home = homeFolder(env)
-  const base: Finding[] = [
+  const base: Diagnosis[] = [
     { state: 'found', what: `Node ${process.version}, from ${process.execPath}` },
     { state: 'found', what: `npm packages in ${join(repository, 'node_modules')}, as package-lock.json says` },
   ]
@@ -61,13 +61,13 @@ async function examine(env: NodeJS.ProcessEnv): Promise<Finding[]> {
     return [
       ...base,
       ...error.problems.map(
-        (what): Finding => ({ state: 'blocks', what, todo: 'set the variable to such a value, or unset it' }),
+        (what): Diagnosis => ({ state: 'blocks', what, todo: 'set the variable to such a value, or unset it' }),
       ),
     ]
   }
 }
 
-async function examineKafka(settings: StackSettings, env: NodeJS.ProcessEnv): Promise<Finding[]> {
+async function examineKafka(settings: StackSettings, env: NodeJS.ProcessEnv): Promise<Diagnosis[]> {
   const ways = await findKafkaWays(env, true)
   const isGiven = settings.KAFKA_BROKERS !== undefined
   const chosen = isGiven ? `KAFKA_BROKERS (${settings.KAFKA_BROKERS})` : nameOf(chooseWay(ways))
@@ -88,7 +88,7 @@ function nameOf(way: ReturnType<typeof chooseWay>): string | undefined {
   return way && { java: `Java with Apache Kafka ${kafkaVersion}`, container: 'container engine' }[way]
 }
 
-function javaFinding({ java }: KafkaWays): Finding {
+function javaFinding({ java }: KafkaWays): Diagnosis {
   if (!java)
     return { state: 'note', what: 'no Java', todo: 'apt install openjdk-17-jre-headless, or brew install openjdk' }
   if (java.version < 17)
@@ -100,7 +100,7 @@ function javaFinding({ java }: KafkaWays): Finding {
   return { state: 'found', what: `Java ${java.version} (${java.command})` }
 }
 
-function mavenFinding({ maven, jars }: KafkaWays): Finding {
+function mavenFinding({ maven, jars }: KafkaWays): Diagnosis {
   if (jars)
     return {
       state: 'found',
@@ -110,7 +110,7 @@ function mavenFinding({ maven, jars }: KafkaWays): Finding {
   return { state: 'note', what: 'no Maven', todo: 'apt install maven, or brew install maven; it fetches Kafka' }
 }
 
-function engineFinding({ engine }: KafkaWays): Finding {
+function engineFinding({ engine }: KafkaWays): Diagnosis {
   if (!engine)
     return {
       state: 'note',
@@ -126,7 +126,7 @@ function engineFinding({ engine }: KafkaWays): Finding {
   return { state: 'found', what: `container engine ${engine.version} with compose` }
 }
 
-async function examinePostgres({ POSTGRES_URL }: StackSettings): Promise<Finding> {
+async function examinePostgres({ POSTGRES_URL }: StackSettings): Promise<Diagnosis> {
   if (POSTGRES_URL) return { state: 'found', what: `POSTGRES_URL (${new URL(POSTGRES_URL).host})` }
   const postgres = await checkPostgres()
   if ('version' in postgres) return { state: 'found', what: `embedded Postgres ${postgres.version}` }
@@ -137,7 +137,7 @@ async function examinePostgres({ POSTGRES_URL }: StackSettings): Promise<Finding
   }
 }
 
-async function examinePorts(explicit: Partial<Record<PortName, number>>, home: string): Promise<Finding[]> {
+async function examinePorts(explicit: Partial<Record<PortName, number>>, home: string): Promise<Diagnosis[]> {
   const pid = claimant(home)
   if (pid !== undefined)
     return [
@@ -157,7 +157,7 @@ async function examinePorts(explicit: Partial<Record<PortName, number>>, home: s
   )
   const busy = checked.filter(({ free }) => !free)
   if (busy.length === 0) return [{ state: 'found', what: `free ports: ${checked.map(({ port }) => port).join(', ')}` }]
-  return busy.map(({ name, port }): Finding => {
+  return busy.map(({ name, port }): Diagnosis => {
     const isExplicit = explicit[name] !== undefined
     return isExplicit
       ? {
@@ -173,7 +173,7 @@ async function examinePorts(explicit: Partial<Record<PortName, number>>, home: s
   })
 }
 
-function examineDisk(home: string): Finding {
+function examineDisk(home: string): Diagnosis {
   const folder = existsSync(home) ? home : dirname(home)
   const { bavail, bsize } = statfsSync(folder)
   const gigabytes = (bavail * bsize) / 1024 ** 3
@@ -197,7 +197,7 @@ function isWritable(folder: string): boolean {
   }
 }
 
-function examineMemory(): Finding {
+function examineMemory(): Diagnosis {
   const [free, total] = [freemem(), totalmem()].map((bytes) => (bytes / 1024 ** 3).toFixed(1))
   const what = `${total} GB of memory, ${free} GB free`
   return freemem() < 0.8 * 1024 ** 3

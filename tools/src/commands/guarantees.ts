@@ -49,7 +49,7 @@ async function prove(guarantees: readonly Guarantee[]): Promise<number> {
   }
   const byFile = [...Map.groupBy(guarantees, ({ test }) => test.file).values()]
   const queue = byFile.sort((one, other) => other.length - one.length) // the longest first, so that none is left alone
-  const verdicts: Verdict[] = []
+  const verdicts: Proof[] = []
   const workThrough = async () => {
     const copy = copyWorkspace(repository)
     try {
@@ -73,7 +73,7 @@ async function prove(guarantees: readonly Guarantee[]): Promise<number> {
   return noticed === guarantees.length ? 0 : 1
 }
 
-interface Verdict {
+interface Proof {
   id: string
   /** Why the runs prove nothing; undefined when they prove that the test notices. */
   problem: string | undefined
@@ -81,7 +81,7 @@ interface Verdict {
   words?: string
 }
 
-function tell({ id, problem, words }: Verdict, place: string): void {
+function tell({ id, problem, words }: Proof, place: string): void {
   console.log(`${place} ${problem === undefined ? 'noticed ' : 'UNPROVEN'} ${id}`)
   if (problem !== undefined) console.log(problem)
   else if (values.why && words) console.log(words.replace(/^/gm, '    '))
@@ -92,7 +92,7 @@ async function proveFile(
   copy: WorkspaceCopy,
   guarantees: readonly Guarantee[],
   env: NodeJS.ProcessEnv,
-  conclude: (verdict: Verdict) => void,
+  conclude: (verdict: Proof) => void,
 ): Promise<void> {
   const whole = await runTests(
     copy.root,

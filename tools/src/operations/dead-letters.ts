@@ -4,7 +4,7 @@ import { isUnavailable } from '@shopstream/database'
 import { pause } from '@shopstream/messaging'
 import {
   actOnLetters,
-  type Decision,
+  type DecidedBy,
   inboxWindowDays,
   type LetterAction,
   type LetterFilter,
@@ -173,7 +173,7 @@ async function act(action: LetterAction, values: Values): Promise<number> {
   if (unfit) throw new UsageError(`${action} is for ${statesFor(action).join(', ')}, not for ${unfit}`)
   const rate = positive('rate', values.rate)
   const timeoutMs = (positive('timeout', values.timeout) ?? 300) * 1_000
-  const decision: Decision = { actor: actorOf(values.actor), ...(values.reason && { reason: values.reason }) }
+  const decision: DecidedBy = { actor: actorOf(values.actor), ...(values.reason && { reason: values.reason }) }
   return withReach(async (reach) => {
     const found = await find(reach, choice)
     if (choice.ids) refuseUnfit(action, choice.ids, found)
@@ -323,7 +323,7 @@ async function actOnAll(
   reach: Reach,
   action: LetterAction,
   planned: readonly Found[],
-  decision: Decision,
+  decision: DecidedBy,
   rate: number | undefined,
 ): Promise<Found[]> {
   const stop = untilInterrupted()

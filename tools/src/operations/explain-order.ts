@@ -4,7 +4,7 @@ import { clock, faint, table } from '../terminal/format.ts'
 import { Refusal } from '../terminal/options.ts'
 import { ask } from './asked.ts'
 import { placesOf } from './places.ts'
-import { clockSlackMs, type EventStory, type Gap, type Place, type Teller } from './story.ts'
+import { clockSlackMs, type EventStory, type Gap, type KeyPlace, type Teller } from './story.ts'
 import { eventLines, headline, mailLine, verdictLines } from './story-lines.ts'
 import { timeOfId } from './uuids.ts'
 import { type MailStory, nameOf, orderVerdict, type Services, type Verdict } from './verdict.ts'
@@ -75,7 +75,7 @@ export async function tellOrder(teller: Teller, id: string, now = new Date()): P
   const published = await ask('Kafka', async () => {
     const places = await placesOf(teller.bus, orderTopics, id)
     const { messages, gaps } = await teller.published(
-      places.map((place): Place => ({ ...place, key: id, since, last: lastOf(place.topic) })),
+      places.map((place): KeyPlace => ({ ...place, key: id, since, last: lastOf(place.topic) })),
     )
     return { ...(await teller.handlings(messages)), gaps }
   })

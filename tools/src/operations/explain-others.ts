@@ -322,7 +322,7 @@ function endOf({ copyOf, handledBy }: EventStory): Verdict {
 
 /** By its place where an inbox or parking lot tells it, else by reading all topics from when it was made; then the dead letters. */
 async function findEvent(teller: Teller, id: string): Promise<Found> {
-  const places = await Promise.all(owners.map((owner) => ask(owner, () => placeOf(teller.databases[owner], id))))
+  const places = await Promise.all(owners.map((owner) => ask(owner, () => findPlace(teller.databases[owner], id))))
   const place = places.flatMap(({ answer }) => answer ?? [])[0]
   const made = timeOfId(id)
   // By another's clock, or from another's id, that may be any time.
@@ -373,7 +373,7 @@ async function firstThat(bus: Reach['bus'], where: Where, fits: (message: Incomi
   return found
 }
 
-async function placeOf({ query }: Database<unknown>, id: string) {
+async function findPlace({ query }: Database<unknown>, id: string) {
   const { rows } = await sql<{ topic: string; partition: number; offset: bigint }>`
     select topic, partition, "offset" from inbox where event_id = ${id}
     union all

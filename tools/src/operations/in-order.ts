@@ -1,6 +1,7 @@
 import {
   type Bus,
   type IncomingMessage,
+  type Place,
   placeOf,
   type ReadOptions,
   type Unreadable,
@@ -8,11 +9,6 @@ import {
 
 /** What stands next in a partition. */
 export type Item = { message: IncomingMessage; unreadable?: never } | { unreadable: Unreadable; message?: never }
-
-interface Place {
-  topic: string
-  partition: number
-}
 
 export interface InOrderOptions {
   places: readonly Place[]

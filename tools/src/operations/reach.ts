@@ -21,7 +21,7 @@ export function ownerNamed(name: string | undefined): Owner {
 }
 
 /** Where a shop is: a deployment by its environment, else the local one that runs. */
-export interface Place {
+export interface ShopAddresses {
   brokers: string[]
   topicPrefix: string
   databaseUrls: Record<Owner, string>
@@ -34,7 +34,7 @@ export interface Place {
 }
 
 /** An operator's hands on a shop: its topics and every service's database, by the service's own role. */
-export interface Reach extends Place {
+export interface Reach extends ShopAddresses {
   bus: Bus
   // biome-ignore lint/suspicious/noExplicitAny: each service has tables of its own
   databases: Record<Owner, Database<any>>
@@ -74,7 +74,7 @@ function checkClient(env: NodeJS.ProcessEnv): void {
 }
 
 /** Finds the shop. Throws a {@link Refusal} when none runs and the environment names none, or only half of one. */
-export function findPlace(env: NodeJS.ProcessEnv = process.env): Place {
+export function findPlace(env: NodeJS.ProcessEnv = process.env): ShopAddresses {
   checkClient(env)
   try {
     const { KAFKA_BATCH_LIMIT_BYTES: batchLimitBytes } = readConfig(limitSchema, env)
@@ -93,7 +93,7 @@ const producersFile = ({ FOREIGN_PRODUCERS, INIT_CWD }: NodeJS.ProcessEnv) =>
 /** Whose producers are for the local shop; not there in a bundle. */
 const examples = join(repository, 'examples/producers.json')
 
-function localPlace(env: NodeJS.ProcessEnv): Place {
+function localPlace(env: NodeJS.ProcessEnv): ShopAddresses {
   const running = runningShop(homeFolder(env))
   if (!running) throw new Refusal(`No shop runs in ${homeFolder(env)}: npm start starts one.\n\n${reachHelp}`)
   const { brokers, topicPrefix, databaseUrls, gatewayUrl, services } = running
@@ -106,7 +106,7 @@ function localPlace(env: NodeJS.ProcessEnv): Place {
   }
 }
 
-function deployedPlace(env: NodeJS.ProcessEnv): Place {
+function deployedPlace(env: NodeJS.ProcessEnv): ShopAddresses {
   const config = readConfig(deploymentSchema, env)
   const urls = urlVariables.flatMap(([name, variable]) => (env[variable] ? [[name, env[variable]]] : []))
   return {
@@ -119,7 +119,7 @@ function deployedPlace(env: NodeJS.ProcessEnv): Place {
 }
 
 /** Takes hold of a shop; connects when first needed. */
-export async function reach(place: Place, level = process.env.LOG_LEVEL ?? 'error'): Promise<Reach> {
+export async function reach(place: ShopAddresses, level = process.env.LOG_LEVEL ?? 'error'): Promise<Reach> {
   const logger = createLogger({ service: 'shop', level, format: isBundle ? 'json' : 'pretty' })
   const databases = perOwner((owner) =>
     createDatabase({ url: place.databaseUrls[owner], poolSize: 4, applicationName: 'shop-command', logger }),

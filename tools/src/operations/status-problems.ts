@@ -2,7 +2,7 @@ import { age, plural, shop } from '../terminal/format.ts'
 import { shown } from '../terminal/printing.ts'
 import type { Lag } from './lag.ts'
 import type { Problem, ShopState } from './shop-state.ts'
-import { type Place, type Stretch, showCommand } from './unreadable-stretches.ts'
+import { type Stretch, type StretchPlace, showCommand } from './unreadable-stretches.ts'
 import { isUuid } from './uuids.ts'
 
 /** From when on something that heals by itself as a rule is told as a problem; in seconds. */
@@ -62,7 +62,7 @@ function isToldAsStretch(reason: string, service: string, unreadable: readonly S
   return named.length > 0 && named.every((place) => told.has(place as string))
 }
 
-const offsetsInWords = ({ firstOffset, lastOffset }: Place) =>
+const offsetsInWords = ({ firstOffset, lastOffset }: StretchPlace) =>
   firstOffset === lastOffset ? `offset ${firstOffset}` : `offsets ${firstOffset} to ${lastOffset}`
 
 function stretchProblem(stretch: Stretch): Problem {

@@ -76,7 +76,7 @@ export interface EventStory extends Omit<ReadEvent, 'offset'> {
 }
 
 /** Where the messages of a key are, and from when on. */
-export interface Place {
+export interface KeyPlace {
   topic: string
   partition: number
   key: string
@@ -127,7 +127,7 @@ export const clockSlackMs = 60_000
  */
 async function published(
   reach: Reach,
-  places: readonly Place[],
+  places: readonly KeyPlace[],
 ): Promise<{ messages: IncomingMessage[]; gaps: Gap[] }> {
   const together = Map.groupBy(places, ({ since }) => since.getTime())
   const parts = await Promise.all([...together.values()].map((some) => publishedSince(reach, some)))
@@ -139,7 +139,7 @@ async function published(
 }
 
 /** Of places that begin at the same time. */
-async function publishedSince(reach: Reach, places: readonly Place[]) {
+async function publishedSince(reach: Reach, places: readonly KeyPlace[]) {
   const messages: IncomingMessage[] = []
   const gaps: Gap[] = []
   const open = new Map(places.map((place) => [`${place.topic}/${place.partition}/${place.key}`, place]))
@@ -171,7 +171,7 @@ async function publishedSince(reach: Reach, places: readonly Place[]) {
 }
 
 /** By place and key, the offset of the last message that some group holds; a database that is away is told elsewhere. */
-async function lastParked({ databases }: Reach, places: readonly Place[]): Promise<Map<string, bigint>> {
+async function lastParked({ databases }: Reach, places: readonly KeyPlace[]): Promise<Map<string, bigint>> {
   const asked = await Promise.all(
     owners.map((owner) =>
       ask(owner, () =>
@@ -248,7 +248,7 @@ export async function createTeller(reach: Reach, personal: boolean) {
     databases,
     /** Whether personal data are shown. */
     personal,
-    published: (places: readonly Place[]) => published(reach, places),
+    published: (places: readonly KeyPlace[]) => published(reach, places),
     unpublished,
     handlings,
     bus,

@@ -68,21 +68,21 @@ export function stateOf(
   return now.getTime() - lastMetAt.getTime() <= standsForMs ? 'stands' : 'not met'
 }
 
-export type Place = Pick<Unreadable, 'topic' | 'partition' | 'firstOffset' | 'lastOffset'>
+export type StretchPlace = Pick<Unreadable, 'topic' | 'partition' | 'firstOffset' | 'lastOffset'>
 
 /** As people write it, and `unreadable` takes it. */
-export const placeInWords = ({ topic, partition, firstOffset, lastOffset }: Place): string =>
+export const placeInWords = ({ topic, partition, firstOffset, lastOffset }: StretchPlace): string =>
   `${topic}/${partition}@${firstOffset}${lastOffset > firstOffset ? `-${lastOffset}` : ''}`
 
 /** Of which a command that steps over it needs no more. */
-export const showCommand = ({ topic, partition, firstOffset }: Place): string =>
+export const showCommand = ({ topic, partition, firstOffset }: StretchPlace): string =>
   shop(`unreadable show ${topic}/${partition}@${firstOffset}`)
 
 /** The same stretch of a partition, by where it ends: one that was begun in the middle begins elsewhere. */
-export const endOf = ({ topic, partition, lastOffset }: Place): string => `${topic}/${partition}@${lastOffset}`
+export const endOf = ({ topic, partition, lastOffset }: StretchPlace): string => `${topic}/${partition}@${lastOffset}`
 
 /** Rows about one stretch, together. */
-export interface Stretch extends Place {
+export interface Stretch extends StretchPlace {
   reason: string
   /** Since it was met first. */
   since: Date
@@ -113,5 +113,5 @@ export function decisionInWords(
 }
 
 /** What a command could not read and has gone on behind. */
-export const unreadInWords = (found: Place & Pick<Unreadable, 'reason'>): string =>
+export const unreadInWords = (found: StretchPlace & Pick<Unreadable, 'reason'>): string =>
   `${placeInWords(found)} cannot be read: ${shown(found.reason)}`

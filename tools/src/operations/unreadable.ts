@@ -17,9 +17,9 @@ import {
   allMet,
   decisionInWords,
   type Met,
-  type Place,
   placeInWords,
   type Stretch,
+  type StretchPlace,
   showCommand,
   stretchesOf,
 } from './unreadable-stretches.ts'
@@ -174,7 +174,7 @@ function parsePlace(text: string): { topic: string; partition: number; offset: b
   return topic && partition && offset ? { topic, partition: Number(partition), offset: BigInt(offset) } : undefined
 }
 
-const isAt = (one: Place, { topic, partition, offset }: { topic: string; partition: number; offset: bigint }) =>
+const isAt = (one: StretchPlace, { topic, partition, offset }: { topic: string; partition: number; offset: bigint }) =>
   one.topic === topic && one.partition === partition && one.firstOffset <= offset && offset <= one.lastOffset
 
 /** Whether it is the one that was asked for. Throws a UsageError for what is neither ID nor PLACE. */

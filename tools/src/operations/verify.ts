@@ -7,7 +7,7 @@ import { print } from '../terminal/printing.ts'
 import { type Reach, reachHelp, withReach } from './reach.ts'
 import { readServices } from './services.ts'
 import { type Check, checksFor, unreadableRecords } from './verify/checks.ts'
-import { judge, type Verdict } from './verify/judge.ts'
+import { type CheckVerdict, judge } from './verify/judge.ts'
 import { readProducers } from './verify/producers.ts'
 import { type Strays, strayLines } from './verify/strays.ts'
 import { CannotVerify } from './verify/temporary-tables.ts'
@@ -115,7 +115,7 @@ function numberOf(option: string, value: string, form: RegExp): number {
   return Number(value)
 }
 
-function summarise(verdicts: readonly Verdict[], strays: readonly Strays[], seconds: number) {
+function summarise(verdicts: readonly CheckVerdict[], strays: readonly Strays[], seconds: number) {
   return {
     discrepancies: verdicts.reduce((sum, { findings }) => sum + findings.length, 0),
     rows: verdicts.reduce((sum, { looked }) => sum + looked, 0),

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type Database, sql } from '@shopstream/database'
 import type { Unreadable } from '../broker/bus.ts'
-import type { Decision } from '../parked/dead-letters.ts'
+import type { DecidedBy } from '../parked/dead-letters.ts'
 
 /** What a consumer has met and cannot read, as its database keeps it. */
 export interface UnreadableRow {
@@ -101,7 +101,7 @@ export async function listUnreadable(query: Database<unknown>['query']): Promise
 }
 
 /** Which of what could not be read: what stands at this offset. */
-export interface StepOver extends Decision {
+export interface StepOver extends DecidedBy {
   topic: string
   partition: number
   offset: bigint

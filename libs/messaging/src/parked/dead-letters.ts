@@ -59,7 +59,7 @@ export interface LetterDetails extends Letter {
 }
 
 /** Who decides about parked messages, and why; kept with each of them. */
-export interface Decision {
+export interface DecidedBy {
   actor: string
   reason?: string
 }
@@ -209,7 +209,7 @@ export async function actOnLetters(
   database: Database<unknown>,
   action: LetterAction,
   ids: readonly bigint[],
-  { actor, reason }: Decision,
+  { actor, reason }: DecidedBy,
 ): Promise<bigint[]> {
   if (action === 'discard' && !reason?.trim()) throw new Error('discarding a message needs a reason')
   for (let attempt = 1; ; attempt++) {
@@ -226,7 +226,7 @@ async function act(
   tx: Transaction,
   action: LetterAction,
   ids: readonly bigint[],
-  { actor, reason }: Decision,
+  { actor, reason }: DecidedBy,
 ): Promise<bigint[]> {
   const { from, change } = actions[action]
   const { rows } = await lockLetters(tx, ids, from, action)

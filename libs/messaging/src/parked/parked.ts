@@ -155,8 +155,8 @@ async function parkWhereOthersWere(
   entries: readonly Entry[],
   inserted: readonly ParkedRow[],
 ): Promise<ParkedRow[]> {
-  const places = new Set(inserted.map(placeOf))
-  const left = entries.filter(({ message }) => !places.has(placeOf(message)))
+  const places = new Set(inserted.map(offsetPlaceOf))
+  const left = entries.filter(({ message }) => !places.has(offsetPlaceOf(message)))
   const { rows: known } = await sql<ParkedRow & { same: boolean }>`
     select held.*, ${isSame(sql.table('held'), sql.table('event'))} as same
     from unnest(
@@ -175,10 +175,10 @@ async function parkWhereOthersWere(
   await sql`
     update parked_message set former_offset = "offset", "offset" = -id
     where id = any(${others.map(({ id }) => id)}::bigint[])`.execute(tx)
-  const taken = new Set(others.map(placeOf))
+  const taken = new Set(others.map(offsetPlaceOf))
   const rows = await insertParked(
     tx,
-    left.filter(({ message }) => taken.has(placeOf(message))),
+    left.filter(({ message }) => taken.has(offsetPlaceOf(message))),
   )
   if (rows.length !== others.length)
     throw new Error(`of ${others.length} messages to park where others were, ${others.length - rows.length} were not`)
@@ -188,7 +188,7 @@ async function parkWhereOthersWere(
 /** Where a message was when it was parked. */
 export const offsetOf = ({ offset, former_offset }: ParkedRow): string => String(former_offset ?? offset)
 
-const placeOf = ({ topic, partition, offset }: Pick<IncomingMessage, 'topic' | 'partition' | 'offset'>) =>
+const offsetPlaceOf = ({ topic, partition, offset }: Pick<IncomingMessage, 'topic' | 'partition' | 'offset'>) =>
   `${topic}/${partition}@${offset}`
 
 /** Takes these keys until the transaction ends, so that what goes behind a message does not miss that one's end. */

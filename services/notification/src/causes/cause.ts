@@ -1,3 +1,4 @@
+import type { Money } from '@shopstream/events'
 import type { Message } from '@shopstream/messaging'
 import type { EventKind, Facts, Recipient, State } from '../tables.ts'
 
@@ -18,11 +19,6 @@ export type OrderMessage =
   | Message<'OrderShipped', 'orderId' | 'userId' | 'carrier' | 'trackingNumber'>
   | Message<'OrderCancelled', 'orderId' | 'userId'>
 export type OrderEvent = OrderMessage['type']
-
-interface Money {
-  amount: bigint
-  currency: string
-}
 
 /** How each event of an order becomes a mail: its kind, and the facts that its template names. */
 const mailsOf: { [M in OrderMessage as M['type']]: { kind: EventKind; facts(data: M['data']): Facts } } = {

@@ -6,11 +6,11 @@ import { produces } from '../produces.ts'
 import type { Tables } from '../tables.ts'
 import type { Answers } from './answers.ts'
 import {
-  type Decision,
   decideRetry,
   isAnswer,
   leftReason,
   pauseAfter,
+  type RetryDecision,
   reasonOf,
   type SendingPolicy,
   type SmtpError,
@@ -187,7 +187,7 @@ async function settleFailure(deliveries: Deliveries, work: Work, error: SmtpErro
   await settle(deliveries, work, decision, trouble, { problems, unknowns, reason, [counter]: decision.problems })
 }
 
-async function settle(deliveries: Deliveries, work: Work, decision: Decision, trouble: Trouble, failure: Failure) {
+async function settle(deliveries: Deliveries, work: Work, decision: RetryDecision, trouble: Trouble, failure: Failure) {
   if (decision.do === 'retry') await giveBack(deliveries, work, { ...failure, inMs: decision.inMs })
   else await fail(deliveries, work.mail, failure)
   report(deliveries, work.mail, decision.do === 'retry' ? trouble : 'failed', failure.reason)

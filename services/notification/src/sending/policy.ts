@@ -173,14 +173,14 @@ export function reasonOf(error: SmtpError): string {
   return ['SMTP', responseCode, enhanced, command && `at ${command}`].filter(Boolean).join(' ')
 }
 
-export type Decision = { do: 'retry'; inMs: number; problems: number } | { do: 'fail'; problems: number }
+export type RetryDecision = { do: 'retry'; inMs: number; problems: number } | { do: 'fail'; problems: number }
 
 /**
  * What becomes of a mail that had this trouble `problems` times before; refusals, for good or not, count together. An unreachable server is not the
  * mail's problem: it is due again at once, and the sender pauses instead.
  * @param random 0 to 1, spreads the retries of mails that failed together.
  */
-export function decideRetry(trouble: Trouble, problems: number, policy: SendingPolicy, random: number): Decision {
+export function decideRetry(trouble: Trouble, problems: number, policy: SendingPolicy, random: number): RetryDecision {
   if (trouble === 'unreachable') return { do: 'retry', inMs: 0, problems }
   const { attempts, ...backoff } = policy[trouble]
   const now = problems + 1

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { type KnownProduct, type OrderedItem, placeOrder } from './decide.ts'
+import { decideOrder, type KnownProduct, type OrderedItem } from './decide.ts'
 
 const eur = (amount: bigint) => ({ amount, currency: 'EUR' })
 const products = new Map<string, KnownProduct>(
@@ -14,7 +14,7 @@ const products = new Map<string, KnownProduct>(
 const now = new Date('2026-01-02T03:04:05Z')
 const shippingAddress = { name: 'Ada', line1: '1 Main Street', city: 'Bern', postalCode: '3000', country: 'CH' }
 const placing = (items: OrderedItem[]) =>
-  placeOrder({ orderId: 'an order', userId: 'its buyer', items, shippingAddress, products, now, deadlineSeconds: 900 })
+  decideOrder({ orderId: 'an order', userId: 'its buyer', items, shippingAddress, products, now, deadlineSeconds: 900 })
 
 test('an order is pending, priced as today, and announced', () => {
   const { order, event } = placing([

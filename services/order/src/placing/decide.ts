@@ -1,5 +1,6 @@
+import type { Money } from '@shopstream/events'
 import { errors } from '../errors.ts'
-import { type Changed, decide, type Money, type OrderLine, type ShippingAddress } from '../life-cycle.ts'
+import { type Changed, decide, type OrderLine, type ShippingAddress } from '../life-cycle.ts'
 
 /** What the order service knows of a product. */
 export interface KnownProduct {
@@ -15,7 +16,8 @@ export interface OrderedItem {
   unitPrice?: Money
 }
 
-export interface Placing {
+/** What a placed order is decided by. */
+export interface Placement {
   orderId: string
   userId: string
   items: OrderedItem[]
@@ -31,7 +33,7 @@ export interface Placing {
  * A new pending order at today's prices. Throws `duplicate-line`, `unknown-product`, `price-changed` (each naming the
  * items) and `mixed-currencies`.
  */
-export function placeOrder({
+export function decideOrder({
   orderId,
   userId,
   items,
@@ -39,7 +41,7 @@ export function placeOrder({
   products,
   now,
   deadlineSeconds,
-}: Placing): Changed {
+}: Placement): Changed {
   refuse(items, 'duplicate-line', ({ sku }, i) => items.findIndex((item) => item.sku === sku) !== i)
   refuse(items, 'unknown-product', ({ sku }) => products.get(sku)?.retired !== false)
   refuse(
@@ -58,7 +60,7 @@ export function placeOrder({
   return placed
 }
 
-const words = {
+const reasons = {
   'duplicate-line': 'is in the order twice',
   'unknown-product': 'is no product on sale',
   'price-changed': 'has another price now',
@@ -66,11 +68,11 @@ const words = {
 
 function refuse(
   items: OrderedItem[],
-  code: keyof typeof words,
-  isWrong: (item: OrderedItem, place: number) => boolean,
+  code: keyof typeof reasons,
+  isWrong: (item: OrderedItem, index: number) => boolean,
 ): void {
-  const fields = items.flatMap((item, place) =>
-    isWrong(item, place) ? [{ field: `items[${place}].sku`, message: `${item.sku} ${words[code]}` }] : [],
+  const fields = items.flatMap((item, index) =>
+    isWrong(item, index) ? [{ field: `items[${index}].sku`, message: `${item.sku} ${reasons[code]}` }] : [],
   )
   if (fields.length > 0) throw errors[code](undefined, fields)
 }

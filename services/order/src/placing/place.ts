@@ -7,9 +7,9 @@ import { insertOrders } from '../orders.ts'
 import { produces } from '../produces.ts'
 import { findProducts } from '../products/replica.ts'
 import type { Tables } from '../tables.ts'
-import { type OrderedItem, placeOrder } from './decide.ts'
+import { decideOrder, type OrderedItem } from './decide.ts'
 
-export interface PlaceOrder {
+export interface OrderRequest {
   userId: string
   items: OrderedItem[]
   shippingAddress: ShippingAddress
@@ -20,7 +20,7 @@ export interface PlaceOrder {
 /** Writes pending orders and their `OrderPlaced`; returns each, or what its decision refuses it with. */
 export async function placeAll(
   tx: Transaction<Tables>,
-  all: readonly PlaceOrder[],
+  all: readonly OrderRequest[],
   deadlineSeconds: number,
 ): Promise<(Order | ShopError)[]> {
   const products = await findProducts(
@@ -30,7 +30,7 @@ export async function placeAll(
   const now = await databaseTime(tx)
   const decided = all.map(({ traceparent, ...one }) => {
     try {
-      const { order, event } = placeOrder({ ...one, orderId: newEventId(), products, now, deadlineSeconds })
+      const { order, event } = decideOrder({ ...one, orderId: newEventId(), products, now, deadlineSeconds })
       return { order, event: traceparent === undefined ? event : { ...event, traceparent } }
     } catch (error) {
       if (error instanceof ShopError) return error

@@ -84,7 +84,11 @@ export async function openStage(shop: RunningShop): Promise<Stage> {
       const isNew = ({ id }: { id: string }) => !shown.has(id)
       const fresh = events.filter(isNew).toSorted((a, b) => a.time.getTime() - b.time.getTime())
       const sent = (mails ?? []).filter(isNew)
-      sayFirst(fresh, 12, (event) => `${paint(36, 'event', colour)} ${event.type.padEnd(18)} ${grey(placeOf(event))}`)
+      sayFirst(
+        fresh,
+        12,
+        (event) => `${paint(36, 'event', colour)} ${event.type.padEnd(18)} ${grey(placeInWords(event))}`,
+      )
       sayFirst(sent, 6, ({ subject, to }) => `${paint(33, 'mail', colour)}  ${subject} ${grey(`to ${to[0]?.address}`)}`)
       for (const { id } of [...fresh, ...sent]) shown.add(id)
     },
@@ -100,7 +104,7 @@ function sayFirst<T>(all: readonly T[], limit: number, lineOf: (one: T) => strin
   if (all.length > limit) say(grey(`        … and ${all.length - limit} more`))
 }
 
-const placeOf = ({ topic, partition, offset, key }: Message) => `${topic}/${partition} at ${offset}, key ${key}`
+const placeInWords = ({ topic, partition, offset, key }: Message) => `${topic}/${partition} at ${offset}, key ${key}`
 
 /** Asks the shop, and says so. */
 async function tell(shop: RunningShop, method: string, path: string, expected: number, options: Call = {}) {

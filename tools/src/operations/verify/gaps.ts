@@ -6,13 +6,13 @@ import {
   decisionInWords,
   endOf,
   type Met,
-  type Place,
   placeInWords,
+  type StretchPlace,
   unreadInWords,
 } from '../unreadable-stretches.ts'
 
 /** A part of a partition of which nothing is known, or which a group has passed without handling it. */
-export interface Gap extends Place {
+export interface Gap extends StretchPlace {
   /** It can be read once a transaction has ended. */
   isOpen: boolean
   what: string
@@ -33,7 +33,8 @@ export function findGaps(reach: Reach): Gaps {
   let hidden: PartitionPosition[] = []
   const starts = new Map<string, bigint>()
 
-  const isKept = ({ topic, partition, lastOffset }: Place) => (starts.get(`${topic}/${partition}`) ?? 0n) <= lastOffset
+  const isKept = ({ topic, partition, lastOffset }: StretchPlace) =>
+    (starts.get(`${topic}/${partition}`) ?? 0n) <= lastOffset
 
   return {
     meet: (found) => void unread.set(endOf(found), { ...found, bytes: Buffer.alloc(0) }),

@@ -16,7 +16,7 @@ export interface Finding {
   records: Writing[]
 }
 
-export interface Verdict {
+export interface CheckVerdict {
   check: Check
   /** Rows it looked at. */
   looked: number
@@ -26,7 +26,7 @@ export interface Verdict {
 }
 
 export interface Judgement {
-  verdicts: Verdict[]
+  verdicts: CheckVerdict[]
   /** Of all topics that were read. */
   strays: Strays[]
 }
@@ -66,7 +66,7 @@ export async function judge(reach: Reach, { checks, settleMs, ...options }: Opti
 }
 
 /** What both looks have found, as the second one saw it. */
-function confirmed(verdict: Verdict, second: readonly Verdict[]): Verdict {
+function confirmed(verdict: CheckVerdict, second: readonly CheckVerdict[]): CheckVerdict {
   const again = second.find(({ check }) => check === verdict.check)
   const seen = new Set(verdict.findings.map(({ subject }) => subject))
   return {
@@ -76,12 +76,12 @@ function confirmed(verdict: Verdict, second: readonly Verdict[]): Verdict {
   }
 }
 
-async function look(ground: Ground, checks: readonly Check[], progress: Options['progress']): Promise<Verdict[]> {
+async function look(ground: Ground, checks: readonly Check[], progress: Options['progress']): Promise<CheckVerdict[]> {
   await ground.refresh(needsOf(checks))
   // Databases side by side, the checks of each one after the other: it has one session.
   const owners = [...new Set(checks.flatMap((check) => Object.keys(check.at) as Owner[]))]
   const perDatabase = owners.map(async (owner) => {
-    const results: Verdict[] = []
+    const results: CheckVerdict[] = []
     for (const check of checks) {
       if (!check.at[owner]) continue
       const begun = performance.now()
@@ -102,7 +102,7 @@ async function look(ground: Ground, checks: readonly Check[], progress: Options[
   })
 }
 
-async function lookInto(ground: Ground, check: Check, owner: Owner): Promise<Verdict> {
+async function lookInto(ground: Ground, check: Check, owner: Owner): Promise<CheckVerdict> {
   const session = ground.sessions.get(owner)
   if (!session) throw new Error(`no session for ${owner}`)
   const [counted] = await session.query<{ count: bigint }>(`select (${check.looked(owner)})::bigint as count`)

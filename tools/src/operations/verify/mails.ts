@@ -30,7 +30,7 @@ export const mailKinds = {
 const mailTopics = ['shop.user.v1', 'shop.order.v1']
 
 /** When a UUIDv7 was made; for other ids a time that is always recent enough to be judged. */
-const timeOfId = (id: string) => `case when substr(${id}::text, 15, 1) = '7'
+const sqlTimeOfId = (id: string) => `case when substr(${id}::text, 15, 1) = '7'
     then to_timestamp(('x' || lpad(substr(replace(${id}::text, '-', ''), 1, 12), 16, '0'))::bit(64)::bigint / 1000.0)
     else 'infinity' end`
 
@@ -83,7 +83,7 @@ const extraMail: Check = {
     left join fact as f
       on f.event_id = m.cause_id and f.topic = m.topic and f.type = m.type and f.key = coalesce(m.order_id, m.user_id)::text
     where m.times > 1
-      or (f.event_id is null and ${allSeen('m.topic')} and (k.since is null or ${timeOfId('m.cause_id')} > k.since))`,
+      or (f.event_id is null and ${allSeen('m.topic')} and (k.since is null or ${sqlTimeOfId('m.cause_id')} > k.since))`,
   message: ({ id, kind, cause_id, times, ...found }) =>
     Number(times) > 1
       ? `notification ${id} (${kind}) is one of ${times} for event ${cause_id}`

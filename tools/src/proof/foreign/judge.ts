@@ -1,10 +1,5 @@
 import type { Order } from './orders.ts'
 
-export interface Place {
-  topic: string
-  partition: number
-}
-
 /** Delays from the post of an order to its decision, in ms. */
 export interface Delays {
   count: number

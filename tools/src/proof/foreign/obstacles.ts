@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import zlib from 'node:zlib'
+import type { Place } from '@shopstream/messaging/operations'
 import { stepOver } from '@shopstream/messaging/operations'
 import {
   type BatchParts,
@@ -12,7 +13,6 @@ import {
 import { type Group, readGroups } from '../../operations/groups.ts'
 import type { Reach } from '../../operations/reach.ts'
 import { allMet, type Met, stretchesOf } from '../../operations/unreadable-stretches.ts'
-import type { Place } from './judge.ts'
 import { startProducer } from './python.ts'
 
 const orderTopic = 'shop.order.v1'

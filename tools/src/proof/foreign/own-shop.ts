@@ -39,7 +39,7 @@ export async function openOwnShop({ folder, client, signal }: OwnShopOptions): P
   })
   const sinceReady = events.length
   process.env.KAFKA_CLIENT = client // this process looks at the shop by the same client
-  const hold = await reach(placeOf(shop), 'silent')
+  const hold = await reach(addressesOf(shop), 'silent')
   return {
     shop,
     reach: hold,
@@ -54,7 +54,7 @@ export async function openOwnShop({ folder, client, signal }: OwnShopOptions): P
 /** The run has servers of its own, whatever this process would use. */
 const withoutServers = ({ KAFKA_BROKERS: _, POSTGRES_URL: __, SHOPSTREAM_HOME: ___, ...env }: NodeJS.ProcessEnv) => env
 
-const placeOf = ({ kafka, topicPrefix, serviceUrls, databaseUrl }: Shop) => ({
+const addressesOf = ({ kafka, topicPrefix, serviceUrls, databaseUrl }: Shop) => ({
   brokers: kafka.brokers,
   topicPrefix,
   serviceUrls,

@@ -17,16 +17,16 @@ async function publish(...skus: string[]): Promise<void> {
   await eventually('the events to be out', () => relay.hasPublished())
 }
 
-const placeOf = (sku: string) => ({ topic: topic.name, partition: partitionOf(sku, topic.partitions) })
+const placeOfSku = (sku: string) => ({ topic: topic.name, partition: partitionOf(sku, topic.partitions) })
 
 test('of topics only the partitions that are asked for are read, each from its offset', async () => {
   const [wanted, other] = ['sku-1', 'sku-3']
-  expect(placeOf(wanted)).not.toEqual(placeOf(other))
+  expect(placeOfSku(wanted)).not.toEqual(placeOfSku(other))
   await publish(wanted, other)
   const read: string[] = []
   await shop.bus.read({
     topics: [topic.name],
-    partitions: [{ ...placeOf(wanted), from: 1n }],
+    partitions: [{ ...placeOfSku(wanted), from: 1n }],
     toEnd: true,
     handle: (messages) => void read.push(...messages.map(({ key, offset }) => `${key}@${offset}`)),
   })
@@ -39,7 +39,7 @@ test('a group is rewound to offsets, a time or the beginning, never forward, and
   const { bus } = shop
   const done = async () => {
     const positions = await bus.positions('rewound', [topic.name])
-    return positions.find(({ partition }) => partition === placeOf(sku).partition)?.done
+    return positions.find(({ partition }) => partition === placeOfSku(sku).partition)?.done
   }
   const consumer = bus.consume({
     group: 'rewound',
@@ -51,9 +51,9 @@ test('a group is rewound to offsets, a time or the beginning, never forward, and
   await consumer.close()
   await eventually('the group to be empty', async () => (await bus.members('rewound')) === 0)
 
-  await bus.rewind('rewound', [topic.name], [{ ...placeOf(sku), offset: 2n }])
+  await bus.rewind('rewound', [topic.name], [{ ...placeOfSku(sku), offset: 2n }])
   expect(await done()).toBe(2n)
-  await bus.rewind('rewound', [topic.name], [{ ...placeOf(sku), offset: 3n }])
+  await bus.rewind('rewound', [topic.name], [{ ...placeOfSku(sku), offset: 3n }])
   expect(await done()).toBe(2n)
   await bus.rewind('rewound', [topic.name], new Date(Date.now() + 60_000)) // nothing was written since
   expect(await done()).toBe(2n)
