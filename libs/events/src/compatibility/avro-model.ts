@@ -1,3 +1,5 @@
+import { brief, isInteger, isJsonNumber, isJsonObject } from '../schema/json.ts'
+import { SchemaError } from '../schema/schema.ts'
 import type {
   ArrayNode,
   AvroField,
@@ -11,8 +13,6 @@ import type {
   RecordNode,
   UnionNode,
 } from './avro-nodes.ts'
-import { brief, isInteger, isJsonNumber, isJsonObject } from './json.ts'
-import { SchemaError } from './schema.ts'
 
 export interface AvroSchema {
   readonly root: AvroNode

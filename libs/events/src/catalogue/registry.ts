@@ -1,4 +1,4 @@
-import lock from '../../../schemas/registry.lock.json' with { type: 'json' }
+import lock from '../../../../schemas/registry.lock.json' with { type: 'json' }
 
 /** A row of `schemas/registry.lock.json`. */
 export interface LockEntry {

@@ -1,5 +1,5 @@
 import { brief, isInteger, isJsonNumber, isJsonObject } from './json.ts'
-import { dayOf, decimalOf, isFloat, isUuid, maxDecimalBytes, timeOf } from './logical.ts'
+import { dayOf, decimalOf, isFloat, isUuid, maxDecimalBytes, timeOf } from './logical-types.ts'
 import type { DecimalSchema, RecordSchema, ScalarKind, Schema } from './schema-model.ts'
 
 /**
