@@ -1,6 +1,6 @@
-import type { LockEntry } from '../catalogue/registry.ts'
 import type { EventTypes } from '../generated/events.ts'
 import { readJson } from '../schema/json.ts'
+import type { LockEntry } from '../schema/lock-entry.ts'
 import { normalise, parseSchema, type RecordSchema, shortName } from '../schema/schema.ts'
 import { type AvroType, compile } from './avsc.ts'
 import { type Read, readingOf } from './reading.ts'

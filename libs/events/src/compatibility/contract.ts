@@ -1,4 +1,4 @@
-import type { LockEntry } from '../catalogue/registry.ts'
+import type { LockEntry } from '../schema/lock-entry.ts'
 import { type Incompatibility, incompatibilities } from './compatibility.ts'
 
 /** A reason why an event's schema and some of its registered versions do not read each other. */
