@@ -1,4 +1,5 @@
-import { lastName, nameOf } from './avro-model.ts'
+import { shortName } from '../schema/names.ts'
+import { nameOf } from './avro-model.ts'
 import type { AvroField, AvroNode, EnumNode, FixedNode, Path, RecordNode, UnionNode } from './avro-nodes.ts'
 import type { Incompatibility, IncompatibilityType } from './incompatibility.ts'
 import { listed, named } from './wording.ts'
@@ -75,7 +76,7 @@ function candidates(reader: UnionNode, writer: AvroNode): Part[] {
 const isRenamed = (reader: AvroNode, writer: AvroNode): boolean =>
   'name' in reader &&
   'name' in writer &&
-  lastName(reader.name) !== lastName(writer.name) &&
+  shortName(reader.name) !== shortName(writer.name) &&
   !reader.aliases.includes(writer.name)
 
 type Contents = Pick<Comparison, 'problems' | 'parts'>
