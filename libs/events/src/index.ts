@@ -1,13 +1,13 @@
-import { type Codec, createCodec } from './codec.ts'
+import { registry } from './catalogue/registry.ts'
+import { type Codec, createCodec } from './codec/codec.ts'
 import type { EventDefaults, EventName, EventTypes, SchemaRegistered } from './generated/events.ts'
-import { registry } from './registry.ts'
 
-export { type Decoded, DecodeError, EncodeError, maxMessageBytes } from './codec.ts'
+export { newEventId } from './catalogue/id.ts'
+export { partitionOf } from './catalogue/partition.ts'
+export { type LockEntry, registry } from './catalogue/registry.ts'
+export { deadLetterTopic, type Topic, topicOf, topics } from './catalogue/topics.ts'
+export { type Decoded, DecodeError, EncodeError, maxMessageBytes } from './codec/codec.ts'
 export type * from './generated/events.ts'
-export { newEventId } from './id.ts'
-export { partitionOf } from './partition.ts'
-export { type LockEntry, registry } from './registry.ts'
-export { deadLetterTopic, type Topic, topicOf, topics } from './topics.ts'
 
 /** What a writer gives of an event: all of its fields but those that have a default, which may be left out. */
 export type NewEventData<N extends EventName> = Omit<EventTypes[N], EventDefaults[N]> &

@@ -24,7 +24,7 @@ test.each([
   ['schemas/order/OrderShipped.avsc', ['inventory', 'notification', 'order']],
   ['schemas/golden/shopstream.user.UserRegistered.v2.json', ['notification', 'user']],
   ['libs/events/src/generated/events.ts', []],
-  ['libs/events/src/codec.ts', serviceNames.toSorted()],
+  ['libs/events/src/codec/codec.ts', serviceNames.toSorted()],
 ])('a change of %s runs the contracts of %j', async (file, services) => {
   expect(await affectedBy(file)).toEqual(services)
 })

@@ -21,7 +21,7 @@ const add = (event: string, topic: string, more = {}) => newEvent({ root: copy.r
 test('schema, topic, row of the producer and what nx watches', async () => {
   expect(add('OrderRehearsed', 'shop.order.v1')).toEqual([
     'schemas/order/OrderRehearsed.avsc',
-    'libs/events/src/topics.ts',
+    'libs/events/src/catalogue/topics.ts',
     'services/order/src/produces.ts',
     'services/order/package.json',
   ])
@@ -35,7 +35,9 @@ test('schema, topic, row of the producer and what nx watches', async () => {
       { name: 'rehearsedAt', doc: 'When this happened.', type: { type: 'long', logicalType: 'timestamp-millis' } },
     ],
   })
-  expect(copy.read('libs/events/src/topics.ts')).toContain("    'OrderCancelled',\n    'OrderRehearsed',\n  ]),")
+  expect(copy.read('libs/events/src/catalogue/topics.ts')).toContain(
+    "    'OrderCancelled',\n    'OrderRehearsed',\n  ]),",
+  )
   expect(copy.read('services/order/src/produces.ts')).toContain("  'OrderCancelled',\n  'OrderRehearsed',\n])")
   expect(JSON.parse(copy.read('services/order/package.json')).nx.namedInputs.contracts).toContain(
     '{workspaceRoot}/schemas/{order,golden}/{OrderRehearsed,*.OrderRehearsed}.*',
@@ -76,7 +78,11 @@ describe('refused, and nothing is written:', () => {
     ['OrderRehearsed', 'shop.order.v1', { producer: 'orders' }, 'services/orders/src/produces.ts is missing'],
     ['SchemaForgotten', 'shop.schema.v1', {}, 'no service produces the other events'],
   ])('%s in %s', (event, topic, more, words) => {
-    const files = ['libs/events/src/topics.ts', 'services/order/src/produces.ts', 'services/order/package.json']
+    const files = [
+      'libs/events/src/catalogue/topics.ts',
+      'services/order/src/produces.ts',
+      'services/order/package.json',
+    ]
     const before = files.map(copy.read)
     expect(() => add(event, topic, more)).toThrow(words)
     expect(files.map(copy.read)).toEqual(before)

@@ -31,7 +31,7 @@ export interface Copy {
 
 const parts = [
   'schemas',
-  'libs/events/src/topics.ts',
+  'libs/events/src/catalogue/topics.ts',
   'libs/events/src/generated',
   'docs/events.md',
   'docs/saga.md',

@@ -6,7 +6,7 @@ import { readIfThere } from './files.ts'
 import type { Finding } from './findings.ts'
 
 export const topicsLockFile = 'schemas/topics.lock.json'
-export const topicsFile = 'libs/events/src/topics.ts'
+export const topicsFile = 'libs/events/src/catalogue/topics.ts'
 
 /** What of a topic cannot change while it has messages or readers: by its name, its key, partitions, cleanup, events. */
 export type TopicsLock = Record<string, Pick<Topic, 'key' | 'partitions' | 'cleanup' | 'events'>>

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals'
-import { deadLetterTopic, newEventId, registry, topicOf, topics } from './index.ts'
-import { shortName } from './schema.ts'
+import { deadLetterTopic, newEventId, registry, topicOf, topics } from '../index.ts'
+import { shortName } from '../schema/schema.ts'
 
 test('every registered event is in exactly one topic, the one of its aggregate', () => {
   const listed = topics.flatMap(({ events }) => events)

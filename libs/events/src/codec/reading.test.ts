@@ -1,13 +1,13 @@
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { arbitraryEvent, arbitraryOf } from './arbitrary.ts'
-import { compile } from './avro.ts'
+import { incompatibilities } from '../compatibility/compatibility.ts'
+import { type EventName, encode, registry, topics } from '../index.ts'
+import { type Field, normalise, parseSchema, type RecordSchema, type Schema, shortName } from '../schema/schema.ts'
+import { arbitraryEvent, arbitraryOf } from '../testing/arbitrary.ts'
+import type { Dice } from '../testing/random-schemas.ts'
+import { compile } from './avsc.ts'
 import { walkOf } from './bounds.ts'
-import { incompatibilities } from './compatibility.ts'
-import type { Dice } from './compatibility-pairs.ts'
-import { type EventName, encode, registry, topics } from './index.ts'
 import { type Read, readingOf } from './reading.ts'
-import { type Field, normalise, parseSchema, type RecordSchema, type Schema, shortName } from './schema.ts'
 
 /** The judge: avsc, which reads what has been walked over before. It ignores namespaces only where it is told to. */
 function judgeOf(writer: RecordSchema, reader: RecordSchema): Read {

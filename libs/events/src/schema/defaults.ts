@@ -1,5 +1,5 @@
-import { brief, isInteger, isJsonNumber, isJsonObject } from './json.ts'
-import { dayOf, decimalOf, isFloat, isUuid, maxDecimalBytes, timeOf } from './logical.ts'
+import { brief, isInteger, isJsonBytes, isJsonNumber, isJsonObject } from './json.ts'
+import { dayOf, decimalOf, isFloat, isUuid, maxDecimalBytes, timeOf } from './logical-types.ts'
 import type { DecimalSchema, RecordSchema, ScalarKind, Schema } from './schema-model.ts'
 
 /**
@@ -25,7 +25,9 @@ export function defaultProblem(schema: Schema, json: unknown): string | undefine
     case 'enum':
       return schema.symbols.includes(json as string) ? undefined : misfit(json, 'enum: it is none of its symbols')
     case 'fixed':
-      return isBytes(json) && json.length === schema.size ? undefined : misfit(json, `fixed of ${schema.size} bytes`)
+      return isJsonBytes(json) && json.length === schema.size
+        ? undefined
+        : misfit(json, `fixed of ${schema.size} bytes`)
     case 'decimal':
       return isDigits(json, schema) ? undefined : misfit(json, 'decimal: it is not the bytes of one, as text')
     default:
@@ -55,11 +57,8 @@ function recordProblem({ name, fields }: RecordSchema, json: Record<string, unkn
   })
 }
 
-/** Avro writes bytes into JSON as text of the code points 0 to 255. */
-const isBytes = (json: unknown): json is string => typeof json === 'string' && /^[\0-\xff]*$/.test(json)
-
 function isDigits(json: unknown, schema: DecimalSchema): boolean {
-  if (!isBytes(json) || json === '' || json.length > maxDecimalBytes(schema)) return false
+  if (!isJsonBytes(json) || json === '' || json.length > maxDecimalBytes(schema)) return false
   return holds(() => decimalOf(Buffer.from(json, 'latin1'), schema))
 }
 
@@ -88,7 +87,7 @@ const scalars: Record<ScalarKind, (json: unknown) => boolean> = {
   float: (json) => isKept(json) && isFloat(Number(json)),
   double: isKept,
   string: isText,
-  bytes: isBytes,
+  bytes: isJsonBytes,
   uuid: isUuid,
   date: (json) => isInteger(json, 32) && holds(() => dayOf(Number(json))),
   'timestamp-millis': (json) => isSafe(json) && holds(() => timeOf(Number(json))),

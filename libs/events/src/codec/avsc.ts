@@ -1,7 +1,7 @@
 import avsc from 'avsc'
+import { dayMs, dayOf, decimalOf, isDay, isDecimal, isLong, isTime, isUuid, timeOf } from '../schema/logical-types.ts'
+import { normalise, type RecordSchema } from '../schema/schema.ts'
 import { type Cursor, long } from './bounds.ts'
-import { dayMs, dayOf, decimalOf, isDay, isDecimal, isLong, isTime, isUuid, timeOf } from './logical.ts'
-import { normalise, type RecordSchema } from './schema.ts'
 
 /** avsc's view of a schema. */
 export type AvroType = avsc.Type

@@ -1,6 +1,6 @@
 import { isBoxedPrimitive, isDate, isMap, isPromise, isSet, isTypedArray } from 'node:util/types'
-import { floatProblem, isDay, isDecimal, isFloat, isLong, isTime, isUuid } from './logical.ts'
-import type { DecimalSchema, Field, RecordSchema, ScalarKind, Schema } from './schema.ts'
+import { floatProblem, isDay, isDecimal, isFloat, isLong, isTime, isUuid } from '../schema/logical-types.ts'
+import type { DecimalSchema, Field, RecordSchema, ScalarKind, Schema } from '../schema/schema.ts'
 
 /** What does not fit in a value: where, and why. It never tells the value itself, which may be personal data. */
 export interface Misfit {

@@ -1,4 +1,4 @@
-import type { EventName } from './generated/events.ts'
+import type { EventName } from '../generated/events.ts'
 
 /** A Kafka topic as it is created at deployment. */
 export interface Topic {

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
-import type { EventName, EventTypes } from './generated/events.ts'
-import { registry } from './index.ts'
-import { type DecimalSchema, parseSchema, type ScalarKind, type Schema, shortName } from './schema.ts'
+import { registry } from '../catalogue/registry.ts'
+import type { EventName, EventTypes } from '../generated/events.ts'
+import { type DecimalSchema, parseSchema, type ScalarKind, type Schema, shortName } from '../schema/schema.ts'
 
 /** Values of an event, at the limits of its schema too: for property tests, here and of whoever handles the event. */
 export function arbitraryEvent<N extends EventName>(event: N): fc.Arbitrary<EventTypes[N]> {

@@ -1,9 +1,9 @@
-import { type AvroType, compile } from './avro.ts'
-import type { EventTypes } from './generated/events.ts'
-import { readJson } from './json.ts'
+import type { EventTypes } from '../generated/events.ts'
+import { readJson } from '../schema/json.ts'
+import type { LockEntry } from '../schema/lock-entry.ts'
+import { normalise, parseSchema, type RecordSchema, shortName } from '../schema/schema.ts'
+import { type AvroType, compile } from './avsc.ts'
 import { type Read, readingOf } from './reading.ts'
-import type { LockEntry } from './registry.ts'
-import { normalise, parseSchema, type RecordSchema, shortName } from './schema.ts'
 import { type Misfit, misfitOf, type Take, takeOf } from './strict.ts'
 
 export type { LockEntry }

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
-import { maxDecimalBytes } from './logical.ts'
-import type { DecimalSchema, Schema } from './schema.ts'
+import { maxDecimalBytes } from '../schema/logical-types.ts'
+import type { DecimalSchema, Schema } from '../schema/schema.ts'
 
 /** Why bytes are not a value of a schema, and where. */
 export class BoundsError extends Error {}

@@ -1,5 +1,6 @@
 import { defaultProblem } from './defaults.ts'
 import { isJsonObject } from './json.ts'
+import { isName, qualify } from './names.ts'
 import {
   type DecimalSchema,
   type EnumSchema,
@@ -12,6 +13,7 @@ import {
   scalarKinds,
 } from './schema-model.ts'
 
+export { shortName } from './names.ts'
 export * from './schema-model.ts'
 
 /** A schema that is refused; `path` says where in it (`OrderPlaced.lines.sku`). */
@@ -206,13 +208,8 @@ function fixed(json: Json, named: Named, { path }: Scope): FixedSchema {
 const isBase = (name: string): name is ScalarKind =>
   (scalarKinds as readonly string[]).includes(name) && !Object.hasOwn(logicalTypes, name)
 
-const qualify = (name: string, namespace: string) =>
-  name.includes('.') || namespace === '' ? name : `${namespace}.${name}`
-
 function requireName(name: unknown, path: string): asserts name is string {
-  if (typeof name !== 'string' || !/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) {
-    throw new SchemaError(path, `${JSON.stringify(name)} is no name`)
-  }
+  if (!isName(name)) throw new SchemaError(path, `${JSON.stringify(name)} is no name`)
   // avsc keeps names as keys of plain objects: `constructor` would pass as a field or symbol of everything
   if (name in Object.prototype) throw new SchemaError(path, `the name ${name} is taken by JavaScript`)
 }
@@ -297,6 +294,3 @@ function body(schema: RecordSchema | EnumSchema | FixedSchema, seen: Set<string>
 const standIn = (held: { default?: unknown }): Json => (Object.hasOwn(held, 'default') ? { default: held.default } : {})
 
 const aliases = (held: { aliases: readonly string[] }): Json => (held.aliases.length ? { aliases: held.aliases } : {})
-
-/** A full name without its namespace: `Money` of `shopstream.Money`. */
-export const shortName = (fullName: string): string => fullName.slice(fullName.lastIndexOf('.') + 1)

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals'
-import { createCodec } from './codec.ts'
+import { createCodec } from '../codec/codec.ts'
 import { readJson } from './json.ts'
 import { normalise, parseSchema, SchemaError } from './schema.ts'
 

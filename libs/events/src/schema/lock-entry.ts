@@ -1,5 +1,3 @@
-import lock from '../../../schemas/registry.lock.json' with { type: 'json' }
-
 /** A row of `schemas/registry.lock.json`. */
 export interface LockEntry {
   /** Id in the wire format, from 100001 up. */
@@ -13,6 +11,3 @@ export interface LockEntry {
   /** The schema as `normalise` gives it. */
   readonly schema: unknown
 }
-
-/** The schema registry that this build was made with. Without the codec, for those who only show it. */
-export const registry: readonly LockEntry[] = lock

@@ -81,6 +81,9 @@ export function isInteger(json: unknown, bits: 32 | 64): json is number | Number
   return Number.isInteger(json) && Math.abs(json as number) <= 2 ** 63 && fitsIn(BigInt(json as number), bits)
 }
 
+/** Whether JSON is bytes, which Avro writes as text of the code points 0 to 255. */
+export const isJsonBytes = (json: unknown): json is string => typeof json === 'string' && /^[\0-\xff]*$/.test(json)
+
 const fitsIn = (value: bigint, bits: number): boolean => BigInt.asIntN(bits, value) === value
 
 /** A piece of JSON for a message: short, and on one line. */

@@ -1,5 +1,5 @@
-import { readAvro } from './avro-model.ts'
-import type { AvroNode } from './avro-nodes.ts'
+import { readAvro } from '../compatibility/avro-model.ts'
+import type { AvroNode } from '../compatibility/avro-nodes.ts'
 
 /** A whole number from 0 up to, but without, `below`. All randomness in this file comes through one of these. */
 export type Dice = (below: number) => number

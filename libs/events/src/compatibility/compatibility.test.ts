@@ -2,13 +2,13 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, test } from '@jest/globals'
 import avsc from 'avsc'
 import fc from 'fast-check'
-import { compile } from './avro.ts'
+import { compile } from '../codec/avsc.ts'
+import { readingOf } from '../codec/reading.ts'
+import { readJson } from '../schema/json.ts'
+import { parseSchema, type RecordSchema, SchemaError } from '../schema/schema.ts'
+import { anyBytes, anySchema, type Dice, evolved } from '../testing/random-schemas.ts'
 import { readAvro } from './avro-model.ts'
 import { incompatibilities, javaRules, strictRules } from './compatibility.ts'
-import { anyBytes, anySchema, type Dice, evolved } from './compatibility-pairs.ts'
-import { readJson } from './json.ts'
-import { readingOf } from './reading.ts'
-import { parseSchema, type RecordSchema, SchemaError } from './schema.ts'
 
 type Row = [type: string, readerPath: string, writerPath: string]
 
@@ -721,6 +721,6 @@ function seeded(seed: number): Dice {
 }
 
 test('the README explains every rule beyond Java', () => {
-  const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+  const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
   for (const rule of Object.keys(strictRules)) expect(readme).toContain(`\`${rule}\``)
 })

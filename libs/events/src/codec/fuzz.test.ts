@@ -1,9 +1,9 @@
 import { expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { arbitraryEvent } from './arbitrary.ts'
-import { DecodeError, decode, type EventName, encode, registry, topics } from './index.ts'
+import { DecodeError, decode, type EventName, encode, registry, topics } from '../index.ts'
+import { parseSchema, shortName } from '../schema/schema.ts'
+import { arbitraryEvent } from '../testing/arbitrary.ts'
 import { readingOf } from './reading.ts'
-import { parseSchema, shortName } from './schema.ts'
 
 /** `FUZZ_SEED=7 FUZZ_MESSAGES=1000000 npm test -- libs/events/src/fuzz.test.ts` tries others, or more. */
 const seed = Number(process.env.FUZZ_SEED ?? 20_250_301)

@@ -1,8 +1,6 @@
 import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { arbitraryEvent, arbitraryOf } from './arbitrary.ts'
-import { createCodec, type LockEntry } from './codec.ts'
 import {
   DecodeError,
   decode,
@@ -15,8 +13,10 @@ import {
   registry,
   schemaEvents,
   topics,
-} from './index.ts'
-import { normalise, parseSchema } from './schema.ts'
+} from '../index.ts'
+import { normalise, parseSchema } from '../schema/schema.ts'
+import { arbitraryEvent, arbitraryOf } from '../testing/arbitrary.ts'
+import { createCodec, type LockEntry } from './codec.ts'
 
 type Data = Record<string, unknown>
 

@@ -1,4 +1,13 @@
-import { defaultBytes } from './avro.ts'
+import { dayOf, decimalOf, timeOf } from '../schema/logical-types.ts'
+import {
+  type EnumSchema,
+  type Field,
+  type RecordSchema,
+  type ScalarKind,
+  type Schema,
+  shortName,
+} from '../schema/schema.ts'
+import { defaultBytes } from './avsc.ts'
 import {
   BoundsError,
   blocks,
@@ -16,8 +25,6 @@ import {
   smallest,
   walkOf,
 } from './bounds.ts'
-import { dayOf, decimalOf, timeOf } from './logical.ts'
-import { type EnumSchema, type Field, type RecordSchema, type ScalarKind, type Schema, shortName } from './schema.ts'
 
 /** Reads the value that starts at `at` and ends with the bytes; throws `BoundsError` and others when there is none. */
 export type Read = (bytes: Buffer, at: number) => unknown

@@ -1,5 +1,5 @@
+import type { LockEntry } from '../schema/lock-entry.ts'
 import { type Incompatibility, incompatibilities } from './compatibility.ts'
-import type { LockEntry } from './registry.ts'
 
 /** A reason why an event's schema and some of its registered versions do not read each other. */
 export interface Breakage {

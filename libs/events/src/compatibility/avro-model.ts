@@ -1,3 +1,6 @@
+import { brief, isInteger, isJsonBytes, isJsonNumber, isJsonObject } from '../schema/json.ts'
+import { isName, qualify, shortName } from '../schema/names.ts'
+import { SchemaError } from '../schema/schema.ts'
 import type {
   ArrayNode,
   AvroField,
@@ -11,8 +14,6 @@ import type {
   RecordNode,
   UnionNode,
 } from './avro-nodes.ts'
-import { brief, isInteger, isJsonNumber, isJsonObject } from './json.ts'
-import { SchemaError } from './schema.ts'
 
 export interface AvroSchema {
   readonly root: AvroNode
@@ -211,7 +212,7 @@ function define(json: Json, outer: Scope): { name: string; aliases: readonly str
   if (typeof given !== 'string') refuse(inside(outer, 'name'), `${brief(given)} is no name`)
   const name = qualify(given, space)
   requireFullName(name, inside(outer, 'name'))
-  if (isPrimitive(lastName(name))) refuse(inside(outer, 'name'), `the name ${lastName(name)} is taken by Avro`)
+  if (isPrimitive(shortName(name))) refuse(inside(outer, 'name'), `the name ${shortName(name)} is taken by Avro`)
   if (outer.reading.named.has(name)) refuse(outer, `${name} is defined twice; use its name the second time`)
   const scope = { ...outer, namespace: name.slice(0, Math.max(0, name.lastIndexOf('.'))) }
   const aliases = namesIn(json, 'aliases', outer).map((alias) => qualify(alias, scope.namespace))
@@ -277,9 +278,9 @@ function fits(type: AvroNode, json: unknown, scope: Scope, known: Known, depth =
     case 'string':
       return typeof json === 'string'
     case 'bytes':
-      return isBytes(json)
+      return isJsonBytes(json)
     case 'fixed':
-      return isBytes(json) && json.length === type.size
+      return isJsonBytes(json) && json.length === type.size
     case 'enum':
       return typeof json === 'string' && type.symbols.includes(json)
     default:
@@ -317,10 +318,6 @@ function partsFit(
   }
 }
 
-/** Avro writes bytes into JSON as text of the code points 0 to 255. */
-const isBytes = (json: unknown): json is string =>
-  typeof json === 'string' && [...json].every((letter) => letter.charCodeAt(0) <= 255)
-
 const isPrimitive = (name: string): name is PrimitiveKind => primitives.includes(name)
 
 const isWhole = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0
@@ -328,17 +325,11 @@ const isWhole = (value: unknown): value is number => Number.isSafeInteger(value)
 /** An attribute, unless it is JavaScript's own. */
 const own = (json: Json, key: string): unknown => (Object.hasOwn(json, key) ? json[key] : undefined)
 
-const qualify = (name: string, namespace: string): string =>
-  name.includes('.') || namespace === '' ? name : `${namespace}.${name}`
-
-/** A full name without its namespace. */
-export const lastName = (name: string): string => name.slice(name.lastIndexOf('.') + 1)
-
 /** What tells the branches of a union apart: the full name, or the kind of what has none. */
 export const nameOf = (type: AvroNode): string => ('name' in type ? type.name : type.kind)
 
 function requireName(name: unknown, scope: Scope): asserts name is string {
-  if (typeof name !== 'string' || !/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) {
+  if (!isName(name)) {
     refuse(scope, `${brief(name)} is no name; names are letters, digits and _ and start with no digit`)
   }
 }
