@@ -2,7 +2,7 @@ import { registry } from './catalogue/registry.ts'
 import { type Codec, createCodec } from './codec/codec.ts'
 import type { EventDefaults, EventName, EventTypes, SchemaRegistered } from './generated/events.ts'
 
-export { newEventId } from './catalogue/id.ts'
+export { msOfId, newEventId } from './catalogue/id.ts'
 export { partitionOf } from './catalogue/partition.ts'
 export { type LockEntry, registry } from './catalogue/registry.ts'
 export { deadLetterTopic, type Topic, topicOf, topics } from './catalogue/topics.ts'

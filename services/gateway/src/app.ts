@@ -5,9 +5,9 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Config, registryAccessOf } from './config.ts'
 import { mergeDocuments } from './documentation.ts'
 import { forwardRoutes } from './forwarding.ts'
+import { watchServices } from './service-health.ts'
 import { perService, variableOf } from './services.ts'
 import { createUpstream } from './upstream.ts'
-import { watchServices } from './watching.ts'
 
 /** Builds the gateway: what comes from outside is passed on to the service that owns the path. */
 export async function buildGateway(

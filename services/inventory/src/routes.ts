@@ -5,7 +5,7 @@ import { put, retire } from './catalogue/decide.ts'
 import { applyChange, findListed, type ListedProduct, listListed, lockProduct, lockSku } from './catalogue/queries.ts'
 import { errors } from './errors.ts'
 import { adjustStock } from './stock/adjust.ts'
-import type { LockedStock } from './stock/queries.ts'
+import type { Stock } from './stock/queries.ts'
 import type { Tables } from './tables.ts'
 
 const Product = Type.Object({
@@ -37,7 +37,7 @@ const toProduct = ({ sku, name, description, price, available, version }: Listed
   version,
 })
 
-const toLevel = ({ sku, onHand, reserved }: LockedStock) => ({ sku, onHand, reserved, available: onHand - reserved })
+const toLevel = ({ sku, onHand, reserved }: Stock) => ({ sku, onHand, reserved, available: onHand - reserved })
 
 /** The table of inventory's routes. */
 export const routes = (database: Database<Tables>): Route[] => [...productRoutes(database), ...stockRoutes(database)]

@@ -1,5 +1,11 @@
 import type { Generated } from '@shopstream/database'
-import type { Line, ReservationState } from './reserving/decide.ts'
+
+export interface Line {
+  sku: string
+  quantity: number
+}
+
+export type ReservationState = 'reserved' | 'rejected' | 'released' | 'sold'
 
 export interface Tables {
   product: {

@@ -5,7 +5,7 @@ import { newEventId } from '@shopstream/events'
 import type { AnyNewEvent, Message } from '@shopstream/messaging'
 import { createWorld, eventually, type World } from '@shopstream/testing'
 import { buildOrder } from './app.ts'
-import { waiting } from './reading/wait.ts'
+import { waiting } from './prefer-wait.ts'
 import type { Tables } from './tables.ts'
 
 let world: World

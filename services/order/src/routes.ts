@@ -22,7 +22,7 @@ import { changeOrder } from './fulfilling/change.ts'
 import type { Order, OrderCommand } from './life-cycle.ts'
 import { findOrder, listOrders } from './orders.ts'
 import { type OrderRequest, placeAll } from './placing/place.ts'
-import { waiting } from './reading/wait.ts'
+import { waiting } from './prefer-wait.ts'
 import type { Tables } from './tables.ts'
 
 const Status = Type.Enum(['pending', 'confirmed', 'rejected', 'shipped', 'delivered', 'cancelled'])

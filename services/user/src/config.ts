@@ -1,6 +1,6 @@
 import { ConfigError, dataSettings, type Static, serviceSettings, settings, Type } from '@shopstream/config'
 import { parseRegistration, type Registration } from './accounts/account.ts'
-import type { Limit } from './limits/limit.ts'
+import type { Limits } from './limits/limit.ts'
 
 const uses = (defaultValue: number) => settings.integer(defaultValue, { min: 1, max: 1_000_000 })
 const withinSeconds = (defaultValue: number) => settings.integer(defaultValue, { min: 1, max: 86_400 })
@@ -45,12 +45,6 @@ export function staffOf({ STAFF_EMAIL: email, STAFF_PASSWORD: password }: Config
   if (!('problems' in parsed)) return parsed
   throw new ConfigError(parsed.problems.map(({ field, message }) => `STAFF_${field.toUpperCase()} ${message}`))
 }
-
-/** What strangers may do so often and no oftener. */
-export type Limits = Record<
-  'registrationsOfClient' | 'registrations' | 'failuresOfAccount' | 'failuresOfOwner' | 'failuresOfClient',
-  Limit
->
 
 export function limitsOf(config: Config): Limits {
   const registering = { seconds: config.REGISTRATIONS_SECONDS }

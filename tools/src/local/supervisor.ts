@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { rmSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { isFromOutside, writeIdentity } from '@shopstream/local-servers'
-import { eachLine } from './lines.ts'
+import { eachLine } from './log-lines.ts'
 
 export interface ServiceLaunch {
   name: string

@@ -8,7 +8,7 @@ import { good, plural } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'
 import { untilInterrupted } from '../terminal/repeat.ts'
-import { reasonOf } from './asked.ts'
+import { reasonOf } from './answers.ts'
 import { type Owner, owners, reachHelp, withReach } from './reach.ts'
 import { ownershipOf } from './services.ts'
 

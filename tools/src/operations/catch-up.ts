@@ -5,7 +5,7 @@ import { type IncomingMessage, MalformedMessage, readMessage, typeOf } from '@sh
 import { bad, good, plural, shop, table } from '../terminal/format.ts'
 import { Refusal } from '../terminal/options.ts'
 import { keyInWords, print, shown } from '../terminal/printing.ts'
-import { reasonOf } from './asked.ts'
+import { reasonOf } from './answers.ts'
 import { readGroups } from './groups.ts'
 import { type Owner, ownerNamed, type Reach, reachHelp, withReach } from './reach.ts'
 import { leftOff, rewindGroup } from './rewind.ts'

@@ -21,7 +21,7 @@ import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'
 import { untilInterrupted } from '../terminal/repeat.ts'
 import { actorOf } from './actor.ts'
-import { reasonOf } from './asked.ts'
+import { reasonOf } from './answers.ts'
 import {
   detailLines,
   doubtfulLines,

@@ -1,7 +1,7 @@
 import { sql } from '@shopstream/database'
 import { DecodeError, deadLetterTopic, decode, learnSchema, topicOf } from '@shopstream/events'
 import { eventIdOf, type IncomingMessage, unreadableIdOf } from '@shopstream/messaging/operations'
-import { ask } from './asked.ts'
+import { ask } from './answers.ts'
 import { type Owner, owners, type Reach } from './reach.ts'
 
 /** A message of a topic as people read it. */

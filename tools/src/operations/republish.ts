@@ -4,7 +4,7 @@ import type { Ownership } from '@shopstream/messaging'
 import { good, plural, shop, table } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'
-import { reasonOf } from './asked.ts'
+import { reasonOf } from './answers.ts'
 import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
 import { ownershipOf } from './services.ts'
 

@@ -9,7 +9,7 @@ import {
 import { bad, good, parseTime, plural, shop, table, timeHelp } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'
-import { reasonOf } from './asked.ts'
+import { reasonOf } from './answers.ts'
 import { type Group, readGroups } from './groups.ts'
 import { type Owner, type Reach, reachHelp, withReach } from './reach.ts'
 import { allMet, decisionInWords, placeInWords, showCommand, stretchesOf } from './unreadable-stretches.ts'

@@ -1,5 +1,5 @@
 import { type Database, sql } from '@shopstream/database'
-import { type Asked, ask } from './asked.ts'
+import { type Asked, ask } from './answers.ts'
 import type { Group } from './groups.ts'
 import { type Lag, lagOf } from './lag.ts'
 import { type Owner, owners, type Reach } from './reach.ts'

@@ -12,7 +12,7 @@ import {
   unreadableIdOf,
 } from '@shopstream/messaging/operations'
 import { age, plural, shop } from '../terminal/format.ts'
-import { type Asked, ask } from './asked.ts'
+import { type Asked, ask } from './answers.ts'
 import { type Group, readGroups } from './groups.ts'
 import { lagOf } from './lag.ts'
 import { type Owner, owners, type Reach } from './reach.ts'

@@ -1,6 +1,6 @@
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, posix } from 'node:path'
 import { describe, expect, test } from '@jest/globals'
 import { repository, runCommand } from '@shopstream/testing'
 
@@ -104,4 +104,59 @@ describe('what the rules leave open', () => {
   ])('%s may import %s', async (file, imported) => {
     expect(await lint(file, `import '${imported}'`)).toBe('')
   })
+})
+
+/** A file or folder that imports another one beside it in the same folder. */
+interface Arrow {
+  folder: string
+  from: string
+  to: string
+  files: string
+}
+
+function arrowOf(file: string, imported: string): Arrow | undefined {
+  const target = posix.normalize(posix.join(posix.dirname(file), imported))
+  const [from, to] = [file.split('/'), target.split('/')]
+  const level = from.findIndex((name, i) => name !== to[i])
+  const [first, second] = [from[level], to[level]]
+  if (first === undefined || second === undefined) return undefined
+  return { folder: from.slice(0, level).join('/'), from: first, to: second, files: `${file} -> ${target}` }
+}
+
+/** The arrows that remain when what imports nothing of its folder, or is imported by nothing, is taken away again and again. */
+function circles(arrows: readonly Arrow[]): Arrow[] {
+  const importing = new Set(arrows.map(({ from }) => from))
+  const imported = new Set(arrows.map(({ to }) => to))
+  const left = arrows.filter(({ from, to }) => importing.has(to) && imported.has(from))
+  return left.length === arrows.length ? [...arrows] : circles(left)
+}
+
+/** Every import of a file beside or below, in the packages' code; tests may look wherever they like. */
+function arrowsOf(files: readonly string[], read: (file: string) => string): Arrow[] {
+  return files.flatMap((file) =>
+    [...read(file).matchAll(/from '(\.{1,2}\/[^']+)'/g)].flatMap(([, imported]) => arrowOf(file, imported ?? '') ?? []),
+  )
+}
+
+test('a circle of folders is found, types included', () => {
+  const texts: Record<string, string> = {
+    'a/src/one/x.ts': "import type { Y } from '../two/y.ts'",
+    'a/src/two/y.ts': "import { z } from './z.ts'\nexport { w } from '../three.ts'",
+    'a/src/two/z.ts': '',
+    'a/src/three.ts': "import { x } from './one/x.ts'",
+  }
+  const arrows = arrowsOf(Object.keys(texts), (file) => texts[file] ?? '')
+  expect(circles(arrows.filter(({ folder }) => folder === 'a/src'))).toHaveLength(3)
+  expect(circles(arrows.filter(({ folder }) => folder === 'a/src/two'))).toEqual([])
+})
+
+test('in every folder imports run one way: no file or folder imports what imports it', () => {
+  const files = globSync('{libs,services,tools}/**/*.ts', {
+    cwd: repository,
+    exclude: (name) => name === 'node_modules' || name === 'dist' || name === 'testing',
+  }).filter((file) => !/(\.test|\/testing)\.ts$/.test(file))
+  expect(files.length).toBeGreaterThan(300)
+  const arrows = arrowsOf(files, (file) => readFileSync(join(repository, file), 'utf8'))
+  const found = [...Map.groupBy(arrows, ({ folder }) => folder).values()].flatMap(circles)
+  expect(found.map(({ files }) => files)).toEqual([])
 })

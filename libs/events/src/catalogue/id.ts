@@ -5,3 +5,8 @@ import { uuidv7 } from 'uuidv7'
  * which they were made, also within a millisecond.
  */
 export const newEventId = (): string => uuidv7()
+
+/** When a UUIDv7 was made, in ms since 1970; undefined for UUIDs of another version. */
+export function msOfId(id: string): number | undefined {
+  return id[14] === '7' ? Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16) : undefined
+}

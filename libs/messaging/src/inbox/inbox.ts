@@ -1,4 +1,5 @@
 import { type Database, sql, type Transaction } from '@shopstream/database'
+import { msOfId } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
 import type { IncomingMessage } from '../broker/bus.ts'
 
@@ -7,19 +8,14 @@ const dayMs = 86_400_000
 /** Longer than the topics keep their events, so that a replay from the beginning finds every row. */
 export const inboxWindowDays = 21
 
-/** When a UUIDv7 was made; undefined for ids of another form. */
-function timeOfId(id: string): number | undefined {
-  return id[14] === '7' ? Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16) : undefined
-}
-
 /**
  * Whether the inbox cannot tell if an event was handled before: it forgets by the time in an id, which is by its producer's
  * clock. One of a time to come is remembered for at least as long as any other, from when it was received.
  */
-export const isForgotten = (id: string, now: number): boolean => (timeOfId(id) ?? now) < now - inboxWindowDays * dayMs
+export const isForgotten = (id: string, now: number): boolean => (msOfId(id) ?? now) < now - inboxWindowDays * dayMs
 
 /** Whether an event was made by a clock that is more than a day ahead of this one. */
-export const isAhead = (id: string, now: number): boolean => (timeOfId(id) ?? now) > now + dayMs
+export const isAhead = (id: string, now: number): boolean => (msOfId(id) ?? now) > now + dayMs
 
 export const forgotten = `the event is older than ${inboxWindowDays} days: whether it took effect is not known any more`
 

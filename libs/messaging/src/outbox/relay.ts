@@ -21,7 +21,7 @@ import {
   type OutboxFloor,
   type RestingFloor,
 } from './outbox-floor.ts'
-import { createPlacing, type Placing } from './placing.ts'
+import { createPlacing, type Placing } from './topic-partitions.ts'
 
 export interface RelayOptions {
   database: Database<unknown>

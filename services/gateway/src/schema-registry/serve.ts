@@ -7,7 +7,7 @@ import { errors } from '../errors.ts'
 import { answersFrom } from './answers.ts'
 import { RegistryError } from './errors.ts'
 import { schemaIn } from './given-schema.ts'
-import { countGuesses } from './guesses.ts'
+import { countGuesses } from './password-guesses.ts'
 
 /** Below which path of the gateway the registry is. */
 const registryPath = '/schema-registry'

@@ -1,10 +1,10 @@
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
+import type { Line } from '../tables.ts'
 import {
   decide,
   entering,
   ImpossibleReservation,
-  type Line,
   lifeCycle,
   type OrderEvent,
   type ReservationState,

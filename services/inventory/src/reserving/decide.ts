@@ -1,20 +1,8 @@
 import type { AnyNewEvent, Message } from '@shopstream/messaging'
+import type { Stock } from '../stock/queries.ts'
+import type { Line, ReservationState } from '../tables.ts'
 
-export interface Line {
-  sku: string
-  quantity: number
-}
-
-export interface Stock {
-  sku: string
-  onHand: number
-  reserved: number
-  sequence: bigint
-  /** A retired product cannot be reserved any more. */
-  sellable: boolean
-}
-
-export type ReservationState = 'reserved' | 'rejected' | 'released' | 'sold'
+export type { ReservationState }
 
 export interface Reservation {
   orderId: string

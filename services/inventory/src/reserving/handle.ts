@@ -1,6 +1,6 @@
 import { sql, type Transaction } from '@shopstream/database'
 import { produces } from '../produces.ts'
-import { type LockedStock, levelsChanged, lockStock, writeStock } from '../stock/queries.ts'
+import { levelsChanged, lockStock, type Stock, writeStock } from '../stock/queries.ts'
 import type { Tables } from '../tables.ts'
 import { decide, type OrderEvent, type Reservation } from './decide.ts'
 
@@ -24,8 +24,7 @@ export async function applyOrderEvents(tx: Transaction<Tables>, messages: OrderE
   await produces.emit(tx, [...events, ...levelsChanged(changed, messages.at(-1))])
 }
 
-const hasMoved = (now: LockedStock, then: LockedStock | undefined) =>
-  now.onHand !== then?.onHand || now.reserved !== then.reserved
+const hasMoved = (now: Stock, then: Stock | undefined) => now.onHand !== then?.onHand || now.reserved !== then.reserved
 
 function skusOf(messages: OrderEvent[], reservations: Map<string, Reservation>): string[] {
   const ordered = messages.flatMap(({ type, data }) => (type === 'OrderPlaced' ? data.lines : []))

@@ -3,7 +3,7 @@ import { newEventId } from '@shopstream/events'
 import { errors } from '../errors.ts'
 import { produces } from '../produces.ts'
 import type { Tables } from '../tables.ts'
-import { type LockedStock, levelsChanged, lockStock, writeStock } from './queries.ts'
+import { levelsChanged, lockStock, type Stock, writeStock } from './queries.ts'
 
 /** Pieces of one sku at the most: what an Avro int and a Postgres integer hold, with room. */
 const maxOnHand = 2_000_000_000
@@ -18,7 +18,7 @@ export interface Adjustment {
 }
 
 /** The level after an adjustment. Throws `stock-below-zero` (what is reserved cannot go) and `stock-too-large`. */
-function adjusted(level: LockedStock, delta: number): LockedStock {
+function adjusted(level: Stock, delta: number): Stock {
   const onHand = level.onHand + delta
   if (onHand < level.reserved) throw errors['stock-below-zero']()
   if (onHand > maxOnHand) throw errors['stock-too-large']()
@@ -26,10 +26,7 @@ function adjusted(level: LockedStock, delta: number): LockedStock {
 }
 
 /** Adjusts the stock on hand and announces the new level. Throws `product-not-found`, and what {@link adjusted} throws. */
-export async function adjustStock(
-  tx: Transaction<Tables>,
-  { sku, delta, reason, madeBy }: Adjustment,
-): Promise<LockedStock> {
+export async function adjustStock(tx: Transaction<Tables>, { sku, delta, reason, madeBy }: Adjustment): Promise<Stock> {
   const level = (await lockStock(tx, [sku])).get(sku)
   if (!level) throw errors['product-not-found']()
   const next = adjusted(level, delta)

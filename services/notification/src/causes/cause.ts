@@ -1,17 +1,7 @@
 import type { Money } from '@shopstream/events'
 import type { Message } from '@shopstream/messaging'
-import type { EventKind, Facts, Recipient, State } from '../tables.ts'
-
-/** A reason to send somebody a mail. */
-export interface Cause {
-  kind: EventKind
-  userId: string
-  /** Id of the event. */
-  causeId: string
-  orderId?: string
-  facts: Facts
-  traceparent: string | null
-}
+import type { Cause } from '../notifications/cause.ts'
+import type { EventKind, Facts } from '../tables.ts'
 
 export type OrderMessage =
   | Message<'OrderConfirmed', 'orderId' | 'userId' | 'lines' | 'total'>
@@ -51,12 +41,6 @@ export function causeOf(message: OrderMessage): Cause {
     traceparent: message.traceparent ?? null,
     facts: { orderId, ...facts(message.data) },
   }
-}
-
-/** How a notification begins: it waits for a recipient that is not known yet, and is not sent to one that was erased. */
-export function firstState(recipient: Recipient | undefined): State {
-  if (recipient?.erased) return 'cancelled'
-  return recipient?.email ? 'queued' : 'awaiting-recipient'
 }
 
 /** By currency: to make one took 3 % of this service's CPU under load. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type Kysely, signal, sql, type Transaction } from '@shopstream/database'
 import { newEventId } from '@shopstream/events'
-import { mailsDue } from '../causes/queries.ts'
+import { mailsDue } from '../notifications/queries.ts'
 import type { Tables } from '../tables.ts'
 
 /** Told after a commit that made a mailing; wakes the filler of this process. */

@@ -1,5 +1,5 @@
 import type { Message } from '@shopstream/messaging'
-import type { Cause } from '../causes/cause.ts'
+import type { Cause } from '../notifications/cause.ts'
 import type { Recipient } from '../tables.ts'
 
 export type UserMessage =

@@ -1,5 +1,5 @@
 import type { Transaction } from '@shopstream/database'
-import { queueNotifications, queueWaiting, withdrawErased } from '../causes/queries.ts'
+import { queueNotifications, queueWaiting, withdrawErased } from '../notifications/queries.ts'
 import { lockRecipients, saveRecipients } from './queries.ts'
 import { applyUserEvents, type UserMessage } from './recipients.ts'
 

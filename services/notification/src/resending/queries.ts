@@ -1,5 +1,5 @@
 import { signal, sql, type Transaction } from '@shopstream/database'
-import { mailsDue } from '../causes/queries.ts'
+import { mailsDue } from '../notifications/queries.ts'
 import type { Kind, State, Tables } from '../tables.ts'
 
 export interface FoundNotification {

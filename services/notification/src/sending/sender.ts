@@ -1,7 +1,7 @@
 import type { Database } from '@shopstream/database'
 import { createAlarm, type ReadinessCheck } from '@shopstream/messaging'
 import { Counter, childOf, type Logger, parseTraceparent, type Registry, runInTrace } from '@shopstream/observability'
-import { mailsDue } from '../causes/queries.ts'
+import { mailsDue } from '../notifications/queries.ts'
 import type { Lane, Tables } from '../tables.ts'
 import type { Answers } from './answers.ts'
 import { type Deliveries, deliver, deliveriesOf, type Outcome, reached, type Work } from './delivery.ts'

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { decideOrder, type KnownProduct, type OrderedItem } from './decide.ts'
+import type { KnownProduct } from '../products/replica.ts'
+import { decideOrder, type OrderedItem } from './decide.ts'
 
 const eur = (amount: bigint) => ({ amount, currency: 'EUR' })
 const products = new Map<string, KnownProduct>(

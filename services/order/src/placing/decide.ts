@@ -1,13 +1,7 @@
 import type { Money } from '@shopstream/events'
 import { errors } from '../errors.ts'
 import { type Changed, decide, type OrderLine, type ShippingAddress } from '../life-cycle.ts'
-
-/** What the order service knows of a product. */
-export interface KnownProduct {
-  sku: string
-  price: Money
-  retired: boolean
-}
+import type { KnownProduct } from '../products/replica.ts'
 
 export interface OrderedItem {
   sku: string

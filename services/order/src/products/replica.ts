@@ -1,7 +1,14 @@
 import { sql, type Transaction } from '@shopstream/database'
+import type { Money } from '@shopstream/events'
 import type { Message } from '@shopstream/messaging'
-import type { KnownProduct } from '../placing/decide.ts'
 import type { Tables } from '../tables.ts'
+
+/** What the order service knows of a product. */
+export interface KnownProduct {
+  sku: string
+  price: Money
+  retired: boolean
+}
 
 type ProductMessage = Message<'ProductListed' | 'ProductChanged' | 'ProductRetired', 'sku' | 'price'>
 

@@ -1,7 +1,7 @@
 import type { Database } from '@shopstream/database'
 import { networkOf } from '@shopstream/http'
-import type { Limits } from '../config.ts'
 import { errors } from '../errors.ts'
+import type { Limits } from '../limits/limit.ts'
 import { take } from '../limits/limit.ts'
 import type { Tables } from '../tables.ts'
 import { parseRegistration, type Registration, type RegistrationInput } from './account.ts'

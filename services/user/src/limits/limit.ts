@@ -9,6 +9,12 @@ export interface Limit {
   seconds: number
 }
 
+/** What strangers may do so often and no oftener. */
+export type Limits = Record<
+  'registrationsOfClient' | 'registrations' | 'failuresOfAccount' | 'failuresOfOwner' | 'failuresOfClient',
+  Limit
+>
+
 /** A use of a limit by whom it counts: a client's network, an account, or nobody in particular. */
 export interface Use {
   limit: Limit

@@ -1,11 +1,10 @@
 import { shop } from '../../terminal/format.ts'
 import { archivedAs, type Check, excused, handled, type Scope, show } from './check.ts'
+import { statesThatFit } from './reservation-states.ts'
 
-/** The states of a reservation that fit each status of its order, once inventory has handled all of the order's events. */
-const fittingStates = `case o.status
-    when 'pending' then array['reserved', 'rejected'] when 'confirmed' then array['reserved']
-    when 'rejected' then array['rejected'] when 'shipped' then array['sold'] when 'delivered' then array['sold']
-    when 'cancelled' then array['released', 'rejected'] end`
+const fittingStates = `case o.status ${Object.entries(statesThatFit)
+  .map(([status, states]) => `when '${status}' then array[${states.map((state) => `'${state}'`).join(', ')}]`)
+  .join(' ')} end`
 
 /** How long after its deadline an order may still be pending: the sweeper looks every 2 s, and takes 100 at a time. */
 const overdueSeconds = 60

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { topics } from '@shopstream/events'
 import { type IncomingMessage, typeOf } from '@shopstream/messaging/operations'
 import { Refusal } from '../../terminal/options.ts'
-import { reasonOf } from '../asked.ts'
+import { reasonOf } from '../answers.ts'
 
 /** Who may write events beside the services, of keys that these never make; a row of the file that FOREIGN_PRODUCERS names. */
 export interface Producer {

@@ -5,11 +5,11 @@ import { owners, type Reach } from '../../operations/reach.ts'
 import { allMet, type Met, placeInWords, stretchesOf } from '../../operations/unreadable-stretches.ts'
 import { unreadableRecords } from '../../operations/verify/checks.ts'
 import { verify } from '../../operations/verify.ts'
+import { waitForRest } from './at-rest.ts'
 import { type Delays, delaysOf, judgeDelays, judgeReleased, type Line } from './judge.ts'
 import { missingOf, type Obstacle } from './obstacles.ts'
 import type { Order } from './orders.ts'
 import type { OwnShop } from './own-shop.ts'
-import { waitForRest } from './rest.ts'
 
 /** What the producer wrote, by kind; what the broker refused, by reason. */
 export interface Oddities {

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { cacheFolder, repository } from '@shopstream/local-servers'
-import { eachLine } from '../../local/lines.ts'
+import { eachLine } from '../../local/log-lines.ts'
 import { virtualEnvironment, withoutOtherTools } from '../../local/python.ts'
 
 /** The versions that the examples pin; of these confluent-kafka alone is needed, and 20 packages are not fetched. */

@@ -2,6 +2,7 @@
 import * as inventory from '../../../../services/inventory/src/reserving/decide.ts'
 import { configSchema } from '../../../../services/order/src/config.ts'
 import * as order from '../../../../services/order/src/life-cycle.ts'
+import { statesAtRest } from '../../operations/verify/reservation-states.ts'
 
 export type {
   /** An order's event as inventory consumes it. */
@@ -17,12 +18,5 @@ export const { default: deadlineSeconds } = configSchema.properties.RESERVATION_
   default: number
 }
 
-/** What a reservation may be, at rest, of an order of this status: with nothing under way between the services. */
-export const agreement: Record<order.OrderStatus, readonly inventory.ReservationState[]> = {
-  pending: [],
-  confirmed: ['reserved'],
-  rejected: ['rejected'],
-  shipped: ['sold'],
-  delivered: ['sold'],
-  cancelled: ['released', 'rejected'],
-}
+/** What a reservation may be, at rest, of an order of this status. */
+export const agreement: Record<order.OrderStatus, readonly inventory.ReservationState[]> = statesAtRest

@@ -1,8 +1,8 @@
 import { type Database, sql } from '@shopstream/database'
 import { createAlarm, pause } from '@shopstream/messaging'
-import type { Order } from '../life-cycle.ts'
-import { findOrder, orderChanged } from '../orders.ts'
-import type { Tables } from '../tables.ts'
+import type { Order } from './life-cycle.ts'
+import { findOrder, orderChanged } from './orders.ts'
+import type { Tables } from './tables.ts'
 
 /**
  * Another instance may have decided: without a signal from this one, all that wait are looked for after this time, in ms. The
