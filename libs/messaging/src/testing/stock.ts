@@ -3,6 +3,7 @@
  * alone, in half the time.
  */
 import { signal, sql, type Transaction } from '@shopstream/database'
+import { partitionOf, topicOf } from '@shopstream/events'
 import { type Consumption, type FailurePolicy, on } from '../event/consumption.ts'
 import type { Message } from '../event/envelope.ts'
 import { producer } from '../outbox/outbox.ts'
@@ -61,3 +62,18 @@ async function failByChance(tx: Transaction, key: string, sequence: bigint): Pro
 
 /** The row of `consumes.ts` of instances in a process of their own. */
 export const toldByKeys = writeEffects(troubleByKey, { attempts: 3 })
+
+const stockTopic = topicOf('StockLevelChanged')
+
+/** Bytes as they come, by whatever producer, to the topic of stock levels. */
+export const rawMessage = (
+  key: string,
+  value: Buffer,
+  headers: Record<string, string> = { ce_type: 'StockLevelChanged' },
+) => ({
+  topic: stockTopic.name,
+  partition: partitionOf(key, stockTopic.partitions),
+  key,
+  value,
+  headers,
+})
