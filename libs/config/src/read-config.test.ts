@@ -1,4 +1,7 @@
-import { expect, test } from '@jest/globals'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, test } from '@jest/globals'
 import { ConfigError, dataSettings, readConfig, serviceSettings, settings, Type } from './index.ts'
 
 const schema = Type.Object({
@@ -93,4 +96,46 @@ test('the value of a secret or URL is in no error', () => {
 
 test('an empty variable counts as missing', () => {
   expect(problemsOf({ ...complete, DATABASE_URL: '' })).toEqual([expect.stringMatching(/^DATABASE_URL is missing/)])
+})
+
+describe('a secret or a URL in a file', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'shopstream-config-'))
+  const fileWith = (text: string) => {
+    const file = join(dir, String(Math.random()))
+    writeFileSync(file, text)
+    return file
+  }
+  const { DATABASE_URL, KEY_ENCRYPTION_SECRET, ...others } = complete
+  afterAll(() => rmSync(dir, { recursive: true }))
+
+  test('is read as if it stood in the environment, without the line break at its end', () => {
+    const config = readConfig(schema, {
+      ...others,
+      DATABASE_URL_FILE: fileWith(`${DATABASE_URL}\n`),
+      KEY_ENCRYPTION_SECRET_FILE: fileWith(`${KEY_ENCRYPTION_SECRET}\r\n`),
+    })
+    expect(config).toMatchObject({ DATABASE_URL, KEY_ENCRYPTION_SECRET })
+  })
+
+  test('is judged by the same rules, and never shown', () => {
+    const problems = problemsOf({
+      ...complete,
+      KEY_ENCRYPTION_SECRET: '',
+      KEY_ENCRYPTION_SECRET_FILE: fileWith('hunter2'),
+    })
+    expect(problems).toEqual([expect.stringMatching(/^KEY_ENCRYPTION_SECRET must be a text of at least 32 characters/)])
+    expect(problems.join()).not.toContain('hunter2')
+  })
+
+  test('is refused beside the variable, where the file cannot be read, and for what holds no secret', () => {
+    expect(problemsOf({ ...complete, DATABASE_URL_FILE: fileWith(DATABASE_URL) })).toEqual([
+      'DATABASE_URL and DATABASE_URL_FILE are both set: set one of them',
+    ])
+    expect(problemsOf({ ...others, DATABASE_URL, KEY_ENCRYPTION_SECRET_FILE: join(dir, 'none') })).toEqual([
+      expect.stringMatching(/^KEY_ENCRYPTION_SECRET_FILE names .*none, which cannot be read \(ENOENT\)/),
+    ])
+    expect(problemsOf({ ...complete, PORT: '', PORT_FILE: fileWith('8080') })).toEqual([
+      expect.stringMatching(/^PORT is missing/),
+    ])
+  })
 })

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import type { Static, TObject } from 'typebox'
 
 /** The environment does not fit its schema; `message` lists every problem and what to set. */
@@ -31,7 +32,8 @@ interface Setting {
 
 /**
  * Reads a process's settings from its environment once, converted to the types of `schema` and with its defaults.
- * An empty variable counts as not set; variables that the schema does not name are left alone.
+ * An empty variable counts as not set; variables that the schema does not name are left alone. A secret or a URL may stand
+ * in a file that `NAME_FILE` names instead, as container platforms give secrets; line breaks at its end do not count.
  * Throws one {@link ConfigError} with everything that is wrong; the values of secrets and URLs are never in it.
  */
 export function readConfig<S extends TObject>(schema: S, env: NodeJS.ProcessEnv = process.env): Readonly<Static<S>> {
@@ -40,7 +42,11 @@ export function readConfig<S extends TObject>(schema: S, env: NodeJS.ProcessEnv 
   const config: Record<string, unknown> = {}
   for (const [name, property] of Object.entries(schema.properties)) {
     const setting = property as Setting
-    const text = env[name]
+    const { text, problem } = given(name, setting, env)
+    if (problem) {
+      problems.push(problem)
+      continue
+    }
     if (text === undefined || text === '') {
       const value = typeof setting.default === 'function' ? setting.default(env) : setting.default
       if (value !== undefined) config[name] = value
@@ -53,6 +59,28 @@ export function readConfig<S extends TObject>(schema: S, env: NodeJS.ProcessEnv 
   }
   if (problems.length > 0) throw new ConfigError(problems)
   return Object.freeze(config) as Readonly<Static<S>>
+}
+
+/** Whether a setting's text may hold a secret: passwords stand in URLs as well. */
+const mayHoldSecret = ({ secret, format }: Setting) => secret === true || format === 'url'
+
+/** What the environment says of a setting, by itself or by the file that it names. */
+function given(
+  name: string,
+  setting: Setting,
+  env: NodeJS.ProcessEnv,
+): { text?: string | undefined; problem?: string } {
+  const file = env[`${name}_FILE`]
+  if (!mayHoldSecret(setting) || !file) return { text: env[name] }
+  if (env[name]) return { problem: `${name} and ${name}_FILE are both set: set one of them` }
+  try {
+    return { text: readFileSync(file, 'utf8').replace(/[\r\n]+$/, '') }
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    return {
+      problem: `${name}_FILE names ${file}, which cannot be read (${code}): name a file that holds ${name} and nothing else`,
+    }
+  }
 }
 
 /** The value that `text` stands for, or undefined when it stands for none. */
@@ -89,6 +117,17 @@ function fits(text: string, { minLength = 0, pattern, format, protocols = [] }: 
 /** Numbers and words are shown, as they help; text may hold a password, as URLs do, and is not. */
 const shown = (text: string, { type, enum: words }: Setting) =>
   type === 'integer' || type === 'boolean' || words ? ` is ${JSON.stringify(text.slice(0, 40))}, but` : ''
+
+/** A line for each setting of a schema, for `--help`: its name, what it is, and its default or that it must be set. */
+export function describeSettings(schema: TObject, env: NodeJS.ProcessEnv = process.env): string[] {
+  const required = new Set<string>(schema.required)
+  return Object.entries(schema.properties).map(([name, property]) => {
+    const setting = property as Setting
+    const byDefault = typeof setting.default === 'function' ? setting.default(env) : setting.default
+    const absent = byDefault !== undefined ? `default: ${byDefault}` : required.has(name) ? 'must be set' : 'optional'
+    return `${name}: ${kind(setting)}${setting.description ? `, ${setting.description}` : ''} (${absent})`
+  })
+}
 
 function expectation(name: string, setting: Setting): string {
   const { description, example } = setting

@@ -2,7 +2,6 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { createLogger } from '@shopstream/observability'
 import {
   type PgBouncer,
   type PgBouncerOptions,
@@ -10,12 +9,13 @@ import {
   startPgBouncer,
   type TestDatabase,
   testDatabase,
+  testLogger,
 } from '@shopstream/testing'
 import { createDatabase, type Database, type DatabaseOptions } from './database.ts'
 import { adviceOn, isPassing, isUnavailable, SharedConnection } from './errors.ts'
 import { migrate, sql } from './index.ts'
 
-const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
+const logger = testLogger()
 const opened: Database<unknown>[] = []
 let dir: string
 let own: TestDatabase

@@ -2,8 +2,8 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { createDatabase, type Database, migrate, readMigrations, sql } from '@shopstream/database'
-import { createLogger, Registry } from '@shopstream/observability'
-import { eventually, type TestDatabase, testDatabase } from '@shopstream/testing'
+import { Registry } from '@shopstream/observability'
+import { eventually, type TestDatabase, testDatabase, testLogger } from '@shopstream/testing'
 import type { FastifyInstance } from 'fastify'
 import { type CryptoKey, generateKeyPair, SignJWT } from 'jose'
 import { Type } from 'typebox'
@@ -17,7 +17,7 @@ interface Tables {
 
 const errors = errorsOf({ 'no-such-product': { status: 422, detail: 'There is no such product.' } })
 const upTo = (count: number) => Array.from({ length: count }, (_, n) => n)
-const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
+const logger = testLogger()
 const [alice, bob] = ['0190c0de-0000-7000-8000-00000000000a', '0190c0de-0000-7000-8000-00000000000b'] as const
 
 let own: TestDatabase

@@ -4,7 +4,7 @@ import { expect, test } from '@jest/globals'
 import { eventually } from '@shopstream/testing'
 
 /** Runs a process that does what `service` says with what `runService` gives it. */
-function run(service: string, env: Record<string, string>) {
+function run(service: string, env: Record<string, string>, args: string[] = []) {
   const source = `
     import { runService } from ${JSON.stringify(new URL('./run-service.ts', import.meta.url).href)}
     import { serviceSettings, settings, Type } from '@shopstream/config'
@@ -12,7 +12,7 @@ function run(service: string, env: Record<string, string>) {
     setInterval(() => {}, 1000)
     await runService({ name: 'test', config, build: async (config, logger) => (${service}) })
   `
-  const child = spawn(process.execPath, ['--input-type=module', '-e', source], {
+  const child = spawn(process.execPath, ['--input-type=module', '-e', source, 'main.js', ...args], {
     cwd: import.meta.dirname,
     env: { PATH: process.env.PATH, LOG_FORMAT: 'json', ...env },
   })
@@ -39,6 +39,32 @@ test('everything that is wrong in the environment is printed, and nothing starts
   expect(await service.exitCode()).toBe(1)
   for (const name of ['PORT', 'LOG_LEVEL', 'SMTP_URL']) expect(service.output()).toContain(`- ${name}`)
   expect(service.output()).not.toMatch(/hunter2|started|at .*\.ts/)
+})
+
+const migrates = `{ start: async () => logger.info('started'), stop: async () => {}, migrate: async () => logger.info('migrated') }`
+
+test('with the argument migrate it brings the database up to date, and ends', async () => {
+  const service = run(migrates, good, ['migrate'])
+  expect(await service.exitCode()).toBe(0)
+  expect(service.output()).toContain('"migrated"')
+  expect(service.output()).not.toContain('"started"')
+})
+
+test('a service without a database has nothing to migrate, and says so', async () => {
+  const service = run(started, good, ['migrate'])
+  expect(await service.exitCode()).toBe(1)
+  expect(service.output()).toContain('has no database')
+})
+
+test.each([
+  ['--help', 0],
+  ['migrat', 2],
+] as const)('the argument %s prints how it is run and each setting, and nothing starts', async (argument, code) => {
+  const service = run(started, {}, [argument])
+  expect(await service.exitCode()).toBe(code)
+  expect(service.output()).toMatch(/^ {2}SMTP_URL: a URL that starts with smtp:\/\/, the mail server \(must be set\)$/m)
+  expect(service.output()).toMatch(/^ {2}LOG_LEVEL: one of .* \(default: info\)$/m)
+  expect(service.output()).not.toContain('"started"')
 })
 
 test.each(['SIGTERM', 'SIGINT'] as const)('%s stops it cleanly', async (signal) => {

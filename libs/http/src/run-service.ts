@@ -1,4 +1,11 @@
-import { ConfigError, readConfig, type Static, type serviceSettings, type TObject } from '@shopstream/config'
+import {
+  ConfigError,
+  describeSettings,
+  readConfig,
+  type Static,
+  type serviceSettings,
+  type TObject,
+} from '@shopstream/config'
 import { createLogger, type Logger } from '@shopstream/observability'
 
 /** What `main.ts` runs. */
@@ -7,6 +14,8 @@ export interface Service {
   start(): Promise<void>
   /** Finishes what is in hand and closes everything. */
   stop(): Promise<void>
+  /** Of one with a database: brings its tables up to date, and does nothing else. */
+  migrate?(): Promise<void>
 }
 
 export interface ServiceOptions<S extends TObject> {
@@ -18,16 +27,31 @@ export interface ServiceOptions<S extends TObject> {
 
 type ServiceConfig = Static<TObject<typeof serviceSettings>>
 
+const usageOf = (name: string, schema: TObject) => `Usage: node main.js            runs the ${name} service
+       node main.js migrate    brings its database up to date and ends; a start does so as well
+
+Settings, by environment; a secret or a URL may also stand in a file that NAME_FILE names:
+${describeSettings(schema)
+  .map((line) => `  ${line}`)
+  .join('\n')}`
+
 /**
  * A process's life: reads its environment (everything that is wrong is printed, exit code 1, before anything starts),
  * builds and starts the service, stops it on SIGTERM and SIGINT within SHUTDOWN_TIMEOUT_MS (exit code 0, else 1).
  * An error that nobody handled is logged and ends the process (exit code 1), so that it is started anew.
+ * With the argument `migrate` it only brings the database up to date and ends.
  */
 export async function runService<S extends TObject<typeof serviceSettings>>({
   name,
   config: schema,
   build,
 }: ServiceOptions<S>): Promise<void> {
+  const [command] = process.argv.slice(2)
+  if (command !== undefined && command !== 'migrate') {
+    const isHelp = command === '--help' || command === '-h'
+    process[isHelp ? 'stdout' : 'stderr'].write(`${usageOf(name, schema)}\n`)
+    process.exit(isHelp ? 0 : 2)
+  }
   const config = configOrExit(name, schema)
   const { LOG_LEVEL, LOG_FORMAT, SHUTDOWN_TIMEOUT_MS } = config as unknown as ServiceConfig
   const logger = createLogger({ service: name, level: LOG_LEVEL, format: LOG_FORMAT })
@@ -58,7 +82,11 @@ export async function runService<S extends TObject<typeof serviceSettings>>({
 
   try {
     service = await build(config, logger)
-    if (!isStopping) await service.start()
+    if (isStopping) return
+    if (command === undefined) return await service.start()
+    if (!service.migrate) throw new Error(`the ${name} service has no database`)
+    await service.migrate()
+    stop('SIGTERM')
   } catch (error) {
     if (!isStopping) fail('cannot start')(error)
   }

@@ -1,12 +1,12 @@
 import { expect, test } from '@jest/globals'
 import { createDatabase } from '@shopstream/database'
 import type { Messaging } from '@shopstream/messaging'
-import { createLogger, Registry } from '@shopstream/observability'
-import { testDatabase } from '@shopstream/testing'
+import { Registry } from '@shopstream/observability'
+import { testDatabase, testLogger } from '@shopstream/testing'
 import { createHttp } from './edge.ts'
 import { serviceLife } from './service-life.ts'
 
-const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
+const logger = testLogger()
 
 test.each([
   ['DATABASE_URL', true],

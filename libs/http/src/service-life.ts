@@ -67,12 +67,17 @@ export function serviceLife({
     return undefined
   }
 
+  async function migrateDatabase(): Promise<void> {
+    const applied = await whenAvailable(() => migrate(database, migrations, { logger, signal: stopping.signal }))
+    if (applied?.length) logger.info({ applied }, 'the database is migrated')
+  }
+
   return {
     http,
+    migrate: migrateDatabase,
     async start() {
       await http.listen(address)
-      const applied = await whenAvailable(() => migrate(database, migrations, { logger, signal: stopping.signal }))
-      if (applied?.length) logger.info({ applied }, 'the database is migrated')
+      await migrateDatabase()
       // By the other address, where there are two: what it refuses for good would be tried again for ever behind a start that is over.
       await whenAvailable(() => sql`select`.execute(database.query))
       if (begin) end = await whenAvailable(begin)

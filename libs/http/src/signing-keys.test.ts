@@ -2,15 +2,14 @@ import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals'
 import { createDatabase, type Database, migrate, readMigrations, sql } from '@shopstream/database'
 import type { EventTypes } from '@shopstream/events'
 import type { Message } from '@shopstream/messaging'
-import { createLogger } from '@shopstream/observability'
-import { eventually, type TestDatabase, testDatabase } from '@shopstream/testing'
+import { eventually, type TestDatabase, testDatabase, testLogger } from '@shopstream/testing'
 import { exportJWK, generateKeyPair } from 'jose'
 import { signingKeyConsumption } from './signing-key-consumption.ts'
 import { signingKeys } from './signing-keys.ts'
 
 type KeyEvent = 'SigningKeyPublished' | 'SigningKeyRetired'
 
-const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
+const logger = testLogger()
 const hourMs = 3_600_000
 
 let own: TestDatabase

@@ -59,7 +59,7 @@ const hourMs = 3_600_000
 /** A look at where the group stands may go on for so long when all else has ended, in ms. */
 const watchEndMs = 1_000
 
-/** A row that repeatEach service has which consumes anything: newer producers' schemas. */
+/** A row that every service has which consumes anything: newer producers' schemas. */
 const schemaConsumption = on({ SchemaRegistered: ['schemaId', 'subject', 'schema'] }, async (tx, messages) =>
   hastenWaiting(tx, await keepSchemas(tx, messages)),
 )

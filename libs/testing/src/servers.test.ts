@@ -34,8 +34,8 @@ import {
   stopLeftoverPostgres,
   writeIdentity,
 } from '@shopstream/local-servers'
-import { createLogger } from '@shopstream/observability'
 import { kafkaEnvironment, removeAbandonedRuns } from './jest/backend.ts'
+import { testLogger } from './test-logger.ts'
 
 let dir: string
 beforeAll(() => {
@@ -50,7 +50,7 @@ const odd = `ü #%41?'" ,;$(x)\\u0041&!=`
 /** The shell of somebody who has other things in mind. */
 const foreign = { LC_ALL: 'C', JAVA_TOOL_OPTIONS: '-Xmx1k', PGSSLMODE: 'require' }
 
-const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
+const logger = testLogger()
 
 test('in any folder, Postgres keeps its data over an orderly restart and a kill -9, and takes no wrong password', async () => {
   const postgres = await startPostgres({ dir: join(dir, odd, 'postgres'), password: 'a secret' })

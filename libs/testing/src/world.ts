@@ -1,9 +1,9 @@
 import { type EventName, newEventId, topics } from '@shopstream/events'
 import { type Message, type NewEvent, openKafkaBus } from '@shopstream/messaging'
 import { ensureTopics, kafkaClientFrom, outgoing, readMessage } from '@shopstream/messaging/operations'
-import { createLogger } from '@shopstream/observability'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { testBroker, testDatabase } from './broker-and-database.ts'
+import { testLogger } from './test-logger.ts'
 
 /** Who calls, for {@link World.token}. */
 export interface Caller {
@@ -20,7 +20,7 @@ const hourMs = 3_600_000
  * @param groups consumer groups that need a dead-letter topic: the service's name.
  */
 export async function createWorld(...groups: string[]) {
-  const logger = createLogger({ service: 'test', level: process.env.TEST_LOG_LEVEL ?? 'silent', format: 'json' })
+  const logger = testLogger()
   const database = await testDatabase(groups.join('-'))
   const broker = testBroker()
   const bus = await openKafkaBus({ ...broker, clientId: 'test-world', logger })

@@ -7,13 +7,13 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { readConfig, Type } from '@shopstream/config'
 import { createHttp, reply, route, type Service } from '@shopstream/http/edge'
 import { createLogger, Registry } from '@shopstream/observability'
-import { eventually, freePort } from '@shopstream/testing'
+import { eventually, freePort, testLogger } from '@shopstream/testing'
 import { type FastifyInstance, fastify } from 'fastify'
 import { buildGateway } from './app.ts'
 import { configSchema } from './config.ts'
 import { serviceNames as names, perService, type ServiceName, services } from './services.ts'
 
-const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
+const logger = testLogger()
 const prefixes = perService((name) => services[name].paths[0])
 
 let ports: Record<ServiceName, number>

@@ -1,8 +1,7 @@
 import { createDatabase, type Database, migrate, readMigrations, sql } from '@shopstream/database'
 import { type EventTypes, newEventId } from '@shopstream/events'
 import { type AnyNewEvent, messagingMigrations } from '@shopstream/messaging'
-import { createLogger } from '@shopstream/observability'
-import { eventually, testDatabase, type World } from '@shopstream/testing'
+import { eventually, testDatabase, testLogger, type World } from '@shopstream/testing'
 import { buildNotification } from './app.ts'
 import { type SendingPolicy, sendingPolicy } from './sending/policy.ts'
 import type { Tables } from './tables.ts'
@@ -85,7 +84,7 @@ export interface Listed {
 /** The tables of this service alone, for what can only be seen by two transactions at once. */
 export async function openTestTables() {
   const { url, drop } = await testDatabase('tables')
-  const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
+  const logger = testLogger()
   const database = createDatabase<Tables>({ url, poolSize: 8, applicationName: 'test-tables', logger })
   await migrate(database, [...messagingMigrations, ...readMigrations('notification', import.meta.url)])
   return {

@@ -60,6 +60,16 @@ const commands: Command[] = [
     load: () => import('../operations/archive.ts').then(({ usage, archive }) => ({ usage, run: archive })),
   },
   {
+    name: 'deploy',
+    about: 'puts databases, roles, topics and schemas in place before services start',
+    load: () => import('../operations/deploy.ts').then(({ usage, deploy }) => ({ usage, run: deploy })),
+  },
+  {
+    name: 'secrets',
+    about: 'writes the secrets of a deployment by containers into files',
+    load: () => import('../operations/secrets.ts').then(({ usage, secrets }) => ({ usage, run: secrets })),
+  },
+  {
     name: 'verify',
     about: 'proves that nothing is lost, nothing is twice',
     load: () => import('../operations/verify.ts'),

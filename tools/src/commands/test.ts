@@ -1,6 +1,6 @@
 /**
- * `npm test`: every test of the workspace but the proofs, once; `npm run proofs`: those, `*.proof.test.ts`, which take long
- * because something in them fails and recovers, or is built by the tools of other languages. The last line counts them.
+ * `npm test`: every test of the workspace but the proofs, once; `npm run proofs`: the long ones, `*.proof.test.ts`.
+ * Those take long because something in them fails and recovers, or is built by the tools of other languages. The last line counts them.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -22,7 +22,8 @@ Runs tests against a real Kafka and a real Postgres, which it starts and stops i
   npm run proofs -- examples          one of them
 
 Environment: TEST_BACKEND=auto|local|containers chooses where Kafka and Postgres come from (auto: containers where an
-engine answers, else Java and the embedded Postgres); TEST_KAFKA_BROKERS and TEST_POSTGRES_URL use running ones.`
+engine answers, else Java and the embedded Postgres; none starts neither); TEST_KAFKA_BROKERS and TEST_POSTGRES_URL use
+running ones. TEST_LOG_LEVEL=debug prints the logs of what is tested on stderr.`
 
 /** Suites that are not meant; Jest's own setting is replaced by it. */
 const leftOut = (proofs: boolean) => [

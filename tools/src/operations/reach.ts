@@ -78,7 +78,9 @@ export function findPlace(env: NodeJS.ProcessEnv = process.env): ShopAddresses {
   checkClient(env)
   try {
     const { KAFKA_BATCH_LIMIT_BYTES: batchLimitBytes } = readConfig(limitSchema, env)
-    const isDeployed = owners.some((owner) => env[variableOf(owner, 'DATABASE_URL')])
+    const isDeployed = owners.some(
+      (owner) => env[variableOf(owner, 'DATABASE_URL')] || env[variableOf(owner, 'DATABASE_URL_FILE')],
+    )
     return { ...(isDeployed ? deployedPlace(env) : localPlace(env)), batchLimitBytes }
   } catch (error) {
     if (error instanceof ConfigError) throw new Refusal(error.message)

@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { createDatabase, type Database, migrate, sql } from '@shopstream/database'
-import { createLogger } from '@shopstream/observability'
-import { type TestDatabase, testDatabase } from '@shopstream/testing'
+import { type TestDatabase, testDatabase, testLogger } from '@shopstream/testing'
 import { migrations } from '../../../services/notification/src/app.ts'
 import { mailState } from './shop-state.ts'
 import { mailProblems } from './status-problems.ts'
@@ -10,7 +9,7 @@ let ofNotification: TestDatabase
 let database: Database<unknown>
 beforeAll(async () => {
   ofNotification = await testDatabase('status')
-  const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
+  const logger = testLogger()
   database = createDatabase({ url: ofNotification.url, poolSize: 1, applicationName: 'status', logger })
   await migrate(database, migrations)
 })

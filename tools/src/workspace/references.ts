@@ -36,8 +36,8 @@ export function printCommands(root: string): string {
 
 ${generated}
 
-Each takes \`-- --help\`, which says its arguments, its exit codes and what it writes. What is not of this project:
-\`npm run proofs\` is \`npm test\` with the long tests alone, \`npm run build\` bundles each service and the operators' program,
+Each takes \`-- --help\`, which says its arguments, its exit codes and what it writes. Besides: \`npm run format\`
+mends style, \`npm run proofs\` is \`npm test\` with the long tests alone, \`npm run build\` bundles each service and the operators' program,
 \`npx nx affected -t test\` tests what differs from branch \`main\`.
 
 ${table(['command', 'what it does'], rows)}
@@ -119,6 +119,28 @@ How an event travels, in the order in which it happens:
    what they change, and the events that follow (\`libs/messaging/src/consumer\`).
 4. A message that fails for its own sake is parked with its key (\`libs/messaging/src/parked\`): later ones of the key wait behind it,
    all others go on. The retrier tries it again; in the end it is dead, copied to the dead-letter topic, and waits for a person.
+
+## One order, file by file
+
+1. The gateway passes \`POST /v1/orders\` on: [\`forwarding.ts\`](../services/gateway/src/forwarding.ts).
+2. The order service checks token, body and idempotency key ([\`libs/http\`](../libs/http/src/request.ts)), takes the order with others
+   that come at the same time ([\`effect-group.ts\`](../libs/http/src/effect-group.ts)), and decides:
+   [\`routes.ts\`](../services/order/src/routes.ts), [\`placing/place.ts\`](../services/order/src/placing/place.ts),
+   [\`placing/decide.ts\`](../services/order/src/placing/decide.ts), [\`life-cycle.ts\`](../services/order/src/life-cycle.ts).
+3. The row of the order and \`OrderPlaced\` commit together ([\`orders.ts\`](../services/order/src/orders.ts),
+   [\`outbox.ts\`](../libs/messaging/src/outbox/outbox.ts)); the relay publishes it ([\`relay.ts\`](../libs/messaging/src/outbox/relay.ts)).
+4. Inventory's consumer takes it ([\`consumer.ts\`](../libs/messaging/src/consumer/consumer.ts),
+   [\`effects.ts\`](../libs/messaging/src/consumer/effects.ts)), locks the stock and reserves all lines or none:
+   [\`consumes.ts\`](../services/inventory/src/consumes.ts), [\`reserving/handle.ts\`](../services/inventory/src/reserving/handle.ts),
+   [\`reserving/decide.ts\`](../services/inventory/src/reserving/decide.ts), [\`stock/queries.ts\`](../services/inventory/src/stock/queries.ts).
+   Its table refuses to reserve more than there is, whatever the code does.
+5. \`StockReserved\` comes back: [\`consumes.ts\`](../services/order/src/consumes.ts),
+   [\`reserving/handle.ts\`](../services/order/src/reserving/handle.ts) confirm the order; who waits for the answer gets it
+   ([\`prefer-wait.ts\`](../services/order/src/prefer-wait.ts)).
+6. \`OrderConfirmed\` becomes a mail: [\`causes/cause.ts\`](../services/notification/src/causes/cause.ts), a row by
+   [\`notifications/queries.ts\`](../services/notification/src/notifications/queries.ts); the sender claims it
+   ([\`sending/sender.ts\`](../services/notification/src/sending/sender.ts)), and it is handed to the SMTP server
+   ([\`delivery.ts\`](../services/notification/src/sending/delivery.ts), [\`smtp.ts\`](../services/notification/src/sending/smtp.ts)).
 
 [events.md](events.md) has each event with its fields, [saga.md](saga.md) the states of an order, [adr/](adr) the reasons.
 `

@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from '@jest/globals'
 import { sql } from '@shopstream/database'
-import { type LockEntry, registry, } from '@shopstream/events'
+import { type LockEntry, registry } from '@shopstream/events'
 import { createCodec } from '@shopstream/events/codec'
 import { eventually } from '@shopstream/testing'
 import { outgoing } from '../outbox/outbox.ts'

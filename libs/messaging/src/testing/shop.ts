@@ -8,8 +8,8 @@ import {
   sql,
 } from '@shopstream/database'
 import { deadLetterTopic, topicOf } from '@shopstream/events'
-import { createLogger, createMetrics, type Logger } from '@shopstream/observability'
-import { eventually, type TestDatabase, testBroker } from '@shopstream/testing'
+import { createMetrics, type Logger } from '@shopstream/observability'
+import { eventually, type TestDatabase, testBroker, testLogger } from '@shopstream/testing'
 import type { Bus, OutgoingMessage } from '../broker/bus.ts'
 import { openKafkaBus } from '../broker/kafka/open.ts'
 import type { Consumption, FailurePolicy } from '../event/consumption.ts'
@@ -20,7 +20,7 @@ import { openForeignProducer } from './foreign.ts'
 import { type ChildLife, type ChildShop, startChild } from './shop-child.ts'
 import { produces, stockEvent, type Trouble, writeEffects } from './stock.ts'
 
-export const silent = createLogger({ service: 'test', level: process.env.LOG_LEVEL ?? 'silent', format: 'json' })
+export const silent = testLogger()
 
 export interface TestShopOptions {
   trouble?: Trouble

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from '@jest/globals'
 import { readConfig } from '@shopstream/config'
 import { registry } from '@shopstream/events/registry'
-import { createLogger } from '@shopstream/observability'
+import { testLogger } from '@shopstream/testing'
 import type { FastifyInstance } from 'fastify'
 import { buildGateway } from '../app.ts'
 import { checkConfig, configSchema } from '../config.ts'
@@ -21,7 +21,7 @@ afterEach(() => http?.close())
 
 async function open(env: Record<string, string> = { SCHEMA_REGISTRY_ACCESS: 'anonymous' }) {
   const config = readConfig(configSchema, { ...environment, ...env })
-  http = (await buildGateway(config, createLogger({ service: 'test', level: 'silent', format: 'json' }))).http
+  http = (await buildGateway(config, testLogger())).http
   return http
 }
 

@@ -8,7 +8,7 @@ import type { EventKind } from '../tables.ts'
  * person, such as a name, a reason or a shipping address, would make the shop send a stranger's words to anybody.
  */
 export interface Template {
-  /** No personal data and no free text: it is kept and listed, and says of what kind the mail is by exactly one word. */
+  /** No personal data and no free text: it is kept and listed, and has the name of its kind, in small letters, and of no other. */
   subject: string
   paragraphs: string[]
 }

@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { sql, type Transaction } from '@shopstream/database'
-import { createLogger } from '@shopstream/observability'
-import { eventually } from '@shopstream/testing'
+import { eventually, testLogger } from '@shopstream/testing'
 import type { State, Tables } from '../tables.ts'
 import { openTestTables, type TestTables } from '../testing.ts'
 import { createAnswers } from './answers.ts'
@@ -80,7 +79,7 @@ test('a mail whose sender dies with it again and again goes out in growing pause
     from,
     optOutLinkOf: () => undefined,
     policy: sendingPolicy,
-    logger: createLogger({ service: 'test', level: 'silent', format: 'json' }),
+    logger: testLogger(),
     count() {},
   })
   sender.start()

@@ -242,6 +242,8 @@ function checkCopies({ mails, mailFaults }: FinalState): string[] {
 const hasCome = (copies: readonly SeenMail[]) =>
   copies.some(({ unanswered }) => unanswered !== 'dropped') || copies.length >= unknownOutcomes.attempts
 
+const welcomeSubject = 'A warm welcome to shopstream' // as notification's templates.ts says
+
 /** One mail per cause, counted by Message-ID; none without a cause. */
 function checkMails({ orders, accounts, mails }: FinalState): string[] {
   const distinct = [...Map.groupBy(mails, ({ messageId }) => messageId).values()].filter(hasCome)
@@ -249,8 +251,8 @@ function checkMails({ orders, accounts, mails }: FinalState): string[] {
     distinct.flatMap(([mail]) => mail ?? []),
     ({ subject }) => subject,
   )
-  const welcomed = new Set((sent.get('A warm welcome to shopstream') ?? []).map(({ to }) => to[0]?.address))
-  const wanted = new Set<string>(['A warm welcome to shopstream'])
+  const welcomed = new Set((sent.get(welcomeSubject) ?? []).map(({ to }) => to[0]?.address))
+  const wanted = new Set<string>([welcomeSubject])
   const found = [...accounts.keys()]
     .filter((client) => client !== 'staff' && !welcomed.has(emailOf(client)))
     .map((client) => `${client} got no welcome`)
@@ -262,7 +264,7 @@ function checkMails({ orders, accounts, mails }: FinalState): string[] {
       if (count !== 1) found.push(`${count} mails with different ids say "${subject}"`)
     }
   const extra = [...sent.keys()].filter((subject) => !wanted.has(subject))
-  const welcomes = sent.get('A warm welcome to shopstream')?.length ?? 0
+  const welcomes = sent.get(welcomeSubject)?.length ?? 0
   if (welcomes > welcomed.size) found.push(`${welcomes} welcomes went to ${welcomed.size} people`)
   return [...found, ...extra.map((subject) => `a mail says "${subject}", of which there is no cause`)]
 }

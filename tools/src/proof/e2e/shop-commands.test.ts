@@ -9,8 +9,7 @@ import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals
 import { createDatabase, type Database, sql } from '@shopstream/database'
 import { encode, partitionOf, registry } from '@shopstream/events'
 import { encodeBatch, type ForeignProducer, openForeignProducer } from '@shopstream/messaging/testing'
-import { createLogger } from '@shopstream/observability'
-import { eventually, repository, startMailSink, temporaryFolder } from '@shopstream/testing'
+import { eventually, repository, startMailSink, temporaryFolder, testLogger } from '@shopstream/testing'
 import { buildService } from '../../commands/build.ts'
 import {
   type Customer,
@@ -93,9 +92,9 @@ function start(service: string): void {
       env: { PATH, ...env, LOG_FORMAT: 'json', SHOPSTREAM_STACK_PID: String(process.pid) },
       pidFile: join(opened.home, `${service}-alone.pid`),
       readyUrl: `http://127.0.0.1:${env.PORT}/readyz`,
-      onLine: (line) => opened.log.push(`${service} ${line}`),
-      onEvent: (line) => opened.log.push(line),
-      onGivenUp: (line) => opened.log.push(line),
+      onLine: (line) => opened.tell(`${service} ${line}`),
+      onEvent: (line) => opened.tell(line),
+      onGivenUp: (line) => opened.tell(line),
     }),
   )
 }
@@ -821,7 +820,7 @@ async function plantPublishedRow(service: Owner, orderId: string): Promise<void>
 /** The databases are of the stack's superuser to copy; nobody may be connected meanwhile. */
 async function asAdmin(work: (query: Database<unknown>['query']) => Promise<void>): Promise<void> {
   await held.close()
-  const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
+  const logger = testLogger()
   const admin = createDatabase({ url: shop.postgres.url, poolSize: 1, applicationName: 'test', logger })
   try {
     await work(admin.query)

@@ -12,18 +12,19 @@ export interface OpenShop {
   only?: readonly ServiceName[]
 }
 
-/** A shop of a test's own: own folder, own ports, own Kafka and Postgres; `log` holds what it printed last. */
+/** A shop of a test's own: own folder, own ports, own Kafka and Postgres. With TEST_LOG_LEVEL what it prints goes to stderr. */
 export async function openShop({ home = temporaryFolder('e2e'), env = {}, ports, only }: OpenShop = {}) {
-  const log: string[] = []
+  const level = process.env.TEST_LOG_LEVEL
+  const tell = (line: string) => level && process.stderr.write(`${line}\n`)
   const shop = await startShop({
     home,
-    env: { ...withoutTestSettings(process.env), LOG_LEVEL: 'info', ...env },
+    env: { ...withoutTestSettings(process.env), LOG_LEVEL: level ?? 'info', ...env },
     ports: ports ?? (await ownPorts()),
     ...(only && { only }),
-    onLine: (service, line) => log.push(`${service} ${line}`),
-    onProgress: (line) => log.push(`shop ${line}`),
+    onLine: (service, line) => tell(`${service} ${line}`),
+    onProgress: (line) => tell(`shop ${line}`),
   })
-  return { shop, home, log, forget: () => rmSync(home, { recursive: true, force: true }) }
+  return { shop, home, tell, forget: () => rmSync(home, { recursive: true, force: true }) }
 }
 
 const withoutTestSettings = ({ KAFKA_BROKERS: _, POSTGRES_URL: __, ...env }: NodeJS.ProcessEnv) => env

@@ -4,8 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { topics } from '@shopstream/events'
 import { openKafkaBus } from '@shopstream/messaging'
 import type { Bus } from '@shopstream/messaging/operations'
-import { createLogger } from '@shopstream/observability'
-import { eventually, repository, runCommand, temporaryFolder } from '@shopstream/testing'
+import { eventually, repository, runCommand, temporaryFolder, testLogger } from '@shopstream/testing'
 import { call, order, orderOf, ordersOf, password, register, staffToken, stock, stockOf } from '../../local/client.ts'
 import type { Shop } from '../../local/shop.ts'
 import { mailsAbout, mailsTo, openShop } from './shop-under-test.ts'
@@ -29,7 +28,7 @@ afterAll(async () => {
 
 /** One at a time: the last is closed after the tests, also when one of them failed. */
 async function openBus({ kafka }: Shop): Promise<Bus> {
-  const logger = createLogger({ service: 'test', level: 'silent', format: 'json' })
+  const logger = testLogger()
   bus = await openKafkaBus({ brokers: kafka.brokers, topicPrefix: '', clientId: 'test', logger })
   return bus
 }

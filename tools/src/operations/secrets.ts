@@ -1,0 +1,67 @@
+import { randomBytes } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { bad, good } from '../terminal/format.ts'
+import { Refusal, UsageError } from '../terminal/options.ts'
+import { print } from '../terminal/printing.ts'
+import { reasonOf } from './answers.ts'
+import { owners } from './reach.ts'
+
+export const usage = `Usage: npm run shop -- secrets FOLDER [--show FILE]
+
+Writes the secrets that a deployment by containers needs, at random, each into a file of its own below FOLDER, in a folder for
+each process that reads it. What is there already stays. Every service takes such files as NAME_FILE.
+
+  --show FILE   prints one of them, such as user/staff-password
+
+STAFF_PASSWORD and POSTGRES_PASSWORD in the environment are taken instead of random ones; POSTGRES_HOST (postgres:5432) is where
+the services find their databases.`
+
+/** Read by whoever has the folder; it is given to nobody else. The images of services run as a user without a name. */
+const mode = 0o444
+
+export async function secrets(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { show: { type: 'string' } } })
+  const [folder, ...more] = positionals
+  if (folder === undefined || more.length > 0) throw new UsageError('secrets takes one folder.')
+  try {
+    if (values.show !== undefined) print(readFileSync(join(folder, values.show), 'utf8').trimEnd())
+    else writeAll(folder)
+    return 0
+  } catch (error) {
+    throw new Refusal(reasonOf(error))
+  }
+}
+
+function writeAll(folder: string): void {
+  const { STAFF_PASSWORD, POSTGRES_PASSWORD, POSTGRES_HOST = 'postgres:5432' } = process.env
+  const write = (file: string, text: string) => {
+    mkdirSync(dirname(join(folder, file)), { recursive: true })
+    writeFileSync(join(folder, file), `${text}\n`, { mode, flag: 'w' })
+    print(good(`made ${file}`))
+  }
+  /** What the file holds; made where it is missing. */
+  const keep = (file: string, make: () => string): string => {
+    if (!existsSync(join(folder, file))) write(file, make())
+    return readFileSync(join(folder, file), 'utf8').trimEnd()
+  }
+  const postgresPassword = keep('postgres/password', () => POSTGRES_PASSWORD || random())
+  if (POSTGRES_PASSWORD && POSTGRES_PASSWORD !== postgresPassword)
+    print(bad('POSTGRES_PASSWORD is not what this Postgres was made with; the first one stays'))
+  const urlOf = (role: string, password: string, database: string) =>
+    `postgres://${role}:${encodeURIComponent(password)}@${POSTGRES_HOST}/${database}`
+  keep('operator/postgres-url', () => urlOf('shopstream', postgresPassword, 'postgres'))
+  const identity = keep('gateway/identity-secret', random)
+  for (const owner of owners) {
+    const url = keep(`${owner}/database-url`, () => urlOf(owner, random(), owner))
+    keep(`operator/${owner}-database-url`, () => url)
+    keep(`${owner}/identity-secret`, () => identity)
+  }
+  keep('user/key-encryption-secret', random)
+  const staffPassword = keep('user/staff-password', () => STAFF_PASSWORD || random())
+  // Unlike the others it may change at any start: the user service gives the account what it finds.
+  if (STAFF_PASSWORD && STAFF_PASSWORD !== staffPassword) write('user/staff-password', STAFF_PASSWORD)
+}
+
+const random = () => randomBytes(32).toString('base64url')
