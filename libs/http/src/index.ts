@@ -1,5 +1,5 @@
 export { createDataService, migrationsWith } from './data-service.ts'
 export * from './edge.ts'
 export { effectGroup } from './effect-group.ts'
-export { line, lines, optionalBody, Price, printable, Sku, Total, toMoney, toPrice } from './shapes.ts'
+export { line, lines, optionalBody, Price, printable, Sku, Total, toMoney, toPrice } from './field-types.ts'
 export { signingKeyConsumption } from './signing-key-consumption.ts'

@@ -7,12 +7,12 @@ import { startFiller } from './mailings/fill.ts'
 import { createOptOutLinks } from './mailings/opt-out.ts'
 import { produces } from './produces.ts'
 import { routes } from './routes.ts'
-import { createAnswers } from './sending/answers.ts'
 import { createDueFloor } from './sending/due-floor.ts'
 import { measureBacklog } from './sending/meters.ts'
 import { type SendingPolicy, sendingPolicy } from './sending/policy.ts'
 import { createSender, outcomeCounter } from './sending/sender.ts'
 import { createMailTransport } from './sending/smtp.ts'
+import { createAnswers } from './sending/smtp-replies.ts'
 import type { Lane, Tables } from './tables.ts'
 
 const own = readMigrations('notification', import.meta.url)

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { openSession } from '@shopstream/database'
 import { call, orderOf } from '../local/client.ts'
 import type { Shop } from '../local/shop.ts'
+import { openShop } from './arm-ours.ts'
 import { cpuOf, inWords, listed, type Say, spread, total, treeOf, usedPer } from './measure.ts'
-import { openShop } from './ours.ts'
 
 const clients = 32
 const warmUpSeconds = 10

@@ -1,7 +1,7 @@
 import { newEventId } from '@shopstream/events'
-import { generate, openCounter, startArm } from './arms.ts'
+import { generate, openCounter, startArm } from './arm.ts'
+import { openShop } from './arm-ours.ts'
 import type { Say } from './measure.ts'
-import { openShop } from './ours.ts'
 import { connectPlain, type Statement } from './plain/postgres.ts'
 import { compared, findBest, inTurns, type Result } from './results.ts'
 

@@ -7,7 +7,7 @@ import { createMessaging, messagingMigrations, openKafkaBus, producer } from '@s
 import { outgoing } from '@shopstream/messaging/operations'
 import { createLogger, createMetrics } from '@shopstream/observability'
 import { startKafka, startPostgres, temporaryFolder } from '@shopstream/testing'
-import { startArm } from './arms.ts'
+import { startArm } from './arm.ts'
 import type { Say } from './measure.ts'
 import { compared, inTurns, type Result } from './results.ts'
 

@@ -1,8 +1,8 @@
 /** What one running shop does with requests of one kind: reads, orders of one product, and more than it can take at once. */
 import { eventually } from '@shopstream/testing'
-import { generate, inWords, measureThroughput, ordersOf } from './arms.ts'
+import { generate, inWords, measureThroughput, ordersOf } from './arm.ts'
+import { openShop } from './arm-ours.ts'
 import type { Say } from './measure.ts'
-import { openShop } from './ours.ts'
 import { compared, inTurns, type Result, spreadOf } from './results.ts'
 
 const rounds = 3

@@ -1,10 +1,10 @@
-import { type Arm, during, findMaximum, inWords, isMissing, measureThroughput, type Throughput } from './arms.ts'
-import { article } from './article.ts'
+import { type Arm, during, findMaximum, inWords, isMissing, measureThroughput, type Throughput } from './arm.ts'
+import { article } from './arm-article.ts'
+import { ours } from './arm-ours.ts'
+import { usual } from './arm-usual-way.ts'
+import { workflow } from './arm-workflow.ts'
 import { type Say, total } from './measure.ts'
-import { ours } from './ours.ts'
 import { compared, partsOf, type Result } from './results.ts'
-import { usual } from './usual.ts'
-import { workflow } from './workflow.ts'
 
 const mostClients = 256
 const warmUp = { clients: 16, seconds: 10 }

@@ -2,8 +2,8 @@
 import { once } from 'node:events'
 import { play } from '../local/demo/scenes.ts'
 import { bold, grey, say } from '../local/demo/stage.ts'
-import { type RunningShop, runningShop } from '../local/home.ts'
 import { type Shop, startShop } from '../local/shop.ts'
+import { type RunningShop, runningShop } from '../local/state-folder.ts'
 import { readOptions } from '../terminal/options.ts'
 
 const usage = `Usage: npm run demo

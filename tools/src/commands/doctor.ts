@@ -4,11 +4,11 @@ import { freemem, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { ConfigError } from '@shopstream/config'
 import { checkPostgres, isFree, kafkaVersion, repository } from '@shopstream/local-servers'
-import { claimant, homeFolder } from '../local/home.ts'
 import { chooseWay, findKafkaWays, type KafkaWays } from '../local/kafka.ts'
 import { paint } from '../local/log-lines.ts'
 import { readSettings } from '../local/services.ts'
 import { defaultPorts, type PortName, type StackSettings } from '../local/settings.ts'
+import { claimant, homeFolder } from '../local/state-folder.ts'
 import { readOptions } from '../terminal/options.ts'
 
 /** `blocks`: the shop cannot start; `note`: it can, but one may want to know. */

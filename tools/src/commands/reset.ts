@@ -2,9 +2,9 @@
 import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { removePostgres } from '@shopstream/local-servers'
-import { AlreadyRunning, claimHome, homeFolder } from '../local/home.ts'
 import { removeKafkaContainer } from '../local/kafka.ts'
 import { cleanUp } from '../local/leftovers.ts'
+import { AlreadyRunning, claimHome, homeFolder } from '../local/state-folder.ts'
 import { readOptions } from '../terminal/options.ts'
 
 const usage = `Usage: npm run reset

@@ -1,6 +1,6 @@
 /** `npm run shop -- COMMAND`: looks into a running shop, and mends what needs a person. */
 
-import { reachHelp } from '../operations/reach.ts'
+import { reachHelp } from '../operations/shop-access.ts'
 import { type Command, listed, runCommands } from '../terminal/options.ts'
 
 const commands: Command[] = [

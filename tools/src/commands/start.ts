@@ -2,11 +2,11 @@
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { ConfigError } from '@shopstream/config'
-import { homeFolder } from '../local/home.ts'
 import { paint, prefixer, readableLine } from '../local/log-lines.ts'
 import { type ServiceName, serviceNames } from '../local/services.ts'
 import { defaultPorts } from '../local/settings.ts'
 import { type Shop, startShop } from '../local/shop.ts'
+import { homeFolder } from '../local/state-folder.ts'
 
 const usage = `Usage: npm start [-- options]
 

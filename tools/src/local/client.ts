@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { eventually } from '@shopstream/testing'
-import type { RunningShop } from './home.ts'
+import type { RunningShop } from './state-folder.ts'
 
 /** What a client knows of a shop. */
 export type Reachable = Pick<RunningShop, 'gatewayUrl' | 'staff'>

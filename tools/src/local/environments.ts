@@ -2,8 +2,8 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { cacheFolder } from '@shopstream/local-servers'
 import { ownEnvironment } from '../../environment.mjs'
-import { writePrivate } from './home.ts'
 import { type Surroundings, serviceEnvironment, serviceNames } from './services.ts'
+import { writePrivate } from './state-folder.ts'
 
 /** For every service: lines that the stack can read, its death with the stack's, code that is compiled once. */
 const stackEnvironment = {

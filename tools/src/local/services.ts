@@ -5,8 +5,8 @@ import {
   settingsOf,
   variableOf,
 } from '../services.ts'
-import type { Secrets } from './home.ts'
 import { defaultPorts, type Ports, readStackSettings, type StackSettings } from './settings.ts'
+import type { Secrets } from './state-folder.ts'
 
 export { databaseOwners }
 /** A service with a database, or the gateway. */

@@ -11,9 +11,8 @@ import {
   repository,
   startMailSink,
 } from '@shopstream/local-servers'
-import { type Deployer, startDeployer } from './deployer.ts'
+import { type Deployer, startDeployer } from './deployment.ts'
 import { inherited, processEnvironment, writeEnvironments } from './environments.ts'
-import { claimHome, homeFolder, type RunningShop, readSecrets, type Secrets, writePrivate } from './home.ts'
 import { findWay, givenKafka, type KafkaWay, type StackKafka, startStackKafka } from './kafka.ts'
 import { cleanUp, pidFile } from './leftovers.ts'
 import { givenPostgres, type StackPostgres, startStackPostgres } from './postgres.ts'
@@ -30,6 +29,7 @@ import {
   urlOf,
 } from './services.ts'
 import { choosePorts, type PortName, type Ports, type StackSettings } from './settings.ts'
+import { claimHome, homeFolder, type RunningShop, readSecrets, type Secrets, writePrivate } from './state-folder.ts'
 import { pauseMs, type SupervisedService, supervise } from './supervisor.ts'
 
 export interface ShopOptions {

@@ -9,8 +9,8 @@ import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'
 import { untilInterrupted } from '../terminal/repeat.ts'
 import { reasonOf } from './answers.ts'
-import { type Owner, owners, reachHelp, withReach } from './reach.ts'
 import { ownershipOf } from './services.ts'
+import { type Owner, owners, reachHelp, withReach } from './shop-access.ts'
 
 const mostDays = 36_500
 

@@ -21,8 +21,8 @@ import {
   toJson,
 } from '../terminal/format.ts'
 import { headerInWords, keyInWords, printable, shown, typeInWords } from '../terminal/printing.ts'
-import type { Owner } from './reach.ts'
 import type { ReadEvent } from './read-event.ts'
+import type { Owner } from './shop-access.ts'
 
 /** How `dead-letters` puts things. */
 

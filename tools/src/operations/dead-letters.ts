@@ -34,8 +34,8 @@ import {
   past,
   planLines,
 } from './dead-letter-lines.ts'
-import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
 import { createReader, personalHelp } from './read-event.ts'
+import { type Owner, owners, type Reach, reachHelp, withReach } from './shop-access.ts'
 
 export const usage = `Usage: npm run shop -- dead-letters COMMAND [ID...] [filters] [options]
 

@@ -9,7 +9,7 @@ import { good } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'
 import { reasonOf } from './answers.ts'
-import { type Owner, owners } from './reach.ts'
+import { type Owner, owners } from './shop-access.ts'
 
 export const usage = `Usage: npm run shop -- deploy databases|topics
 

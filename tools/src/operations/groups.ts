@@ -1,7 +1,7 @@
 import { topicOf } from '@shopstream/events'
 import { consumesAny, withSchemas } from '../schemas/wiring.ts'
-import type { Owner } from './reach.ts'
 import { readServices } from './services.ts'
+import type { Owner } from './shop-access.ts'
 
 /** A consumer group: a service, what it consumes and from where. */
 export interface Group {

@@ -9,8 +9,8 @@ import { untilInterrupted } from '../terminal/repeat.ts'
 import { reasonOf } from './answers.ts'
 import { readGroups } from './groups.ts'
 import { lagOf } from './lag.ts'
-import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
 import { readServices } from './services.ts'
+import { type Owner, owners, type Reach, reachHelp, withReach } from './shop-access.ts'
 
 const mostPartitions = 1_000
 

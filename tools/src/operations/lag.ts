@@ -5,7 +5,7 @@ import { Refusal, UsageError } from '../terminal/options.ts'
 import { repeatedly } from '../terminal/repeat.ts'
 import { ask } from './answers.ts'
 import { readGroups } from './groups.ts'
-import { reachHelp, withReach } from './reach.ts'
+import { reachHelp, withReach } from './shop-access.ts'
 import { allMet, type Met, placeInWords } from './unreadable-stretches.ts'
 
 export const usage = `Usage: npm run shop -- lag [--group GROUP] [--all] [--watch] [--json]

@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals'
 import type { IncomingMessage } from '@shopstream/messaging/operations'
-import type { Reach } from './reach.ts'
 import { createReader } from './read-event.ts'
+import type { Reach } from './shop-access.ts'
 import type { EventStory } from './story.ts'
 import { unpublishedVerdict, writerOf } from './verdict.ts'
 

@@ -2,7 +2,7 @@ import { sql } from '@shopstream/database'
 import { DecodeError, deadLetterTopic, decode, learnSchema, topicOf } from '@shopstream/events'
 import { eventIdOf, type IncomingMessage, unreadableIdOf } from '@shopstream/messaging/operations'
 import { ask } from './answers.ts'
-import { type Owner, owners, type Reach } from './reach.ts'
+import { type Owner, owners, type Reach } from './shop-access.ts'
 
 /** A message of a topic as people read it. */
 export interface ReadEvent {

@@ -5,8 +5,8 @@ import { good, plural, shop, table } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'
 import { reasonOf } from './answers.ts'
-import { type Owner, owners, type Reach, reachHelp, withReach } from './reach.ts'
 import { ownershipOf } from './services.ts'
+import { type Owner, owners, type Reach, reachHelp, withReach } from './shop-access.ts'
 
 export const usage = `Usage: npm run shop -- republish TOPIC|SERVICE (--key KEY | --all) [--dry-run]
 

@@ -11,7 +11,7 @@ import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'
 import { reasonOf } from './answers.ts'
 import { type Group, readGroups } from './groups.ts'
-import { type Owner, type Reach, reachHelp, withReach } from './reach.ts'
+import { type Owner, type Reach, reachHelp, withReach } from './shop-access.ts'
 import { allMet, decisionInWords, placeInWords, showCommand, stretchesOf } from './unreadable-stretches.ts'
 
 export const usage = `Usage: npm run shop -- rewind GROUP --to TIME|beginning|inbox

@@ -6,7 +6,7 @@ import { bad, good } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'
 import { reasonOf } from './answers.ts'
-import { owners } from './reach.ts'
+import { owners } from './shop-access.ts'
 
 export const usage = `Usage: npm run shop -- secrets FOLDER [--show FILE]
 

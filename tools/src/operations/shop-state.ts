@@ -2,7 +2,7 @@ import { type Database, sql } from '@shopstream/database'
 import { type Asked, ask } from './answers.ts'
 import type { Group } from './groups.ts'
 import { type Lag, lagOf } from './lag.ts'
-import { type Owner, owners, type Reach } from './reach.ts'
+import { type Owner, owners, type Reach } from './shop-access.ts'
 import { allMet, type Stretch, stretchesOf } from './unreadable-stretches.ts'
 
 /** A part that has something wrong, and the next command to run. */

@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util'
 import { age, bad, faint, good, plural, shop, strong, table, toJson } from '../terminal/format.ts'
 import { print, shown } from '../terminal/printing.ts'
 import { readGroups } from './groups.ts'
-import { reachHelp, withReach } from './reach.ts'
+import { reachHelp, withReach } from './shop-access.ts'
 import { type Problem, type ServiceState, type ShopState, stateOf } from './shop-state.ts'
 import { patience, problemsOf } from './status-problems.ts'
 

@@ -8,7 +8,7 @@ import {
 import { clock, shop } from '../terminal/format.ts'
 import { shown } from '../terminal/printing.ts'
 import { ask } from './answers.ts'
-import { type Owner, owners, type Reach } from './reach.ts'
+import { type Owner, owners, type Reach } from './shop-access.ts'
 
 /** Stretches of partitions that cannot be read: what the services' databases know of them, and how commands put it. */
 

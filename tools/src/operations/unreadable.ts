@@ -11,7 +11,7 @@ import { untilInterrupted } from '../terminal/repeat.ts'
 import { actorOf } from './actor.ts'
 import { ask, reasonOf } from './answers.ts'
 import { readGroups } from './groups.ts'
-import { type Owner, ownerNamed, owners, type Reach, reachHelp, withReach } from './reach.ts'
+import { type Owner, ownerNamed, owners, type Reach, reachHelp, withReach } from './shop-access.ts'
 import { detailLines, listLines } from './unreadable-lines.ts'
 import {
   allMet,

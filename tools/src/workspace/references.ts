@@ -137,7 +137,7 @@ How an event travels, in the order in which it happens:
 5. \`StockReserved\` comes back: [\`consumes.ts\`](../services/order/src/consumes.ts),
    [\`reserving/handle.ts\`](../services/order/src/reserving/handle.ts) confirm the order; who waits for the answer gets it
    ([\`prefer-wait.ts\`](../services/order/src/prefer-wait.ts)).
-6. \`OrderConfirmed\` becomes a mail: [\`causes/cause.ts\`](../services/notification/src/causes/cause.ts), a row by
+6. \`OrderConfirmed\` becomes a mail: [\`causes/order-mails.ts\`](../services/notification/src/causes/order-mails.ts), a row by
    [\`notifications/queries.ts\`](../services/notification/src/notifications/queries.ts); the sender claims it
    ([\`sending/sender.ts\`](../services/notification/src/sending/sender.ts)), and it is handed to the SMTP server
    ([\`delivery.ts\`](../services/notification/src/sending/delivery.ts), [\`smtp.ts\`](../services/notification/src/sending/smtp.ts)).

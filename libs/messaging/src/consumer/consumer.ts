@@ -16,7 +16,7 @@ import { type Chunks, chunkSize, chunksOf, handleChunk } from './chunks.ts'
 import { effectsOf, PartitionLost } from './effects.ts'
 import { lanesOf } from './items.ts'
 import type { AgainConsumer } from './replicas.ts'
-import { standBefore } from './standing.ts'
+import { standBefore } from './standing-partition.ts'
 
 export interface ConsumerOptions {
   database: Database<unknown>

@@ -4,7 +4,6 @@ import { currentTrace, formatTraceparent, type Logger, type TraceContext } from 
 import { composeMail, type MailSource, messageIdOf } from '../mails/mail.ts'
 import { produces } from '../produces.ts'
 import type { Tables } from '../tables.ts'
-import type { Answers } from './answers.ts'
 import {
   decideRetry,
   isAnswer,
@@ -19,6 +18,7 @@ import {
 } from './policy.ts'
 import { type ClaimedMail, type Failure, isClaimed, markFailed, markSent, putBack } from './queries.ts'
 import type { MailTransport } from './smtp.ts'
+import type { Answers } from './smtp-replies.ts'
 
 export type Outcome = 'sent' | 'failed' | 'deferred' | 'refused' | 'unreachable' | 'unknown'
 

@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { createAnswers } from './answers.ts'
 import { decideRetry, pauseAfter, reasonOf, type SmtpError, sendingPolicy, type Trouble, troubleOf } from './policy.ts'
+import { createAnswers } from './smtp-replies.ts'
 
 test.each<[string, SmtpError, Trouble]>([
   ['nobody listens', { code: 'ESOCKET' }, 'unreachable'],

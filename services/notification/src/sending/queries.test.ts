@@ -3,12 +3,12 @@ import { sql, type Transaction } from '@shopstream/database'
 import { eventually, testLogger } from '@shopstream/testing'
 import type { State, Tables } from '../tables.ts'
 import { openTestTables, type TestTables } from '../testing.ts'
-import { createAnswers } from './answers.ts'
 import { createDueFloor } from './due-floor.ts'
 import { sendingPolicy } from './policy.ts'
 import { backlog, claimDue } from './queries.ts'
 import { createSender } from './sender.ts'
 import { createMailTransport } from './smtp.ts'
+import { createAnswers } from './smtp-replies.ts'
 import { startSmtpStub } from './smtp-stub.ts'
 
 let tables: TestTables

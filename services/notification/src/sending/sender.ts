@@ -3,12 +3,12 @@ import { createAlarm, type ReadinessCheck } from '@shopstream/messaging'
 import { Counter, childOf, type Logger, parseTraceparent, type Registry, runInTrace } from '@shopstream/observability'
 import { mailsDue } from '../notifications/queries.ts'
 import type { Lane, Tables } from '../tables.ts'
-import type { Answers } from './answers.ts'
 import { type Deliveries, deliver, deliveriesOf, type Outcome, reached, type Work } from './delivery.ts'
 import type { DueFloor } from './due-floor.ts'
 import { paced, type SendingPolicy } from './policy.ts'
 import { claimDue, renewClaims } from './queries.ts'
 import type { MailTransport } from './smtp.ts'
+import type { Answers } from './smtp-replies.ts'
 
 /** Sends what is due in one lane. Any number of instances may run on one database. */
 export interface Sender {

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { eventually } from '@shopstream/testing'
 import { type Answer, type Customer, call, orderOf, register, staffToken } from '../client.ts'
-import type { RunningShop } from '../home.ts'
+import type { RunningShop } from '../state-folder.ts'
 import { type Condition, hasMail, isEvent, openStage, type Stage, say } from './stage.ts'
 
 /** Plays a day in a running shop. Throws with what went otherwise than it should. */

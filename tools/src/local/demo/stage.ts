@@ -5,8 +5,8 @@ import { type IncomingMessage, readMessage } from '@shopstream/messaging/operati
 import { createLogger } from '@shopstream/observability'
 import { eventually, type Mail } from '@shopstream/testing'
 import { type Answer, type Call, type Customer, call } from '../client.ts'
-import type { RunningShop } from '../home.ts'
 import { paint } from '../log-lines.ts'
+import type { RunningShop } from '../state-folder.ts'
 
 const colour = process.stdout.isTTY === true && !process.env.NO_COLOR
 export const say = (line = '') => void process.stdout.write(`${line}\n`)

@@ -3,7 +3,7 @@ import { compactedTopics } from '@shopstream/messaging/operations'
 import type { ServiceWiring } from '../../schemas/wiring.ts'
 import { shop } from '../../terminal/format.ts'
 import { keyInWords, shopWith } from '../../terminal/printing.ts'
-import { type Owner, owners } from '../reach.ts'
+import { type Owner, owners } from '../shop-access.ts'
 import { aggregates } from './aggregates.ts'
 import type { RecordRef } from './writers.ts'
 

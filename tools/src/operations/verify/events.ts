@@ -2,7 +2,7 @@ import type { EventName } from '@shopstream/events'
 import { compactedTopics } from '@shopstream/messaging/operations'
 import { shop } from '../../terminal/format.ts'
 import { shopWith } from '../../terminal/printing.ts'
-import { owners } from '../reach.ts'
+import { owners } from '../shop-access.ts'
 import { contradicts, rowsSql } from './aggregates.ts'
 import {
   allSeen,

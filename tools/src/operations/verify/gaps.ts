@@ -1,6 +1,6 @@
 import type { PartitionPosition, Unreadable } from '@shopstream/messaging/operations'
 import { age, plural, secondsSince } from '../../terminal/format.ts'
-import type { Reach } from '../reach.ts'
+import type { Reach } from '../shop-access.ts'
 import {
   allMet,
   decisionInWords,

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Session } from '@shopstream/database'
-import type { Owner, Reach } from '../reach.ts'
+import type { Owner, Reach } from '../shop-access.ts'
 import type { Check, Found } from './checks.ts'
 import type { Strays } from './strays.ts'
 import { type Ground, type GroundOptions, type Needs, openGround, reaching } from './temporary-tables.ts'

@@ -9,7 +9,7 @@ import {
   typeOf,
   unreadableIdOf,
 } from '@shopstream/messaging/operations'
-import type { Owner, Reach } from '../reach.ts'
+import type { Owner, Reach } from '../shop-access.ts'
 import { aggregates, type Claim, linesDigest, replicas, wiring } from './aggregates.ts'
 import { findGaps, type Gap, type Gaps } from './gaps.ts'
 import type { IsListed } from './producers.ts'

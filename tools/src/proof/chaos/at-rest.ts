@@ -1,7 +1,7 @@
 import { sql } from '@shopstream/database'
 import { eventually } from '@shopstream/testing'
-import { type Owner, owners } from '../../operations/reach.ts'
-import type { Arena } from './arena.ts'
+import { type Owner, owners } from '../../operations/shop-access.ts'
+import type { Arena } from './shop-under-chaos.ts'
 
 const limitMs = 180_000
 

@@ -2,7 +2,7 @@ import { sql } from '@shopstream/database'
 import { topics } from '@shopstream/events'
 import { eventually } from '@shopstream/testing'
 import { serviceNames } from '../../local/services.ts'
-import { type Owner, owners } from '../../operations/reach.ts'
+import { type Owner, owners } from '../../operations/shop-access.ts'
 import {
   disturbed,
   dumped,
@@ -22,7 +22,7 @@ import {
   treeOfServer,
   troubled,
 } from './inflictions.ts'
-import { linkNames } from './links.ts'
+import { linkNames } from './network-links.ts'
 
 /** For so long the notification service waits for what the SMTP server says to a mail. */
 export const mailAnswerSeconds = 15

@@ -1,9 +1,9 @@
 import { sql } from '@shopstream/database'
 import { call, persistently } from '../../local/client.ts'
-import { type Owner, owners } from '../../operations/reach.ts'
+import { type Owner, owners } from '../../operations/shop-access.ts'
 import type { FinalState, OrderView } from './answers.ts'
-import type { Arena } from './arena.ts'
 import type { Credentials } from './client.ts'
+import type { Arena } from './shop-under-chaos.ts'
 
 /** What the shop says at rest, asked as its clients ask, and what its databases hold. */
 export async function readFinalState(

@@ -7,11 +7,11 @@ import { treeOf } from '../../bench/measure.ts'
 import type { ControlledServer } from '../../local/kafka.ts'
 import { type ServiceName, serviceNames } from '../../local/services.ts'
 import type { SupervisedService } from '../../local/supervisor.ts'
-import { type Owner, owners } from '../../operations/reach.ts'
-import type { Arena } from './arena.ts'
-import type { LinkName } from './links.ts'
-import { thisVersion, type Version } from './previous.ts'
+import { type Owner, owners } from '../../operations/shop-access.ts'
+import type { LinkName } from './network-links.ts'
+import { thisVersion, type Version } from './previous-version.ts'
 import type { PlannedFault, Schedulable } from './schedule.ts'
+import type { Arena } from './shop-under-chaos.ts'
 
 export interface FaultSurroundings {
   arena: Arena

@@ -8,7 +8,7 @@ import { partitionOf } from '@shopstream/events'
 import { cacheFolder, repository, runCommand } from '@shopstream/testing'
 import { virtualEnvironment, withoutOtherTools } from '../../local/python.ts'
 import type { Shop } from '../../local/shop.ts'
-import { findPlace, reach } from '../../operations/reach.ts'
+import { findPlace, reach } from '../../operations/shop-access.ts'
 import { verify } from '../../operations/verify.ts'
 import { openShop } from './shop-under-test.ts'
 

@@ -1,7 +1,7 @@
 import { sql } from '@shopstream/database'
 import { ordersOf, staffToken } from '../../local/client.ts'
 import { readGroups } from '../../operations/groups.ts'
-import { owners, type Reach } from '../../operations/reach.ts'
+import { owners, type Reach } from '../../operations/shop-access.ts'
 import { allMet, type Met, placeInWords, stretchesOf } from '../../operations/unreadable-stretches.ts'
 import { unreadableRecords } from '../../operations/verify/checks.ts'
 import { verify } from '../../operations/verify.ts'

@@ -1,7 +1,7 @@
 import { sql } from '@shopstream/database'
 import { eventually } from '@shopstream/local-servers'
 import { type Group, readGroups } from '../../operations/groups.ts'
-import { owners, type Reach } from '../../operations/reach.ts'
+import { owners, type Reach } from '../../operations/shop-access.ts'
 
 const limitMs = 180_000
 

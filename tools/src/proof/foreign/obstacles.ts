@@ -11,7 +11,7 @@ import {
   xerialSnappy,
 } from '@shopstream/messaging/testing'
 import { type Group, readGroups } from '../../operations/groups.ts'
-import type { Reach } from '../../operations/reach.ts'
+import type { Reach } from '../../operations/shop-access.ts'
 import { allMet, type Met, stretchesOf } from '../../operations/unreadable-stretches.ts'
 import { startProducer } from './python.ts'
 

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { KafkaClient } from '@shopstream/messaging/operations'
 import { ownPorts } from '../../local/settings.ts'
 import { type Shop, startShop } from '../../local/shop.ts'
-import { type Owner, owners, type Reach, reach } from '../../operations/reach.ts'
+import { type Owner, owners, type Reach, reach } from '../../operations/shop-access.ts'
 
 /** A shop of the run's own, and what happens to its processes. */
 export interface OwnShop {

@@ -1,6 +1,6 @@
 import { type Bus, GroupHasMembers, type PartitionOffset, placeOf } from '../bus.ts'
-import type { Log } from './log.ts'
 import type { BusOptions } from './options.ts'
+import type { Log } from './partition-log.ts'
 
 /** What a client knows of consumer groups; names as on the wire. */
 export interface GroupAccess {

@@ -1,6 +1,6 @@
 import kafkajs, { type Producer } from 'kafkajs'
 import { type Delivery, MessageRefused, type OutgoingMessage, placeOf } from '../../bus.ts'
-import type { Log } from '../log.ts'
+import type { Log } from '../partition-log.ts'
 import type { watchBroker } from '../pulse.ts'
 import { connectedOnce, metadataMaxAge, saidByBroker } from './clients.ts'
 

@@ -1,7 +1,7 @@
 import type { Bus } from '../../bus.ts'
 import { createConsumerMeters, keepConsuming } from '../consuming.ts'
-import { createLog } from '../log.ts'
 import type { BusOptions } from '../options.ts'
+import { createLog } from '../partition-log.ts'
 import { readingOf } from '../positions.ts'
 import { watchBroker } from '../pulse.ts'
 import { UnfinishedBatches } from '../unfinished-batches.ts'

@@ -9,7 +9,7 @@ import { type Connections, createConnections } from './connections.ts'
 import { type Fetching, startFetching } from './fetching.ts'
 import { type Assigned, createMembership, type Membership } from './membership.ts'
 import { OwnedPartition } from './partition.ts'
-import { type StandingWatch, watchStanding } from './standing.ts'
+import { type StandingWatch, watchStanding } from './standing-in-group.ts'
 
 /** What is done is committed so soon after, in ms. */
 const commitEvery = 300

@@ -7,7 +7,7 @@ import { register, staffToken, stock } from '../local/client.ts'
 import { processEnvironment } from '../local/environments.ts'
 import type { ServiceName } from '../local/services.ts'
 import { nodeFlags, type Shop, startShop } from '../local/shop.ts'
-import { type Arm, openCounter, ordersOf, type RunningArm, startArm, startProgram } from './arms.ts'
+import { type Arm, openCounter, ordersOf, type RunningArm, startArm, startProgram } from './arm.ts'
 
 export interface RunningShop extends RunningArm {
   shop: Shop

@@ -3,10 +3,10 @@ import { rmSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { temporaryFolder } from '@shopstream/testing'
 import { call, order, orderOf } from '../local/client.ts'
+import { openShop } from './arm-ours.ts'
 import { cpuOf, inWords, listed, memoryOf, type Say, spread, total, usedPer } from './measure.ts'
-import { openShop } from './ours.ts'
 import { type Result, spreadOf } from './results.ts'
-import { startAsUser } from './start.ts'
+import { startAsUser } from './start-time.ts'
 
 const warmUps = 30
 const counted = 200

@@ -5,10 +5,10 @@ import { type ServiceName, serviceNames } from '../../local/services.ts'
 import { ownPorts } from '../../local/settings.ts'
 import { type Shop, startShop } from '../../local/shop.ts'
 import type { SupervisedService } from '../../local/supervisor.ts'
-import { type Owner, owners, type Reach, reach } from '../../operations/reach.ts'
-import { closeLinks, type Links, openLinks, throughLinks } from './links.ts'
+import { type Owner, owners, type Reach, reach } from '../../operations/shop-access.ts'
 import { createMailServer } from './mail-server.ts'
-import { thisVersion, type Version } from './previous.ts'
+import { closeLinks, type Links, openLinks, throughLinks } from './network-links.ts'
+import { thisVersion, type Version } from './previous-version.ts'
 import { type NodeLaunch, type ProcessSurroundings, superviseNode } from './processes.ts'
 
 /** A whole shop in which everything can be made to fail. */

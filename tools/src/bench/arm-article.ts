@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:
 import { join } from 'node:path'
 import { cacheFolder, freePort, runCommand, startPostgres, startProcess, temporaryFolder } from '@shopstream/testing'
 import { virtualEnvironment } from '../local/python.ts'
-import { type Arm, openCounter, ordersOf, startArm, startProgram } from './arms.ts'
+import { type Arm, openCounter, ordersOf, startArm, startProgram } from './arm.ts'
 
 const source = join(import.meta.dirname, 'article')
 /** On two cores four workers do no more than two; see docs/performance.md. */

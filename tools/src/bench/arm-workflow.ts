@@ -2,7 +2,7 @@ import { copyFileSync, rmSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { cacheFolder, freePort, runCommand, startPostgres, temporaryFolder } from '@shopstream/testing'
 import { installOnce } from '../local/python.ts'
-import { type Arm, openCounter, ordersOf, skusOf, startArm, startProgram } from './arms.ts'
+import { type Arm, openCounter, ordersOf, skusOf, startArm, startProgram } from './arm.ts'
 import type { Say } from './measure.ts'
 
 const source = join(import.meta.dirname, 'workflow')

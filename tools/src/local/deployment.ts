@@ -1,7 +1,7 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
-import type { DatabasesTask, DeployAnswer, TopicsTask } from './deploy.ts'
+import type { DatabasesTask, DeployAnswer, TopicsTask } from './deployment-process.ts'
 
 export interface Deployer {
   /** Makes what the order asks for; throws with the reason when that fails. */

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { freePort, runCommand, startKafka, startMailSink, startPostgres, temporaryFolder } from '@shopstream/testing'
 import { nodeFlags } from '../local/shop.ts'
-import { type Arm, openCounter, ordersOf, skusOf, startArm, startProgram } from './arms.ts'
+import { type Arm, openCounter, ordersOf, skusOf, startArm, startProgram } from './arm.ts'
 
 const source = join(import.meta.dirname, 'usual')
 const poolSize = 10

@@ -1,6 +1,6 @@
 import { freePort, type KafkaListener, startTcpProxy, type TcpProxy } from '@shopstream/testing'
 import type { ServiceName } from '../../local/services.ts'
-import { type Owner, owners } from '../../operations/reach.ts'
+import { type Owner, owners } from '../../operations/shop-access.ts'
 
 /** What services reach over a network that can fail. */
 const servers = ['kafka', 'postgres'] as const

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { subjectOf } from '../mails/mail.ts'
 import { firstState } from '../notifications/cause.ts'
 import type { Recipient, State } from '../tables.ts'
-import { causeOf, type OrderEvent, type OrderMessage, priceText } from './cause.ts'
+import { causeOf, type OrderEvent, type OrderMessage, priceText } from './order-mails.ts'
 
 const orderId = '01900000-0000-7000-8000-000000000001'
 const userId = '01900000-0000-7000-8000-0000000000aa'
