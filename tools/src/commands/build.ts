@@ -1,6 +1,6 @@
 /** `npm run build`: bundles each service, and the operator's program, into its folder's dist/, from which an image is made. */
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { basename, dirname, join, relative, resolve } from 'node:path'
+import { basename, dirname, join, relative, resolve, sep } from 'node:path'
 import { parseArgs } from 'node:util'
 import { build, type Plugin } from 'esbuild'
 
@@ -8,10 +8,11 @@ const usage = `Usage: npm run build                                    every ser
        node tools/src/commands/build.ts [FOLDER] [--out FOLDER] [--entry FILE]  one service (default: this folder), into its dist/
 
   --entry FILE            what it begins with (default: src/main.ts)
+  --installed             also node_modules/ with what cannot be bundled, as the lock file has it
 
   main.js, main.js.map    the service with its dependencies, for Node 24: node --enable-source-maps main.js
   migrations/SOURCE/      SQL of the service and of the libraries in it
-  package.json            what cannot be bundled, with exact versions: npm install --omit=dev in an image`
+  package.json            what cannot be bundled, with exact versions`
 
 /** Packages that stay outside the bundle, and why. They are imported by our own code alone. */
 const external: Record<string, string> = {
@@ -106,12 +107,36 @@ function installedVersions(sources: readonly Source[]): Record<string, string> {
   )
 }
 
-/** As Node looks packages up; not by require.resolve, since not every package exports its package.json. */
+/** Not by require.resolve, since not every package exports its package.json. */
 function installedVersion(name: string, from: string): string {
-  const file = join(from, 'node_modules', name, 'package.json')
-  if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')).version
-  if (dirname(from) === from) throw new Error(`${name} is not installed: run npm ci`)
-  return installedVersion(name, dirname(from))
+  const folder = installedFolder(name, from)
+  if (folder === undefined) throw new Error(`${name} is not installed: run npm ci`)
+  return JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')).version
+}
+
+/**
+ * Puts packages, and all that they depend on, into `out`/node_modules, as they are installed here: an image needs no registry
+ * then, and holds what the lock file says. What is left out here, such as binaries of other platforms, is left out there.
+ */
+export function copyInstalled(out: string, names: readonly string[], from = out, done = new Set<string>()): void {
+  for (const name of names) {
+    const folder = installedFolder(name, from)
+    if (folder === undefined || done.has(name)) continue
+    done.add(name)
+    const { dependencies = {}, optionalDependencies = {} } = JSON.parse(
+      readFileSync(join(folder, 'package.json'), 'utf8'),
+    )
+    const isOfItself = (path: string) => relative(folder, path).split(sep)[0] !== 'node_modules'
+    cpSync(folder, join(out, 'node_modules', name), { recursive: true, filter: isOfItself })
+    copyInstalled(out, Object.keys({ ...dependencies, ...optionalDependencies }), folder, done)
+  }
+}
+
+/** As Node looks packages up. */
+function installedFolder(name: string, from: string): string | undefined {
+  const folder = join(from, 'node_modules', name)
+  if (existsSync(join(folder, 'package.json'))) return folder
+  return dirname(from) === from ? undefined : installedFolder(name, dirname(from))
 }
 
 if (import.meta.main) {
@@ -120,6 +145,7 @@ if (import.meta.main) {
     options: {
       out: { type: 'string' },
       entry: { type: 'string', default: mainFile },
+      installed: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
   })
@@ -132,6 +158,10 @@ if (import.meta.main) {
     }
     const out = resolve(values.out ?? join(folder, 'dist'))
     const bytes = await buildService(folder, out, values.entry)
+    if (values.installed) {
+      const { dependencies } = JSON.parse(readFileSync(join(out, 'package.json'), 'utf8'))
+      copyInstalled(out, Object.keys(dependencies), folder)
+    }
     console.log(`${basename(folder)}: ${relative('.', out) || '.'}/main.js, ${(bytes / 1e6).toFixed(1)} MB`)
   }
 }

@@ -256,7 +256,7 @@ export function fateOf(error: unknown, attempts: number, policy: FailurePolicy, 
 const schemaBackoff = { backoffMs: 60_000, maxBackoffMs: 3_600_000 }
 
 /** The pause in ms after `attempts` failed attempts. */
-export function backoffOf(attempts: number, policy: FailurePolicy, random = Math.random()): number {
+function backoffOf(attempts: number, policy: FailurePolicy, random = Math.random()): number {
   const backoff = Math.min(policy.maxBackoffMs, policy.backoffMs * 2 ** Math.min(attempts - 1, 30))
   return backoff * (1 + policy.jitter * (2 * random - 1))
 }
