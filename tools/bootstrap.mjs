@@ -108,7 +108,7 @@ export function isInstalled(root) {
 
 /** Whether the packages that npm lists as installed cover those that are locked; optional ones may be left out. */
 export function holds(locked, installed) {
-  // A copy that the lock no longer has would be found before the one that it has.
+  // Node would find a copy that the lock no longer has before the copy that it has.
   if (Object.keys(installed).some((path) => path.includes('node_modules/') && !locked[path])) return false
   return Object.entries(locked).every(([path, { version, optional, devOptional, peer, link }]) => {
     if (!path.includes('node_modules/')) return true
@@ -271,7 +271,7 @@ const isNewEnough = (version) => majorOf(version) >= neededNode
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
 
-/** Ctrl-C reaches the child from the terminal as well; it is told twice then, which it has to bear. */
+/** Ctrl-C reaches the child from the terminal as well: the child must accept the signal twice. */
 function forwardSignals(child) {
   for (const signal of signals) process.on(signal, () => child.kill(signal))
 }

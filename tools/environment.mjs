@@ -1,13 +1,13 @@
-/** What the shell says to other programs must not decide about ours. Plain JavaScript, because bootstrap.mjs runs it first. */
+/** Shell settings for other programs must not change ours. Plain JavaScript, because bootstrap.mjs runs it first. */
 import { existsSync } from 'node:fs'
 
-/** Who says which Postgres is meant may say by PGSSLMODE and the like how it is reached. */
+/** If one of these names a Postgres, PGSSLMODE and the like may say how to reach it. */
 const namesPostgres = /^((TEST_)?POSTGRES|(USER|ORDER|INVENTORY|NOTIFICATION)_DATABASE)_URL$/
 const loopback = '127.0.0.1,localhost,::1'
 
 /**
- * An environment without what was meant for others: libpq's variables, which Postgres's client takes for whatever a URL
- * leaves open, unless a Postgres is named; a folder for temporary files that is not there. And nothing on this machine is
+ * An environment without settings for other programs: libpq's variables, which Postgres's client takes for whatever a
+ * URL leaves open (unless a Postgres is named), and a missing folder for temporary files. Nothing on this machine is
  * asked through a proxy.
  */
 export function ownEnvironment(env) {
@@ -24,7 +24,7 @@ function withoutProxy(names) {
   return names ? `${names},${loopback}` : loopback
 }
 
-/** Makes this process's environment such a one, for itself and all that it starts. */
+/** Cleans this process's environment in this way, for itself and all that it starts. */
 export function cleanProcessEnvironment() {
   const own = ownEnvironment(process.env)
   for (const name of Object.keys(process.env)) if (!(name in own)) delete process.env[name]

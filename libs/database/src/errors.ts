@@ -2,7 +2,7 @@ import { isNativeError } from 'node:util/types'
 import pg from 'pg'
 import { sessionLimits } from './limits.ts'
 
-/** SQLSTATE classes and codes that say that this session, or the server behind it, is not what it was. */
+/** SQLSTATE classes and codes after which this session, or the server behind it, is of no more use. */
 const endedSessionStates = [
   '08', // connection exceptions, also a pooler's
   '25006', // read-only: a failover has left it where nothing can be written any more
@@ -41,7 +41,7 @@ const connectionMessages =
 const hasState = (error: pg.DatabaseError, states: readonly string[]) =>
   states.some((state) => error.code?.startsWith(state))
 
-/** What poolers say to a login, as a connection exception, that they will say to each further one. */
+/** Connection exceptions of poolers that refuse a login now and every further one. */
 const hopelessLogin = /unsupported startup parameter|no such (user|database)|authentication failed/
 
 const refusedLogins = new WeakSet<object>()
@@ -80,7 +80,7 @@ export function isPassing(error: unknown): boolean {
   return (code !== undefined && networkCodes.has(code)) || connectionMessages.test(error.message)
 }
 
-/** What to do about a connection that is refused for good, or shared; undefined where waiting may help, or it is another matter. */
+/** Advice on a connection that is refused for good, or shared; undefined if waiting may help, or for other errors. */
 export function adviceOn(error: unknown): string | undefined {
   if (error instanceof SharedConnection)
     return `${error.message}: set DATABASE_DIRECT_URL to the address of Postgres itself`
@@ -95,21 +95,25 @@ export function adviceOn(error: unknown): string | undefined {
 const isStalePlan = ({ code, message }: pg.DatabaseError) =>
   code === '0A000' && message.startsWith('cached plan must not change result type')
 
-/** A partition was attached while the row was on its way to the default one; the next time it goes where it belongs. A check has a name. */
+/**
+ * A partition was attached while the row was on its way to the default one; the next attempt finds the new one. An
+ * error of a check constraint has a constraint name.
+ */
 const isMisrouted = ({ code, constraint }: pg.DatabaseError) => code === '23514' && constraint === undefined
 
-/** Whether what a statement ended with says that nothing more should be asked of its session. */
+/** Whether a statement's error means that its session must not be used any more. */
 export function endsSession(error: unknown): boolean {
   if (error instanceof pg.DatabaseError) return hasState(error, endedSessionStates) || isStalePlan(error)
   return isNativeError(error) && error.message === 'Query read timeout' // the server is still at it
 }
 
-/** How pg tells of a session that the server has ended: the reason only arrives where nothing was being sent just then. */
+/** pg's message for a session that the server has ended: the reason only arrives if nothing was being sent. */
 const endedSession = /^(Connection terminated|Client has encountered a connection error)/
 
 /**
- * Whether a transaction that failed after `lastedMs` took longer than its session may, so that the work itself may be to
- * blame. Once it tells nothing (the process or the server was stopped); again and again with the same work it is the work.
+ * Whether a transaction that failed after `lastedMs` took longer than its session may, so that the work itself may be
+ * to blame. A single time proves nothing (the process or the server was stopped); if the same work does it repeatedly,
+ * the work is to blame.
  */
 export function tookTooLong(error: unknown, lastedMs: number): boolean {
   if (error instanceof pg.DatabaseError) return error.code === '25P03' || error.code === '57014'

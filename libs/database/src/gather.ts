@@ -1,7 +1,7 @@
 /**
- * Runs `work` for what has come while it was at work before, `most` at once: one run at a time, whose results are in the
- * order of its items. What comes alone is worked on at once. When a run throws, all that are in it fail with its error; one
- * that lasts for longer than `patienceMs`, as on a connection that hangs, is waited for by nobody else.
+ * Runs `work` for the items that came during the run before, at most `most` at once; one run at a time, with results in
+ * the order of its items. An item that comes alone is worked on at once. When a run throws, all its items fail with its
+ * error; after `patienceMs`, as on a connection that hangs, later items do not wait for it any more.
  */
 export function gather<Item, Result>(
   most: number,
@@ -39,7 +39,7 @@ export function gather<Item, Result>(
   return (item) => {
     const one = { item, ...Promise.withResolvers<Result>() }
     waiting.push(one)
-    if (!isAtWork) setImmediate(run) // once everybody has come who came at the same time
+    if (!isAtWork) setImmediate(run) // after all items that come at the same time
     isAtWork = true
     return one.promise
   }

@@ -10,8 +10,9 @@ interface Asked {
 }
 
 /**
- * Gives the limits to the role, in this database, so that each of its sessions begins with them, also those that a pooler
- * opens: poolers refuse them in a login (08P01), and what one transaction sets another finds. True when that was news.
+ * Sets the limits on the role, in this database, so that all its sessions begin with them, also those that a pooler
+ * opens: poolers refuse them in a login (08P01), and a setting of one transaction would reach another client's. True
+ * when they were not set before.
  */
 export async function limitRole(session: Asked): Promise<boolean> {
   const limits = Object.entries(sessionLimits).map(([name, ms]) => `${name}=${ms}`)

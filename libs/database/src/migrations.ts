@@ -73,7 +73,7 @@ export async function migrate(
 const idOf = ({ source, name }: Migration) => `${source}/${name}`
 const checksumOf = (migration: Migration) => createHash('sha256').update(migration.sql).digest('hex')
 
-/** Asks again and again: a statement that waits holds a snapshot, for which a `concurrently` of the other would wait. */
+/** Asks repeatedly: a waiting statement would hold a snapshot, and the other's `concurrently` would wait for that. */
 async function takeTurn(session: Session, { logger, signal }: MigrateOptions): Promise<void> {
   for (let times = 0; ; times += 1) {
     const [row] = await session.query<{ held: boolean }>(
@@ -119,7 +119,7 @@ async function run(session: Session, migration: Migration, { logger, signal }: M
 
 /** False when it did not get a lock in time. */
 async function tryOnce(session: Session, migration: Migration, waitMs: number): Promise<boolean> {
-  const outside = isConcurrent(migration) // those wait in nobody's way, and lose all they have done when they give up
+  const outside = isConcurrent(migration) // they block nobody while waiting, and giving up loses all their work
   try {
     await session.query(`set lock_timeout = ${outside ? 0 : waitMs}`)
     await (outside ? applyOutside(session, migration) : applyInside(session, migration))
@@ -145,14 +145,14 @@ async function applyInside(session: Session, migration: Migration): Promise<void
   }
 }
 
-/** By its first word, what a concurrent statement meets that has run already, as its end was not recorded. */
+/** By its first word, the error of a concurrent statement that has run before but was not recorded. */
 const runBefore: Record<string, string> = {
   create: '42P07', // the index is there
   drop: '42704', // there is no such index
   alter: '42P01', // the table is none of the partitions
 }
 
-/** One that was broken off has left an index that is not valid, or a partition that is half detached. */
+/** Cleans up first: an interrupted run leaves an index that is not valid, or a partition that is half detached. */
 async function applyOutside(session: Session, migration: Migration): Promise<void> {
   const broken = await session.query<{ name: string }>(
     `select indexrelid::regclass::text as name from pg_index join pg_class on pg_class.oid = indexrelid

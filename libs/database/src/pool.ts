@@ -13,7 +13,10 @@ export const columnTypes = {
 /** The time, in ms, after which a peer that sends nothing is asked whether it is there; it is given up 10 s later. */
 export const keepAliveMs = 10_000
 
-/** Whether a client leads to Postgres itself, by what its session says of `pg_backend_pid`: poolers give a number of their own at the login. */
+/**
+ * Whether a client is connected to Postgres itself: then its session's `pg_backend_pid` is the number that it got at
+ * the login. Poolers give one of their own there.
+ */
 export const isDirect = (client: pg.ClientBase, pid: unknown): boolean =>
   pid === (client as { processID?: number }).processID
 
@@ -25,15 +28,16 @@ export interface PoolOptions {
   logger: Logger
 }
 
-/** Which sessions may be used: those that were opened since the last one told that the server is not what it was. */
+/** The current era of sessions: only those that were opened since the last report of a failed server may be used. */
 export interface Era {
   current: number
 }
 
 /**
- * A bounded pool whose sessions are thrown away when what they answered says so: pg keeps one that a failover has left
- * read-only, and orders fail for as long as it lives. With it go all that were opened before, as each would cost another
- * request; on one that has told, nothing more is said, so that a rollback does not wait for a server that hangs.
+ * A bounded pool that closes a session when an answer shows that the server has failed: pg keeps a session that a
+ * failover has left read-only, and orders would fail for as long as it lives. All sessions opened before close as well,
+ * as each would cost another request. A session that has shown it gets no more statements, so that a rollback does not
+ * wait for a server that hangs.
  */
 export function openPool(
   { url, poolSize, applicationName, queryTimeoutMs = 60_000, logger }: PoolOptions,
@@ -81,7 +85,7 @@ export function openPool(
       } catch (error) {
         if (!endsSession(error)) throw error
         over = error
-        // Those that were opened since are good: ten sessions that tell the same end one era, not ten.
+        // Sessions opened since then are good: ten sessions that report the same failure end one era, not ten.
         if (error instanceof pg.DatabaseError && openedIn.get(client) === era.current) era.current += 1
         throw error
       }

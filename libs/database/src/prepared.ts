@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
 
-/** Texts that are remembered at the most: those of lists of any length are many, and each costs every session memory. */
+/** Most texts remembered: lists of any length make many texts, and each prepared one costs every session memory. */
 const most = { seen: 2_000, named: 300 }
 const seen = new Set<string>()
 const names = new Map<string, string>()
 
 /**
- * The name under which a session keeps a statement that has come before, so that Postgres parses it once and, after five
- * times, plans it no more; undefined for one that is new here, or one too many.
+ * The name of a prepared statement for a text that was seen before: Postgres parses it once and, after five times,
+ * plans it no more. Undefined for a text that is new here, or when there are too many.
  */
 export function preparedName(text: string): string | undefined {
   const known = names.get(text)

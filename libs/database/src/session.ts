@@ -20,7 +20,7 @@ export interface Session {
   close(): Promise<void>
 }
 
-/** By this a session knows itself again; a pooler that shares sessions shows it to others, or loses it. */
+/** A setting that identifies a session; a pooler that shares sessions shows it to other clients, or loses it. */
 const markSetting = 'shopstream.session'
 
 /**
@@ -104,8 +104,8 @@ async function login(url: string, applicationName: string, queryTimeoutMs: numbe
 }
 
 /**
- * Whether a second client gets the first one's session, or the first one another, while the second is in a transaction.
- * A busy pooler may hide it once, so it is asked three times; whoever relies on the session goes on asking by `check`.
+ * Whether a second client gets the first one's session, or the first one a different session, while the second is in a
+ * transaction. A busy pooler may hide it once, so it is asked three times; later `check` goes on asking.
  */
 async function isShared(first: pg.Client, mark: string, connect: () => Promise<pg.Client>): Promise<boolean> {
   const markOf = async (client: pg.Client) =>

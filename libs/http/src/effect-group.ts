@@ -5,15 +5,15 @@ import type { EffectGroup, GroupedRequest, IdempotentRequest, Reply } from './ro
 
 /** Requests of one transaction at the most. */
 const most = 64
-/** A key that another transaction holds is waited for no longer by all of a group, in ms: its request goes alone. */
+/** How long a group waits for a key that another transaction holds, in ms; then that request goes alone. */
 const waitMs = 50
 
 type Outcome = Reply | ShopError | 'alone'
 
 /**
- * Effects of requests that come at the same time, in one transaction: of 32 clients, each commit serves up to 32. A request
- * that is refused has no effect, and fails no other; one whose key another request holds, or that was answered before, goes
- * alone, and all do when something goes wrong that cannot be told to be the fault of one.
+ * Writes the effects of requests that come at the same time in one transaction: with 32 clients, one commit serves up
+ * to 32. A refused request has no effect and fails no other. A request whose key another request holds, or that was
+ * answered before, goes alone; all go alone after an error that cannot be blamed on one of them.
  * @param work writes the effects of all; returns for each its answer, or the error that refuses it, of which it writes nothing.
  */
 export function effectGroup<Input>(
@@ -27,7 +27,7 @@ export function effectGroup<Input>(
     try {
       return await database.transaction((tx) => handle(tx, requests))
     } catch (error) {
-      // Of a commit that failed nobody knows the outcome: it is for the client to ask again.
+      // Nobody knows the outcome of a commit that failed: the client has to ask again.
       if (isUnavailable(error) && !isLockTimeout(error)) throw error
       return requests.map(() => 'alone' as const)
     }

@@ -52,8 +52,9 @@ export async function answerOnce(
 }
 
 /**
- * Those whose key is theirs now; under the keys of the others an answer is kept. No two may have the same key. With
- * `waitMs` a key that another transaction holds is waited for no longer, and neither is anything in this one.
+ * Claims keys, and returns the requests that have theirs now; for the other keys an answer is kept. No two requests may
+ * have the same key. `waitMs` limits the wait for a key that another transaction holds, and every other lock wait in
+ * this transaction.
  */
 export async function claim<R extends IdempotentRequest>(
   tx: Transaction,
@@ -77,7 +78,7 @@ export async function claim<R extends IdempotentRequest>(
   return requests.filter((request) => claimed.has(nameOf(request)))
 }
 
-/** What a user's key is told from all others by. */
+/** Identifies a key among those of all users. */
 export const nameOf = ({ userId, key }: Pick<IdempotentRequest, 'userId' | 'key'>) => `${userId.toLowerCase()} ${key}`
 
 /** Gives keys back that were claimed in this transaction: their requests had no effect. */

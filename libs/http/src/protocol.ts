@@ -25,8 +25,8 @@ export function keepProtocol(app: FastifyInstance): void {
 }
 
 /**
- * The target as routes know it, whether it came as a path or, as clients send it that believe to speak with a proxy, as
- * `http://host/path`. Such a host replaces the header (RFC 9112, section 3.2.2).
+ * The target as a path, as routes need it; clients that believe to speak with a proxy send `http://host/path`. Such a
+ * host replaces the header (RFC 9112, section 3.2.2).
  */
 export function originForm(request: RawRequestDefaultExpression): string {
   const { url = '/', headers } = request
@@ -36,7 +36,7 @@ export function originForm(request: RawRequestDefaultExpression): string {
   return path.startsWith('/') ? path : `/${path}`
 }
 
-/** Why a message that Node takes is none that may be answered otherwise. */
+/** The refusal of a message that Node accepts but no route may answer; undefined if fine. */
 function refusalOf({ httpVersion, method, url = '', headers, rawHeaders }: IncomingMessage): ShopError | undefined {
   const hosts = rawHeaders.filter((name, i) => i % 2 === 0 && /^host$/i.test(name)).length
   const isReadable =
@@ -50,8 +50,8 @@ function refusalOf({ httpVersion, method, url = '', headers, rawHeaders }: Incom
 }
 
 /**
- * What no route takes is 404, or 405 with `Allow` where the path has other methods; `OPTIONS` of such a path is 204. Decided
- * before a body is read, and for each method that Node's parser knows.
+ * A request that no route takes gets 404, or 405 with `Allow` if the path has other methods; `OPTIONS` of such a path
+ * gets 204. This is decided before a body is read, for each method that Node's parser knows.
  */
 function answerUnrouted(app: FastifyInstance): void {
   const known: { path: RegExp; methods: string[] }[] = []

@@ -102,7 +102,7 @@ function required({ database, answers }: RequestContext) {
   return { database, answers }
 }
 
-/** What a repetition of this request is recognised by; undefined when it is none that can be repeated. */
+/** Identifies repetitions of this request; undefined if it cannot be repeated. */
 function repeatableOf(request: FastifyRequest, answers: typeof import('./idempotency.ts')) {
   const key = request.headers['idempotency-key']
   if (request.method !== 'POST' || !request.caller || typeof key !== 'string') return undefined

@@ -203,8 +203,8 @@ function observe(app: FastifyInstance, metrics: Registry): void {
 }
 
 /**
- * Refuses what is more than a process can hold; probes are answered all the same. A thousand are done within seconds, and
- * what was refused together does not come again together.
+ * Refuses requests beyond the number that a process can hold; probes are always answered. A thousand are done within
+ * seconds, and refused ones are told different times, so that they do not return together.
  */
 function boundRequests(app: FastifyInstance, metrics: Registry): void {
   const inHand = new Set<FastifyRequest>()

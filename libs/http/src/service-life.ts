@@ -37,7 +37,7 @@ export function serviceLife({
   let isStarted = false
   let end: (() => Promise<void>) | undefined
 
-  // The same that decides over requests, so that `/readyz` never says ok where the next request is refused.
+  // This check decides over requests too, so that `/readyz` never says ok when the next request is refused.
   http.readinessChecks.push({
     name: 'start',
     check() {
@@ -78,7 +78,8 @@ export function serviceLife({
     async start() {
       await http.listen(address)
       await migrateDatabase()
-      // By the other address, where there are two: what it refuses for good would be tried again for ever behind a start that is over.
+      // Tries the other address too, if there are two: after the start, its permanent refusals would be retried for
+      // ever.
       await whenAvailable(() => sql`select`.execute(database.query))
       if (begin) end = await whenAvailable(begin)
       if (stopping.signal.aborted) return

@@ -7,8 +7,8 @@ import { type LocalProcess, runCommand, startProcess } from './process.ts'
 import { stopLeftover } from './process-identity.ts'
 
 /**
- * A port of its own for some clients. Kafka tells each client where to connect to, so a client stays behind a proxy only
- * if it comes in by a listener that advertises the proxy.
+ * An extra port for some clients. Kafka tells each client which address to connect to, so a client stays behind a proxy
+ * only if it uses a listener that advertises the proxy.
  */
 export interface KafkaListener {
   /** Capital letters; tells it from the others. */

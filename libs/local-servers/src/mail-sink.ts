@@ -25,11 +25,11 @@ export interface Mail {
   headers: Record<string, string>
   /** When it was accepted, ISO 8601. */
   time: string
-  /** How its sender was left without an answer in time. One that was dropped may as well not be there. */
+  /** How its sender was left without an answer in time. A dropped one may count as not arrived. */
   unanswered?: MailTrouble['how']
 }
 
-/** What goes wrong behind the final dot: the answer comes so much later, or the connection goes without one. */
+/** What goes wrong after the final dot: the answer comes this much later, or the connection is closed without one. */
 export type MailTrouble = { how: 'late'; lateMs: number } | { how: 'dropped' }
 
 export interface MailSinkOptions {

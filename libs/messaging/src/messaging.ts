@@ -56,7 +56,7 @@ export interface Messaging {
 }
 
 const hourMs = 3_600_000
-/** A look at where the group stands may go on for so long when all else has ended, in ms. */
+/** How long a look at the group's positions may go on after all else has ended, in ms. */
 const watchEndMs = 1_000
 
 /** A row that every service has which consumes anything: newer producers' schemas. */

@@ -2,7 +2,9 @@ import { ConfigError, type Static, serviceSettings, settings, Type } from '@shop
 import type { RegistryAccess } from './schema-registry/serve.ts'
 import { type ServiceName, services, settingsOf } from './services.ts'
 
-/** Of plain HTTP alone, as services speak no other: with https:// the gateway would send passwords in the clear all the same. */
+/**
+ * Plain HTTP only, as services speak nothing else: with https:// the gateway would still send passwords in the clear.
+ */
 const serviceUrl = (name: ServiceName) =>
   settings.url(`where the ${name} service listens`, {
     protocols: ['http'],

@@ -27,7 +27,7 @@ const withBody = ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
 /** Its target is no path. */
 const methods = METHODS.filter((method) => method !== 'CONNECT')
 
-/** Passes every path of the table on to its service, with whatever method and body it has: which there are, it knows. */
+/** Forwards every path of the table to its service, with any method and body: the service knows which exist. */
 export async function forwardRoutes(app: FastifyInstance, upstreams: Record<ServiceName, Upstream>): Promise<void> {
   for (const method of methods)
     app.addHttpMethod(method, { hasBody: withBody.includes(method), overrideExisting: true })
@@ -77,8 +77,8 @@ async function forward(upstream: Upstream, request: FastifyRequest, reply: Fasti
 }
 
 /**
- * The length is told with every body: Node sends that of a DELETE or OPTIONS without it otherwise, and the service would
- * take a client's body for the next request on the connection.
+ * Every body is sent with its length: Node leaves it out for a DELETE or OPTIONS, and the service would take a client's
+ * body for the next request on the connection.
  */
 function requestHeaders(request: FastifyRequest, body: Buffer | undefined): OutgoingHttpHeaders {
   const { headers, ip, id, trace, protocol, host, socket } = request
@@ -89,7 +89,8 @@ function requestHeaders(request: FastifyRequest, body: Buffer | undefined): Outg
     'x-request-id': id,
     traceparent: formatTraceparent(trace),
     'x-forwarded-for': [headers['x-forwarded-for'] ?? [], socket.remoteAddress ?? []].flat().join(', '),
-    // What the services go by: whatever a client has sent as such ends here, and in front of the other a client writes too.
+    // The services trust this header: a client's own value is replaced here, while clients can write into
+    // `x-forwarded-for`.
     'x-real-ip': ip,
     'x-forwarded-proto': protocol,
     'x-forwarded-host': host,

@@ -4,7 +4,7 @@ import { connect, type Socket, type TcpNetConnectOpts } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { challengeFor } from '@shopstream/config'
 
-/** Whoever answers there is not the service, or the connection broke before it was known; no request was sent. */
+/** The program that answers is not the service, or the connection broke before that was known; no request was sent. */
 export class Unproven extends Error {}
 
 export class ConnectTimeout extends Error {}
@@ -15,7 +15,7 @@ export interface Limits {
   answerMs: number
 }
 
-/** More than the answer to a challenge has. */
+/** An answer to a challenge is always shorter. */
 const proofBytes = 1_000
 
 /**

@@ -114,7 +114,7 @@ export function createUpstream(name: ServiceName, url: string, secret?: string):
   }
 }
 
-/** A body is passed on as it comes only where it is long: piping one of 300 bytes costs as much as the rest of the request. */
+/** Only a long body is streamed: piping one of 300 bytes costs as much as the rest of the request. */
 async function answerOf(answer: IncomingMessage, method: string): Promise<UpstreamAnswer> {
   const { statusCode: status = 502, headers } = answer
   const isWhole = method !== 'HEAD' && Number(headers['content-length']) <= wholeBytes

@@ -34,7 +34,7 @@ export const buildInventory = (config: Readonly<Static<typeof configSchema>>, lo
     },
   })
 
-/** Just seeded, the catalogue counts once it is in its topic, where the order service learns of it. */
+/** A new catalogue counts once it is in its topic, from which the order service learns of it. */
 async function checkSeeds(seeds: { published: boolean }, messaging: Pick<Messaging, 'hasPublished'>): Promise<void> {
   seeds.published ||= await messaging.hasPublished()
   if (!seeds.published) throw new Error('the catalogue is not published yet')

@@ -26,7 +26,7 @@ const policyOf = (config: Config): SendingPolicy => ({
   finishMs: Math.min(sendingPolicy.finishMs, config.SHUTDOWN_TIMEOUT_MS / 2),
 })
 
-/** Connections of the loops that make mailings and send: for each lane one to note what has gone out, and one besides. */
+/** Connections for the loops that make mailings and send: one per lane to note sent mails, and one more for each. */
 const loopConnections = 4
 
 /** Builds the notification service from its settings; nothing is connected before `start`. */
@@ -42,7 +42,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
     produces,
     migrations: own,
     parts({ database, metrics }) {
-      // Requests that hold all connections that are theirs let no claim end: another instance would send its mail, too.
+      // If requests held all connections, no claim could be ended, and another instance would send its mail, too.
       const forLoops = database.withPool(loopConnections)
       const links = createOptOutLinks(database, config.PUBLIC_URL)
       if (!config.PUBLIC_URL) logger.warn('mailings have no link by which to opt out of them: PUBLIC_URL is not set')

@@ -61,11 +61,12 @@ export async function lockOrders(tx: Transaction<Tables>, ids: string[]): Promis
 }
 
 /**
- * Locks pending orders past their deadline, by the clock that set it (clock.ts), that nobody else works on; of those past it
- * for `withinSeconds` at the most, where that is given.
+ * Locks pending orders past their deadline, by the clock that set it (clock.ts), and skips locked ones. With
+ * `withinSeconds`, only orders whose deadline has passed within that time.
  */
 export async function lockOverdue(tx: Transaction<Tables>, limit: number, withinSeconds?: number): Promise<Order[]> {
-  // The index by status has what is pending, too, and looks as small while that is little; but no time holds there.
+  // Keeps Postgres from the index by status: it also has pending orders and looks as small while these are few, but it
+  // has no times.
   await sql`set local enable_sort = off`.execute(tx)
   const rows = await tx
     .selectFrom('order')

@@ -5,8 +5,9 @@ import { findOrder, orderChanged } from './orders.ts'
 import type { Tables } from './tables.ts'
 
 /**
- * Another instance may have decided: without a signal from this one, all that wait are looked for after this time, in ms. The
- * shortest after a look that has found one, doubled after each that has not: one instance alone soon asks the database seldom.
+ * Another instance may decide: without a signal from this one, all waiting orders are looked up after this time, in ms.
+ * It is the shortest after a look that found one, and doubles after each that did not: a single instance soon asks the
+ * database seldom.
  */
 const lookAgainMs = { shortest: 20, longest: 300 }
 
@@ -21,9 +22,9 @@ interface Wait {
 }
 
 /**
- * For requests that wait for orders: gives the order as soon as it has left `pending`, or as it is after `seconds`, or
- * when `signal` is aborted; undefined when `owner` may not see it. However many wait, the database is asked about them by
- * one statement: one for each, of 130 that waited behind a partition that stood, was 430 a second, and delayed all others.
+ * Lets requests wait for orders: returns the order as soon as it has left `pending`, or as it is after `seconds` or
+ * when `signal` is aborted; undefined when `owner` may not see it. One statement asks the database about all waiting
+ * orders: one per order, with 130 behind a stopped partition, was 430 a second, and delayed all others.
  */
 export function waiting(database: Database<Tables>): (wait: Wait) => Promise<Order | undefined> {
   const alarms = new Map<string, Set<(order?: Order) => void>>()
@@ -34,7 +35,7 @@ export function waiting(database: Database<Tables>): (wait: Wait) => Promise<Ord
 
   let isLooking = false
   let lookMs = lookAgainMs.longest
-  /** Found by the last look: who waits for them has been woken, and may be slow to read. */
+  /** Found by the last look: their waiters have been woken, and may be slow to read. */
   let found: readonly string[] = []
   /** Looks as long as any wait. */
   async function look(): Promise<void> {
@@ -48,7 +49,7 @@ export function waiting(database: Database<Tables>): (wait: Wait) => Promise<Ord
       const isNews = decided?.some((id) => !found.includes(id))
       lookMs = isNews ? lookAgainMs.shortest : Math.min(2 * lookMs, lookAgainMs.longest)
       found = decided ?? []
-      for (const id of decided ?? ids) wake(id) // each that waits asks itself, and hears why that is impossible
+      for (const id of decided ?? ids) wake(id) // after an error each waiter asks by itself, and gets the reason
     }
     isLooking = false
   }

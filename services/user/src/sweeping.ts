@@ -10,14 +10,14 @@ const always = sql`true`
 const ending = [
   // Also those of sessions that go on.
   { table: 'refresh_token', id: 'hash', time: 'expires_at', if: always },
-  // A session may have any number of tokens, and they would go with it: it stays for as long as it has one.
+  // A session stays while it has a token: it may have any number, and all would be deleted with it.
   {
     table: 'session',
     id: 'id',
     time: 'expires_at',
     if: sql`not exists (select from refresh_token where session_id = session.id)`,
   },
-  { table: 'allowance', id: 'key', time: 'whole_at', if: always }, // says no more than that everything has come back
+  { table: 'allowance', id: 'key', time: 'whole_at', if: always }, // only says that all uses have come back
 ] as const
 
 /**

@@ -12,11 +12,11 @@ import { cpuOf, type Say, total, treeOf, usedPer } from './measure.ts'
 /** One of the stacks that are measured beside each other, on this machine and under the same load. */
 export interface Arm {
   name: string
-  /** What it is not: said beside its figures. */
+  /** What it does not do; printed beside its figures. */
   words: string
   /** Why it cannot run here; undefined when it can. */
   lacks(): string | undefined
-  /** Everything with empty tables, and what so many clients send. */
+  /** Starts everything with empty tables, with a plan for this many clients. */
   start(clients: number, say: Say): Promise<RunningArm>
 }
 
@@ -110,11 +110,11 @@ export const skusOf = (count: number) => Array.from({ length: count }, (_, n) =>
 export const ordersOf = (tokens: readonly string[], skus: readonly string[]): Plan['clients'] =>
   tokens.map((token, n) => ({ token, body: JSON.stringify(orderOf(skus[n % skus.length] as string)) }))
 
-/** No part of what is measured: who measures, and in ours the mail server and who starts what ends. */
+/** Not measured: the processes that measure, and in ours the mail server and the supervisor. */
 const aside = ['npm and the stack', 'load generator']
 const drainLimitMs = 60_000
 
-/** Accepted orders a second that end in a confirmation: the loop closes at the answer, the clock stops when all are through. */
+/** Accepted orders a second: clients wait for the answer only, the clock stops when all orders are confirmed. */
 export async function measureThroughput(arm: RunningArm, clients: number, seconds: number): Promise<Throughput> {
   const confirmedBefore = await arm.confirmed()
   const before = cpuOf(treeOf(process.pid))
@@ -140,8 +140,9 @@ export async function measureThroughput(arm: RunningArm, clients: number, second
 }
 
 /**
- * Doubles the clients until a second's orders have twice not risen by 5 %, or the backlog of more than one is not through within
- * 10 s. Twice: with two clients what one had waited for alone is shared by no more yet, and a machine may be busy for a moment.
+ * Doubles the clients until orders a second have twice not risen by 5 %, or the backlog of more than one client takes
+ * over 10 s. Twice, because two clients do not share yet what one had waited for alone, and a machine may be busy for a
+ * moment.
  */
 export async function findMaximum(arm: RunningArm, seconds: number, say: Say): Promise<Throughput> {
   let best: Throughput | undefined

@@ -17,13 +17,13 @@ const mostClients = 256
 /** As many as `openShop` has, so that a chunk changes as many levels as under load. */
 const products = 20
 
-/** So many for each second of a round: 200,000 for 20 s. */
+/** Waiting orders for each second of a round: 200,000 for 20 s. */
 const waitingPerSecond = 10_000
 const drainLimitMs = 900_000
 
 /**
- * Orders of which no group has handled anything, each of which is a message for inventory, for order and for notification,
- * until the last has its mail; beside the most that arrive and are handled at the same time.
+ * Orders that no group has handled yet, each a message for inventory, order and notification, until the last has its
+ * mail; beside the most orders that arrive and are handled at the same time.
  */
 export async function backlog(say: Say, { seconds }: { seconds: number }): Promise<Result[]> {
   const home = temporaryFolder('bench')
@@ -85,15 +85,16 @@ async function drain(home: string, waiting: number, say: Say): Promise<number> {
 
 const partitions = 12
 const instances = 3
-/** In which nothing is computed, as where a handler asks somebody else. */
+/** Time without computing, as when a handler waits for another service. */
 const asleepMs = 20
 const joinSeconds = 8
 /** Orders placed for each second in which instances run: three instances and one reserve up to 15,000 together. */
 const placedPerSecond = 20_000
 
 /**
- * Orders a second that inventory reserves, by three instances and by one. Each handles one chunk at once, having one connection
- * for its consumer, and sleeps in it: a trigger of this database does, so that inventory is what it is everywhere.
+ * Orders a second that inventory reserves, by three instances and by one. Each handles one chunk at once, as its
+ * consumer has one connection, and sleeps in it: a trigger in this database does that, so that the inventory service is
+ * unchanged.
  */
 export async function scaleOut(say: Say, { seconds }: { seconds: number }): Promise<Result[]> {
   const lasting = seconds / 2

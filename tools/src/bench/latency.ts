@@ -23,7 +23,9 @@ const customers = 128
 /** With a prefix of its own. */
 const topic = topicOf('StockLevelChanged')
 
-/** What an order at rest cannot do without: two hops of HTTP, three commits, two hops through Kafka; each alone, in ms. */
+/**
+ * The least that an order at rest needs: two hops of HTTP, three commits, two hops through Kafka; each alone, in ms.
+ */
 async function sumOfParts(running: RunningShop, say: Say): Promise<number> {
   const { shop, tokens, skus } = running
   const http = await times(() => ask(`${shop.gatewayUrl}/v1/products/${skus[0]}`, { token: tokens[0] as string }))
@@ -93,8 +95,8 @@ async function ask(url: string, { token, body, headers }: { token: string; body?
 }
 
 /**
- * Median of some orders, one at a time with pauses, at each of `urls` in its turn. `headers`: what lets the answer wait; else it
- * is asked for again and again.
+ * Median of some orders, one at a time with pauses, at each of `urls` in its turn. `headers` make the answer wait;
+ * without them it polls.
  */
 async function decidedAfter(
   { plan }: RunningArm,
@@ -182,7 +184,7 @@ export async function articleLatency(say: Say): Promise<Result[]> {
   return [compared({ name: 'article-latency', unit: 'ms', goal: 1, ours: mine, reference, lessIsBetter: true })]
 }
 
-/** At rest with two instances of every service, of which each order meets either gateway in its turn, beside one of each. */
+/** At rest with two instances of every service, where orders alternate between the gateways, beside one of each. */
 export async function latencyTwo(say: Say, { seconds }: { seconds: number }): Promise<Result[]> {
   const running = await openShop(customers)
   const held = await reach(findPlace({ SHOPSTREAM_HOME: running.shop.home }))
@@ -223,8 +225,8 @@ async function decidedByAll(
 const consuming = ['order', 'inventory', 'notification'] as const
 
 /**
- * Beside the stack's, a second instance of each service, and a gateway that leads to these. Throws unless those that consume
- * events have got some: a group has shared its partitions then.
+ * Adds a second instance of each service, and a gateway that leads to these. Throws unless each consuming one has
+ * handled events: then its group has shared the partitions.
  */
 async function withSeconds({ shop }: RunningShop, work: (url: string) => Promise<number>): Promise<number> {
   const undo: (() => Promise<void>)[] = []

@@ -71,8 +71,8 @@ export async function inTurns(
 }
 
 /**
- * At how many at once (1, 2, 4 and so on) something does the most a second; it ends where two in a row bring nothing, as one
- * may be a moment of the machine's.
+ * The number at once (1, 2, 4 and so on) that gives the most a second. It ends after two in a row without a gain, as
+ * one may be a moment of the machine's.
  */
 export async function findBest(
   what: string,
@@ -117,8 +117,8 @@ export function table(results: readonly Result[]): string {
 }
 
 /**
- * The ratios that fell by more than their rounds were apart: half of what lies between the least and the most of each figure,
- * by its median, of both runs together.
+ * The ratios that fell by more than the noise of their rounds: half the range between the least and the most of each
+ * figure, relative to its median, of both runs together.
  */
 export function fallen(before: readonly Result[], after: readonly Result[]): string[] {
   return after.flatMap((now) => {

@@ -31,9 +31,9 @@ export interface Awaited {
 }
 
 /**
- * All of the shop: the gateway, which asks every service. A part: each listens; what it waits for may not be there at all.
- * Throws after the limit, unless a database is being migrated: ended by a limit, a migration of that length would begin anew
- * with each start, for ever. Ends with `givenUp` when that is rejected.
+ * For the whole shop it asks the gateway, which asks every service. For a part, each service must listen; what it waits
+ * for may be missing. Throws after the limit, unless a database is being migrated: ended by the limit, a long migration
+ * would begin again at each start, for ever. Ends with `givenUp` when that is rejected.
  */
 export async function waitUntilReady(wanted: Awaited, givenUp: Promise<never>): Promise<void> {
   const { only, ports, identitySecret, limitMs } = wanted

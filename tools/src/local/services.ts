@@ -71,7 +71,7 @@ export function serviceEnvironment(name: ServiceName, around: Surroundings): Rec
   }
 }
 
-/** Stands for what only the start brings, so that everything else can be judged before it. */
+/** Stands for values that only exist after the start, so that all others can be judged before it. */
 const example: Omit<Surroundings, 'settings'> = {
   ports: defaultPorts,
   brokers: ['127.0.0.1:9092'],

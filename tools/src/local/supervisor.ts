@@ -27,13 +27,13 @@ export interface ServiceLaunch {
 }
 
 export interface RestartPolicy {
-  /** Deaths by errors of its own before it was ready that end the attempts. */
+  /** Number of deaths by its own errors, before it was ready, after which it is given up. */
   deaths: number
-  /** Pause before the n-th start again (the first is n = 1) of one that was not ready yet, in ms. */
+  /** Pause before the n-th restart (the first is n = 1) of a service that was not ready yet, in ms. */
   pauseMs: (deaths: number) => number
 }
 
-/** 0.1 s, 0.3 s, and so on up to 10 s: what was killed for want of memory must not take it again at once. */
+/** 0.1 s, 0.3 s, and so on up to 10 s: a process that was killed for lack of memory must not take it again at once. */
 export const pauseMs = (deaths: number) => Math.min(100 * 3 ** (deaths - 1), 10_000)
 const defaultPolicy: RestartPolicy = { deaths: 5, pauseMs }
 

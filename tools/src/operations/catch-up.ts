@@ -99,8 +99,8 @@ async function mustBeStopped({ bus, databases }: Reach, owner: Owner): Promise<v
 }
 
 /**
- * Throws a Refusal while a transaction hides the end of one of the service's own topics: it would decide anew what stands
- * there. A relay that was killed leaves one open until it times out.
+ * Throws a Refusal while a transaction hides the end of one of the service's own topics: the service would decide again
+ * what stands there. A relay that was killed leaves one open until it times out.
  */
 async function mustBeSeen({ bus }: Reach, owner: Owner, ownership: Ownership): Promise<void> {
   const names = ownership.catchUp().topics.map(({ topic }) => topic)
@@ -186,7 +186,9 @@ export async function adoptTopics(bus: Reach['bus'], tx: Transaction, ownership:
   return { adopted, published: published.length, lost: [...lost, ...(await run.settle(tx))], unread }
 }
 
-/** An event that nobody will ever read is told as lost; one whose schema only a newer checkout knows ends it all. */
+/**
+ * An event that can never be read is reported as lost; one whose schema only a newer checkout knows ends the command.
+ */
 function readOr(lost: string[], message: IncomingMessage): Message[] {
   const { topic, partition, offset, key } = message
   try {
@@ -200,7 +202,7 @@ function readOr(lost: string[], message: IncomingMessage): Message[] {
   }
 }
 
-/** Those of which the tables should know: what was archived is not brought back. */
+/** Events that the tables should have: archived rows are not brought back. */
 async function unarchived(tx: Transaction, messages: Message[]): Promise<Message[]> {
   const { rows } = await sql<{ key: string; sequence: bigint }>`
     select key::text, sequence from archived

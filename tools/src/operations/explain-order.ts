@@ -117,7 +117,7 @@ export async function tellOrder(teller: Teller, id: string, now = new Date()): P
   }
 }
 
-/** Whoever has not done with an event, has not published one, or holds a mail back. */
+/** States of services that have not handled or published an event, or hold a mail back. */
 export async function servicesOf(teller: Teller, events: EventStory[], mails: MailStory[]): Promise<Services> {
   const concerned = new Set([
     ...events.flatMap(({ inOutbox }) => inOutbox?.owner ?? []),
@@ -133,7 +133,7 @@ export const inOrder = (events: EventStory[]): EventStory[] =>
 
 const momentOf = ({ time, writtenAt }: EventStory) => (time ?? writtenAt)?.getTime() ?? 0
 
-/** Sequences that the owner's tables have given, and that are nowhere. */
+/** Sequences that the owner's tables have assigned, but whose events are nowhere. */
 function missingOf(events: readonly EventStory[], last: Record<string, bigint | undefined>): string[] {
   return Object.entries(last).flatMap(([topic, end = 0n]) => {
     const seen = new Set(events.filter((event) => event.topic === topic).map(({ sequence }) => sequence))

@@ -320,12 +320,15 @@ function endOf({ copyOf, handledBy }: EventStory): Verdict {
   return { state: 'final', text: 'Every group that consumes it has done so.', run: [] }
 }
 
-/** By its place where an inbox or parking lot tells it, else by reading all topics from when it was made; then the dead letters. */
+/**
+ * Finds it by its place, if an inbox or parking lot tells it, else in all topics since it was made, then in dead
+ * letters.
+ */
 async function findEvent(teller: Teller, id: string): Promise<Found> {
   const places = await Promise.all(owners.map((owner) => ask(owner, () => findPlace(teller.databases[owner], id))))
   const place = places.flatMap(({ answer }) => answer ?? [])[0]
   const made = timeOfId(id)
-  // By another's clock, or from another's id, that may be any time.
+  // With a foreign clock, or a foreign id, this may be any time.
   const from = made && made < new Date() ? { from: new Date(made.getTime() - clockSlackMs) } : {}
   const fits = (message: IncomingMessage) => eventIdOf(message.headers) === id
   const wheres: Where[] = [

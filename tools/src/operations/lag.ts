@@ -69,7 +69,7 @@ async function partitionLag(bus: Bus, group: string, position: PartitionPosition
   }
 }
 
-/** The ends are asked for one after the other: what is younger may have been written in between. */
+/** The two ends are asked for one after the other: a younger message may have been written in between. */
 const openSeconds = 1
 
 /** How long ago the message was written that comes next, in whole seconds; 0 where there is none. */
@@ -107,7 +107,7 @@ export async function lag(args: string[]): Promise<number> {
   })
 }
 
-/** What a group stands before in a partition; null where it goes on. */
+/** The unreadable stretch that a group stands before; null if there is none. */
 function standsBefore(met: readonly Met[], { group, topic, partition }: Lag): string | null {
   const found = met.find(
     (one) => one.state === 'stands' && one.service === group && one.topic === topic && one.partition === partition,

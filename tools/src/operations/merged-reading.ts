@@ -13,15 +13,16 @@ export type Item = { message: IncomingMessage; unreadable?: never } | { unreadab
 export interface InOrderOptions {
   places: readonly Place[]
   from?: Date
-  /** Of the messages that do not, only that they are read is noted. */
+  /** Of other messages, only the offset that was read is noted. */
   fits(message: IncomingMessage): boolean
   signal: AbortSignal
 }
 
 /**
- * Reads partitions up to their ends and merges them by the times at which their messages were written; those of one partition
- * keep their order. Each is read by itself, no further than is asked for, so that memory is bounded by an answer of the broker
- * per partition, however uneven they are. `reached` has, by place, the offset behind what was read, where anything was.
+ * Reads partitions up to their ends and merges them by the times at which their messages were written; those of one
+ * partition keep their order. Each is read by itself and only as far as needed, so that memory is bounded by one answer
+ * of the broker per partition, however uneven they are. `reached` gets, by place, the offset after what was read, if
+ * anything was.
  */
 export async function* readInOrder(bus: Bus, options: InOrderOptions, reached: Map<string, bigint>) {
   const streams = options.places.map((place) => readPlace(bus, place, options, reached))
@@ -42,7 +43,7 @@ export async function* readInOrder(bus: Bus, options: InOrderOptions, reached: M
 
 async function headOf(stream: AsyncGenerator<Item, void>) {
   const { value: item } = await stream.next()
-  // What tells no time comes as soon as all before it has.
+  // An item without a time comes directly after the items before it.
   return item && { item, stream, writtenAt: item.message?.timestamp?.getTime() ?? Number.NEGATIVE_INFINITY }
 }
 

@@ -2,8 +2,8 @@ import { partitionOf, type Topic } from '@shopstream/events'
 import type { Bus } from '@shopstream/messaging/operations'
 
 /**
- * Where messages of a key may stand: in one partition, or, of a topic that has been given more (`grow`), in any, as the key
- * was placed by another number before.
+ * The places that may hold messages of a key: one partition, or, if the topic has been given more (`grow`), all of
+ * them, as the key was placed by another number before.
  */
 export async function placesOf(
   bus: Bus,

@@ -80,7 +80,7 @@ export async function rewindGroup(
   }
 }
 
-/** What others have met in front of a group, and its database has no decision about: it may be older than that. */
+/** Unreadable stretches ahead of a group that others have met. Its own database has no decision, as it may be older. */
 async function standsAgain(reach: Reach, group: Owner, positions: readonly PartitionPosition[]): Promise<string[]> {
   const { met } = await allMet(reach)
   const ahead = stretchesOf(met).filter(
@@ -103,9 +103,9 @@ async function standsAgain(reach: Reach, group: Owner, positions: readonly Parti
 
 /**
  * Where a service's database left off: behind the last offset of each partition in its inbox. Rows are written in the
- * order of their partition, so all before it is in there. What follows there may be nothing that a consumer sees, such as the
- * markers of transactions, or what compaction took: it passes that again. Compacted topics have no inbox and are read from
- * the beginning.
+ * order of their partition, so all earlier messages are in there. Messages after it may be invisible to consumers, such
+ * as markers of transactions or compacted records: the group passes those again. Compacted topics have no inbox and are
+ * read from the beginning.
  */
 export async function leftOff({ databases, bus }: Reach, { group, topics }: Group): Promise<PartitionOffset[]> {
   const last = await lastOffsets(databases[group])

@@ -48,7 +48,7 @@ export interface Handling {
   parked?: Parked
   /** The parked message that it waits behind; a dead one waits for a person. */
   behind?: { id: bigint; dead: boolean }
-  /** What cannot be read and lies before it; or in which it lies, where that was stepped over. */
+  /** The unreadable stretch before it; or the one that it lies in, if that was stepped over. */
   stretch?: UnreadableRow
   reason?: string
 }
@@ -87,7 +87,7 @@ export interface KeyPlace {
 
 interface ParkedRow {
   id: bigint
-  /** Its event's, as its headers say, and as the inbox knows it if it could not be read. */
+  /** Id of its event, from its headers; below it, the inbox's id if it could not be read. */
   event_id: string | null
   unreadableId: string | undefined
   topic: string
@@ -112,7 +112,7 @@ interface Knowledge {
   unreadable: UnreadableRow[]
 }
 
-/** A place that could not be read, so that events may be there of which nothing is told. */
+/** A place that could not be read: it may hold events that the story lacks. */
 export interface Gap {
   what: string
   run: string
@@ -122,8 +122,8 @@ export interface Gap {
 export const clockSlackMs = 60_000
 
 /**
- * The published messages of these keys, and what could not be read. Ends early once the last event of each has come, as
- * the shop itself has written it, and the last message of the key that a group has parked.
+ * The published messages of these keys, and the places that could not be read. Ends early once it has the last event of
+ * each key, written by the shop itself, and the key's last message that a group has parked.
  */
 async function published(
   reach: Reach,
@@ -263,7 +263,7 @@ export async function createTeller(reach: Reach, personal: boolean) {
   }
 }
 
-/** What does not say its type concerns every group of its topic: it cannot tell that it may be left out. */
+/** A message without a type concerns every group of its topic: no group can know that it may skip it. */
 const consumes = ({ topics, types }: Group, { topic, type }: ReadEvent) =>
   topics.includes(topic) && (type === undefined || types.has(type))
 
@@ -389,7 +389,7 @@ interface OutboxRow {
   before: number
 }
 
-/** The whole outbox is looked at: it is short, or that is the trouble. */
+/** Reads the whole outbox: it is short, or its length is the trouble. */
 async function outboxRows({ query }: Database<unknown>, { key, eventId }: { key?: string; eventId?: string }) {
   const { rows } = await sql<OutboxRow>`
     select id, topic, partition, key, value, headers, created_at, refused,

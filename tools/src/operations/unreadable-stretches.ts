@@ -78,7 +78,7 @@ export const placeInWords = ({ topic, partition, firstOffset, lastOffset }: Stre
 export const showCommand = ({ topic, partition, firstOffset }: StretchPlace): string =>
   shop(`unreadable show ${topic}/${partition}@${firstOffset}`)
 
-/** The same stretch of a partition, by where it ends: one that was begun in the middle begins elsewhere. */
+/** Identifies a stretch of a partition by its end: a group that began in its middle has another start. */
 export const endOf = ({ topic, partition, lastOffset }: StretchPlace): string => `${topic}/${partition}@${lastOffset}`
 
 /** Rows about one stretch, together. */

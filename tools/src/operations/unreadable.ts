@@ -230,7 +230,7 @@ async function notMetYet(
 
 const servicesOf = (met: readonly Met[]) => [...new Set(met.map(({ service }) => service))].join(', ')
 
-/** A consumer comes to what is behind within so long. */
+/** A consumer reaches the messages after it within this time. */
 const comesWithinMs = 3_000
 
 /** Groups that stand in the same partition again, behind what they have stepped over: foreign producers write more than one. */

@@ -56,7 +56,8 @@ test.each([
   const files = add(event, topic, more)
   const [schema = ''] = files
   expect(layOut(copy.read(schema))).toBe(copy.read(schema))
-  copy.write('biome.json', JSON.stringify({ ...JSON.parse(biomeSettings()), vcs: { enabled: false } }))
+  const { formatter, javascript } = JSON.parse(biomeSettings())
+  copy.write('biome.json', JSON.stringify({ formatter, javascript }))
   const biome = join(workspace, 'node_modules/.bin/biome')
   await runCommand(biome, ['format', ...files.slice(1)], { cwd: copy.root })
 })

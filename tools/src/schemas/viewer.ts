@@ -82,8 +82,8 @@ interface AvroNode {
 }
 
 /**
- * An Avro schema in which no type is named that was defined before: the viewer shows such a field as one of any type.
- * A definition that is repeated gets the place where that is as its namespace, because Avro allows each name once.
+ * A schema in which every use of a named type repeats its definition: the viewer shows a reference as a field of any
+ * type. A repeated definition gets its place as namespace, because Avro allows each name once.
  */
 export function spelledOut(schema: unknown, known = new Map<string, AvroNode>(), place = '', isCopy = false): unknown {
   const inside = (part: unknown, at = place) => spelledOut(part, known, at, isCopy)

@@ -1,9 +1,9 @@
 import { oddKey } from '@shopstream/messaging/operations'
 import { shop } from './format.ts'
 
-/** What came from elsewhere, on a terminal and in commands to paste: anybody who can write to a topic has chosen it. */
+/** Prints foreign text, on a terminal and in commands to paste: anybody who can write to a topic has chosen it. */
 
-/** What a terminal obeys, and what turns the text around it. */
+/** Characters that a terminal obeys, or that reverse the text around them. */
 const commands = '\\p{Cc}\u202a-\u202e\u2066-\u2069'
 const lineCommand = new RegExp(`[${commands}]`, 'gu')
 const textCommand = new RegExp(`(?![\n\t])[${commands}]`, 'gu')
@@ -19,7 +19,7 @@ export function shown(text: string, length = 200): string {
   return text.length > length ? `${start}... (${text.length} characters)` : start
 }
 
-/** Prints for people. Whatever was forgotten to be taken out of it: a terminal obeys our own colours and no more. */
+/** Prints for people. A last filter: the terminal obeys our own colours only, whatever the text still holds. */
 export const print = (text: string): void =>
   console.log(text.replaceAll(foreignCommand, (_, own?: string) => own ?? '\ufffd'))
 

@@ -17,6 +17,7 @@ beforeEach(() => {
     'tsconfig.base.json',
     'schemas',
     'tools/templates',
+    'tools/lint',
     'services',
   ])
     cpSync(join(workspace, part), join(root, part), { recursive: true, filter: (path) => !/[\\/]dist$/.test(path) })

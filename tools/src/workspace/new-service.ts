@@ -138,8 +138,8 @@ function filesOf({ root, name, event, path }: NewService, events: ReadonlyMap<st
 function formatted(root: string, texts: readonly [string, string][]): Record<string, string> {
   const folder = mkdtempSync(join(tmpdir(), 'shopstream-new-'))
   try {
-    const settings = JSON.parse(readFileSync(join(root, 'biome.json'), 'utf8'))
-    write(join(folder, 'biome.json'), JSON.stringify({ ...settings, vcs: { enabled: false } }))
+    const { formatter, javascript } = JSON.parse(readFileSync(join(root, 'biome.json'), 'utf8'))
+    write(join(folder, 'biome.json'), JSON.stringify({ formatter, javascript }))
     for (const [file, text] of texts) write(join(folder, file), text)
     const biome = join(workspace, 'node_modules/.bin/biome')
     const { status, stderr } = spawnSync(biome, ['format', '--write', 'services'], { cwd: folder, encoding: 'utf8' })

@@ -15,11 +15,11 @@ export interface Cursor {
 export type Walk = (cursor: Cursor) => unknown
 
 /**
- * Compiles a schema into a walk over the bytes of a value that builds nothing: what is written and not wanted. It rests
- * on the functions below, as all reading does (`reading.ts`): they trust no byte. A count of 100 million in a message of
- * ten bytes would allocate that array, a negative size would walk back, an index of an enum may be any. What passes
- * takes time and memory in proportion to its size: every value takes at least one byte (`parseSchema` sees to that), so
- * no count can exceed the bytes that are left. `made` keeps one walk per record, however often it is used.
+ * Compiles a schema into a walk over the bytes of a value that builds nothing, for written values that no reader wants.
+ * It rests on the functions below, as all reading does (`reading.ts`): they trust no byte. A count of 100 million in a
+ * message of ten bytes would allocate that array, a negative size would walk back, an index of an enum may be any. What
+ * passes takes time and memory in proportion to its size: every value takes at least one byte (`parseSchema` sees to
+ * that), so no count can exceed the bytes that are left. `made` keeps one walk per record, however often it is used.
  */
 export function walkOf(schema: Schema, made: Map<Schema, Walk> = new Map()): Walk {
   const walk = made.get(schema) ?? newWalk(schema, made)

@@ -219,7 +219,7 @@ const promotions: Partial<Record<ScalarKind, Partial<Record<ScalarKind, Part>>>>
   string: { bytes: textBytes },
 }
 
-/** What was moved over since `start`: a message's bytes may be of a batch of the broker's that should not be kept. */
+/** Copies the bytes from `start` to the cursor: a view would keep the broker's whole batch in memory. */
 const copy = ({ bytes, at }: Source, start: number): Buffer => Buffer.from(bytes.subarray(start, at))
 
 const ascii = ({ bytes, at, latin1 }: Source, start: number): string =>

@@ -10,8 +10,8 @@ export interface Misfit {
 }
 
 /**
- * Takes of a value what is to be written, as a copy, and throws when there is anything that avsc would drop or change
- * without a word. Each property is read once, so an accessor cannot show one thing here and another to avsc.
+ * Copies the part of a value that is to be written, and throws for anything that avsc would silently drop or change.
+ * Each property is read once, so an accessor cannot give one value here and another to avsc.
  */
 export type Take = (value: unknown) => unknown
 
@@ -60,7 +60,7 @@ const only =
   (value) =>
     fits(value) ? value : refuse()
 
-/** What it is that does not fit is found out by {@link misfitOf}. */
+/** {@link misfitOf} finds out later what does not fit. */
 function refuse(): never {
   throw new Error('not exactly what the schema declares')
 }

@@ -17,8 +17,9 @@ export interface Parties {
 }
 
 /**
- * Everything by which an event's schema as it is now breaks its registered versions, which are stored in topics and
- * built into services: each of them has to read it, and it each of them (FULL_TRANSITIVE). What is no schema breaks all.
+ * Every breakage between an event's current schema and its registered versions, which are stored in topics and built
+ * into services: the schema must read each of them, and each of them the schema (FULL_TRANSITIVE). What is no schema
+ * breaks all.
  * @param schema JSON of the schema.
  * @param rows the event's rows of the lock.
  */

@@ -17,9 +17,10 @@ export interface Pair {
 }
 
 /**
- * Makes the pairs that meet, and finds which of them fit: all do until proven otherwise, and what does not is carried
- * outwards (the greatest fixed point). So recursive schemas terminate, and no pair passes because of one that fails
- * later, as can happen in a recursion that remembers results. Linear in the number of pairs; no recursion here.
+ * Makes the pairs that meet, and finds which of them fit: every pair fits until proven otherwise, and a misfit spreads
+ * to the pairs around it (the greatest fixed point). So recursive schemas terminate, and no pair passes because of one
+ * that fails later, as can happen in a recursion that remembers results. Linear in the number of pairs; no recursion
+ * here.
  */
 export function judge(reader: AvroNode, writer: AvroNode): Pair {
   const known = new Map<AvroNode, Map<AvroNode, Pair>>()

@@ -17,12 +17,12 @@ export interface IncomingMessage {
   problem?: string
 }
 
-/** How the text of a key begins that was no text, or too long to be an id. */
+/** Prefix of the text kept for a key that is not UTF-8 text without NUL, or too long for an id. */
 export const oddKey = '\u001fkey:'
 
 /**
- * A stretch of a partition that cannot be read: bytes that no decoder takes, or more of them than the limits allow when
- * they are unpacked. What comes behind it can be read once somebody has said that it may be stepped over.
+ * A stretch of a partition that cannot be read: no decoder accepts its bytes, or they exceed the limits when unpacked.
+ * Messages after it can be read once somebody has decided to step over it.
  */
 export interface Unreadable {
   topic: string
@@ -38,24 +38,24 @@ export interface Unreadable {
 export interface IncomingBatch {
   /** In order; may be none. */
   messages: IncomingMessage[]
-  /** Offset behind them, and behind what no consumer sees: control records, aborted ones, those that compaction took. */
+  /** Offset after them, and after records that no consumer sees: control, aborted and compacted ones. */
   next: bigint
-  /** What stands at `next`, if that cannot be read. It is given again until `done` has passed it. */
+  /** The unreadable stretch at `next`, if there is one. It is delivered again until `done` has passed it. */
   unreadable?: Unreadable
 }
 
-/** A partition while it is a consumer's. Once it has been revoked, what is not `done` comes to whoever gets it next. */
+/** A partition that a consumer owns. After it is revoked, its next owner gets every message that is not `done`. */
 export interface AssignedPartition {
   readonly topic: string
   readonly partition: number
-  /** Aborted when the partition is another member's, or the consumer closes: what is left of a batch must not be handled. */
+  /** Aborted when another member owns the partition, or the consumer closes: do not handle the rest of a batch. */
   readonly revoked: AbortSignal
   /**
-   * Everything before `next` is done: committed to the group soon after, and where reading goes on. Counts for what was in
-   * hand when the partition was revoked, too, as long as the group has not given it away.
+   * Marks everything before `next` as done: it is committed to the group soon after, and reading continues there. This
+   * also counts for a batch that was in hand when the partition was revoked, until the group has reassigned it.
    */
   done(next: bigint): void
-  /** Reading goes on at `next`, be it before or behind what is done; what is before counts as done. */
+  /** Continues reading at `next`, before or after the done offset; everything before `next` counts as done. */
   seek(next: bigint): void
   /** Nothing more is given until {@link resume}; other partitions go on. */
   pause(): void
@@ -66,8 +66,8 @@ export interface ConsumeOptions {
   group: string
   topics: string[]
   /**
-   * Gets a partition's messages in order, the next ones when it has returned; partitions side by side. Must not throw for
-   * a message's sake. Reading goes on behind what it has told as done.
+   * Gets a partition's messages in order, the next batch after it has returned; partitions run in parallel. It must not
+   * throw because of a message. Reading continues after what it has marked as done.
    */
   handle(batch: IncomingBatch, partition: AssignedPartition): Promise<void>
 }
@@ -83,7 +83,7 @@ export interface OutgoingMessage {
 /** What became of a message that was to be published. */
 export interface Delivery<M extends OutgoingMessage = OutgoingMessage> {
   message: M
-  /** Undefined: all in-sync replicas have it. Else they may or may not have it, unless it is {@link MessageRefused}. */
+  /** Undefined: all in-sync replicas have it. {@link MessageRefused}: the broker never takes it. Else it is unknown. */
   error?: Error
 }
 
@@ -145,14 +145,14 @@ export class GroupHasMembers extends Error {}
 /** What messaging needs of a broker. Topic and group names are without the deployment's prefix on this side. */
 export interface Bus {
   /**
-   * Sends messages, those of a partition in order, and waits until all in-sync replicas have them; a partition that takes
-   * nothing holds up no other. Tells of each what became of it. Throws when no broker can be asked.
+   * Sends messages, in order per partition, and waits until all in-sync replicas have them. A partition that accepts
+   * nothing delays no other. Returns one delivery per message. Throws when no broker can be asked.
    */
   publish<M extends OutgoingMessage>(messages: readonly M[]): Promise<Delivery<M>[]>
   /**
-   * Publishes for as long as nobody else does by this name: what an earlier one sends after the first message of a later
-   * one is refused with {@link PublisherFenced}, where the client can do that ({@link fences}).
-   * @param until nothing more is sent once it is aborted, be it in the middle of a publish, which throws its reason then.
+   * The publisher of a name: once a later one of the same name has sent its first message, whatever an earlier one
+   * sends is refused with {@link PublisherFenced}, if the client can do that ({@link fences}).
+   * @param until once it is aborted, nothing more is sent, and a publish that is under way throws its reason.
    */
   publisher(name: string, until?: AbortSignal): Publisher
   /** Whether {@link publisher} keeps an earlier one from writing behind a later one. */
@@ -162,8 +162,8 @@ export interface Bus {
   /** Where `group` stands in all partitions of `topics`. Throws when the broker cannot be asked. */
   positions(group: string, topics: string[]): Promise<PartitionPosition[]>
   /**
-   * Age in seconds of the oldest message of each topic that is not done at these positions; 0 where all is done. By the
-   * head of its batch: no broker has to unpack anything. Throws when the broker cannot be asked.
+   * Age in seconds of each topic's oldest message that is not done at these positions; 0 if all are done. It is read
+   * from the head of its batch, so no broker has to unpack anything. Throws when the broker cannot be asked.
    */
   agesOf(positions: readonly PartitionPosition[]): Promise<Map<string, number>>
   /** Reads topics without leaving a trace. Throws when the broker cannot be asked, or stops answering. */
@@ -181,8 +181,8 @@ export interface Bus {
    */
   ensureTopics(topics: readonly Topic[]): Promise<string[]>
   /**
-   * Sees to it that a topic has so many partitions at least, and waits until they have leaders. Where a key belongs is for
-   * whoever writes.
+   * Makes sure that a topic has at least `count` partitions, and waits until they have leaders. The writers decide
+   * which partition a key belongs to.
    */
   addPartitions(topic: string, count: number): Promise<void>
   /** Throws with the reason when the broker has not answered lately. */
@@ -197,7 +197,7 @@ export interface Publisher {
 }
 
 export interface Consumer {
-  /** Throws with the reason when it is broken and built anew again and again though the broker answers. */
+  /** Throws with the reason when it keeps breaking and being rebuilt although the broker answers. */
   check(): void
   /** Finishes the chunk in hand, leaves the group. */
   close(): Promise<void>

@@ -3,7 +3,7 @@ import { type PartitionOffset, type Place, placeOf } from '../broker/bus.ts'
 import type { ReadinessCheck } from '../health/readiness.ts'
 import { describe } from '../parked/parked.ts'
 
-/** A partition of which nobody has heard for so long after its pause has moved to another instance; in ms. */
+/** If nothing was heard of a partition for this long after its pause, in ms, it has moved to another instance. */
 const forgottenAfterMs = 30_000
 
 interface Blocked {

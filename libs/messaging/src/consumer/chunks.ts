@@ -16,7 +16,7 @@ const chunksAtOnce = 4
 interface Chunk {
   messages: IncomingMessage[]
   partition: Revocable
-  /** For whoever has the turn to tell what came of it together with others. */
+  /** The chunk that has the turn resolves this with the outcome of all together. */
   together: PromiseWithResolvers<Together>
 }
 
@@ -54,9 +54,10 @@ export async function handleChunk(
 }
 
 /**
- * Chunks of several partitions that wait for a turn take effect in one transaction, which costs as much for six as for one.
- * What fails together is tried alone, so nothing is parked for another's sake; also where its partition has
- * moved meanwhile: what computes for so long that it loses its partition would never be tried alone, and never be parked.
+ * Chunks of several partitions that wait for a turn take effect in one transaction, which costs as much for six as for
+ * one. If it fails, each is tried alone, so no message is parked because of another. This holds even if the partition
+ * has moved meanwhile: a handler that computes so long that it loses its partition would never be tried alone, and its
+ * message never parked.
  */
 async function tryWithOthers(chunks: Chunks, chunk: Chunk, lane: Lane) {
   const { effects, gate } = chunks
@@ -84,7 +85,7 @@ async function inTurn<R>({ gate }: Chunks, lane: Lane, work: () => Promise<R>): 
   }
 }
 
-/** One attempt, which fails for whatever reason; none where one of the partitions has moved. */
+/** One attempt, which may fail for any reason; none if one of the partitions has moved. */
 async function takeEffect(effects: Effects, chunks: readonly Chunk[]): Promise<Together> {
   try {
     if (chunks.some(({ partition }) => partition.revoked.aborted)) return 'untried'
@@ -110,10 +111,11 @@ async function tryAlone(effects: Effects, { messages, partition }: Chunk, before
 }
 
 /**
- * Handles in order what failed together: half as many at once after each failure, down to one, which is parked, and twice
- * as many after each success. One bad message of 200 costs some 20 transactions in place of 200, and 200 bad ones no more
- * than two each, between which others get their turn. What takes too long costs seconds each time: that is found one by one,
- * and parked although the partition has gone to another member meanwhile, which would lose it in the same way.
+ * Handles in order the messages that failed together: half as many at once after each failure, down to one, which is
+ * parked, and twice as many after each success. One bad message of 200 costs about 20 transactions instead of 200, and
+ * 200 bad ones two each at most; others get their turn in between. A message that takes too long costs seconds each
+ * time, so these are tried one by one. It is parked even if its partition has moved meanwhile: the next member would
+ * lose the partition in the same way.
  */
 async function handleInParts(
   chunks: Chunks,
@@ -165,7 +167,7 @@ async function parkOne(effects: Effects, item: Item, problem: unknown, assigned:
   return failed
 }
 
-/** One line for a chunk: whoever writes what a handler refuses may write much of it. */
+/** One line for a chunk: a producer of bad messages may write many of them. */
 function tellFailed({ logger }: Effects, parked: readonly Item[]): void {
   const [first] = parked
   if (!first) return

@@ -91,7 +91,7 @@ async function handleBatch(batches: Batches, batch: IncomingBatch, partition: As
   }
 }
 
-/** False when the rest comes again, or is another's. */
+/** False: the rest is fetched again, or is another member's. */
 async function handleChunks(batches: Batches, batch: IncomingBatch, partition: AssignedPartition): Promise<boolean> {
   const { chunks, hasBothLanes, blocked, held } = batches
   for (let start = 0; start < batch.messages.length; start += chunkSize) {

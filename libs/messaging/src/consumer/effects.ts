@@ -12,7 +12,7 @@ import type { Item, Reading } from './items.ts'
 const maxBackoffMs = 5_000
 /** A chunk may run into the database's time limits (5 s without a statement, 15 s in one) this often before it is to blame. */
 const slowLimit = 2
-/** That a producer's clock is ahead is told so often at the most, in ms. */
+/** How often, at most, a producer's clock that is ahead is logged, in ms. */
 const tellAheadEveryMs = 600_000
 
 /** What handling needs to know of the partition of its messages. */
@@ -27,7 +27,7 @@ export interface Effects extends Reading {
   count: (items: readonly Item[], outcome: 'handled' | 'parked') => void
   /** By partition, how often the handling that began at an offset has run into a time limit of the database. */
   slow: Map<string, { offset: bigint; times: number }>
-  /** By performance.now(); before that, nothing is said of a clock that is ahead. */
+  /** No clock that is ahead is logged before this time, by performance.now(). */
   tellAheadFrom: number
 }
 
@@ -104,7 +104,7 @@ async function handleTogether({ group }: Effects, tx: Transaction, items: readon
     const untried = waits && !(problem instanceof MalformedMessage)
     parkings.push({ message, policy, error: untried ? undefined : problem })
   }
-  // Parked and handled messages have no key in common that matters: an earlier one of a parked key was handled before it.
+  // The order of these two does not matter: an earlier message of a parked key has been handled before that one.
   await handleRuns(tx, handled)
   if (handled.length > 0) crashPoint('effects-written')
   await park(tx, group, parkings)
@@ -112,8 +112,8 @@ async function handleTogether({ group }: Effects, tx: Transaction, items: readon
 }
 
 /**
- * Whether the work itself is what takes too long. Counted by offset and beyond a rebalance: a handler that computes for
- * longer than the session lasts has lost its partition each time, and would block it for ever.
+ * Whether the work itself takes too long. It is counted by offset and across rebalances: a handler that computes for
+ * longer than a session loses its partition each time, and would block it for ever.
  */
 function isTooSlow({ slow }: Effects, error: unknown, lastedMs: number, items: readonly Item[]): boolean {
   const [first] = items
@@ -151,9 +151,9 @@ function tellAhead(effects: Effects, items: readonly Item[]): void {
 }
 
 /**
- * Drops what took effect before: by event id on topics that delete, within the transaction. One of which nobody can know
- * whether it did is given a problem. Compacted topics need no inbox, their handlers ignore old sequences. A message without a
- * readable id is known by its offset where it is parked.
+ * Drops messages that took effect before, within the transaction: by event id on topics that delete. A message that the
+ * inbox may have forgotten gets a problem. Compacted topics need no inbox, their handlers ignore old sequences. A
+ * message without a readable id is recognised by its offset where it is parked.
  */
 async function withoutRepeats(tx: Transaction, items: readonly Item[]): Promise<Item[]> {
   const needInbox = items.filter(({ message }) => !compactedTopics.has(message.topic))

@@ -34,7 +34,7 @@ export async function readAll(reading: Reading, all: readonly IncomingMessage[])
   return hasLearned ? messages.flatMap((message) => toItem(consumptions, message)) : items
 }
 
-/** None where all is what others write that is no event of ours: that can wait, but is quickly done with. */
+/** Undefined stands for messages that are no event of ours: they can wait, but take little time. */
 export function lanesOf({ consumptions }: Reading, chunk: readonly IncomingMessage[]): Set<Lane | undefined> {
   return new Set(chunk.map(({ headers }) => consumptions.get(typeOf(headers) ?? '')?.policy.lane))
 }

@@ -24,11 +24,12 @@ export interface AgainConsumer {
 }
 
 /**
- * Whether the replicas hold all that their topics held when they were first looked at, so that a service does not answer
- * from half of one. What was filled is noted in the database: a restarted service serves at once, broker or not.
+ * Whether the replicas hold all that their topics held at the first look, so that a service does not answer from half a
+ * replica. Filled replicas are noted in the database: a restarted service serves at once, with or without a broker.
  *
- * What cannot be read keeps no service from being ready: its partition stands alone, and tells. But a replica that lacks
- * what is in it, or behind it, is not noted as filled until somebody has decided that it may be stepped over.
+ * An unreadable stretch does not keep a service from being ready: only its partition stops, and reports it. But a
+ * replica that lacks the messages in the stretch, or after it, is not noted as filled until somebody has decided to
+ * step over it.
  */
 export interface Replicas {
   /** Whether all is read that can be. */
@@ -46,12 +47,12 @@ interface Filling extends Omit<ReplicasOptions, 'consumes'> {
   kept: readonly Kept[]
   /** Undefined: nobody could be asked yet. */
   missing: Kept[] | undefined
-  /** Those that the group has passed without taking them. */
+  /** Events that the group has passed without handling them. */
   added: Kept[]
   /** By topic, where it ended when it was first looked at. */
   targets: Map<string, PartitionPosition[]>
   isReading: boolean
-  /** What is read as far as it can be; this service is ready for as long as it lives then. */
+  /** Events that are read as far as possible: they count as ready until the process ends. */
   read: Set<Kept>
   /** What was left out of topics that were read again, and waits for a decision. */
   leftOut: Map<string, MetUnreadable[]>
@@ -112,7 +113,7 @@ async function look(filling: Filling): Promise<void> {
   filling.missing = unfilled
 }
 
-/** Notes what is filled by now, and has read again what the group does not come to. */
+/** Notes what is filled by now, and has events read again that the group has passed. */
 async function reached(
   filling: Filling,
   positions: readonly PartitionPosition[],
@@ -133,7 +134,7 @@ async function reached(
   for (const one of ofGroup) if (hasReached(positions, targets.get(one.topic), standing)) read.add(one)
 }
 
-/** The group is behind these events and does not come to them again. */
+/** Reads events that the group has passed and does not come to again. */
 async function readAgain(filling: Filling, wanted: readonly Kept[], consumer: AgainConsumer): Promise<void> {
   const { database, bus, logger, stop } = filling
   filling.isReading = true
@@ -192,7 +193,7 @@ async function note(filling: Filling, filled: readonly Kept[]): Promise<void> {
   if (filling.missing?.length === 0) await noteAllFilled(database)
 }
 
-/** @param standing what partitions stand before that cannot be read: they have come as far as they can. */
+/** @param standing unreadable stretches that partitions stand before: those partitions can come no further. */
 function hasReached(
   positions: readonly PartitionPosition[],
   target: readonly PartitionPosition[] = [],

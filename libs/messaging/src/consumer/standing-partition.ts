@@ -5,9 +5,11 @@ import type { AssignedPartition, Unreadable } from '../broker/bus.ts'
 import type { BlockedPartitions } from './blocked-partitions.ts'
 import { lookAgain, type MetUnreadable, meetUnreadable } from './unreadable.ts'
 
-/** So often, in ms, is asked whether somebody has said that what cannot be read may be stepped over. */
+/** How often, in ms, the database is asked whether somebody has decided to step over the unreadable stretch. */
 const decisionPauseMs = 2_000
-/** The longest pause in ms until what cannot be read is fetched again: the topic may have forgotten it, or been made anew. */
+/**
+ * Longest pause in ms before an unreadable stretch is fetched again: the topic may have deleted it, or be a new one.
+ */
 const maxUnreadablePauseMs = 60_000
 
 /** What partitions that stand still share. */
@@ -18,8 +20,8 @@ export interface Standing {
 }
 
 /**
- * Nothing of the partition is handled until a person has said that this may be stepped over. It is kept in the database,
- * where that person finds it, bytes and all.
+ * Stops the partition until a person has decided to step over this. The stretch is kept in the database with its bytes,
+ * where that person finds it.
  */
 export async function standBefore(standing: Standing, found: Unreadable, partition: AssignedPartition): Promise<void> {
   const { database, logger, blocked } = standing
@@ -49,8 +51,9 @@ export async function standBefore(standing: Standing, found: Unreadable, partiti
 }
 
 /**
- * Lets a partition go on when what it stands before may be stepped over, and after `ms` milliseconds at the latest. Only
- * then is it fetched and unpacked again: up to 16 MiB every two seconds had each service collect garbage all the time.
+ * Resumes a partition once somebody has decided to step over the stretch before it, and after `ms` milliseconds at the
+ * latest. Only then is it fetched and unpacked again: up to 16 MiB every two seconds made each service collect garbage
+ * all the time.
  */
 async function awaitDecision(
   { database, logger }: Standing,

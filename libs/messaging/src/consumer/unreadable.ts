@@ -22,7 +22,9 @@ export interface UnreadableRow {
   steppedOverFor: string | null
 }
 
-/** What tells one from all others, without its bytes: after a topic was made anew, another thing stands at the same offset. */
+/**
+ * Identifies an unreadable stretch without its bytes: in a recreated topic another one may stand at the same offset.
+ */
 export interface MetUnreadable extends Pick<Unreadable, 'topic' | 'partition' | 'firstOffset' | 'lastOffset'> {
   /** SHA-256 of the bytes. */
   digest: Buffer
@@ -73,7 +75,7 @@ const standsForSeconds = 30
 
 /**
  * What the group stands before: everything before it has been handled.
- * @param sinceSeconds what nobody has met for so long does not count; it may be of a time before the group was rewound.
+ * @param sinceSeconds a stretch that nobody has met for this long does not count: the group may have been rewound.
  */
 export async function listStanding(
   query: Database<unknown>['query'],
@@ -109,9 +111,9 @@ export interface StepOver extends DecidedBy {
 }
 
 /**
- * Lets a service's consumers step over what cannot be read at an offset: they do so within a few seconds. Its bytes, who
- * decided it and why are kept. Returns what it applied to; none where nothing unreadable was met there, or all was
- * stepped over before. Throws without a reason.
+ * Lets a service's consumers step over what cannot be read at an offset: they do so within a few seconds. Its bytes,
+ * who decided it and why are kept. Returns what it applied to; none where nothing unreadable was met there, or all was
+ * stepped over before. Throws when the reason is missing.
  */
 export async function stepOver(
   query: Database<unknown>['query'],

@@ -29,7 +29,7 @@ export interface FailurePolicy {
   /** Pause before the second attempt, in ms; doubled after each. */
   backoffMs: number
   maxBackoffMs: number
-  /** How far a pause may be from the computed one, in either direction: from 0, not at all, to 1, from nothing to twice as long. */
+  /** Random part of a pause, in either direction: 0 is none, 1 is from nothing to twice the computed pause. */
   jitter: number
   /** Whether a dead message goes on blocking later messages of its key until a person decides. */
   whenDead: 'block' | 'pass'
@@ -49,7 +49,7 @@ const defaultPolicy: FailurePolicy = {
   backlogSeconds: 300,
 }
 
-/** For messages that claim to be no event of the service's, whatever their key: they hold back nothing. */
+/** For messages whose type is no event that the service consumes: they do not hold back others of their key. */
 export const foreignPolicy: FailurePolicy = { ...defaultPolicy, whenDead: 'pass' }
 
 /** A row of a service's `consumes.ts`. */

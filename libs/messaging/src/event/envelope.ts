@@ -47,9 +47,9 @@ export function eventIdOf(headers: WireHeaders): string | undefined {
 }
 
 /**
- * The id by which the inbox knows a message that cannot be read, now or ever, by its event id, key and bytes: a repeat of it
- * has the same. Not its event's own, which whoever wrote it may have from a good event, that would be dropped as a repeat
- * then. The time in it stays. Undefined without an event id.
+ * The inbox's id for a message that cannot be read, now or ever, made of its event id, key and bytes: a repeat has the
+ * same. It is not the event's own id: the writer may have copied that from a good event, which would then be dropped as
+ * a repeat. The time in the id stays. Undefined without an event id.
  */
 export function unreadableIdOf({ key, value, headers }: Pick<IncomingMessage, 'key' | 'value' | 'headers'>) {
   const id = eventIdOf(headers)

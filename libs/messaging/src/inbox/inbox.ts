@@ -9,8 +9,8 @@ const dayMs = 86_400_000
 export const inboxWindowDays = 21
 
 /**
- * Whether the inbox cannot tell if an event was handled before: it forgets by the time in an id, which is by its producer's
- * clock. One of a time to come is remembered for at least as long as any other, from when it was received.
+ * Whether the inbox cannot tell if an event was handled before: it forgets by the time in an id, which is by its
+ * producer's clock. An id from the future is remembered at least as long as any other, from when it was received.
  */
 export const isForgotten = (id: string, now: number): boolean => (msOfId(id) ?? now) < now - inboxWindowDays * dayMs
 
@@ -28,13 +28,13 @@ export interface Identified {
 export interface Recorded {
   /** Ids that had not taken effect before. */
   fresh: Set<string>
-  /** Those of which nobody can know it; they are not recorded. */
+  /** Ids that are too old to know this; they are not recorded. */
   forgotten: Set<string>
 }
 
 /**
- * Records that events take effect in this transaction. By the clock of the database, as that is what forgets: by a process's
- * own, one that is three weeks ahead would take every event for an old one.
+ * Records that events take effect in this transaction. It uses the database's clock, which also decides what is
+ * forgotten: a process whose clock is three weeks ahead would take every event for an old one.
  */
 export async function recordInInbox(tx: Transaction, events: readonly Identified[]): Promise<Recorded> {
   if (events.length === 0) return { fresh: new Set(), forgotten: new Set() }
@@ -60,9 +60,9 @@ export async function recordInInbox(tx: Transaction, events: readonly Identified
 }
 
 /**
- * Whether a parked message is the one by which its event takes effect. One that could be read when it was parked is in the
- * inbox since; another is recorded now, unless its event has come in another message. Where that one waits behind it, it
- * gives its place up: what came first of a key takes effect first.
+ * Whether a parked message is the one through which its event takes effect. If it was readable when it was parked, it
+ * is in the inbox already; otherwise it is recorded now, unless its event has come in another message. If that message
+ * waits behind this one, it gives its place up: of a key, what came first takes effect first.
  */
 export async function recordParked(tx: Transaction, event: Identified): Promise<boolean> {
   const { fresh, forgotten } = await recordInInbox(tx, [event])
@@ -82,8 +82,8 @@ export async function recordParked(tx: Transaction, event: Identified): Promise<
 }
 
 /**
- * What waits for a table of which a dump reads holds up all consumers behind it, so it waits no longer than this, in ms,
- * and comes again in an hour. (Postgres detaches no partition concurrently beside a default one.)
+ * Longest wait for a table, in ms; it is tried again in an hour. If a dump reads the table, all consumers wait behind
+ * whoever waits for it. (Postgres cannot detach a partition concurrently beside a default one.)
  */
 const lockWaitMs = 200
 /** Rows that one transaction deletes at the most. */

@@ -24,7 +24,7 @@ export interface GrowthOptions {
   partitions: number
   /** All groups that consume it and for which order counts. */
   groups: readonly string[]
-  /** Of these groups, by name, where they are known: in them stands what somebody has decided that may be stepped over. */
+  /** Databases of these groups, by name, if known: they hold the decisions to step over unreadable stretches. */
   // biome-ignore lint/suspicious/noExplicitAny: any service's database
   databases?: Readonly<Partial<Record<string, Database<any>>>>
   /** Called after each step. What it throws ends the command there, as a crash would. */
@@ -34,7 +34,7 @@ export interface GrowthOptions {
   signal?: AbortSignal
 }
 
-/** It is not done. Nothing is held, unless it says so. */
+/** The topic is not grown. No events are held, unless it says so. */
 export class CannotGrow extends Error {}
 
 const lookEveryMs = 100
@@ -46,10 +46,10 @@ const defaultPatienceMs = 300_000
  * parked goes on holding back later ones of its key, in whichever partition they come. Of a compacted topic the last record
  * of each key that moves is moved with it, as compaction would keep it in its former partition for ever.
  *
- * Each step is noted in the database, and may be repeated: after a crash the same call goes on where it was, and until then
- * the topic's events wait. Throws {@link CannotGrow} when it cannot begin, or when the groups do not come to the end. What
- * cannot be read and nobody has decided about is such a reason, before anything is changed; what all groups have stepped over
- * stays where it is.
+ * Each step is noted in the database, and may be repeated: after a crash the same call goes on where it was, and until
+ * then the topic's events wait. Throws {@link CannotGrow} when it cannot begin, or when the groups do not come to the
+ * end. An unreadable stretch without a decision is such a reason, found before anything is changed; one that all groups
+ * have stepped over stays where it is.
  */
 export async function growTopic(options: GrowthOptions): Promise<void> {
   const { bus, topic, partitions, told = () => {} } = options
@@ -108,7 +108,7 @@ async function placedBy({ database, topic }: GrowthOptions): Promise<number> {
   return rows[0]?.partitions ?? topic.partitions
 }
 
-/** Where this is refused, the topic's events go on by the number that it had, unless it has its partitions already. */
+/** If `work` throws CannotGrow, the topic's events go on by its former number, unless it has its partitions already. */
 async function orLetGo(options: GrowthOptions, work: () => Promise<void>): Promise<void> {
   const { bus, database, topic, partitions } = options
   try {
@@ -130,8 +130,8 @@ async function orLetGo(options: GrowthOptions, work: () => Promise<void>): Promi
 }
 
 /**
- * Throws where something cannot be read that a group would never come past, or that holds states of which nobody knows
- * whether they should move. Of a topic that keeps no states only what groups have before them is looked at.
+ * Throws for an unreadable stretch that a group would never pass, or that holds states which may have to move. In a
+ * topic that keeps no states, only messages that groups have not handled yet are looked at.
  */
 async function refuseUndecided(options: GrowthOptions): Promise<void> {
   const { bus, topic, groups } = options
@@ -148,7 +148,7 @@ async function refuseUndecided(options: GrowthOptions): Promise<void> {
   })
 }
 
-/** Throws unless all groups go on behind it because somebody has decided so. */
+/** Throws unless each group has passed it, or may step over it by decision. */
 async function mustBeDecided({ bus, topic, groups, databases = {} }: GrowthOptions, found: Unreadable): Promise<void> {
   const { partition, firstOffset, lastOffset, reason } = found
   const undecided: string[] = []
@@ -167,7 +167,9 @@ async function mustBeDecided({ bus, topic, groups, databases = {} }: GrowthOptio
   )
 }
 
-/** Until the relay has said that it publishes nothing of the topic; where none leads, none may begin before it has looked. */
+/**
+ * Waits until the relay has said that it holds the topic. If no relay leads, says so itself, under the relay's lock.
+ */
 async function untilHeld(options: GrowthOptions): Promise<void> {
   const { database, topic } = options
   await until(options, 'no relay of the service says that it holds the topic', async () => {
@@ -205,13 +207,13 @@ async function until(
   }
 }
 
-/** So many records at once are moved. */
+/** Records that are moved at once. */
 const moveBatch = 500
 
 /**
- * The last record of each key that has another partition by the new number goes there, as it is, and a tombstone behind it in
- * the former one: else that would keep an old state for ever, and the data of somebody who has been erased since. What stands
- * where no key of ours would, or has a key that is no text, was placed by others, and stays.
+ * Copies the last record of each key whose partition changes to the new one, as it is, and then writes a tombstone to
+ * the former one. That would otherwise keep an old state for ever, even the data of a user who was erased since. A
+ * record where we would not place its key, or whose key is not text, is another producer's and stays.
  */
 async function moveRecords(options: GrowthOptions): Promise<void> {
   const { bus, topic, partitions } = options
@@ -255,7 +257,7 @@ const outgoingOf = ({ topic, partition, key, value, headers }: IncomingMessage):
 
 const publishLimitMs = 60_000
 
-/** Brokers refuse for a while what is for a partition that was just made. */
+/** Repeats what fails: brokers refuse records for a new partition at first. */
 async function publishAll(bus: Bus, messages: readonly OutgoingMessage[]): Promise<void> {
   const deadline = performance.now() + publishLimitMs
   for (let pending = messages; pending.length > 0; ) {

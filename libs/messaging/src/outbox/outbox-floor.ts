@@ -1,10 +1,10 @@
 import type { Session } from '@shopstream/database'
 
 /**
- * SQL: the rows with the lowest ids of the outbox, in their order, without those that the relay has done with: while somebody
- * holds a snapshot, deleted rows stay, and whoever reads from the head walks over all of them. `where` may say `outbox`.
- * Both halves have the limit for themselves: Postgres sorts the whole of each otherwise, and a look in front of 60,000 rows
- * took 45 ms.
+ * SQL: the rows of the outbox with the lowest ids, in order, without rows that the relay is done with: while somebody
+ * holds a snapshot, deleted rows stay, and whoever reads from the head walks over all of them. `where` may name
+ * `outbox`. Each half has the limit of its own: otherwise Postgres sorts the whole of each, and a look before 60,000
+ * rows took 45 ms.
  */
 export function firstOfOutbox({ columns = '*', where = 'true', limit }: FirstRows): string {
   const half = (place: string) =>
@@ -25,14 +25,17 @@ interface FirstRows {
 
 /** Rows that are published between two moves of the floor: walking over so many takes about a millisecond. */
 const stepRows = 2_000
-/** So many rows that wait may stand below it, such as those of a topic that is missing; it stays at the last of them otherwise. */
+/**
+ * How many waiting rows may stand below the floor, such as those of a missing topic; else it stays at the last of
+ * these.
+ */
 const leftBehind = 1_000
 const askEveryMs = 1_000
 
 /** SQL: whether all transactions from before a mark are over; its number is `$1`. */
 const isOver = 'pg_snapshot_xmin(pg_current_snapshot()) >= $1::xid8'
 
-/** A row that is given out as `id` at the most belongs to a transaction before `transaction`. */
+/** Every row with an id up to `id` belongs to a transaction that is older than `transaction`. */
 interface Mark {
   id: bigint
   transaction: string
@@ -45,10 +48,11 @@ export interface OutboxFloor {
 }
 
 /**
- * Ids are given out before their transactions commit, so the last one that was seen says nothing of those before it. A
- * transaction has its own number before it is given an id (`insertOutbox` sees to that). So: the last id that is given out
- * is noted, then a new transaction number; once no transaction before that number is running, all rows up to that id are
- * there, or never come. A dump has no number and holds nothing up; a transaction that writes does, for as long as it runs.
+ * Ids are given out before their transactions commit, so the last visible id does not mean that all lower ones are
+ * visible. A transaction gets its own number before it gets an id (`insertOutbox` makes sure of that). So the last id
+ * that was given out is noted, and then a new transaction number. Once no transaction before that number is running,
+ * all rows up to that id are visible, or never will be. A dump has no number and delays nothing; a writing transaction
+ * does, for as long as it runs.
  */
 export function createOutboxFloor(session: Session): OutboxFloor {
   let passed = stepRows // whoever led before may have left a step
@@ -72,7 +76,7 @@ export function createOutboxFloor(session: Session): OutboxFloor {
 async function takeMark(session: Session): Promise<Mark> {
   // Two statements: the number is to be newer than the id.
   const [last] = await session.query<{ id: bigint }>(
-    'select last_value - (not is_called)::integer as id from outbox_id_seq', // of one that was never asked it is the first to come
+    'select last_value - (not is_called)::integer as id from outbox_id_seq', // an unused sequence holds the first value to come
   )
   const [own] = await session.query<{ transaction: string }>('select pg_current_xact_id()::text as transaction')
   return { id: last?.id ?? 0n, transaction: own?.transaction ?? '0' }
@@ -97,24 +101,24 @@ async function moveTo(session: Session, { id, transaction }: Mark): Promise<bool
 
 /** What one look into the outbox has come to. */
 export interface Look {
-  /** Of partitions, or whole topics, of which it took nothing. */
+  /** Partitions, or whole topics, that it skipped. */
   passedOver: ReadonlySet<string>
-  /** Up to this id all that it did take is published; 0: not all that it found is. */
+  /** All that it took is published up to this id; 0: not all that it found is published. */
   upTo: bigint
 }
 
 /** Where looks begin while some partitions are passed over; of one relay, in memory. */
 export interface RestingFloor {
-  /** No row up to this id is waiting but those of partitions that are passed over. */
+  /** Up to this id, only rows of skipped partitions are waiting. */
   from(passedOver: ReadonlySet<string>): bigint
   looked(look: Look): Promise<void>
 }
 
 /**
- * Rows of a topic that is missing, or held while it grows, stay: behind 300,000 of them each look for the others' events took
- * 2 s. As with the floor, whatever has an id up to a mark is there once the transactions from before the mark are over;
- * what a look has published from then on is all that was to be published up to it. Where a partition is passed over no more,
- * or a row that was refused goes out after all, looks begin at the floor again.
+ * Rows of a topic that is missing, or held while it grows, stay in the table: behind 300,000 of them, each look for
+ * others' events took 2 s. As with the floor, all rows up to a mark are visible once the transactions before the mark
+ * are over; a look after that publishes all that was to be published up to it. When a partition is no longer skipped,
+ * or a refused row goes out after all, looks begin at the floor again.
  */
 export function createRestingFloor(session: Session): RestingFloor {
   let floor = { id: 0n, passedOver: new Set<string>() as ReadonlySet<string> }
@@ -150,8 +154,8 @@ export function createRestingFloor(session: Session): RestingFloor {
 }
 
 /**
- * After a restore that brought the rows and not their sequence, new ids are below the floor, where nobody would look: such a
- * floor is none. To be called by whoever begins to lead.
+ * Resets a floor above the sequence: after a restore of the rows without their sequence, new ids are below the floor,
+ * where nobody would look. An instance calls it when it begins to lead.
  */
 export async function checkFloor(session: Session): Promise<void> {
   await session.query(

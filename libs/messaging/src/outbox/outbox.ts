@@ -14,7 +14,7 @@ export interface NewEvent<N extends EventName = EventName> {
   data: NewEventData<N>
   /** The message that led to it, where one did: its id and trace are carried on. */
   causedBy?: { id: string; traceparent?: string }
-  /** Of what led to it, where that is no message and not what the running code works for. */
+  /** Trace of its cause, if that is neither a message nor the trace of the running code. */
   traceparent?: string
 }
 

@@ -38,7 +38,7 @@ export interface Relay {
   close(): Promise<void>
 }
 
-/** A partition of which the broker takes nothing just now. */
+/** A partition for which the broker accepts nothing now. */
 interface Resting {
   topic: string
   partition: number
@@ -52,7 +52,7 @@ const restMs = { first: 500, longest: 10_000 }
 
 interface PendingRow extends OutgoingMessage {
   id: bigint
-  /** How many rows there were, of which as many were read as fit into a batch. */
+  /** Number of rows that were found; only as many are read as fit into a batch. */
   pending: number
 }
 
@@ -62,20 +62,20 @@ const batchRows = 500
 /** A record batch may have 1 MiB at the broker; this leaves room for what {@link rowBytes} guesses. */
 const batchBytes = 700_000
 /**
- * SQL: about the bytes of a row's message. Headers of our own have some 450; those of a dead-letter copy are a stranger's and
- * can have 128 KiB, of which 500 rows would fill the memory. Those that are stored packed are measured too: 70 KiB of one letter
- * are 900 bytes then. Measuring each row would cost 2 µs, this a tenth of that.
+ * SQL: about the bytes of a row's message. Our own headers have about 450; those of a dead-letter copy are foreign and
+ * can have 128 KiB, and 500 such rows would fill the memory. Headers that are stored compressed are measured too: 70
+ * KiB of one letter take 900 bytes. Measuring each row would cost 2 µs, this costs a tenth of that.
  */
 const rowBytes = `coalesce(octet_length(value), 0)
   + case when pg_column_size(headers) > 1000 or pg_column_compression(headers) is not null
     then octet_length(headers::text) else 500 end`
-/** SQL: rows that can be published and of which nothing is passed over. */
+/** SQL: rows that can be published and whose partition is not skipped. */
 const wanted = `${publishable} and id > $5 and topic <> all ($4::text[])
   and not exists (
     select 1 from unnest($1::text[], $2::integer[]) as resting (topic, partition)
     where resting.topic = outbox.topic and resting.partition = outbox.partition)`
 const pollMs = 1_000
-/** Of Postgres's notifications, by which an instance wakes the one that leads. Never within the transactions of others. */
+/** Channel of Postgres's notifications that wake the leading instance. Never used in other code's transactions. */
 const channel = 'outbox'
 const pingMs = 1_000
 const lockSession = {
@@ -83,18 +83,18 @@ const lockSession = {
   idle_session_timeout: 5_000,
   statement_timeout: 15_000,
   synchronous_commit: 'off',
-  // Of a table that is mostly empty Postgres has no statistics: it takes few rows for such as can be published, and reads and
-  // sorts all that wait, in each look, in place of the first ones in the order of the index.
+  // Postgres has no statistics of a table that is mostly empty: it expects few publishable rows, and each look then
+  // reads and sorts all that wait, instead of the first ones in the order of the index.
   enable_bitmapscan: 'off',
   enable_sort: 'off',
 }
 
 /**
  * Publishes the outbox of one database in id order: the instance that holds the session lock sends one batch at a time
- * and deletes exactly the rows that were acknowledged. There is no cursor: `id > last` loses rows that commit late; see outbox-floor.ts.
- * While the broker answers but takes nothing of a partition (its topic is missing, its leader is away), that one is
- * passed over for a while as a whole, so that its rows hold back no others and stay in order. Whoever leads opens a
- * publisher of its own: where the client can fence, one that was frozen and wakes writes nothing any more.
+ * and deletes exactly the rows that were acknowledged. There is no cursor: `id > last` loses rows that commit late; see
+ * outbox-floor.ts. While the broker answers but takes nothing of a partition (its topic is missing, its leader is
+ * away), that one is passed over for a while as a whole, so that its rows hold back no others and stay in order. The
+ * leader opens a publisher of its own: if the client can fence, a former leader that was frozen writes nothing more.
  */
 export function startRelay(options: RelayOptions): Relay {
   const { database, service, logger, metrics } = options
@@ -176,7 +176,7 @@ async function leadWhileConnected(candidate: Candidate, session: Session): Promi
   }
 }
 
-/** For {@link pollMs}: an event of an instance that does not lead waited for so long until somebody looked. */
+/** Wakes the leader, for {@link pollMs}: an event of another instance waited that long for the next look. */
 async function tellLeader({ stop, alarm }: Candidate, session: Session): Promise<void> {
   const until = performance.now() + pollMs
   while (performance.now() < until && !stop.aborted)
@@ -196,7 +196,7 @@ async function drainUntilStopped({ stop, alarm }: Candidate, leading: Leading): 
 }
 
 async function takeLock(session: Session): Promise<boolean> {
-  await session.check() // of a server that a failover has left behind anybody gets the lock
+  await session.check() // a server that a failover has left behind gives the lock to anybody
   const [row] = await session.query<{ held: boolean }>(`select pg_try_advisory_lock(hashtext('outbox-relay')) as held`)
   return row?.held === true
 }
@@ -238,7 +238,7 @@ async function publishNext(leading: Leading) {
   return { found: rows.length, stored: stored.length, isAll }
 }
 
-/** Up to which id nothing but what rests is left. */
+/** Up to this id, only rows of resting partitions are left. */
 function passedBy(rows: readonly PendingRow[], stored: readonly PendingRow[], isAll: boolean): bigint {
   const last = rows.at(-1)
   if (isAll || !last) return lastId
@@ -272,7 +272,7 @@ function restPartitions(resting: Map<string, Resting>, rows: PendingRow[], store
   }
 }
 
-/** What fits into a batch, or one row if that is larger; only so much is read. And what it has passed over. */
+/** The rows that fit into a batch, or one larger row; no more is read. Also the partitions that it skipped. */
 async function nextRows(leading: Leading): Promise<{ rows: PendingRow[]; passedOver: ReadonlySet<string> }> {
   const { session, resting, placing, restingFloor } = leading
   const { held, numbers } = await placing.look()
@@ -292,7 +292,7 @@ async function nextRows(leading: Leading): Promise<{ rows: PendingRow[]; passedO
       restingFloor.from(passedOver),
     ],
   )
-  // Written before their topic was grown. They are looked at anew, as their partition may rest.
+  // Written before their topic was grown. Rows are read again, as their new partition may rest.
   const misplaced = rows.filter(({ topic, key, partition }) => {
     const number = numbers.get(topic)
     return number !== undefined && key !== null && partitionOf(key, number) !== partition
@@ -309,9 +309,9 @@ async function nextRows(leading: Leading): Promise<{ rows: PendingRow[]; passedO
 }
 
 /**
- * Sends rows in order; says what became of each that it tried. Of a partition's rows of which the broker refuses one for
- * good, the first half is tried again until that row stands alone, and is set aside; the rest waits for the next round, as
- * the refused row may hold back keys of theirs. Throws when the broker does not answer at all, or the lock is lost.
+ * Sends rows in order; returns a delivery for each that it tried. If the broker refuses a row for good, the first half
+ * of its partition's rows is tried again, until that row stands alone and is set aside. The rest waits for the next
+ * round, as the refused row may hold back their keys. Throws when no broker answers, or the lock is lost.
  */
 async function publishOrSetAside(leading: Leading, rows: PendingRow[]): Promise<Delivery<PendingRow>[]> {
   const { session, publisher } = leading

@@ -6,8 +6,8 @@ const lookEveryMs = 500
 /** What the relay knows of topics that have been grown, or are. */
 export interface Placing {
   /**
-   * To be called while nothing is under way: the topics of which nothing may be published, which is told to whoever grows
-   * them, and the numbers by which keys of grown ones are placed.
+   * Call it while nothing is under way. Returns the topics that must not be published, which it also tells the growing
+   * command, and the numbers of partitions that place the keys of grown topics.
    */
   look(): Promise<{ held: string[]; numbers: ReadonlyMap<string, number> }>
 }

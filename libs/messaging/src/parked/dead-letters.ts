@@ -86,8 +86,8 @@ function matching(filter: LetterFilter): RawBuilder<unknown> {
 }
 
 /**
- * The parked messages that match, those first that were never redriven, then as they were parked: a redrive that was
- * interrupted goes on where it stopped when it is repeated.
+ * The parked messages that match: first those that were never redriven, each part in the order of parking. So a redrive
+ * that was interrupted goes on where it stopped when it is repeated.
  */
 export async function listLetters(
   query: Database<unknown>['query'],
@@ -129,8 +129,8 @@ export async function showLetter(query: Database<unknown>['query'], id: bigint):
 }
 
 /**
- * Whether nobody knows that its event has not taken effect before: it was older than the inbox remembers when it came.
- * Redriven, it may take effect for a second time.
+ * Whether its event may have taken effect before: when it came, it was older than the inbox remembers. If it is
+ * redriven, it may take effect a second time.
  */
 export const mayHaveTakenEffect = ({ topic, eventId, parkedAt }: Letter): boolean =>
   eventId !== null && !compactedTopics.has(topic) && isForgotten(eventId, parkedAt.getTime())

@@ -1,7 +1,7 @@
 import { type RawBuilder, sql, type Transaction } from '@shopstream/database'
 import type { ParkedRow } from './parked.ts'
 
-/** Among so many of those that have become due last, others than the longest due are looked for. */
+/** So many of those that became due last are candidates for the turns that the longest due does not have. */
 const newlyDue = 100
 
 /** Whose turn it is among the parked messages that are due. */
@@ -17,10 +17,11 @@ export interface Turns {
 export const turnsOf = (types: readonly string[]): Turns => ({ types, count: 0, lastOf: new Map() })
 
 /**
- * The message to be tried next, locked; undefined when none is due. What is due longest has every third turn, so that nothing
- * waits for ever. Behind thousands that fail again and again everything else would wait for minutes, so the other turns are for
- * one that has become due just now: of the topic whose last turn is the longest ago, by turns the one that was parked last and
- * the one that was parked first. What waits for a schema comes last: of that a stranger can have written any number.
+ * The message to be tried next, locked; undefined when none is due. Every third turn is for the longest due, so that
+ * nothing waits for ever. Behind thousands that fail again and again all others would wait for minutes, so the other
+ * turns are for one that became due just now: of the topic whose last turn is the longest ago, alternately the last
+ * parked and the first parked. Messages that wait for a schema come last: a foreign producer can write any number of
+ * them.
  */
 export async function nextDue(tx: Transaction, turns: Turns): Promise<ParkedRow | undefined> {
   turns.count += 1

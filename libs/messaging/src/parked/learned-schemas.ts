@@ -36,8 +36,8 @@ export async function keepSchemas(
 }
 
 /**
- * Learns the writers' schemas for whose lack messages could not be read, as far as they have arrived; true when there
- * was one, so that reading again may help. `problems` are what reading threw.
+ * Learns the missing schemas of writers, if they have arrived; true when there was one, so that reading again may help.
+ * `problems` are the errors that reading threw.
  */
 export async function learnMissing(
   query: Database<unknown>['query'] | Transaction,

@@ -147,8 +147,8 @@ const isSame = (one: RawBuilder<unknown>, other: RawBuilder<unknown>) =>
   sql`(${one}.event_id, ${one}.key, ${one}.bytes) is not distinct from (${other}.event_id, ${other}.key, ${other}.bytes)`
 
 /**
- * Parks those whose place another message holds, which was there before its topic was made anew and keeps all but that
- * place; see `former_offset`. Throws when one of the others is not there either: it would be lost.
+ * Parks messages at offsets that other messages hold: those are from before the topic was recreated, and keep
+ * everything but their offset; see `former_offset`. Throws when any other message was not parked: it would be lost.
  */
 async function parkWhereOthersWere(
   tx: Transaction,
@@ -191,7 +191,7 @@ export const offsetOf = ({ offset, former_offset }: ParkedRow): string => String
 const offsetPlaceOf = ({ topic, partition, offset }: Pick<IncomingMessage, 'topic' | 'partition' | 'offset'>) =>
   `${topic}/${partition}@${offset}`
 
-/** Takes these keys until the transaction ends, so that what goes behind a message does not miss that one's end. */
+/** Locks these keys until the transaction ends: a message parked behind another must not miss that one's end. */
 export async function lockKeys(
   tx: Transaction,
   keys: readonly Pick<IncomingMessage, 'topic' | 'key'>[],
@@ -250,8 +250,8 @@ export function fateOf(error: unknown, attempts: number, policy: FailurePolicy, 
 }
 
 /**
- * Whoever keeps a schema wakes what waits for it ({@link hastenWaiting}); this is for when the two have missed each other. A
- * producer on another registry can write 50,000 such messages in one batch, each with a key of its own.
+ * Storing a schema wakes what waits for it ({@link hastenWaiting}); this is for a message that missed that. A producer
+ * on another registry can write 50,000 such messages in one batch, each with a key of its own.
  */
 const schemaBackoff = { backoffMs: 60_000, maxBackoffMs: 3_600_000 }
 
@@ -282,8 +282,8 @@ function describeFully(error: unknown): string {
 const copyLimits = { value: 1_048_576, header: 8_192, headers: 131_072 }
 
 /**
- * What of a message goes into its copy. Foreign ones can be larger than the topic takes, which refuses them for good: of
- * those the copy says where the whole is, `parked_message` of the group's database, by its id, and what its hash is.
+ * The part of a message that goes into its copy. A foreign message can be larger than the topic takes, which refuses it
+ * for good: its copy gives its hash, and where the whole one is (its id in `parked_message` of the group's database).
  */
 function fitting({ id, bytes, headers }: ParkedRow): Pick<OutgoingMessage, 'value'> & { headers: object } {
   const isTooLarge = bytes !== null && bytes.length > copyLimits.value

@@ -33,7 +33,7 @@ export interface Retrier {
 }
 
 const pollMs = 500
-/** Failed attempts of one topic are told so often at the most, in ms; each of them is kept in the database. */
+/** Failed attempts of one topic are logged this often at most, in ms; the database keeps each of them. */
 const tellEveryMs = 5_000
 
 /** What attempts share. */
@@ -91,8 +91,8 @@ export function startRetrier(options: RetrierOptions): Retrier {
 }
 
 /**
- * After an attempt that ended in trouble of the database, which does not count as one, lets the others go first; for
- * longer when it took too long, as it may have brought that about by itself. Where it does so again, it counts as failed.
+ * After an attempt that failed because of the database, which does not count, lets the others go first; for longer if
+ * it took too long, as it may have caused that itself. If it takes too long again, it counts as failed.
  */
 async function settleTrouble(attempts: Attempts, row: ParkedRow, error: unknown, tooLong: boolean): Promise<void> {
   const { database, consumptions } = attempts

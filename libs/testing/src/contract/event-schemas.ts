@@ -66,8 +66,8 @@ function fieldsOf(schema: unknown): string[] {
 }
 
 /**
- * What an event's `.avsc` as it is now would break between the services and the versions in the lock, which may be stored
- * or deployed still: one text each, which names the service under test and all that read and write the event.
+ * What an event's current `.avsc` would break between the services and the versions in the lock, which may still be
+ * stored or deployed: one text each, which names the service under test and all that read and write the event.
  * @param role how the service is concerned.
  * @param readParties asked only when something is wrong.
  */

@@ -19,7 +19,7 @@ type Data = Record<string, unknown>
 
 const mend = 'run `npm run schemas -- register`'
 
-/** What the event of tomorrow has that today's has not, with what it is where it is not said. */
+/** The fields that only tomorrow's event has, with their default values. */
 export const defaultsOfTomorrow = { addedTomorrow: 'not said', perhapsAddedTomorrow: null }
 const addedFields = [
   { name: 'addedTomorrow', type: 'string', default: defaultsOfTomorrow.addedTomorrow },
@@ -30,8 +30,8 @@ const addedFields = [
 const tomorrowsIds = 1_000_000
 
 /**
- * Every pair of builds of which one may meet the other with this event: today's build with each older one whose newest
- * version of the event is another, and tomorrow's, which adds fields to the event, with today's.
+ * Every pair of builds that may meet with this event: today's build with each older one that has another newest version
+ * of the event, and tomorrow's, which adds fields to the event, with today's.
  */
 export function pairsOf({ event, rows }: EventSchemas, lock: readonly LockEntry[]): Pair[] {
   const newest = rows.at(-1)

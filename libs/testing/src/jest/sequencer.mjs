@@ -1,8 +1,8 @@
 import TestSequencer from '@jest/test-sequencer'
 
 /**
- * Suites of half a minute and more, the longest first: one that begins last leaves a core without work. A fresh clone has
- * no durations of earlier runs; Jest would go by the sizes of files then, and begin with the longest ones at the end.
+ * Suites of half a minute and more, the longest first: if a long one begins last, a core has no work. A fresh clone
+ * knows no durations of earlier runs; Jest would then go by file size, and begin the longest ones at the end.
  */
 const long = [
   'tools/src/proof/e2e/shop-commands',

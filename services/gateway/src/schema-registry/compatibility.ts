@@ -1,7 +1,7 @@
 import { breakages } from '@shopstream/events/contract'
 import type { LockEntry } from '@shopstream/events/registry'
 
-/** So many reasons are told, and so much of each: who sends a schema that fits nowhere gets no book. */
+/** Most reasons that are told, and their length: a schema that fits nowhere does not get a book. */
 const most = { reasons: 20, letters: 1_000 }
 
 /**

@@ -1,13 +1,13 @@
-/** Wrong passwords of one client, which come back one by one, all of them within these ms; those of user are as many. */
+/** Wrong passwords a client may use; they come back one by one, all within these ms. The user service has the same. */
 const limit = { count: 20, ms: 600_000 }
 const oneMs = limit.ms / limit.count
 
-/** So many clients are remembered, 1 MB; of more, those that failed first are forgotten. */
+/** Most clients that are remembered (1 MB); beyond that, those that failed first are forgotten. */
 const most = 10_000
 
 /**
- * Counts wrong passwords by client, in this process alone: the gateway has no database, and `n` instances let pass `n` times
- * as many. By time that only counts on.
+ * Counts wrong passwords by client, in this process only: the gateway has no database, and `n` instances allow `n`
+ * times as many. It uses a clock that is never set back.
  */
 export function countGuesses() {
   /** When all that a client has used will have come back. */

@@ -168,7 +168,7 @@ function wordsFor(error: Error, status: number): string {
   return error instanceof ShopError ? `HTTP ${status} ${STATUS_CODES[status]}` : error.message
 }
 
-/** Over the limit of guesses not even the right password is tried: the answer to it would be what guesses are made for. */
+/** Beyond the limit of guesses even the right password is not tried: otherwise the answer would confirm a guess. */
 function requirePassword({ user, password }: { user: string; password: string }) {
   const guesses = countGuesses()
   const right = digest(`${user}:${password}`)

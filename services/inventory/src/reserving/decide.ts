@@ -49,7 +49,9 @@ export const lifeCycle: Record<ReservationState | 'none', Record<OrderEvent['typ
   sold: { OrderPlaced: 'already', OrderShipped: 'already', OrderCancelled: 'impossible' },
 }
 
-/** What it means to come into a state: the event that says so, and by how often a line's quantity its stock moves. */
+/**
+ * What entering a state means: the event that tells it, and the factor of a line's quantity by which its stock moves.
+ */
 export const entering = {
   reserved: { announces: 'StockReserved', onHand: 0, reserved: 1 },
   rejected: { announces: 'StockRejected', onHand: 0, reserved: 0 },

@@ -16,10 +16,10 @@ const stateAfter = {
 } as const
 
 /**
- * Adopts what this service has published and its restored tables do not know: others have acted on it, so deciding anew
- * could contradict it. Products and levels are told whole. A level may have been lost with the outbox while the
- * reservation of the same transaction went out before it: what is reserved therefore follows from the reservations, and
- * what was sold after the last known level is taken from it.
+ * Adopts what this service has published but its restored tables do not know: others have acted on it, so a new
+ * decision could contradict it. Events of products and levels hold the full state. A level may have been lost with the
+ * outbox although the reservation of the same transaction was published before. So the reserved amount follows from the
+ * reservations, and what was sold after the last known level is subtracted.
  */
 export function catchUp(): CatchUp {
   /** Event id of the newest known level, by sku. Ids are ordered by time. */
@@ -98,7 +98,7 @@ async function adoptLevels(tx: Transaction<Tables>, messages: LevelMessage[]): P
   return rows.length
 }
 
-/** Returns the messages that were news. Of a rejected reservation the lines are known that were short. */
+/** Returns the messages that were news. A rejected reservation only tells the lines that were short. */
 async function adoptReservations(
   tx: Transaction<Tables>,
   messages: ReservationMessage[],

@@ -5,10 +5,10 @@ import type { Tables } from '../tables.ts'
 type Outcome = Message<'NotificationSent' | 'NotificationFailed'>
 
 /**
- * Adopts which mails have gone out, or failed, that the restored tables do not know, so that none is sent again. What it
- * was about is filled in when the group reads the cause again, see `queueNotifications`; of a mailing, when it is filled
- * again. Each outcome but the first was one of sending it again: the next resend must not take a number, and with it a
- * `Message-ID`, that was used.
+ * Adopts the mails that were sent, or failed, and that the restored tables do not know, so that none is sent again.
+ * Their content is filled in when the group reads the cause again, see `queueNotifications`, or when the mailing is
+ * filled again. Each outcome after the first was a resend: the next one must not reuse a number, and with it a
+ * `Message-ID`.
  */
 export function catchUp(): CatchUp {
   return {

@@ -31,7 +31,7 @@ export interface Work {
   connectedAt?: number
   /** The attempt is over, and what came of it is being written down. */
   isOver?: boolean
-  /** It is to be due again at a time of its own, which its lease must not put off. */
+  /** It becomes due at a time of its own; renewing its lease must not delay that. */
   isGivenBack?: boolean
   done: Promise<void>
 }
@@ -61,7 +61,7 @@ export interface DeliveryOptions {
   policy: SendingPolicy
   logger: Logger
   count: (outcome: Outcome) => void
-  /** Aborted when a service that stops waits for the server no more. */
+  /** Aborted when a stopping service no longer waits for the server. */
   givingUp: AbortSignal
   /** The attempt of a mail is over; what came of it is still to be written down. */
   freed(): void
@@ -118,13 +118,13 @@ async function attempt(deliveries: Deliveries, work: Work) {
   } catch (error) {
     const failure = error as SmtpError
     awaited?.heard(isAnswer(failure) ? undefined : reasonOf(failure))
-    // What SMTP says may hold the address, and its reason is kept without; anything else is a fault of ours.
+    // An SMTP answer may hold the address, so its reason is kept without it; any other error is a fault of ours.
     if (failure.code === undefined) logger.error({ err: error, notificationId: mail.id }, 'a mail could not be made')
     return failure
   }
 }
 
-/** A server may take a minute to greet, or to take a recipient, who has opted out by then, or was erased. */
+/** Looks again: a server may take a minute to greet, or to take a recipient, who may have opted out or been erased. */
 async function mayGo({ database, policy, logger }: Deliveries, { mail, begunAt }: Work): Promise<boolean> {
   if (performance.now() - begunAt < policy.lookAgainMs) return true
   return isClaimed(database.query, mail).catch((error) => {
@@ -156,8 +156,8 @@ const noteSent = (database: Database<Tables>, mails: readonly SentMail[]) =>
   })
 
 /**
- * A process that is killed each minute would send a mail each minute, without end. The lease was a part of the pause;
- * false when it was all of it, and the mail may go out again.
+ * Waits before a mail that a dead process may have sent: a process killed each minute would otherwise send it each
+ * minute. The lease was part of the pause; false if it was all of it, and the mail may go out.
  */
 async function settleLeft(deliveries: Deliveries, work: Work): Promise<boolean> {
   const { policy } = deliveries
@@ -198,7 +198,7 @@ async function giveBack(deliveries: Deliveries, work: Work, failure: Failure & {
   const { mail } = work
   work.isGivenBack = true
   givenBack()
-  await renewal() // one that has begun before would end after what is written now, and undo the pause
+  await renewal() // a renewal under way would end after this write, and undo the pause
   await untilNoted(deliveries, mail, () => putBack(database.query, mail, failure))
 }
 
@@ -212,7 +212,7 @@ const fail = (deliveries: Deliveries, mail: ClaimedMail, failure: Failure) =>
     }),
   )
 
-/** A mail of which it is not written down that it has gone out would go out again: that is tried while the process lives. */
+/** Repeats writing the outcome down while the process lives: a mail that is not marked as sent would go out again. */
 async function untilNoted(
   { givingUp, logger, policy }: Deliveries,
   mail: ClaimedMail,

@@ -1,21 +1,21 @@
 import type { SendingPolicy } from './policy.ts'
 
 /**
- * From where mails that are due are looked for. While somebody holds a snapshot, the index keeps what was due before, and
- * whoever reads it from its head walks over all of that: 102,000 pages and 90 to 270 ms a look after 100,000 mails.
+ * Where the search for due mails begins. While somebody holds a snapshot, the index keeps old entries, and a read from
+ * its head walks over all of them: 102,000 pages and 90 to 270 ms a look after 100,000 mails.
  */
 export interface DueFloor {
   /** A time of the database, as text, since a Date has no microseconds; `-infinity` for a look at all there is. */
   from(): string
-  /** The same, but never for a look at all there is: for those who may miss for half a minute what was committed late. */
+  /** The same, but never `-infinity`: for readers that may miss for half a minute what was committed late. */
   readonly lately: string
-  /** To be told when the first mail was due that a look has found; of one that found none, the time of the look. */
+  /** Takes the due time of the first mail that a look has found; if it found none, the time of the look. */
   looked(firstDueAt: string): void
 }
 
 /**
- * Follows what was found for some time: a transaction may commit mails that were due before. Those of one that took
- * longer than that, or of a claim that was rolled back, are found by the next look at all there is.
+ * Follows the found mails with a delay: a transaction may commit mails that were due before. Mails of a longer
+ * transaction, or of a claim that was rolled back, are found by the next look at everything.
  */
 export function createDueFloor({
   floorLagMs,

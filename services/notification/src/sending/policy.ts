@@ -29,13 +29,13 @@ export interface LanePolicy {
 export interface SendingPolicy {
   /** Of each process. */
   lanes: Record<Lane, LanePolicy>
-  /** After this time without a mail's data being taken an attempt is given up; nothing was sent. */
+  /** An attempt ends after this time if the server has not taken the mail's data; nothing was sent. */
   handoverMs: number
-  /** For so long the server may think about a mail's data. After it nobody knows whether the server has the mail. */
+  /** How long the server may take to answer a mail's data. After that nobody knows whether it has the mail. */
   answerMs: number
   /**
-   * A mail that the server lets wait for longer is put aside: it has its connection, and its hand takes another mail.
-   * So a few recipients whose mails are answered after ten minutes, or never, hold up nobody else.
+   * A mail that waits longer for the server is put aside: it keeps its connection, and its hand takes another mail. So
+   * a few recipients whose mails are answered after ten minutes, or never, delay nobody else.
    */
   asideMs: number
   /** Mails aside at the most. Both lanes stay below the 50 connections that a server takes from one client as a rule. */
@@ -43,27 +43,27 @@ export interface SendingPolicy {
   /** How long a claim keeps a mail from other instances; it is renewed while the mail is in hand. */
   leaseMs: number
   /**
-   * A mail whose data the server asks for so long after its claim is looked at once more: it may be cancelled by then, or be
-   * another instance's. What comes sooner saves that query, and goes out also where somebody opts out in that time.
+   * A mail is checked once more if the server asks for its data this long after the claim: it may be cancelled by then,
+   * or another instance's. An earlier one saves that query, and goes out even if somebody opts out in that time.
    */
   lookAgainMs: number
   /** How often the table is looked at when nothing wakes the sender. */
   pollMs: number
-  /** A look for what is due begins where one so long before it did: see due-floor.ts. */
+  /** A look for due mails begins where the look this long before it began: see due-floor.ts. */
   floorLagMs: number
-  /** So often one begins at the very first. */
+  /** How often a look begins at the first. */
   lookAtAllMs: number
   /** How long a stopping service waits for the mails in hand. */
   finishMs: number
-  /** For so long after a mail went through, readiness takes the server to be there. */
+  /** How long after a sent mail the server counts as reachable for readiness. */
   reachedForMs: number
-  /** From how long on readiness tells of a server that answers no mail at all, and of a lane in which no hand is free. */
+  /** Readiness reports a server that answers no mail, and a lane without a free hand, after this time. */
   silentMs: number
-  /** So many mails in a row that were left without an answer are told too. */
+  /** This number of mails in a row without an answer is reported too. */
   unansweredMails: number
   /**
-   * For so long after the last of them: no pause of a mail is longer, so then none is left that would show whether the server
-   * is mended.
+   * How long it is reported after the last of them: no pause of a mail is longer, so after that no mail is left that
+   * would show whether the server works again.
    */
   unansweredForMs: number
   /** Pauses before it is tried again to write down what has become of a mail. */
@@ -140,11 +140,11 @@ const unreachableCodes = new Set([
 /** Which trouble an error of an attempt is. */
 export function troubleOf(error: SmtpError): Trouble {
   const { code = '', responseCode, command, stage } = error
-  // Only an answer to the data says that the server does not have the mail, whatever the connection came to then.
+  // Only an answer to the data proves that the server does not have the mail, however the connection ended.
   if (stage === 'data') return isRefusalOfData(error) ? refusalOf(responseCode as number) : 'unknown'
   if (code === 'EUNSUPPORTED' && stage !== 'session') return 'refused'
-  // The server was there, and may be for other mails: one at which it breaks off each time has an end. If it is gone
-  // for all, the next connection tells.
+  // The server was there, and may be for other mails: a mail at which it always breaks off must end some day. If the
+  // server is gone for all, the next connection shows it.
   if (stage === 'envelope' && (unreachableCodes.has(code) || responseCode === 421)) return 'deferred'
   if (unreachableCodes.has(code) || responseCode === 421) return 'unreachable'
   if (responseCode === undefined) return code === 'EENVELOPE' ? 'refused' : 'deferred'

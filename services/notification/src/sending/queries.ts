@@ -21,7 +21,7 @@ export interface ClaimedMail {
   attempts: number
   /** How often the server has turned it away. */
   problems: number
-  /** How often it was sent, and the server never said whether it has it; the time that `wasLeft` tells of is counted. */
+  /** How often it was sent without the server saying whether it has it; includes the time that `wasLeft` means. */
   unknowns: number
   /** The claim before was left by a process that died, or lost the database: it may have sent the mail. */
   wasLeft: boolean
@@ -31,7 +31,7 @@ interface Claiming {
   lane: Lane
   limit: number
   leaseMs: number
-  /** Of this instance, of which it knows more than the table while that could not be written. */
+  /** Ids in hand of this instance: it may know an outcome that could not be written to the table yet. */
   inHand?: readonly string[]
   /** Without it, all there is is looked at. */
   floor?: DueFloor
@@ -55,7 +55,8 @@ export async function claimDue(
   tx: Transaction<Tables>,
   { lane, limit, leaseMs, inHand = [], floor }: Claiming,
 ): Promise<ClaimedMail[]> {
-  // The index by user has what is queued, too, and looks as small while that is little; but no floor holds there.
+  // Keeps Postgres from the index by user: it also has queued mails and looks as small while these are few, but it has
+  // no floor.
   await sql`set local enable_sort = off`.execute(tx)
   const { rows } = await sql<{ firstDueAt: string } & ClaimedMail>`
     with due as (
@@ -177,8 +178,8 @@ export interface Backlog {
 }
 
 /**
- * How many notifications are on their way, from the floors of their lanes on. After 300,000 mails under a held snapshot a
- * count by the index of users took 574,000 pages and 11 s, each time the metrics were read.
+ * How many notifications are on their way, counted from the floors of their lanes. After 300,000 mails under a held
+ * snapshot, a count by the index of users took 574,000 pages and 11 s, each time the metrics were read.
  */
 export async function backlog(tx: Transaction<Tables>, floors: Record<Lane, DueFloor>): Promise<Backlog> {
   await sql`set local enable_sort = off`.execute(tx) // as for `claimDue`: no other index comes in this order

@@ -43,7 +43,7 @@ export interface SenderOptions {
   count: (outcome: Outcome) => void
 }
 
-/** A hand that is free waits so long for others at the most, in ms: a claim costs as much for one mail as for four. */
+/** How long a free hand waits for others at most, in ms: a claim of four mails costs as much as a claim of one. */
 const claimedTogetherMs = 5
 
 /** What the hands of a lane share. */
@@ -57,7 +57,7 @@ interface Hands extends SenderOptions {
   /** By performance.now(): by the wall clock, mails stood still for as long as it was set back (chaos, seed 8). */
   nextAt: number
   renewal: Promise<void> | undefined
-  /** Whether the last look has found all that it was to: there may be more, for which a free hand is to look. */
+  /** Whether the last look has found as many as it asked for: there may be more, so a free hand looks again. */
   mayBeMore: boolean
 }
 
@@ -152,7 +152,7 @@ async function claimAndBegin(hands: Hands) {
   if (!hands.mayBeMore || free <= 0) await alarm.wait(policy.pollMs)
 }
 
-/** Half of them, when mails go out one after the other, or {@link claimedTogetherMs}. */
+/** Waits until half of them are free, while mails go out, or {@link claimedTogetherMs}. */
 async function untilHandsAreFree(hands: Hands) {
   const { stopping, inHand, alarm, policy, lane } = hands
   const until = performance.now() + claimedTogetherMs
@@ -161,7 +161,7 @@ async function untilHandsAreFree(hands: Hands) {
   for (let left = claimedTogetherMs; left > 0 && isToWait(); left = until - performance.now()) await alarm.wait(left)
 }
 
-/** Mails that the server lets wait hold none, up to a number of them; nor do those that are only to be written down. */
+/** A mail put aside holds no hand, up to a number of them; nor does one whose outcome is only to be written down. */
 function freeHands({ inHand, policy, lane, deliveries }: Hands): number {
   const now = performance.now()
   const held = [...inHand.values()].filter(({ isOver }) => !isOver)
@@ -185,7 +185,7 @@ function begin(hands: Hands, work: Work) {
     })
 }
 
-/** Also of a mail that has gone out while that cannot be written down. */
+/** Also renews a sent mail's lease while that cannot be written down. */
 function renew(hands: Hands) {
   const { database, inHand, policy, logger } = hands
   const claims = [...inHand.values()].filter(({ isGivenBack }) => !isGivenBack).map(({ mail }) => mail)

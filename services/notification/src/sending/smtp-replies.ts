@@ -1,6 +1,6 @@
 import type { SendingPolicy } from './policy.ts'
 
-/** What the SMTP server says to the mails of all lanes, once it was reached. */
+/** How the SMTP server answers the mails of all lanes, once it was reached. */
 export interface Answers {
   /** A mail was begun with; `heard` tells what came of it, with the reason if it was left without an answer. */
   begin(): { heard(unanswered?: string): void }
@@ -8,7 +8,7 @@ export interface Answers {
   check(): void
 }
 
-/** A server that drops mails, or is silent, is no reason for others to wait; somebody is to know of it all the same. */
+/** Other mails need not wait for a server that drops mails or is silent, but somebody has to know of it. */
 export function createAnswers({ silentMs, unansweredMails, unansweredForMs }: SendingPolicy): Answers {
   const waiting = new Set<{ since: number }>()
   let answeredAt = Number.NEGATIVE_INFINITY

@@ -59,7 +59,7 @@ const idleMs = 10_000
 export function createMailTransport({ url, from, handoverMs, answerMs }: TransportOptions): MailTransport {
   const nodemailer = createTransport({
     url,
-    // Of all that comes before a mail; a server that holds strangers up greets them after half a minute.
+    // Limit for all steps before a mail; a server that delays strangers greets them after half a minute.
     connectionTimeout: handoverMs,
     greetingTimeout: handoverMs,
     socketTimeout: handoverMs + answerMs, // no less: the limits below decide
@@ -84,7 +84,7 @@ export function createMailTransport({ url, from, handoverMs, answerMs }: Transpo
           const isAnswer = error.code === 'EUNSUPPORTED' || (error.responseCode ?? 421) !== 421
           if (isAnswer && !session.connection.destroyed) sessions.resetAndKeep(session)
           else session.connection.close()
-          // The server has ended a connection that was idle: not a byte of the mail was sent, so another one decides.
+          // The server has closed an idle connection: not a byte of the mail was sent, so a new connection decides.
           const isOver = !isAnswer && error.code !== 'ETIMEDOUT' && error.code !== 'EABORT'
           if (!isReused || error.stage !== 'envelope' || !isOver) throw error
         }
@@ -144,7 +144,7 @@ function createSessions(
     const session = { connection, offers: new Map<string, string>() }
     const { promise, resolve, reject } = Promise.withResolvers<Session>()
     open.add(connection)
-    connection.on('error', reject) // also later, when it is nothing to anybody
+    connection.on('error', reject) // also later, when nobody waits for it
     connection.once('end', () => {
       open.delete(connection)
       unkeep(session)

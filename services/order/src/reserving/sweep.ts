@@ -10,9 +10,9 @@ import type { Tables } from '../tables.ts'
 const sweepEveryMs = 2_000
 const batch = 100
 /**
- * While somebody holds a snapshot, the index keeps the deadlines of all orders that were ever pending, and whoever reads it
- * from its head walks over them. So most sweeps look at the last minute alone; every fifteenth finds what those have
- * missed: orders that somebody else held and let go, or that were committed after their deadline.
+ * While somebody holds a snapshot, the index keeps the deadlines of all orders that were ever pending, and a read from
+ * its head walks over them. So most sweeps look at the last minute only; every fifteenth finds what those have missed:
+ * orders that somebody held and let go, or that were committed after their deadline.
  */
 const recentSeconds = 60
 const sweepsPerWhole = 15

@@ -9,10 +9,10 @@ import { stateOf } from './queries.ts'
 const batch = 500
 
 /**
- * Brings addresses that were stored before domains had one form into it, and tells of each; after the first start there
- * are none. Where another account has the address in that form, nothing is lost and nobody decides whose mailbox it is:
- * both stay, each is logged in to with the spelling it was registered with, and no third can be made. Once the other one
- * is erased, the next start brings this one into the form as well.
+ * Rewrites addresses that were stored before domains had one form, and publishes each change; after the first start
+ * there are none. If another account has the address in that form, nothing is lost and nobody decides whose mailbox it
+ * is: both accounts stay, each logs in with the spelling it was registered with, and no third can be made. Once the
+ * other one is erased, the next start rewrites this one as well.
  */
 export async function normaliseEmails(database: Database<Tables>, logger: Logger): Promise<void> {
   for (let after: string | undefined = '00000000-0000-0000-0000-000000000000'; after !== undefined; ) {
@@ -33,7 +33,7 @@ async function normaliseBatch(database: Database<Tables>, after: string) {
     const twins: string[] = []
     for (const { id, email } of rows) {
       const normal = normaliseEmail(email)
-      if (normal === email) continue // none by the rules of today: it goes on as it is
+      if (normal === email) continue // not an address by today's rules: it stays as it is
       const { rows: changed } = await sql<Account>`
         update account set email = ${normal}, sequence = sequence + 1
         where id = ${id} and not exists (select from account where email = ${normal}) returning *`.execute(tx)

@@ -13,8 +13,8 @@ const cost = { memoryCost: 19_456, timeCost: 2, parallelism: 1 }
 const limits = { atOnce: 2, waiting: 500 }
 
 /**
- * What bounds guesses. Both run in the turn of an attempt, so that of many guesses at once no more than the few that run
- * get past a limit before it knows of them.
+ * Limits guesses. Both functions run within an attempt's turn: of many guesses at once, only the few that run can pass
+ * before the limit knows of them.
  */
 export interface Guard {
   /** Throws to refuse the attempt. */

@@ -10,9 +10,9 @@ import { staff } from './register.ts'
 type Deps = Pick<AccountDeps, 'database' | 'passwords'>
 
 /**
- * The environment says who is staff: the account with its address is made, or gets its password and the role; those that
- * it named before lose the role. Another password and a taken role end sessions (a trigger of `account`). An account that
- * somebody registered stays as it is. Several instances may do so at once.
+ * The environment says who is staff: the account with its address is made, or gets its password and the role; accounts
+ * that it named before lose the role. A new password or a lost role ends sessions (a trigger of `account`). An account
+ * that somebody registered stays as it is. Several instances may do so at once.
  */
 export async function seedStaff(deps: Deps, wanted: Registration, logger: Logger): Promise<void> {
   const made = await register(deps, wanted, staff)

@@ -9,7 +9,7 @@ export interface Limit {
   seconds: number
 }
 
-/** What strangers may do so often and no oftener. */
+/** Limits on what strangers may do. */
 export type Limits = Record<
   'registrationsOfClient' | 'registrations' | 'failuresOfAccount' | 'failuresOfOwner' | 'failuresOfClient',
   Limit
@@ -22,8 +22,9 @@ export interface Use {
 }
 
 /**
- * Takes a use and returns 0; when none is left, takes nothing and returns the seconds until there is one again. It stands
- * in the database, so that it holds over all instances, by the clock of the database. Refusals do not prolong the wait.
+ * Takes a use and returns 0; when none is left, takes nothing and returns the seconds until one is free. Uses are kept
+ * in the database, so that a limit holds over all instances, by the database's clock. A refusal does not prolong the
+ * wait.
  */
 export async function take(query: Kysely<Tables>, use: Use): Promise<number> {
   const { count, seconds } = use.limit

@@ -30,8 +30,8 @@ export async function login(
 ): Promise<Tokens> {
   const network = networkOf(clientAddress)
   const user = await findCredentials(database.query, email, network)
-  // Strangers share one allowance for an account. An owner's own network has another, under a limit of another name: the
-  // first is counted by what a client gives as an address, which may be any text and so the key of the second as well.
+  // Strangers share one allowance for an account. An owner's own network has another one, under another limit: the
+  // first is counted by the address that a client gives, which may be any text, even the key of the second.
   const ofAccount = user?.isKnownThere
     ? { limit: limits.failuresOfOwner, by: `${user.id} ${network}` }
     : { limit: limits.failuresOfAccount, by: normaliseEmail(email) }
@@ -66,15 +66,16 @@ export async function refresh({ database, tokens }: SessionDeps, token: string, 
   throw errors['invalid-refresh-token']()
 }
 
-/** Longer than a burst takes, in ms; whoever keeps one going to hide behind it is found out after this. */
+/** Longer than a burst takes, in ms. A burst that goes on longer, to hide a reuse, is found out after this time. */
 const burstMs = 1_000
 
 /** Refreshes that this process has in hand, by token. */
 const inHand = new Map<string, { since: number; requests: number }>()
 
 /**
- * Requests with one token that overlap have come in together, when the first of them did. Of 30 that a client sent at once
- * through the gateway, the last came some 30 ms later, when the first had its answer: each on its own would be a reuse.
+ * Overlapping requests with one token count as arriving together, when the first of them came. Of 30 that a client sent
+ * at once through the gateway, the last came some 30 ms later, after the first had its answer: each on its own would be
+ * a reuse.
  */
 async function together<R>(token: string, work: (since: number) => Promise<R>): Promise<R> {
   const group = inHand.get(token) ?? { since: performance.now(), requests: 0 }

@@ -35,10 +35,10 @@ export async function insertRefreshToken(
 export type LockedToken = PresentedToken & { sessionId: string; userId: string; roles: string[]; now: Date }
 
 /**
- * Locks a presented token and its session until the transaction ends, so that of two refreshes one waits and loses; one
- * that waited for a change is told the time after it.
- * @param waitedMs how long ago the request came in, which is compared with the rotation by the clock of the database: from
- * the begin of the transaction, which was answered before, so that a busy server's delay makes nobody late.
+ * Locks a presented token and its session until the transaction ends: of two refreshes one waits and loses, and gets
+ * the time after its wait.
+ * @param waitedMs ms since the request came in; compared with the rotation by the database's clock, counted from the
+ * begin of the transaction, which was answered before: a busy server's delay makes nobody late.
  */
 export async function lockPresented(
   tx: Transaction<Tables>,

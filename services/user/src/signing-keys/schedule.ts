@@ -31,8 +31,8 @@ const at = (time: number) => new Date(time)
 const lastUse = (key: ScheduledKey, settings: KeySettings) => key.expiresAt.getTime() - settings.tokenMs - clockSkewMs
 
 /**
- * The key that signs at `now`: the latest in use whose tokens will expire before it does. A clock that was set back may find
- * them all in the time to come: then it is the first of them, which is known to others the longest.
+ * The key that signs at `now`: the latest in use whose tokens will expire before it does. For a clock that was set back
+ * all keys may lie in the future: then it is the first of them, which others have known the longest.
  * Undefined when there is none, which {@link nextKeyActions} then puts right.
  */
 export function signingKey<K extends ScheduledKey>(

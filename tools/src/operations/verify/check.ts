@@ -28,7 +28,7 @@ export interface Check {
   /** SQL: a row for each discrepancy, with at least `subject`, by which they are sorted. */
   sql(database: Owner): string
   message(found: Found): string
-  /** The records that are at fault, of which is told who wrote them, where and when. */
+  /** The records at fault; the report tells who wrote them, where and when. */
   about?(found: Found): RecordRef[]
   /** Commands that show it. */
   commands(found: Found): string[]
@@ -39,7 +39,7 @@ export const unreadOf = (topic: string) => `(
     select string_agg(g.topic || '/' || g.partition || '@' || g.first, ', ' order by g.partition, g.first)
     from gap as g where g.topic = ${topic} and not g.open)`
 
-/** While a transaction hides the end of a partition, nobody knows what its topic does not have. */
+/** SQL: true unless an open transaction hides the end of a partition; then nobody knows what the topic lacks. */
 export const allSeen = (topic: string) => `not exists (select 1 from gap as g where g.topic = ${topic} and g.open)`
 
 export const unlessUnread = ({ unread }: Found) =>
@@ -79,7 +79,7 @@ export const event = ({ topic, key, ...found }: Found, sequence = found.sequence
 /** What stands where it was found. */
 export const placed = ({ topic, partition, offset }: Found) => ({ topic, partition, offset }) as RecordRef
 
-/** A message that an operator or a retry still has to settle, or has settled otherwise: its effects are not due. */
+/** SQL: a message of the key is parked and not settled yet, or was discarded: its effects are not due. */
 export const excused = (topic: string, key: string) =>
   `exists (select 1 from parked_message as m where m.topic = ${topic} and m.key = ${key} and m.state <> 'handled')`
 

@@ -19,7 +19,7 @@ import {
 /** How long after its time a parked message may still be waiting for its attempt. */
 const untriedSeconds = 300
 
-/** The place can be read, so that what is not found there is not there. */
+/** SQL: the place can be read, so a record that is not found there does not exist. */
 const isRead = (row: string) => `not exists (
     select 1 from gap as g
     where g.topic = ${row}.topic and g.partition = ${row}.partition and ${row}."offset" between g.first and g.last)`

@@ -11,7 +11,7 @@ import {
   unreadInWords,
 } from '../unreadable-stretches.ts'
 
-/** A part of a partition of which nothing is known, or which a group has passed without handling it. */
+/** A stretch of a partition that could not be read, or that a group has passed without handling it. */
 export interface Gap extends StretchPlace {
   /** It can be read once a transaction has ended. */
   isOpen: boolean

@@ -5,8 +5,8 @@ import { type Owner, owners } from '../services.ts'
 const known: readonly Owner[] = ['notification', 'inventory', 'order', 'user']
 
 /**
- * In which order databases are looked at. Downstream first: what one of these knows of another, the other has known before.
- * A service that is not among the known ones comes after the last that consumes an event of its own, else first.
+ * The order in which databases are read. Downstream first: what one of these knows of another, that other has known
+ * before. An unknown service comes after the last service that consumes one of its events, else first.
  */
 export function snapshotOrder(wiring: readonly ServiceWiring[]): Owner[] {
   const order = [...known]

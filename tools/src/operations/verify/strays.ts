@@ -11,7 +11,7 @@ import { shop } from '../../terminal/format.ts'
 import { shown } from '../../terminal/printing.ts'
 import { sequenceOf, type Writing, writingInWords, writingOf } from './writers.ts'
 
-/** What stands in a topic and is no event: consumers park it or pass it by, and nothing of it is compared. */
+/** Records of a topic that are no events: consumers park or pass them by, and nothing of them is compared. */
 export interface Strays {
   topic: string
   records: number
@@ -19,7 +19,7 @@ export interface Strays {
   first: (Writing & { why: string })[]
 }
 
-/** Of which the place is told: a topic may be full of them. */
+/** How many are told with their place: a topic may be full of them. */
 const toldStrays = 5
 
 export function collectStrays() {
@@ -50,7 +50,7 @@ function whyNoEvent(message: IncomingMessage): string | undefined {
   return undefined // also where its schema is not known here: a newer version may read it
 }
 
-/** Has all that an event has beside its payload, which is for the checks: reading that here would double the time per message. */
+/** Has all of an event but the payload, which the checks read: reading it here would double the time per message. */
 const isWhole = ({ key, value, headers }: IncomingMessage): boolean =>
   value !== null &&
   key !== null &&

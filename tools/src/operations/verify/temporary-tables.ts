@@ -20,7 +20,7 @@ import { sequenceOf, sourceOf } from './writers.ts'
 /** A part of the shop that is needed cannot be asked; nothing is known of what it holds. */
 export class CannotVerify extends Error {}
 
-/** What is needed: by database, the topics whose events are compared with it; and whether orders are compared elsewhere. */
+/** Topics, by database, whose events are compared with it; and whether orders are compared in another database. */
 export interface Needs {
   topics: ReadonlyMap<Owner, readonly string[]>
   orders: boolean
@@ -73,7 +73,7 @@ const tables = `
   -- and those of the reservations' orders that it had archived by then
   create temp table order_archived (key text)`
 
-/** How far clocks of machines may be apart where times decide at all: only beside messages that retention has deleted. */
+/** How far clocks of machines may differ; times only decide about messages next to those that retention has deleted. */
 const clockMarginMs = 2 * 3_600_000
 /** `min.compaction.lag.ms` of compacted topics: younger messages are all kept. */
 const compactionLagMs = 7 * 86_400_000
@@ -225,7 +225,7 @@ async function copyOrders(sessions: ReadonlyMap<Owner, Session>, progress: (line
   await copyArchived(from, to)
 }
 
-/** After the orders: one that is archived meanwhile is seen in its table, or here. */
+/** Runs after the orders were copied: an order archived meanwhile is seen in its table, or here. */
 async function copyArchived(from: Session, to: Session): Promise<void> {
   await to.query('truncate order_archived')
   for (let after = ''; ; ) {

@@ -15,8 +15,8 @@ export interface Writing {
 }
 
 /**
- * Records, by their place in the story of their key (without a sequence: what tells compaction to forget it), by the id of
- * their event, or by where they stand.
+ * Refers to records by key and sequence (without a sequence: a tombstone, which tells compaction to forget the key), by
+ * the id of their event, or by their place.
  */
 export interface RecordRef {
   topic?: string

@@ -100,7 +100,7 @@ function checkOrders(requests: ReadonlyMap<string, Operation[]>, { orders, ownOr
   return found
 }
 
-/** What an order went through, as anybody was told at any time, is the beginning of what it went through in the end. */
+/** Every history of an order that a client was ever shown is the beginning of its final history. */
 function checkSeenOrders(operation: Operation, { orders }: FinalState): string[] {
   const seen = effectsOf(operation)
     .flatMap(({ body }) => (body?.items && 'nextCursor' in body ? body.items : [body]))
@@ -140,7 +140,7 @@ function checkChange(operation: Operation, { orders }: FinalState): string[] {
   return found
 }
 
-/** Who cancelled or shipped an order is somebody who wanted to, or its deadline. */
+/** An order was cancelled or shipped only by a request of a client, or by its deadline. */
 function checkReasons(operations: readonly Operation[], { orders }: FinalState): string[] {
   const wanted = new Set(operations.flatMap(({ kind, key, path }) => (key ? [`${kind} ${path} ${key}`] : [])))
   return [...orders.values()].flatMap(({ id, status, reason, shipment }) => {
@@ -207,7 +207,9 @@ const expected = new Set([
   'invalid-token',
 ])
 
-/** No fault of the surroundings is an error of the shop's code, and none makes it refuse what is right or forget what it answered. */
+/**
+ * No fault around the shop may cause an error 500, refuse a valid request, or make the shop forget what it answered.
+ */
 function checkManners(operation: Operation): string[] {
   const rude = operation.attempts.find(
     ({ status = 0, code = '' }) =>
@@ -216,7 +218,10 @@ function checkManners(operation: Operation): string[] {
   return rude ? [`${told(operation)} was answered ${rude.status} ${rude.code ?? ''} at ${rude.at}`] : []
 }
 
-/** What docs/adr/0020-unknown-outcomes-of-mails.md promises: so often at the most, in pauses of 15 s, or up to a fifth less. */
+/**
+ * What docs/adr/0020-unknown-outcomes-of-mails.md promises: this many attempts at most, with pauses of 15 s or up to a
+ * fifth less.
+ */
 const unknownOutcomes = { attempts: 5, pauseMs: 12_000 }
 
 /** A mail that was answered does not go out again; one that was not does so after a pause, a few times. */
@@ -238,7 +243,7 @@ function checkCopies({ mails, mailFaults }: FinalState): string[] {
   })
 }
 
-/** One that was dropped each time may never have come; its sender gives it up in the end. */
+/** A mail that was dropped each time may never have arrived; its sender gives it up in the end. */
 const hasCome = (copies: readonly SeenMail[]) =>
   copies.some(({ unanswered }) => unanswered !== 'dropped') || copies.length >= unknownOutcomes.attempts
 

@@ -43,7 +43,7 @@ export const kill: Inflict = async ({ arena }, { target }) => {
 }
 export const stop: Inflict = ({ arena }, { target }, healed) => paused([pidOf(arena, target)], healed)
 
-/** Each, also when another is not ready; throws what the first of those said. */
+/** Rolls each service back, even if another is not ready; throws the first error. */
 export async function rolledBack(arena: Arena): Promise<void> {
   const failures: unknown[] = []
   for (const service of serviceNames) await rolled(arena, service, thisVersion).catch((error) => failures.push(error))
@@ -96,7 +96,7 @@ export async function killed(server: ControlledServer, healed: Promise<void>): P
 
 export async function disturbed({ links }: Arena, name: string, how: (link: TcpProxy) => void, healed: Promise<void>) {
   const link = links[name as LinkName]
-  // Else nobody would notice that services go another way.
+  // Otherwise nobody would notice services that bypass the link.
   if (link.connections === 0) throw new Error('nothing is connected through it')
   how(link)
   await healed
@@ -112,14 +112,14 @@ export async function troubled(arena: Arena, trouble: MailTrouble, healed: Promi
 const asSuperuser = (url: string, as: string) => openSession(url, as, { default_transaction_read_only: 'off' })
 const databaseOf = ({ shop }: Arena, owner: Owner) => new URL(shop.databaseUrl(owner)).pathname.slice(1)
 
-/** For so long every session is one of the server that takes no writes any more, before the other is promoted. */
+/** How long all sessions are on the server that takes no writes, before the other is promoted. */
 const demotedMs = 2_000
 /** An unused session ends after 30 s; a service that is stopped meanwhile has its sessions for 20 s more. */
 const leftBehindMs = 90_000
 
 /**
- * The file's setting reaches all sessions that live, and a database's goes before it in those that begin from then on: so
- * one server is the one that was left behind, and the one that was promoted. Heals only when nobody is left behind any more.
+ * The setting in the file reaches all living sessions, and a database's setting overrides it in later ones. So one
+ * server plays both the one that was left behind and the promoted one. Heals only when no session is left behind.
  */
 export async function failedOver(arena: Arena, healed: Promise<void>): Promise<void> {
   const session = await asSuperuser(arena.shop.postgres.url, 'failover')
@@ -199,8 +199,8 @@ function signal(pid: number, name: NodeJS.Signals): void {
 const most = 200
 
 /**
- * A stretch of a topic once more, in its order. Of compacted topics the last message of each key alone: an older one would
- * stay as the key's last, which no producer does.
+ * Publishes a stretch of a topic again, in its order. Of compacted topics only each key's last message: an older one
+ * would become the key's last, which no producer does.
  */
 export async function publishAgain({ reach: { bus } }: Arena, topic: string, force: number): Promise<boolean> {
   const all: IncomingMessage[] = []

@@ -261,7 +261,9 @@ async function assess({ options, arena, ledger, people, faults, startedAt, probl
 /** A mail that was under way when a process was killed or stopped may be seen so much later. */
 const seenLateMs = 5_000
 
-/** When answers of the SMTP server may have been lost, or what was known of them, by faults that do not tell so with the mail itself. */
+/**
+ * When answers of the SMTP server, or the knowledge of them, may have been lost by faults that do not mark the mail.
+ */
 function mailFaults(kinds: readonly FaultKind[], faults: readonly Fault[], startedAt: number) {
   const places = ['smtp', 'notification', 'beside notification']
   const toldByMails = ['late-mail', 'drop-mail']

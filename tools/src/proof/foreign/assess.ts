@@ -28,7 +28,7 @@ export interface Played {
   /** By phase and part, CPU in cores. */
   cores: Record<string, Record<string, number>>
   obstacles: Obstacle[]
-  /** By partition, when the last group that decides orders was let on, in ms since 1970. */
+  /** By partition, when the last group that decides orders could go on, in ms since 1970. */
   steppedOver: ReadonlyMap<number, number>
   /** By partition, when its transaction had ended. */
   transactionEnded: ReadonlyMap<number, number>

@@ -17,9 +17,9 @@ export interface Line {
   against: string[]
 }
 
-/** An order may be so much later than 99 % of those without the foreign producer. */
+/** How much later than 99 % of the orders without the foreign producer an order may be. */
 const laterMs = 1_000
-/** Within this time are orders decided that waited behind what was stepped over. */
+/** Orders that waited behind a stretch are decided this soon after it was stepped over. */
 const releasedMs = 5_000
 
 const delayOf = ({ postedAt, decidedAt = Number.POSITIVE_INFINITY }: Order) => decidedAt - postedAt

@@ -42,7 +42,10 @@ const followedBy =
   (bytes: Buffer) =>
     Buffer.concat([bytes, Buffer.from(tail)])
 
-/** What Kafka 4 takes, since it stops where the records end, and no decoder does. It refuses what it cannot unpack itself. */
+/**
+ * Batches that Kafka 4 accepts, as it stops where the records end, but no decoder reads. What Kafka cannot unpack, it
+ * refuses.
+ */
 const undecodable: BatchParts[] = [
   { records: few, codec: 1, compress: gzip, spoil: followedBy(0x1f, 0x8b, 0, 0) }, // begins a second member, and it is none
   { records: few, codec: 3, compress: lz4Frame, spoil: followedBy(9, 9, 9, 9, 9, 9, 9, 9) },
@@ -80,8 +83,8 @@ const lookEveryMs = 100
 const stepOverLimitMs = 60_000
 
 /**
- * Does what an operator does with what is listed: lets each group that stands before it go on, until every group has
- * passed all of the obstacles. Returns when, by partition, the last who decides orders was let on.
+ * Acts as an operator does on the list: lets each group that stands before an obstacle go on, until every group has
+ * passed all of them. Returns, by partition, when the last group that decides orders could go on.
  */
 export async function stepOverAll(
   reach: Reach,

@@ -25,7 +25,7 @@ export interface RunOptions {
   signal: AbortSignal
 }
 
-/** Of a run that is a producer's five minutes, the part without anything unreadable. */
+/** Share of the producer's time, five minutes by default, without anything unreadable. */
 const readableShare = 0.6
 const baselineMs = 60_000
 /** The first orders find cold code; they count for nothing. */

@@ -6,11 +6,12 @@ import type { Unfinished } from './unfinished-batches.ts'
 import { type Unpacked, type UnpackingLimits, unpack } from './unpacking.ts'
 
 /**
- * A batch of smaller ones is nobody's events: each has a type and an id in its headers. By the default limit it may have 65,536
- * records; without an end, 60 KB of zstd become 1.8 million messages that are parked one by one in every service.
+ * Least average size of a record, in bytes: events are larger, as each has a type and an id in its headers. The default
+ * limit allows 65,536 records in a batch; without a limit, 60 KB of zstd become 1.8 million messages that every service
+ * parks one by one.
  */
 const leastBytes = 256
-/** More headers than this are no event's; each is an object. */
+/** No event has more headers than this; each header costs an object. */
 const maxHeaders = 1_000
 
 export function batchRecords(
@@ -26,7 +27,7 @@ export function batchRecords(
   return unpack(entry, from, packed, limits, known, (bytes, batch) => takenApart(entry, from, attributes, bytes, batch))
 }
 
-/** As it is asked, so that what comes before something broken has been given by then. */
+/** Lazy: records before a broken one have been yielded when it throws. */
 function* takenApart(
   entry: Buffer,
   from: bigint,
@@ -43,7 +44,7 @@ function* takenApart(
   const count = entry.readInt32BE(57)
   const reader = new Reader(bytes, batch.begun.at)
   let { count: n, last } = batch.begun
-  // What has been taken before is not taken apart again, where the records have no gaps.
+  // Records that were delivered before are skipped without decoding, if the batch has no gaps.
   const taken = count === head.lastDelta + 1 ? Math.min(count, Number(from - head.firstOffset)) : 0
   for (; n < taken; n++) {
     reader.skip(reader.varint())

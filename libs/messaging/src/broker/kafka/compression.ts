@@ -3,7 +3,7 @@ import zlib from 'node:zlib'
 /** Bytes that no decoder takes, or that hold more than is allowed. */
 export class UnreadableBytes extends Error {}
 
-/** More would come of them than was allowed. */
+/** They would unpack to more bytes than allowed. */
 export class TooManyBytes extends UnreadableBytes {}
 
 /** The codecs of Kafka's protocol, by the lowest three bits of a batch's attributes. */
@@ -19,7 +19,7 @@ const names = ['uncompressed', 'gzip', 'snappy', 'lz4', 'zstd']
 /**
  * Unpacks what a codec of Kafka's protocol has packed.
  * @param codec 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
- * @param limit the most bytes that may come of it: reached before the memory is taken, whatever the bytes claim.
+ * @param limit most bytes of the result; checked before memory is taken, whatever size the bytes claim.
  * Throws {@link UnreadableBytes}.
  */
 export function decompress(codec: number, bytes: Buffer, limit: number): Buffer {
@@ -38,8 +38,8 @@ export function decompress(codec: number, bytes: Buffer, limit: number): Buffer 
 const tooLarge = (limit: number) => new TooManyBytes(`unpacked, it would have more than ${limit} bytes`)
 
 /**
- * Output of a decoder that copies from what it has written: bounded, and taken as it fills, so that a length that is
- * claimed costs nothing. Literals and copies are what LZ4 and Snappy consist of.
+ * Output buffer of a decoder that copies from its own output. It is bounded and grows as it fills, so a false claimed
+ * length costs nothing. LZ4 and Snappy consist of literals and such copies.
  */
 class Output {
   #bytes: Buffer

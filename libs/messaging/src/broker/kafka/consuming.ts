@@ -4,18 +4,18 @@ import type { Consumer } from '../bus.ts'
 import type { Pulse } from './pulse.ts'
 
 /**
- * What a consumer holds of each broker's messages at the most, in bytes as they are on the wire (and one batch of records,
- * if that is larger). Nothing more is asked for until it has been handled.
+ * Most bytes of each broker's messages that a consumer holds, as they are on the wire (one batch of records may be
+ * larger). It asks for no more until they have been handled.
  */
 export const maxBytesInFlight = 8_388_608
-/** Of them, of one partition: a batch of the size that topics take by default. */
+/** The part of one partition: the largest batch that topics accept by default. */
 export const maxBytesOfPartition = 1_048_588
 
 /** Pauses before a consumer is built anew, in ms: doubled while it breaks again and again. */
 const rebuildPause = { first: 1_000, longest: 10_000 }
-/** One that has worked for so long, in ms, has not been built in vain; longer than it takes to see that one hangs (30 s). */
+/** A new consumer that has worked this long, in ms, is healthy; longer than it takes to notice a hang (30 s). */
 const settledAfter = 40_000
-/** So often in a row is a consumer built anew before readiness fails. */
+/** Number of rebuilds in a row after which readiness fails. */
 const rebuildLimit = 3
 
 export interface ConsumerMeters {
@@ -38,8 +38,9 @@ export function createConsumerMeters(registry: Registry): ConsumerMeters {
 }
 
 /**
- * How often, in ms, topics are asked whether they are those of before, and for how long all that is given of one that is not
- * is read from its start: the members of a group find out one after the other, and what one has passed over is another's then.
+ * How often, in ms, topics are checked for being recreated, and for how long partitions of a recreated topic are read
+ * from the start when assigned. Members of a group notice it one after the other, and a partition that one of them has
+ * read past may then be assigned to another.
  */
 const anew = { askEvery: 3_000, startOverFor: 60_000 }
 
@@ -53,11 +54,12 @@ export interface KeepOptions {
   meters: ConsumerMeters | undefined
   pulse: Pulse
   /**
-   * Joins the group, calls `working` with each answer, and returns when told to stop. Throws when it breaks. Of topics of which
-   * `startsOver` is true as it is given partitions, it reads those from the start, wherever the group has come to.
+   * Joins the group, calls `working` with each answer, and returns when told to stop. Throws when it breaks. If
+   * `startsOver` is true for a topic when its partitions are assigned, they are read from the start, whatever offset
+   * the group has committed.
    */
   run(working: () => void, stop: AbortSignal, startsOver: StartsOver): Promise<void>
-  /** Whether this is what brokers say while they start or move partitions: no fault of ours, and needs no stack. */
+  /** Whether brokers give this error while they start or move partitions: it is not our fault and needs no stack. */
   isPassing(error: unknown): boolean
 }
 
@@ -73,7 +75,7 @@ export function keepConsuming(options: KeepOptions): Consumer {
   let since: number | undefined
   const topics = watchTopics(options, stopping.signal)
   const isSettled = () => since !== undefined && performance.now() - since > settledAfter
-  meters?.fetched() // one that never gets an answer is as bad as one that gets none any more
+  meters?.fetched() // so that a consumer that never gets an answer is noticed too
   const running = (async () => {
     while (!stopping.signal.aborted) {
       since = undefined
@@ -115,9 +117,10 @@ export function keepConsuming(options: KeepOptions): Consumer {
 }
 
 /**
- * A group's place in a topic is a number, which means nothing in another topic of that name: with three events handled, one
- * that was made anew was read from its fourth on, and nobody knew. Who reads it again from its start has what was handled in
- * the inbox. A process that ends between the two, within {@link anew}'s seconds, leaves the place that it had come to.
+ * A group's committed offset is a number that means nothing in a recreated topic of the same name: with three events
+ * handled, the new topic was read from its fourth event on, and nobody noticed. Reading again from the start is safe:
+ * the inbox has what was handled. A process that ends between the two, within {@link anew}'s seconds, leaves the offset
+ * that it had reached.
  */
 function watchTopics({ group, topics, topicIds, logger }: KeepOptions, signal: AbortSignal) {
   const known = new Map<string, string>()
@@ -138,7 +141,7 @@ function watchTopics({ group, topics, topicIds, logger }: KeepOptions, signal: A
     }
   })()
   return {
-    /** Aborted when a topic was made anew from now on. */
+    /** Aborted when a topic is recreated from now on. */
     change: () => changed.signal,
     startsOver: (topic: string) =>
       performance.now() - (since.get(topic) ?? Number.NEGATIVE_INFINITY) < anew.startOverFor,

@@ -6,8 +6,9 @@ export interface GroupMember {
 }
 
 /**
- * Deals partitions out in turn, each to one of the members that want its topic. In a rolling deployment members of two
- * versions are in one group: dealt out to all, or by what the leader alone knows, a new topic's partitions would be nobody's.
+ * Assigns partitions in turn, each to a member that wants its topic. In a rolling deployment members of two versions
+ * are in one group: if all members got partitions, or only the leader's topics were assigned, nobody would read a new
+ * topic's partitions.
  */
 export function deal(members: readonly GroupMember[], partitions: readonly Place[]): Map<string, Place[]> {
   const sorted = members.toSorted((one, other) => (one.memberId < other.memberId ? -1 : 1))

@@ -1,11 +1,11 @@
 import { UnreadableBytes } from './compression.ts'
 
-/** Bytes of what each format begins with, up to the one that says which it is; and of a whole batch's head. */
+/** Bytes at the start of every format, up to the byte that names it, included; and bytes of a batch's whole head. */
 export const headBytes = 17
 export const batchHeadBytes = 61
 export const attribute = { codec: 0b111, logAppendTime: 0b1000, transactional: 0b1_0000, control: 0b10_0000 }
 
-/** One that says of itself that it is smaller than its head is all that is left: nothing behind it can be found. */
+/** Bytes of an entry. One that claims to be smaller than its head takes all the rest: nothing after it can be found. */
 export function sizeOfEntry(bytes: Buffer, at: number): number {
   const size = 12 + bytes.readInt32BE(at + 8)
   return size < headBytes ? bytes.length - at : size
@@ -13,14 +13,14 @@ export function sizeOfEntry(bytes: Buffer, at: number): number {
 
 export const isBatch = (entry: Buffer) => entry.readInt8(16) >= 2
 
-/** Of a batch its last record's; a message that holds others has the offset of the last of them. */
+/** The last record's offset of a batch; a message that holds others has the offset of the last of them. */
 export function lastOffsetOf(entry: Buffer): bigint {
   const offset = entry.readBigInt64BE(0)
   if (!isBatch(entry) || entry.length < batchHeadBytes) return offset
   return offset + BigInt(Math.max(0, entry.readInt32BE(23)))
 }
 
-/** What a batch says of itself may be as wrong as the rest of it. */
+/** Then the size and offsets that a batch claims may be wrong as well. */
 export class WrongChecksum extends UnreadableBytes {
   constructor() {
     super('the checksum is another one')
@@ -29,7 +29,7 @@ export class WrongChecksum extends UnreadableBytes {
 
 const longestTime = 8_640_000_000_000_000n
 
-/** Undefined for -1, by which writers say that they have none, and for what no Date can be. */
+/** Undefined for -1, which writers use for "no time", and for times beyond the range of a Date. */
 export const timeOf = (ms: bigint) =>
   ms === -1n || ms > longestTime || ms < -longestTime ? undefined : new Date(Number(ms))
 

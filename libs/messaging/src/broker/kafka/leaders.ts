@@ -13,13 +13,13 @@ export interface Carrier {
 
 /** How old an idea of who leads which partition may be when it is used, in ms. */
 const metadataMaxAge = 5_000
-/** A broker that moves partitions is asked again for so long, in ms. */
+/** How long a broker that moves partitions is asked again, in ms. */
 const askingPatience = 5_000
 
 export const leaderNotAvailable = 5
 export const unknownPartition = 3
 
-/** A broker answers that it cannot answer, for now at least. */
+/** A broker's answer is an error: it cannot serve the request now. */
 export class BrokerSaid extends Error {
   constructor(what: string, name: string) {
     super(`${what}: ${name}`)
@@ -107,7 +107,7 @@ export function createLeaders(brokers: readonly BrokerAddress[], carrier: Carrie
     ledPartitions,
     askLeaders,
     addressOf: async (topics: readonly string[], node: number) => addressOf((await metadataOf(topics)).brokers, node),
-    /** What was known is asked for again: of some topics, or of all. */
+    /** Forgets the leaders of some topics, or of all: they are asked for again. */
     forget: (topics?: readonly string[]) => (topics ? known.delete(keyOf(topics)) : known.clear()),
   }
 }

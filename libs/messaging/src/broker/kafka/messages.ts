@@ -5,7 +5,7 @@ import type { LogRecord } from './log-record.ts'
 /** Keys longer than this, in bytes, are no ids of ours; databases would not index them. */
 const maxKeyBytes = 512
 
-/** A record as consumers see it. Whatever is wrong with it becomes the message's own problem, never the reader's. */
+/** A record as consumers see it. Never throws: what is wrong with it becomes the message's `problem`. */
 export function toMessage(place: Place, record: LogRecord): IncomingMessage {
   try {
     return converted(place, record)
@@ -30,7 +30,7 @@ function converted({ topic, partition }: Place, record: LogRecord): IncomingMess
   }
 }
 
-/** The key as text; one that is none, or too long, marked by {@link oddKey}, so that it can be stored. */
+/** The key as text. A key that is not text, or too long, gets the prefix {@link oddKey}, so that it can be stored. */
 function keyText(key: Buffer | null): string | null {
   if (key === null) return null
   const text = key.toString()

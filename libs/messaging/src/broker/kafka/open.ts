@@ -22,7 +22,7 @@ export interface KafkaOptions {
   batchLimitBytes?: number
 }
 
-/** Four times what topics take; one that has more when it is unpacked is taken for a bomb. */
+/** Four times what topics accept; a batch that unpacks to more is treated as a bomb. */
 const defaultBatchLimit = 16_777_216
 /** What topics take of a batch, and so of a message. */
 const messageLimit = 4_194_304
@@ -48,7 +48,7 @@ const adapters: Record<KafkaClient, () => Promise<(options: BusOptions) => Bus>>
   platformatic: async () => (await import('./platformatic/bus.ts')).createPlatformaticBus,
 }
 
-/** The one of the environment at once, so that nothing is loaded while a service works. */
+/** Loads the environment's client at once, so that nothing is loaded while a service works. */
 const usual = kafkaClients.find((name) => name === process.env.KAFKA_CLIENT) ?? 'kafkajs'
 const usualAdapter = adapters[usual]()
 usualAdapter.catch(() => {}) // told when it is used

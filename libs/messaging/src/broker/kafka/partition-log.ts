@@ -32,7 +32,7 @@ export interface Log {
    * with what the brokers say of it. What is known for up to 5 s is not asked for again, unless `fresh`.
    */
   troubles(topics: readonly string[], fresh?: boolean): Promise<Map<string, Error>>
-  /** By topic, the id that it has as long as it is not made anew; without those that are not there. */
+  /** Ids by topic; a recreated topic has another id. Missing topics are left out. */
   topicIds(topics: readonly string[]): Promise<ReadonlyMap<string, string>>
   /** Age in seconds of the message at an offset, by the head of its batch; 0 where there is none. */
   ageAt(place: Place & { offset: bigint }): Promise<number>
@@ -129,7 +129,7 @@ async function fetchFrom(
   return (await carrier.send(await leaders.addressOf(topics, leader), request)).partitions
 }
 
-/** The head of the batch that holds an offset, or comes next; of a partition's whole answer, nothing is unpacked. */
+/** The head of the batch that holds an offset, or of the next batch. Nothing of the partition's answer is unpacked. */
 async function headAt({ leaders, carrier }: Parts, { topic, partition, offset }: Place & { offset: bigint }) {
   const led = (await leaders.ledPartitions([topic])).find((one) => one.partition === partition)
   if (!led) throw new BrokerSaid(`${topic}/${partition}`, carrier.nameOf(unknownPartition))
@@ -155,7 +155,7 @@ async function boundsOf({ leaders }: Parts, topics: readonly string[]): Promise<
     const answers = await leaders.askLeaders(topics, (places) => offsetsRequest(places, landmark))
     return new Map(answers.map((answer) => [placeOf(answer), answer]))
   }
-  // The end comes last, so that what is written meanwhile makes nothing look as if it was beyond it.
+  // The end is asked for last: otherwise messages written meanwhile could make another offset lie beyond it.
   const [starts, stableEnds] = await Promise.all([ask('start'), ask('stable-end')])
   const ends = await ask('end')
   return [...ends].map(([key, { topic, partition, offset }]) => ({
@@ -167,7 +167,9 @@ async function boundsOf({ leaders }: Parts, topics: readonly string[]): Promise<
   }))
 }
 
-/** By halving: brokers that are asked for a time unpack what they look at, however much that is. */
+/**
+ * Binary search over heads of batches: a broker that is asked for a time unpacks what it looks at, whatever its size.
+ */
 async function offsetAt(parts: Parts, place: Place, from: bigint, end: bigint, time: Date): Promise<bigint> {
   let low = from
   let high = end
@@ -243,7 +245,7 @@ async function readRanges(ranges: Range[], options: ReadOptions, parts: ReadingP
   }
 }
 
-/** What ends the reading, as a handler's error does: it is not tried again. Its cause is told. */
+/** Ends the reading without a retry, as a handler's error does. The caller gets its cause. */
 class HandlingFailed extends Error {}
 
 /** One answer of each leader. Returns what was said against partitions. */

@@ -27,8 +27,8 @@ export interface DecodedRecords {
 }
 
 /**
- * How many bytes of memory an answer may still become; shared by its partitions. What is made of a record and of a header
- * counts as well: 8 KB of gzip can hold four million headers without a name or a value.
+ * Bytes of memory that an answer may still take, shared by its partitions. The objects of records and headers count
+ * too: 8 KB of gzip can hold four million headers without a name or a value.
  */
 export interface Budget {
   left: number
@@ -39,8 +39,8 @@ export interface Budget {
 /** What a record and a header take in memory beside their bytes, roughly. */
 const objectBytes = { record: 500, header: 100 }
 /**
- * Records of a partition's answer at the most: a consumer may take 200 and have the rest sent again, and of the smallest an
- * answer would hold 33,000. Of events, an answer of 1 MiB has some 2,000.
+ * Most records taken of a partition's answer: a consumer may handle 200 and have the rest sent again, and an answer
+ * could hold 33,000 of the smallest ones. An answer of 1 MiB has about 2,000 events.
  */
 const maxRecords = 2_000
 
@@ -79,14 +79,14 @@ export function decodeRecords(
           return decoded
         }
       } finally {
-        // The records are views of it: a small one keeps in memory all that was packed with it.
+        // The records are views of the unpacked bytes: one small record keeps all of them in memory.
         budget.left = Math.min(budget.left, before - unpackedBytes)
         budget.isBegun ||= budget.left < before
       }
     } catch (error) {
       if (error instanceof TooManyBytes && limit < limits.batchBytes) {
         if (known) unfinished.of.keep(unfinished.place, known)
-        budget.left = 0 // to have tried has cost as much as to unpack it
+        budget.left = 0 // trying has cost as much as unpacking it
         return decoded
       }
       const end = believableEnd(error, bytes, at + size, lastOffset)
@@ -129,7 +129,7 @@ class RecordTooLarge extends Error {
   }
 }
 
-/** After a wrong checksum what is unreadable ends where the next entry begins, or is one offset where there is none. */
+/** After a wrong checksum the unreadable stretch ends before the next entry, or is one offset if there is none. */
 function believableEnd(error: unknown, bytes: Buffer, nextAt: number, lastOffset: bigint): bigint {
   if (!(error instanceof WrongChecksum)) return lastOffset
   return nextAt + headBytes <= bytes.length ? bytes.readBigInt64BE(nextAt) - 1n : -1n

@@ -1,6 +1,6 @@
 /**
- * A topic's settings, and that all of its replicas but one must have what is acknowledged: with Kafka's default of one, the
- * leader alone may have acknowledged what dies with it.
+ * A topic's settings, with the rule that all replicas but one must have an acknowledged record: with Kafka's default of
+ * one, the leader alone acknowledges a record, which is lost when it dies.
  */
 export const configEntries = (settings: Record<string, string>, replicas: number) =>
   Object.entries({ 'min.insync.replicas': String(Math.max(1, replicas - 1)), ...settings }).map(([name, value]) => ({

@@ -2,7 +2,7 @@ import { batchHeadBytes } from './entries.ts'
 
 /** A batch whose records did not all fit into an answer. */
 export interface Unfinished {
-  /** By which it is known when it comes again: its offset, length and checksum are there. */
+  /** Identifies the batch when it comes again: holds its offset, length and checksum. */
   head: Buffer
   /** What has been unpacked of it; undefined: it is not packed, or the bytes were dropped. */
   unpacked: Buffer | undefined
@@ -14,7 +14,7 @@ interface Position {
   /** Records before this offset are before `at`. */
   from: bigint
   at: number
-  /** The record there counts so many before it, of which the last is at this place of the batch. */
+  /** Number of records before the one at `at`; `last` is the place in the batch of the last of them. */
   count: number
   last: number
 }
@@ -22,9 +22,10 @@ interface Position {
 export const beginning: Position = { from: 0n, at: 0, count: 0, last: -1 }
 
 /**
- * The batches that a consumer is in the middle of, by partition: going on in one costs the records of an answer or two. Each
- * 2,000 records of 1.4 MB of zstd that hold 1.8 million took 1 s, as all was unpacked and walked through again: 15 minutes.
- * Unpacked bytes are kept of the one that was broken off last, so the memory is one batch's.
+ * The batches that a consumer has read in part, by partition: continuing costs the records of an answer or two. Before,
+ * 1.4 MB of zstd with 1.8 million records took 15 minutes: for each 2,000 records all was unpacked and walked through
+ * again, which took 1 s. Only the batch that was interrupted last keeps its unpacked bytes, so the memory is one
+ * batch's.
  */
 export class UnfinishedBatches {
   readonly #byPlace = new Map<string, Unfinished>()

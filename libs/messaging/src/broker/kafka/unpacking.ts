@@ -5,7 +5,7 @@ import { beginning, type Unfinished } from './unfinished-batches.ts'
 
 export interface Unpacked {
   records: Iterable<LogRecord>
-  /** What the records are views of, where that had to be made; 0: they are views of the answer, or copies. */
+  /** Size of the unpacked bytes that the records are views of; 0: they are views of the answer, or copies. */
   unpackedBytes: number
   /** Changes as records are taken; undefined: it has one record, or none that anybody sees. */
   batch?: Unfinished
@@ -39,7 +39,7 @@ export function unpack(
   return { records, unpackedBytes: codec === 0 ? 0 : bytes.length, batch }
 }
 
-/** Of what is kept for longer than the records: they count for themselves, and others can be kept in its place. */
+/** Copies records whose unpacked bytes are kept for longer: each counts for itself, and the bytes can be replaced. */
 function* copies(records: Iterable<LogRecord>): Iterable<LogRecord> {
   const copy = (bytes: Buffer | null) => bytes && Buffer.from(bytes)
   for (const { key, value, headers, ...rest } of records)

@@ -3,7 +3,7 @@ import { deal } from '../dealing.ts'
 
 const { MemberMetadata, MemberAssignment } = kafkajs.AssignerProtocol
 
-/** In place of KafkaJS's own of this name, which deals out what the leader has subscribed to, to whoever is there. */
+/** Replaces KafkaJS's assigner of this name, which assigns the topics of the leader only, and to every member. */
 export const byWish: PartitionAssigner = ({ cluster }) => ({
   name: 'RoundRobinAssigner',
   version: 0,
@@ -22,7 +22,7 @@ export const byWish: PartitionAssigner = ({ cluster }) => ({
   },
 })
 
-/** None where it cannot be read: a member of another make must not keep the group from being dealt out. */
+/** Empty if it cannot be read: a member with another client must not block the group's assignment. */
 function wishOf(bytes: Buffer): string[] {
   try {
     return MemberMetadata.decode(bytes)?.topics ?? []

@@ -10,7 +10,7 @@ import { withTimeLimit } from '../../../async.ts'
 import type { Carrier } from '../leaders.ts'
 import type { ApiRequest, BrokerAddress } from '../protocol.ts'
 
-/** Who leads what is asked of the next broker where one takes longer than this, in ms: a frozen one takes for ever. */
+/** If a metadata request takes longer than this, in ms, the next broker is asked: a frozen one never answers. */
 const metadataLimit = 3_000
 const fetchKey = 1
 
@@ -22,7 +22,9 @@ export function createCarrier(
   let isClosed = false
   const pools = new Map<string, { pool: ConnectionPool; connecting: Map<number, Promise<unknown>> }>()
 
-  /** A pool whose connection for these requests stands: KafkaJS makes one for each of those that ask at the same time. */
+  /**
+   * A pool whose connection for these requests is open: KafkaJS would open one for each of several requests at once.
+   */
   async function connectedPool({ host, port }: BrokerAddress, apiKey: number): Promise<ConnectionPool> {
     const key = `${host}:${port}`
     const settings = {

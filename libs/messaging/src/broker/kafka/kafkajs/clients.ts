@@ -8,17 +8,17 @@ import { withTimeLimit } from '../../../async.ts'
  */
 export const metadataMaxAge = 5_000
 
-/** What the broker has answered, if that is what is behind an error. */
+/** The broker's own error, if that is the cause of `error`. */
 export function saidByBroker(error: unknown): kafkajs.KafkaJSProtocolError | undefined {
   if (error instanceof kafkajs.KafkaJSProtocolError) return error
   return error instanceof Error ? saidByBroker(error.cause) : undefined
 }
 
 /**
- * A client that is connected when first needed, and again after that failed. One that has failed is better replaced:
- * KafkaJS 2.2.4 takes a connection that it made while the broker was frozen for ready ever after, though it has not
- * learned what the broker speaks, and fails with "Broker not connected" until its process ends (chaos, seed 21); and it
- * asks for a topic that is gone in all its requests for metadata, which then fail for every topic.
+ * A client that connects when first needed, and again after a failure. A failed client is better replaced: KafkaJS
+ * 2.2.4 treats a connection that it made while the broker was frozen as ready for ever, although it has not learned the
+ * broker's API versions, and fails with "Broker not connected" until its process ends (chaos, seed 21). It also names a
+ * deleted topic in all its metadata requests, which then fail for every topic.
  */
 export function connectedOnce<Client extends { connect(): Promise<void>; disconnect(): Promise<void> }>(
   create: () => Client,

@@ -8,7 +8,7 @@ import { byWish } from './assigner.ts'
 import { metadataMaxAge } from './clients.ts'
 import type { RawMessage } from './internals.ts'
 
-/** Partitions handled side by side: all that an answer can hold. How many work at once is for whoever handles them. */
+/** Partitions handled in parallel: as many as an answer can hold. The handlers limit how many really work at once. */
 const partitionsAtOnce = 100
 
 /** A consumer that has fetched nothing for so long, while handling nothing, hangs and is built anew; in ms. */
@@ -16,7 +16,7 @@ const stallLimit = 30_000
 /** KafkaJS sends no heartbeat while a handler runs: without these, in ms, a slow one would lose its partitions. */
 const heartbeatMs = 1_000
 
-/** As a place to go to, by Kafka's protocol. */
+/** Means the earliest offset in Kafka's protocol. */
 const atTheStart = '-2'
 
 export interface RunOptions extends Omit<ConsumeOptions, 'topics' | 'group'> {
@@ -159,7 +159,7 @@ function toBatch(batch: Batch, topic: string): IncomingBatch {
   return { messages, next: unreadable.firstOffset, unreadable: { topic, partition, ...unreadable } }
 }
 
-/** KafkaJS resolves messages, not places between them, and goes on behind the last that is. */
+/** KafkaJS resolves messages, not positions between them, and continues after the last resolved one. */
 function partitionOf(
   consumer: KafkaConsumer,
   payload: EachBatchPayload,

@@ -21,8 +21,8 @@ RequestQueue.prototype.scheduleCheckPendingRequests = function (this: { pending:
   if (this.pending.length > 0) checkWhilePending.call(this)
 }
 
-// KafkaJS commits behind each partition's batch all that is not committed yet: six partitions that are done together sent six
-// times the same six offsets, and waited for each.
+// After each partition's batch KafkaJS commits every offset not committed yet: six partitions that finished together
+// sent the same six offsets six times, and waited for each commit.
 const commitOffsets = OffsetManager.prototype.commitOffsets
 const committing = new WeakMap<object, (offsets: undefined) => Promise<void>>()
 OffsetManager.prototype.commitOffsets = function (this: object, offsets) {
@@ -35,7 +35,7 @@ OffsetManager.prototype.commitOffsets = function (this: object, offsets) {
 /** The limits of this process; the last bus that is made says what they are. */
 export const limits: DecodingLimits = { batchBytes: 0, messageBytes: 0 }
 
-/** A message as KafkaJS hands it on; what is not to be seen by anybody is marked as a control record. */
+/** A message as KafkaJS delivers it; one that nobody may see is marked as a control record. */
 export interface RawMessage {
   offset: string
   isControlRecord: boolean
@@ -61,8 +61,8 @@ fetchRequests.protocol = ({ version }) => {
 }
 
 /**
- * By partition, when it was served last: who waits longest is asked for and decoded first, or a few could fill each answer, and
- * use up its budget. KafkaJS leaves that to chance.
+ * By partition, when it was served last: the one that waits longest is fetched and decoded first. Otherwise a few could
+ * fill every answer and use up its budget; KafkaJS leaves the order to chance.
  */
 const served = new Map<string, number>()
 const servedAt = (place: Place) => served.get(placeOf(place)) ?? 0

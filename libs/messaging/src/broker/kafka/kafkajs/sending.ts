@@ -4,12 +4,15 @@ import type { Log } from '../partition-log.ts'
 import type { watchBroker } from '../pulse.ts'
 import { connectedOnce, metadataMaxAge, saidByBroker } from './clients.ts'
 
-/** Errors by which a broker says that it will never take a record as it is. A wrong clock (INVALID_TIMESTAMP) is put right some day. */
+/**
+ * Errors that mean: the broker will never accept the record. A wrong clock (INVALID_TIMESTAMP) is corrected some day.
+ */
 const refusals = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD', 'POLICY_VIOLATION'])
 
 /**
- * Of publishers by name: a relay tries again by itself, and what was not taken apart from the rest. With five retries, which
- * take 3 s and come three times (all, topic by topic, partition by partition), a partition with too few replicas held up all.
+ * For publishers by name: a relay retries by itself, and retries refused messages apart from the rest. Five retries
+ * take 3 s and happen three times (all, topic by topic, partition by partition): a partition with too few replicas
+ * delayed all others.
  */
 export const promptRetry = { initialRetryTime: 100, retries: 1 }
 
@@ -40,7 +43,7 @@ export function createSending(
   const published = new Set<string>()
   let isShaken = false
 
-  /** KafkaJS tries for seconds to send to what is missing or has no leader, and everything else waits for that. */
+  /** Leaves out what is missing or has no leader: KafkaJS retries it for seconds, and everything else would wait. */
   async function publish<M extends OutgoingMessage>(by: Sending, messages: readonly M[]): Promise<Delivery<M>[]> {
     if (messages.length === 0) return []
     for (const { topic } of messages) published.add(wireName(topic))
@@ -78,7 +81,7 @@ export function createSending(
     }
   }
 
-  /** Topic by topic, or partitions side by side where there is one topic: KafkaJS gives up on all when the broker does not take one. */
+  /** Sends per topic, or one topic's partitions in parallel: KafkaJS fails all if the broker refuses one. */
   async function sendApart<M extends OutgoingMessage>(
     by: Sending,
     messages: readonly M[],

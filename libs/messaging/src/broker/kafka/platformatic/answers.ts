@@ -9,7 +9,7 @@ import type { UnfinishedBatches } from '../unfinished-batches.ts'
 import { BrokerError, errors } from './errors.ts'
 import type { OwnedPartition } from './partition.ts'
 
-/** Before a partition that cannot be read at the time is asked for again, or one whose handler got nowhere, in ms. */
+/** Pause before a partition is fetched again that cannot be read now, or whose handler made no progress, in ms. */
 export const restMs = 250
 
 export interface AnswerOptions {
@@ -37,7 +37,7 @@ export interface Lane {
   alarm: ReturnType<typeof createAlarm>
   packed: number
   unpacked: number
-  /** What comes next does not fit beside that: it waits for a handler to end, and all others with it, so that its turn comes. */
+  /** The next answer does not fit beside that: it waits until a handler ends, and all others wait with it. */
   isFull: boolean
 }
 
@@ -96,7 +96,7 @@ function giveOut(intake: Intake, lane: Lane, answer: Answer, budget: Budget): Pr
   if (unreadable || next > from) owned.servedAt = performance.now()
   const messages = records.map((record) => toMessage({ topic: owned.topic, partition: owned.partition }, record))
   if (messages.length === 0 && !unreadable) {
-    owned.done(next) // nothing that anybody is to see
+    owned.done(next) // nothing for consumers
     return []
   }
   const place = { topic: owned.topic, partition: owned.partition }

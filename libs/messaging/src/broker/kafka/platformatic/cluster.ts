@@ -9,7 +9,7 @@ import { BrokerError, errors, throwIfError, Unreachable } from './errors.ts'
  * says nothing of the leaders that have taken its place.
  */
 export const metadataMaxAge = 5_000
-/** Ms that a broker has for what any other can be asked as well: one that is frozen must not hold it up. */
+/** Time limit in ms of a request that any broker can answer: a frozen one must not delay it. */
 export const askLimit = (brokerCount: number) => (brokerCount > 1 ? 3_000 : timeLimit.answer)
 
 export interface LedPartition extends Place {
@@ -26,11 +26,11 @@ export interface Cluster {
   forgetLeaders(): void
   /** Throws {@link BrokerError} when there is none at the time. */
   coordinator(of: 'group' | 'transaction', key: string): Promise<BrokerAddress>
-  /** Does it at one broker after the other until one answers, first at the one that did last. Throws when none does. */
+  /** Tries one broker after the other until one answers, first the one that answered last. Throws when none does. */
   atAny<Answer>(ask: (broker: BrokerAddress, limitMs: number) => Promise<Answer>): Promise<Answer>
 }
 
-/** @param connections its own: what it asks for is needed by all, and must not wait behind what may take its time. */
+/** @param connections used by nothing else: all need its answers, which must not wait behind slow requests. */
 export function createCluster(seeds: readonly BrokerAddress[], connections: Connections): Cluster {
   const known = new Map<string, { at: number; partitions: Promise<LedPartition[]> }>()
   let members: BrokerAddress[] = []
@@ -60,7 +60,7 @@ export function createCluster(seeds: readonly BrokerAddress[], connections: Conn
     return ledPartitions(metadata)
   }
 
-  /** Asks for those of the topics of which nothing is known, or nothing recent. */
+  /** Asks for the topics whose leaders are unknown or not recent. */
   function refresh(topics: readonly string[]): void {
     const at = performance.now()
     const stale = topics.filter((topic) => at - (known.get(topic)?.at ?? Number.NEGATIVE_INFINITY) > metadataMaxAge)

@@ -6,13 +6,16 @@ import { Unreachable } from './errors.ts'
 /** Ms in which a broker has to take a connection, and to answer a request beyond what it may wait for. */
 export const timeLimit = { connecting: 3_000, answer: 15_000 }
 /**
- * More than any of ours: when its own time limit has passed, the library leaves the connection in use, and takes the bytes of
- * an answer that comes late for the next one. Ours ends the connection.
+ * Longer than any limit of ours. After its own limit the library keeps using the connection, and takes the bytes of a
+ * late answer for the next answer. Our limits end the connection.
  */
 const longerThanAny = 600_000
 const requestsAtOnce = 100
 
-/** Connections to brokers, one for each; brokers answer what comes in by one of them in order, so who waits has his own. */
+/**
+ * Connections to brokers, one for each; a broker answers its requests in order, so a request that may wait needs its
+ * own.
+ */
 export interface Connections {
   /** Throws {@link Unreachable} when there is no answer within `limitMs` and what the request may wait. */
   send<Answer>(to: BrokerAddress, request: ApiRequest<Answer>, limitMs?: number): Promise<Answer>
@@ -39,8 +42,8 @@ interface Made {
 type Ask<Answer> = (connection: Connection, callback: (error: Error | null, answer?: Answer) => void) => void
 
 /**
- * Over the library's connections, but not by its pool: that one removes a connection by its address when it closes, also
- * when the address has another one by then, which nobody closes any more; and it listens for the first error alone, so that a
+ * Uses the library's connections, but not its pool. When a connection closes, the pool removes its address even if the
+ * address has a new connection by then, which is never closed. It also listens for the first error only, so that a
  * second one ends the process.
  */
 export function createConnections(clientId: string): Connections {
@@ -123,7 +126,7 @@ function answerOf<Answer>(connection: Connection, ask: Ask<Answer>): Promise<Ans
   return answer.promise
 }
 
-/** With an error, so that one that is still being made fails as well; `close` would wait for a frozen broker to read. */
+/** With an error, so that a connection still being made fails as well; `close` would wait for a frozen broker. */
 function destroy({ connection }: Made): void {
   connection.socket?.destroy(new Error('the connection is given up'))
 }

@@ -11,9 +11,9 @@ import { type Assigned, createMembership, type Membership } from './membership.t
 import { OwnedPartition } from './partition.ts'
 import { type StandingWatch, watchStanding } from './standing-in-group.ts'
 
-/** What is done is committed so soon after, in ms. */
+/** How soon done offsets are committed, in ms. */
 const commitEvery = 300
-/** Handlers have so long to end once they are told, in ms: within a rebalance's time, and within a service's for closing. */
+/** How long handlers have to end once told, in ms: less than a rebalance, and a service's closing, may take. */
 const handlersLimit = { rebalance: 10_000, closing: 3_000 }
 /** What committing and leaving may take at the end, in ms. */
 const endLimit = { commit: 1_000, leave: 1_000 }
@@ -52,7 +52,7 @@ export async function runConsumer(options: RunOptions, working: () => void, stop
   } finally {
     stop.removeEventListener('abort', onStop)
     connections.fetch.close()
-    connections.group.drop() // where one still waits to join, the broker would not hear that one leaves
+    connections.group.drop() // behind a join that still waits, the broker would not read the request to leave
     await atMost(endLimit.leave, membership.leave(endLimit.leave))
     connections.group.close()
   }
@@ -72,12 +72,14 @@ interface Work {
   fetching?: Fetching
 }
 
-/** Works on what was assigned until the group deals out anew, or this one is no member any more, or is told to stop. */
+/**
+ * Works on the assigned partitions until the group rebalances, this member has lost its place, or it is told to stop.
+ */
 async function workAsMember(options: MemberOptions, { places, dealt }: Assigned): Promise<void> {
   const { membership, stop, logger, group } = options
   const revoking = new AbortController()
   const ending = new AbortController()
-  // With partitions it is their answers that show that it works.
+  // A member with partitions shows by their answers that it works.
   const working = places.length === 0 ? options.working : () => {}
   const standing = watchStanding({ ...options, working, dealt }, ending.signal)
   const work: Work = { partitions: [] }
@@ -122,7 +124,7 @@ async function startWork(
   work.fetching = startFetching({ ...options, partitions, isLeased, failed, answered: working, signal: revoked })
 }
 
-/** Goes on without them when they take too long: what they do then counts no more. */
+/** Waits for the handlers, but not too long; what they do after that does not count. */
 async function handlersEnd(settled: Promise<void> | undefined, stop: AbortSignal): Promise<void> {
   const over = new AbortController()
   const limit = async () => {
@@ -133,7 +135,9 @@ async function handlersEnd(settled: Promise<void> | undefined, stop: AbortSignal
   over.abort()
 }
 
-/** Never throws: what could not be committed is, the next time, unless others have the partitions by then. */
+/**
+ * Never throws: an offset that could not be committed is committed next time, unless others have the partition by then.
+ */
 async function commitDone(
   membership: Membership,
   partitions: readonly OwnedPartition[],
@@ -161,7 +165,7 @@ async function regularly(ms: number, act: () => Promise<void>, signal: AbortSign
   }
 }
 
-/** Goes on after `ms` milliseconds, whatever becomes of it. */
+/** Waits for `work`, `ms` milliseconds at most. Never throws. */
 async function atMost(ms: number, work: Promise<unknown> | undefined): Promise<void> {
   if (work) await withTimeLimit(work, ms, 'the end').catch(() => undefined)
 }

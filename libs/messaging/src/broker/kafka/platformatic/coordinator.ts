@@ -5,7 +5,7 @@ import type { Cluster } from './cluster.ts'
 import type { Connections } from './connections.ts'
 import { BrokerError, errors, Unreachable } from './errors.ts'
 
-/** What brokers answer while the coordinator moves, or starts, or is still at what it was asked for before. */
+/** Errors of brokers while the coordinator moves, starts, or is still busy with the request before. */
 const passing: readonly number[] = [
   errors.coordinatorLoading,
   errors.coordinatorNotAvailable,
@@ -15,7 +15,7 @@ const passing: readonly number[] = [
 
 export interface AskOptions<Answer> {
   codeOf(answer: Answer): number
-  /** It is asked again for so long while there is none, or it does not answer, in ms; default: not at all. */
+  /** How long it is asked again while there is none or it does not answer, in ms; default: not at all. */
   patienceMs?: number
   /** Ms that it has for an answer. */
   limitMs: number
@@ -24,7 +24,7 @@ export interface AskOptions<Answer> {
 
 /** The broker that coordinates a group, or the transactions of an id: found when needed, and anew when it has moved. */
 export interface Coordinator {
-  /** Throws when there is none, or none answers; whatever else the answer says is for whoever asked. */
+  /** Throws when there is none, or it does not answer; the caller handles all other errors in the answer. */
   ask<Arguments extends unknown[], Answer>(
     api: API<Arguments, Answer>,
     args: Arguments,

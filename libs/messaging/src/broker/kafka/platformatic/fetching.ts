@@ -9,11 +9,13 @@ import { BrokerError, errors, Unreachable } from './errors.ts'
 import type { OwnedPartition } from './partition.ts'
 
 /**
- * How long a broker waits for something to send, in ms. While partitions are left out because their messages are being
- * handled, it is short: what comes for them meanwhile is asked for only when it has passed.
+ * How long a broker waits for something to send, in ms. It is short while partitions are left out because their
+ * messages are being handled: new messages of these are only asked for after it.
  */
 const maxWaitMs = { allAsked: 250, someLeftOut: 25 }
-/** So long is waited for handlers before the next request, in ms: most are done by then, and nothing is left out. */
+/**
+ * How long to wait for handlers before the next request, in ms: most are done by then, and no partition is left out.
+ */
 const handlersLimit = 10
 /** Looks again for something to ask for, in ms, if nobody has told that there is. */
 const lookEvery = 250
@@ -131,7 +133,7 @@ const isSame = (one: BrokerAddress | undefined, other: BrokerAddress) =>
 const isLedHere = (owned: OwnedPartition, lane: Lane) => isSame(owned.leader, lane.broker)
 const isInHand = ({ inHand }: Fetcher, owned: OwnedPartition) => inHand.has(placeOfOwned(owned))
 
-/** What waits longest comes first: of what does not fit into an answer, brokers send only the first, whatever its size. */
+/** The partition that waits longest comes first: only for the first one do brokers send a batch beyond the limit. */
 function nextOf(fetcher: Fetcher, lane: Lane): OwnedPartition[] {
   const isFull = lane.isFull || lane.packed > maxBytesInFlight - maxBytesOfPartition
   if (isFull || lane.unpacked >= fetcher.limits.batchBytes) return []
@@ -165,13 +167,13 @@ async function fetchOnce(fetcher: Fetcher, lane: Lane, asked: readonly OwnedPart
     lane,
     answers.flatMap((answer) => {
       const owned = owners.get(placeOf(answer))
-      // Another broker may have been asked meanwhile, or the handler of a former answer have moved it.
+      // Another broker may have been asked meanwhile, or the handler of an earlier answer may have moved the position.
       return owned?.asker === lane && owned.position === offsets.get(placeOf(answer)) ? [{ ...answer, owned }] : []
     }),
   )
 }
 
-/** Asks where the log starts of those partitions of which it is not known yet where reading goes on. */
+/** Asks where the log starts, for partitions whose position is not known yet. */
 async function findStarts(fetcher: Fetcher, lane: Lane, asked: readonly OwnedPartition[]): Promise<void> {
   const unknown = asked.filter(({ position }) => position === undefined)
   if (unknown.length === 0) return

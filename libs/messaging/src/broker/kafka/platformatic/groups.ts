@@ -7,9 +7,9 @@ import { createCoordinator } from './coordinator.ts'
 import { errors, throwIfError } from './errors.ts'
 import { toCommit } from './membership.ts'
 
-/** While the coordinator moves, it is asked for so long, in ms. */
+/** How long to ask while the coordinator moves, and per answer; in ms. */
 const patience = { patienceMs: 5_000, limitMs: timeLimit.answer }
-/** As which one commits for a group that has no members. */
+/** Identity of commits for a group without members. */
 const nobody = { memberId: '', generation: -1 }
 
 /** What is asked of groups from outside. */
@@ -17,7 +17,7 @@ export function groupAccess(parts: { cluster: Cluster; connections: Connections 
   const coordinatorOf = (group: string) => createCoordinator(parts, 'group', group)
   return {
     async committed(group, topics) {
-      // Its types want topics to be named; null asks for all, which a group's offsets say the partitions of.
+      // The library's types require topics; null asks for all, and the answer names the group's partitions.
       const asked = [{ groupId: group, memberEpoch: -1, topics: null }]
       const { groups } = await coordinatorOf(group).ask(offsetFetchV8.api, [asked, false], {
         codeOf: (answer) => answer.groups[0]?.errorCode ?? errors.none,

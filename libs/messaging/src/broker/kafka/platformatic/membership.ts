@@ -14,13 +14,13 @@ import { type Connections, timeLimit } from './connections.ts'
 import { type Coordinator, createCoordinator } from './coordinator.ts'
 import { BrokerError, errors, throwIfError } from './errors.ts'
 
-/** In ms. With the usual session of 30 s or more, a killed member's partitions stand still for so long. */
+/** In ms. A killed member's partitions stand still for a whole session; the usual one has 30 s or more. */
 export const groupTimes = { session: 6_000, heartbeat: 1_500, rebalance: 15_000 }
-/** Joining and what follows is tried for so long while there is no coordinator, in ms. */
+/** How long joining and fetching offsets is tried while there is no coordinator, in ms. */
 const patienceMs = 30_000
-/** So that a heartbeat that gets lost, and the next one, fit into a session; in ms. */
+/** Limit of a heartbeat in ms: a lost one and the next one fit into a session. */
 const heartbeatLimit = 2_500
-/** Members that all have joined are told at once; the slowest may take the whole time of a rebalance. In ms. */
+/** Limit of joining, in ms: members are told once all have joined, and the slowest may take a whole rebalance. */
 const rebalanceLimit = groupTimes.rebalance + 10_000
 
 const membershipErrors: readonly number[] = [errors.unknownMember, errors.illegalGeneration, errors.rebalanceInProgress]
@@ -48,7 +48,7 @@ export interface Membership {
   heartbeat(): Promise<Standing>
   /** Offsets of the group; without those of partitions for which it has committed none. */
   committed(places: readonly Place[], signal: AbortSignal): Promise<Map<string, bigint>>
-  /** By `topic/partition` what was taken, unless one is no member any more. */
+  /** `taken`: each `topic/partition` whose offset the coordinator has accepted. */
   commit(offsets: readonly PartitionOffset[]): Promise<{ standing: Standing; taken: Set<string> }>
   /** Never throws: the session ends anyway. */
   leave(limitMs: number): Promise<void>
@@ -70,9 +70,9 @@ interface Member extends Omit<MembershipOptions, 'connections'> {
 }
 
 /**
- * The library's own Consumer is not used for this: it asks the coordinator that it found first for ever, also when that has
- * moved; joins again on an error without a pause and without an end; and what it does on a heartbeat's error cannot be put
- * behind the commit of what is done.
+ * The library's own Consumer is not used for this: it asks the coordinator that it found first for ever, even after
+ * that has moved; it joins again after an error without a pause and without an end; and its reaction to a failed
+ * heartbeat cannot wait until done offsets are committed.
  */
 export function createMembership({ cluster, connections, group, topics }: MembershipOptions): Membership {
   const coordinator = createCoordinator({ cluster, connections }, 'group', group)
@@ -93,7 +93,7 @@ export function createMembership({ cluster, connections, group, topics }: Member
   }
 }
 
-/** What a code says of one's membership. Throws what says nothing of it. */
+/** What an error code says about the membership. Throws all other errors. */
 function standingOf(member: Member, what: string, code: number): Standing {
   if (code === errors.none) return 'member'
   if (code === errors.rebalanceInProgress) return 'rebalance'
@@ -130,7 +130,7 @@ async function dealOut(cluster: Cluster, members: readonly GroupMember[]) {
   return { topics: wanted, partitionCount: partitions.length, byMember: deal(members, partitions) }
 }
 
-/** Tells the others what was dealt out, if one is the leader, and asks for one's own part; undefined: to be tried again. */
+/** Sends the assignments, if this is the leader, and gets the member's own part; undefined: to be tried again. */
 async function syncWith(
   member: Member,
   dealt: Awaited<ReturnType<typeof dealOut>> | undefined,

@@ -12,8 +12,8 @@ export interface OwnedOptions extends Place {
 }
 
 /**
- * A partition while it is this member's. What is told of it counts until it is given up, which is after `revoked`: what a
- * handler has done with the chunk in hand is still committed.
+ * A partition that this member owns. Its progress counts until it is given up, which happens after `revoked`: what a
+ * handler has done of the chunk in hand is still committed.
  */
 export class OwnedPartition implements AssignedPartition {
   readonly topic: string

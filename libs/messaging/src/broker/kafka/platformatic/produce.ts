@@ -6,16 +6,21 @@ import type { Cluster } from './cluster.ts'
 import { type Connections, timeLimit } from './connections.ts'
 import { BrokerError, errors, LeaderMoved, Unreachable } from './errors.ts'
 
-/** Ms that a leader waits for the replicas, within the time that it has to answer: one that is frozen counts no more after 9 s. */
+/** Ms that a leader waits for its replicas, less than it has to answer. A frozen replica no longer counts after 9 s. */
 const replicasLimit = 12_000
-/** While an answer is waited for, the leader is asked for so often, in ms. */
+/** How often to ask who leads while waiting for an answer, in ms. */
 const replacedEvery = 2_000
-/** A batch has so many bytes, or one message: fewer than any topic takes by default (1 MiB), so that none is refused for others. */
+/**
+ * Most bytes of a batch, except of a single message: less than any topic takes by default (1 MiB), so that no message
+ * is refused because of others.
+ */
 const batchBytes = 900_000
 /** What a record has beside key, value and headers, at the most. */
 const recordHeadBytes = 40
 
-/** Errors by which a broker says that it will never take a batch as it is. A wrong clock (INVALID_TIMESTAMP) is put right some day. */
+/**
+ * Errors that mean: the broker will never accept the batch. A wrong clock (INVALID_TIMESTAMP) is corrected some day.
+ */
 const refusals: readonly number[] = [
   errors.messageTooLarge,
   errors.recordListTooLarge,
@@ -23,17 +28,19 @@ const refusals: readonly number[] = [
   errors.policyViolation,
 ]
 /**
- * After these nothing has been written. Not so after NOT_LEADER_OR_FOLLOWER: a leader that is replaced while it waits for
- * the replicas says so, too, and its successor may have the batch.
+ * Errors after which nothing has been written. NOT_LEADER_OR_FOLLOWER is not one of them: a leader that is replaced
+ * while it waits for the replicas returns it too, and its successor may have the batch.
  */
 const neverWritten: readonly number[] = [...refusals, errors.notEnoughReplicas, errors.invalidTimestamp]
 
-/** What a broker answers that does not lead a partition: any more, or not yet, as in the first moments of a topic. */
+/** Errors of a broker that does not lead the partition: not any more, or not yet, as just after a topic was made. */
 const moved: readonly number[] = [errors.unknownTopicOrPartition, errors.notLeader]
-/** Before what such a broker has not taken is sent to where its leader is by then, in ms. */
+/** Pauses before messages that it refused go to the new leader, in ms. */
 const movingPauses = [100, 400]
 
-/** As whom batches are written: of an id, brokers take those of one epoch in the order of their sequences. */
+/**
+ * Identity that batches are written with: per id and epoch, brokers accept them in the order of their sequences only.
+ */
 export interface ProducerIdentity {
   readonly producerId: bigint
   readonly epoch: number
@@ -68,8 +75,8 @@ interface Parts {
 }
 
 /**
- * The library's Producer is not used: one partition's error hides what became of the others, a partition without a leader
- * fails only after all its retries, and a retry goes by the same sequence whatever became of the first try.
+ * The library's Producer is not used: one partition's error hides what became of the others, a partition without a
+ * leader fails only after all its retries, and a retry uses the same sequence, whatever happened to the first attempt.
  */
 export function createProducer(parts: Parts, wireName: (name: string) => string): Producer {
   const { cluster } = parts
@@ -94,7 +101,7 @@ export function createProducer(parts: Parts, wireName: (name: string) => string)
     return items.map(({ message, error }) => (error ? { message, error } : { message }))
   }
 
-  /** Throws when there is none: then it is not these partitions that take nothing. */
+  /** Throws when no broker answers: then the trouble is not these partitions'. */
   async function findAnyBroker(items: readonly Item<OutgoingMessage>[]): Promise<void> {
     cluster.forgetLeaders()
     await cluster.leaders(topicsOf(items))
@@ -126,7 +133,7 @@ export function createProducer(parts: Parts, wireName: (name: string) => string)
     )
   }
 
-  /** Never throws. Of each partition a batch at a time; what follows one that was not taken is not sent. */
+  /** Never throws. One batch per partition at a time; the batches after a refused one are not sent. */
   async function sendTo<M extends OutgoingMessage>(
     leader: BrokerAddress,
     queues: readonly Queue<M>[],
@@ -172,7 +179,7 @@ async function send<M extends OutgoingMessage>(
   }
 }
 
-/** The answer, unless the leader is replaced while it is waited for: one that is frozen would hold up all for 15 s. */
+/** Waits for the answer, and throws if the leader is replaced meanwhile: a frozen one would delay all for 15 s. */
 async function whileLeading<Answer>(
   cluster: Cluster,
   leader: BrokerAddress,
@@ -290,7 +297,7 @@ function takeNote(identity: ProducerIdentity, place: string, count: number, prob
   else if (!neverWritten.includes(brokerErrorOf(problem)?.code ?? errors.none)) identity.isUncertain = true
 }
 
-/** Publishes, and once more or twice what has a leader that has moved. */
+/** Publishes; repeats messages whose leader has moved, twice at most. */
 export async function publishFollowing<M extends OutgoingMessage>(
   messages: readonly M[],
   publish: (messages: readonly M[]) => Promise<Delivery<M>[]>,

@@ -8,24 +8,24 @@ import { brokerErrorOf, type Producer, type ProducerIdentity, publishFollowing }
 
 /** In ms. */
 const beginLimits = { patience: 10_000, answer: 5_000 }
-/** Of transactions, of which there are none, in ms. */
+/** Transaction timeout in ms; no transaction is ever begun. */
 const transactionLimit = 60_000
 /**
- * A publisher begins again so often, in ms: a coordinator that has heard nothing for a week (transactional.id.expiration.ms)
- * forgets the name, and would give the next one another id, which fences nobody.
+ * How often a publisher begins again, in ms. A coordinator that has heard nothing for a week
+ * (transactional.id.expiration.ms) forgets the name, and gives the next publisher another id, which fences nobody.
  */
 const beginEvery = 12 * 3_600_000
 
-/** What a coordinator answers to somebody in whose place another one has begun; or who has been forgotten, which is the same. */
+/** Errors for a publisher that another one has replaced, or that was forgotten, which is the same. */
 const fencing: readonly number[] = [errors.invalidProducerEpoch, errors.producerFenced, errors.invalidProducerIdMapping]
 
 /**
- * A publisher by name: the coordinator of transactions gives each one that begins the name's producer id and an epoch that
- * is higher by one, and brokers take no batch of an epoch behind one of a later epoch. There are no transactions: those cost
- * several times as much, and hide from consumers what comes behind one that is open.
+ * A publisher by name. The transaction coordinator gives each new one the name's producer id and the next higher epoch,
+ * and brokers refuse a batch of an old epoch after one of a later epoch. There are no transactions: they cost several
+ * times as much, and an open one hides the records behind it from consumers.
  *
- * Whoever has begun, and does not know what became of a batch, begins again by naming its epoch (KIP-360), so that the
- * coordinator refuses it when somebody else has begun meanwhile: one that was frozen cannot put its successor out.
+ * A publisher that does not know whether a batch was written begins again by naming its epoch (KIP-360). The
+ * coordinator refuses that when another one has begun meanwhile: a frozen publisher cannot displace its successor.
  */
 export function createPublisher(
   name: string,

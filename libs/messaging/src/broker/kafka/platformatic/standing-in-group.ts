@@ -29,7 +29,7 @@ export interface WatchOptions {
   stop: AbortSignal
 }
 
-/** Sends heartbeats until `ending`, also when the group deals out anew: until one joins again, they keep one a member. */
+/** Sends heartbeats until `ending`, also during a rebalance: they keep the membership until the next join. */
 export function watchStanding(options: WatchOptions, ending: AbortSignal): StandingWatch {
   const ended = Promise.withResolvers<Standing | 'stopped'>()
   ended.promise.catch(() => {}) // it may end before anybody waits for it
@@ -76,7 +76,7 @@ async function beat(
     await pause(wait, ending)
     if (ending.aborted) return
     const sent = performance.now()
-    // The process has stood still: the partitions are others' by now, as the coordinator is going to say.
+    // The process stood still: other members have the partitions by now, as the coordinator will say.
     if (sent - before > groupTimes.session) watch.tell('rebalance')
     wait = groupTimes.heartbeat
     try {
@@ -93,7 +93,7 @@ async function beat(
   }
 }
 
-/** Whoever dealt the partitions out deals them out anew when there are more: of a topic that is new, or has grown. */
+/** The member that assigned the partitions assigns them again when there are more: a topic is new, or has grown. */
 async function watchPartitions(
   cluster: Cluster,
   { topics, partitionCount }: Dealt,
