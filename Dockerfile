@@ -3,32 +3,19 @@
 # A change of one service builds its bundle anew, in seconds; what is installed is kept until package-lock.json changes.
 ARG NODE_IMAGE=node:24-slim
 
+# What says which packages are needed, alone: what comes of it is kept while nothing but code changes.
+FROM ${NODE_IMAGE} AS manifests
+WORKDIR /shop
+COPY . .
+RUN mkdir /manifests && cp --parents $(find . -name package.json) package-lock.json .npmrc /manifests/
+
 FROM ${NODE_IMAGE} AS installed
 WORKDIR /shop
-COPY package.json package-lock.json .npmrc ./
-# A test holds this list against the workspace's packages.
-COPY libs/config/package.json libs/config/
-COPY libs/database/package.json libs/database/
-COPY libs/events/package.json libs/events/
-COPY libs/http/package.json libs/http/
-COPY libs/local-servers/package.json libs/local-servers/
-COPY libs/messaging/package.json libs/messaging/
-COPY libs/observability/package.json libs/observability/
-COPY libs/testing/package.json libs/testing/
-COPY services/gateway/package.json services/gateway/
-COPY services/inventory/package.json services/inventory/
-COPY services/notification/package.json services/notification/
-COPY services/order/package.json services/order/
-COPY services/user/package.json services/user/
-COPY tools/package.json tools/
+COPY --from=manifests /manifests ./
 RUN npm ci --loglevel=error
 
 FROM installed AS built
-COPY tsconfig.base.json ./
-COPY libs libs
-COPY schemas schemas
-COPY tools tools
-COPY services services
+COPY . .
 ARG SERVICE
 RUN case "$SERVICE" in \
       shop) node tools/src/commands/build.ts tools --entry src/commands/shop.ts --installed --out /app ;; \

@@ -28,6 +28,7 @@ async function outputsOf(model: Model): Promise<Record<string, string>> {
   const { printAsyncApi } = await import('../schemas/asyncapi.ts')
   const { printCatalogue } = await import('../schemas/catalogue.ts')
   const { printSaga } = await import('../proof/saga/picture.ts')
+  const { printCompose } = await import('./compose.ts')
   return {
     [typesFile]: printTypes(model.events),
     'schemas/asyncapi.yaml': printAsyncApi(model),
@@ -37,6 +38,7 @@ async function outputsOf(model: Model): Promise<Record<string, string>> {
     'docs/commands.md': printCommands(workspace),
     'docs/metrics.md': printMetrics(workspace),
     'infra/kafka/acls.json': printAcls(model),
+    'docker-compose.yml': printCompose(workspace),
   }
 }
 
