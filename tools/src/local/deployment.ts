@@ -9,9 +9,9 @@ export interface Deployer {
   close(): void
 }
 
-/** Starts deploy.ts at once, so that it is loaded when Postgres and Kafka are there. */
+/** Starts deployment-process.ts at once, so that it is loaded when Postgres and Kafka are there. */
 export function startDeployer(env: NodeJS.ProcessEnv): Deployer {
-  const child = fork(join(import.meta.dirname, 'deploy.ts'), {
+  const child = fork(join(import.meta.dirname, 'deployment-process.ts'), {
     env,
     execArgv: [],
     detached: true,
