@@ -1,4 +1,4 @@
-import type { Logger } from '@shopstream/observability'
+import { currentTrace, isTracing, type Logger, startSpan } from '@shopstream/observability'
 import type { PostgresPool, PostgresPoolClient } from 'kysely'
 import pg from 'pg'
 import { endsSession, noteLogin } from './errors.ts'
@@ -26,6 +26,15 @@ export interface PoolOptions {
   applicationName: string
   queryTimeoutMs?: number | undefined
   logger: Logger
+}
+
+/** Of a statement that belongs to a trace; loops that nobody's request began have none. No value of it is told. */
+function spanOf(text: string, service: string) {
+  const parent = isTracing() ? currentTrace() : undefined
+  if (!parent) return undefined
+  const operation = /\w+/.exec(text)?.[0].toUpperCase() ?? 'QUERY'
+  const attributes = { 'db.system.name': 'postgresql', 'db.namespace': service, 'db.operation.name': operation }
+  return startSpan(operation, { kind: 'client', parent, attributes })
 }
 
 /** The current era of sessions: only those that were opened since the last report of a failed server may be used. */
@@ -79,10 +88,14 @@ export function openPool(
     let over: unknown
     const query = async (text: string, values: unknown[]) => {
       if (over) throw over
+      const span = spanOf(text, applicationName)
       try {
         const name = values?.length > 0 && direct.get(client) ? preparedName(text) : undefined
-        return await client.query(name === undefined ? { text, values } : { name, text, values })
+        const result = await client.query(name === undefined ? { text, values } : { name, text, values })
+        span?.end()
+        return result
       } catch (error) {
+        span?.end(error)
         if (!endsSession(error)) throw error
         over = error
         // Sessions opened since then are good: ten sessions that report the same failure end one era, not ten.

@@ -6,7 +6,7 @@ import {
   type serviceSettings,
   type TObject,
 } from '@shopstream/config'
-import { createLogger, type Logger } from '@shopstream/observability'
+import { createLogger, type Logger, startTracing } from '@shopstream/observability'
 
 /** What `main.ts` runs. */
 export interface Service {
@@ -66,21 +66,25 @@ export async function runService<S extends TObject<typeof serviceSettings>>({
   process.on('unhandledRejection', fail('a rejection that nobody handled'))
 
   let service: Service | undefined
+  let sendLastSpans = async () => {}
   let isStopping = false
   const stop = (signal: NodeJS.Signals) => {
     if (isStopping) return // Ctrl-C sends SIGINT to the whole group, and whoever supervises it adds a SIGTERM
     isStopping = true
     logger.info({ signal }, 'stopping')
     setTimeout(() => fail(`not stopped after ${SHUTDOWN_TIMEOUT_MS} ms`)(undefined), SHUTDOWN_TIMEOUT_MS).unref()
-    Promise.resolve(service?.stop()).then(() => {
-      logger.info('stopped')
-      process.exit(0)
-    }, fail('failed while stopping'))
+    Promise.resolve(service?.stop())
+      .then(() => sendLastSpans())
+      .then(() => {
+        logger.info('stopped')
+        process.exit(0)
+      }, fail('failed while stopping'))
   }
   process.on('SIGTERM', stop)
   process.on('SIGINT', stop)
 
   try {
+    sendLastSpans = await startTracing(name)
     service = await build(config, logger)
     if (isStopping) return
     if (command === undefined) return await service.start()

@@ -14,6 +14,8 @@ import {
   parseTraceparent,
   type Registry,
   runInTrace,
+  type Span,
+  startSpan,
   type TraceContext,
 } from '@shopstream/observability'
 import { type FastifyInstance, type FastifyRequest, fastify, LogController, type RouteOptions } from 'fastify'
@@ -37,6 +39,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** The span of this request. */
     trace: TraceContext
+    /** What is told of it to whoever collects traces. */
+    span: Span
     /** Whom the access token names; null on routes for anyone. */
     caller: User | null
   }
@@ -118,9 +122,14 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
 
   app.decorate('readinessChecks', [...options.checks])
   app.decorateRequest('trace', null as unknown as TraceContext)
+  app.decorateRequest('span', null as unknown as Span)
   app.decorateRequest('caller', null)
   app.addHook('onRequest', (request, reply, done) => {
-    request.trace = childOf(parseTraceparent(headerOf(request, 'traceparent')))
+    const parent = parseTraceparent(headerOf(request, 'traceparent'))
+    request.span = internalPaths.test(request.url.split('?', 1)[0] ?? '')
+      ? unrecorded(parent)
+      : startSpan(request.method, { kind: 'server', parent, attributes: requestAttributes(request) })
+    request.trace = request.span.context
     reply.header('x-request-id', request.id)
     runInTrace(request.trace, done)
   })
@@ -159,6 +168,16 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
   return app
 }
 
+/** Probes and metrics are asked every few seconds, and are nobody's trace. */
+const unrecorded = (parent: TraceContext | undefined): Span => ({ context: childOf(parent), set() {}, end() {} })
+
+const requestAttributes = ({ method, url, protocol, host }: FastifyRequest) => ({
+  'http.request.method': method,
+  'url.path': url.split('?', 1)[0] ?? '',
+  'url.scheme': protocol,
+  'server.address': host,
+})
+
 function headerOf({ headers }: FastifyRequest, name: string): string | undefined {
   const value = headers[name]
   return typeof value === 'string' ? value : undefined
@@ -194,6 +213,8 @@ function observe(app: FastifyInstance, metrics: Registry): void {
     const { method } = request
     const status = reply.statusCode
     duration.observe({ method, route, status }, reply.elapsedTime / 1000)
+    request.span.set({ 'http.route': route, 'http.response.status_code': status }, `${method} ${route}`)
+    request.span.end(status >= 500 ? String(status) : undefined)
     if (!internalPaths.test(route)) {
       const ms = Math.round(reply.elapsedTime * 10) / 10
       runInTrace(request.trace, () => request.log.info({ method, route, status, ms }, `${method} ${route} ${status}`))

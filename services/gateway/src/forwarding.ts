@@ -1,5 +1,5 @@
 import { type IncomingHttpHeaders, METHODS, type OutgoingHttpHeaders } from 'node:http'
-import { formatTraceparent } from '@shopstream/observability'
+import { formatTraceparent, type Span, startSpan } from '@shopstream/observability'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { errors } from './errors.ts'
 import { type ServiceName, serviceNames, services } from './services.ts'
@@ -58,19 +58,27 @@ async function forward(upstream: Upstream, request: FastifyRequest, reply: Fasti
   reply.raw.once('close', () => {
     if (!reply.raw.writableFinished) gone.abort(new Error('the client has gone'))
   })
+  const span = startSpan(request.method, {
+    kind: 'client',
+    parent: request.trace,
+    attributes: { 'http.request.method': request.method, 'server.address': upstream.name },
+  })
   try {
     const body = request.body as Buffer | undefined
     const answer = await upstream.send({
       method: request.method,
       path: request.url,
-      headers: requestHeaders(request, body),
+      headers: requestHeaders(request, body, span),
       body,
       signal: gone.signal,
     })
+    span.set({ 'http.response.status_code': answer.status })
+    span.end(answer.status >= 500 ? String(answer.status) : undefined)
     const headers = endToEnd(answer.headers)
     delete headers['x-request-id'] // ours, the same
     return reply.code(answer.status).headers(headers).send(answer.body)
   } catch (error) {
+    span.end(error)
     if (gone.signal.aborted) return reply.hijack() // there is nobody to answer
     throw error
   }
@@ -80,14 +88,14 @@ async function forward(upstream: Upstream, request: FastifyRequest, reply: Fasti
  * Every body is sent with its length: Node leaves it out for a DELETE or OPTIONS, and the service would take a client's
  * body for the next request on the connection.
  */
-function requestHeaders(request: FastifyRequest, body: Buffer | undefined): OutgoingHttpHeaders {
-  const { headers, ip, id, trace, protocol, host, socket } = request
+function requestHeaders(request: FastifyRequest, body: Buffer | undefined, span: Span): OutgoingHttpHeaders {
+  const { headers, ip, id, protocol, host, socket } = request
   const { 'content-length': _, ...forwarded } = endToEnd(headers)
   return {
     ...forwarded,
     ...(body && { 'content-length': body.length }),
     'x-request-id': id,
-    traceparent: formatTraceparent(trace),
+    traceparent: formatTraceparent(span.context),
     'x-forwarded-for': [headers['x-forwarded-for'] ?? [], socket.remoteAddress ?? []].flat().join(', '),
     // The services trust this header: a client's own value is replaced here, while clients can write into
     // `x-forwarded-for`.

@@ -38,6 +38,7 @@ const parts = [
   'docs/architecture.md',
   'docs/commands.md',
   'docs/metrics.md',
+  'docker-compose.yml',
   'infra/kafka',
 ]
 

@@ -10,6 +10,7 @@ const scalarTypes: Record<ScalarKind, string> = {
   string: 'string',
   bytes: 'Buffer',
   uuid: 'string',
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: the text of a type
   date: '`${number}-${number}-${number}`',
   'timestamp-millis': 'Date',
 }
@@ -60,6 +61,7 @@ function typeText(schema: Schema): string {
     case 'nullable':
       return `${typeText(schema.of)} | null`
     case 'decimal':
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: the text of a type
       return '`${number}`'
     case 'fixed':
       return 'Buffer'

@@ -9,7 +9,7 @@ import {
 } from '../local/services.ts'
 import { defaultPorts, readStackSettings } from '../local/settings.ts'
 
-export const composeTemplate = 'infra/container/docker-compose.template.yml'
+const composeTemplate = 'infra/container/docker-compose.yml.template'
 
 /** Stands where a secret would: the container is told a file. */
 const inFile = 'in a file of its own'.padEnd(32, '.')
@@ -49,7 +49,7 @@ function urlOf(name: string): string {
 }
 
 /** The environment of a service's container, by the name of each variable. */
-export function containerEnvironment(name: ServiceName): Record<string, string> {
+function containerEnvironment(name: ServiceName): Record<string, string> {
   const own = Object.entries(serviceEnvironment(name, around)).filter(([key]) => !ofProcessesAlone.has(key))
   const said = own.map(([key, value]) =>
     value === inFile ? [`${key}_FILE`, `/secrets/${fileOf(key)}`] : [key, ofContainers[key] ?? value],

@@ -1,10 +1,11 @@
 import { isUnavailable, type Transaction, tookTooLong } from '@shopstream/database'
-import { Counter, childOf, parseTraceparent, type Registry, runInTrace } from '@shopstream/observability'
+import { Counter, type Registry } from '@shopstream/observability'
 import { pause } from '../async.ts'
 import { type AssignedPartition, placeOf } from '../broker/bus.ts'
 import { crashPoint } from '../crash-points.ts'
 import type { Consumption } from '../event/consumption.ts'
 import { compactedTopics, MalformedMessage, type Message, unreadableIdOf } from '../event/envelope.ts'
+import { inTrace } from '../event/tracing.ts'
 import { forgotten, isAhead, recordInInbox } from '../inbox/inbox.ts'
 import { blockedKeys, describe, keyOf, type Parking, park } from '../parked/parked.ts'
 import type { Item, Reading } from './items.ts'
@@ -190,10 +191,7 @@ function consecutive(items: readonly Item[]): Run[] {
 }
 
 async function handleRuns(tx: Transaction, items: readonly Item[]): Promise<void> {
-  for (const { handle, events } of consecutive(items)) {
-    const only = events.length === 1 ? events[0]?.traceparent : undefined
-    await runInTrace(childOf(parseTraceparent(only)), () => handle(tx, events))
-  }
+  for (const { handle, events } of consecutive(items)) await inTrace(events, (traced) => handle(tx, traced))
 }
 
 function createCounter(registry: Registry): Effects['count'] {

@@ -1,8 +1,9 @@
 import { type RawBuilder, signal, sql, type Transaction } from '@shopstream/database'
 import { type EventName, encode, type NewEventData, newEventId, partitionOf, topicOf } from '@shopstream/events'
-import { childOf, currentTrace, formatTraceparent, parseTraceparent } from '@shopstream/observability'
+import { currentTrace, formatTraceparent, parseTraceparent, startSpan } from '@shopstream/observability'
 import type { OutgoingMessage } from '../broker/bus.ts'
 import { crashPoint } from '../crash-points.ts'
+import { eventAttributes } from '../event/tracing.ts'
 
 /** An event that a decision has produced. */
 export interface NewEvent<N extends EventName = EventName> {
@@ -71,6 +72,13 @@ export function outgoing(
   if (value.length > maxEventBytes)
     throw new Error(`${type} of ${key} has ${value.length} bytes; the limit is ${maxEventBytes}`)
   const topic = topicOf(type)
+  const id = newEventId()
+  const span = startSpan(`create ${topic.name}`, {
+    kind: 'producer',
+    parent: parseTraceparent(traceparent) ?? currentTrace(),
+    attributes: { ...eventAttributes({ topic: topic.name, id, type }), 'messaging.operation.type': 'create' },
+  })
+  span.end()
   return {
     topic: topic.name,
     partition: partitionOf(key, topic.partitions),
@@ -79,14 +87,14 @@ export function outgoing(
     headers: {
       'content-type': 'application/avro',
       ce_specversion: '1.0',
-      ce_id: newEventId(),
+      ce_id: id,
       ce_type: type,
       ce_source: `/shopstream/${service}`,
       ce_subject: key,
       ce_time: new Date().toISOString(),
       ce_sequence: String(sequence),
       ...(causedBy && { ce_causationid: causedBy.id }),
-      traceparent: formatTraceparent(childOf(parseTraceparent(traceparent) ?? currentTrace())),
+      traceparent: formatTraceparent(span.context),
     },
   }
 }

@@ -12,6 +12,7 @@ import {
 } from '../broker/bus.ts'
 import { crashPoint } from '../crash-points.ts'
 import { fromStored, type StoredHeaders } from '../event/envelope.ts'
+import { tellSending } from '../event/tracing.ts'
 import { outboxSignal, publishable } from './outbox.ts'
 import {
   checkFloor,
@@ -218,7 +219,9 @@ async function publishNext(leading: Leading) {
   const { session, resting, meters } = leading
   const { rows, passedOver } = await nextRows(leading)
   if (rows.length > 0) crashPoint('relay-read')
+  const told = tellSending(rows)
   const deliveries = await publishOrSetAside(leading, rows)
+  told(deliveries)
   const stored = deliveries.flatMap(({ message, error }) => (error ? [] : [message]))
   tellTroubles(leading, deliveries)
   restPartitions(

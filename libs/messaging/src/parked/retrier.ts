@@ -5,6 +5,7 @@ import type { IncomingMessage } from '../broker/bus.ts'
 import { crashPoint } from '../crash-points.ts'
 import { type Consumption, type FailurePolicy, foreignPolicy } from '../event/consumption.ts'
 import { compactedTopics, fromStored, MalformedMessage, type Message, readMessage, typeOf } from '../event/envelope.ts'
+import { inTrace } from '../event/tracing.ts'
 import { recordParked } from '../inbox/inbox.ts'
 import { nextDue, type Turns, turnsOf } from './due.ts'
 import { learnMissing } from './learned-schemas.ts'
@@ -129,7 +130,7 @@ async function retryNext(attempts: Attempts, tx: Transaction): Promise<boolean> 
     const event = await read(attempts, tx, message)
     const place = { ...message, offset: row.former_offset ?? row.offset }
     if (compactedTopics.has(topic) || (await recordParked(tx, { id: event.id, message: place })))
-      await consumption.handle(tx, [event])
+      await inTrace([event], (traced) => consumption.handle(tx, traced))
     await sql`
       update parked_message set state = 'handled', ended_at = now(), blocks = false, next_attempt_at = null, waits_for_schema = null
       where id = ${row.id}`.execute(tx)
