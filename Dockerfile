@@ -33,7 +33,7 @@ ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080 MALLOC_ARENA_MAX=1
 WORKDIR /app
 COPY infra/container/health.mjs /app/
 COPY --from=built /app /app
-# A user without a name, a home or a right to write anywhere: the root file system may be read-only.
+# A user without a name or a home, who owns nothing: the root file system may be read-only.
 USER 65532:65532
 EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["node", "/app/health.mjs"]

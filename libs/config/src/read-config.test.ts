@@ -134,6 +134,9 @@ describe('a secret or a URL in a file', () => {
     expect(problemsOf({ ...others, DATABASE_URL, KEY_ENCRYPTION_SECRET_FILE: join(dir, 'none') })).toEqual([
       expect.stringMatching(/^KEY_ENCRYPTION_SECRET_FILE names .*none, which cannot be read \(ENOENT\)/),
     ])
+    expect(problemsOf({ ...complete, SERVICE_IDENTITY_SECRET_FILE: fileWith('\n') })).toEqual([
+      expect.stringMatching(/^SERVICE_IDENTITY_SECRET_FILE names .*, which is empty/),
+    ])
     expect(problemsOf({ ...complete, PORT: '', PORT_FILE: fileWith('8080') })).toEqual([
       expect.stringMatching(/^PORT is missing/),
     ])

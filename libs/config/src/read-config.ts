@@ -74,7 +74,9 @@ function given(
   if (!mayHoldSecret(setting) || !file) return { text: env[name] }
   if (env[name]) return { problem: `${name} and ${name}_FILE are both set: set one of them` }
   try {
-    return { text: readFileSync(file, 'utf8').replace(/[\r\n]+$/, '') }
+    const text = readFileSync(file, 'utf8').replace(/[\r\n]+$/, '')
+    // Not as if it was unset: an optional secret would be left out without a word.
+    return text === '' ? { problem: `${name}_FILE names ${file}, which is empty: it has to hold ${name}` } : { text }
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     return {

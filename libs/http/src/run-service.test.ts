@@ -50,6 +50,14 @@ test('with the argument migrate it brings the database up to date, and ends', as
   expect(service.output()).not.toContain('"started"')
 })
 
+test('stopped while it migrates, it does not end as if it had', async () => {
+  const pending = `{ start: async () => {}, stop: async () => {}, migrate: async () => { logger.info('waiting'); await new Promise(() => {}) } }`
+  const service = run(pending, good, ['migrate'])
+  await eventually('the migration has begun', () => service.output().includes('"waiting"'))
+  service.child.kill('SIGTERM')
+  expect(await service.exitCode()).toBe(1)
+})
+
 test('a service without a database has nothing to migrate, and says so', async () => {
   const service = run(started, good, ['migrate'])
   expect(await service.exitCode()).toBe(1)

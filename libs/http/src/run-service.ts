@@ -39,7 +39,7 @@ ${describeSettings(schema)
  * A process's life: reads its environment (everything that is wrong is printed, exit code 1, before anything starts),
  * builds and starts the service, stops it on SIGTERM and SIGINT within SHUTDOWN_TIMEOUT_MS (exit code 0, else 1).
  * An error that nobody handled is logged and ends the process (exit code 1), so that it is started anew.
- * With the argument `migrate` it only brings the database up to date and ends.
+ * With the argument `migrate` it only brings the database up to date and ends; stopped before that is done, with exit code 1.
  */
 export async function runService<S extends TObject<typeof serviceSettings>>({
   name,
@@ -68,29 +68,33 @@ export async function runService<S extends TObject<typeof serviceSettings>>({
   let service: Service | undefined
   let sendLastSpans = async () => {}
   let isStopping = false
-  const stop = (signal: NodeJS.Signals) => {
-    if (isStopping) return // Ctrl-C sends SIGINT to the whole group, and whoever supervises it adds a SIGTERM
+  /** @param code that the process ends with. */
+  const end = (code: number) => {
     isStopping = true
-    logger.info({ signal }, 'stopping')
     setTimeout(() => fail(`not stopped after ${SHUTDOWN_TIMEOUT_MS} ms`)(undefined), SHUTDOWN_TIMEOUT_MS).unref()
     Promise.resolve(service?.stop())
       .then(() => sendLastSpans())
       .then(() => {
         logger.info('stopped')
-        process.exit(0)
+        process.exit(code)
       }, fail('failed while stopping'))
+  }
+  const stop = (signal: NodeJS.Signals) => {
+    if (isStopping) return // Ctrl-C sends SIGINT to the whole group, and whoever supervises it adds a SIGTERM
+    logger.info({ signal }, 'stopping')
+    end(command === undefined ? 0 : 1) // what was to be migrated may not be
   }
   process.on('SIGTERM', stop)
   process.on('SIGINT', stop)
 
   try {
-    sendLastSpans = await startTracing(name)
+    sendLastSpans = await startTracing(name, logger)
     service = await build(config, logger)
     if (isStopping) return
     if (command === undefined) return await service.start()
     if (!service.migrate) throw new Error(`the ${name} service has no database`)
     await service.migrate()
-    stop('SIGTERM')
+    if (!isStopping) end(0)
   } catch (error) {
     if (!isStopping) fail('cannot start')(error)
   }

@@ -8,6 +8,7 @@ import type { Database } from '@shopstream/database'
 import type { ReadinessCheck } from '@shopstream/messaging'
 import {
   childOf,
+  Failure,
   Gauge,
   Histogram,
   type Logger,
@@ -169,11 +170,15 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
 }
 
 /** Probes and metrics are asked every few seconds, and are nobody's trace. */
-const unrecorded = (parent: TraceContext | undefined): Span => ({ context: childOf(parent), set() {}, end() {} })
+const unrecorded = (parent: TraceContext | undefined): Span => ({
+  context: { ...childOf(parent), flags: '00' }, // nor is any part of it
+  set() {},
+  end() {},
+})
 
-const requestAttributes = ({ method, url, protocol, host }: FastifyRequest) => ({
+/** Without the path: it may hold a secret, such as the token of an opt-out; the route is told at the end. */
+const requestAttributes = ({ method, protocol, host }: FastifyRequest) => ({
   'http.request.method': method,
-  'url.path': url.split('?', 1)[0] ?? '',
   'url.scheme': protocol,
   'server.address': host,
 })
@@ -214,7 +219,7 @@ function observe(app: FastifyInstance, metrics: Registry): void {
     const status = reply.statusCode
     duration.observe({ method, route, status }, reply.elapsedTime / 1000)
     request.span.set({ 'http.route': route, 'http.response.status_code': status }, `${method} ${route}`)
-    request.span.end(status >= 500 ? String(status) : undefined)
+    request.span.end(status >= 500 ? new Failure(String(status)) : undefined)
     if (!internalPaths.test(route)) {
       const ms = Math.round(reply.elapsedTime * 10) / 10
       runInTrace(request.trace, () => request.log.info({ method, route, status, ms }, `${method} ${route} ${status}`))

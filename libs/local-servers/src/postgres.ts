@@ -168,6 +168,7 @@ function linkLibraries(native: string): void {
   for (const { source, target } of links) {
     const link = join(native, '..', target)
     if (existsSync(link)) continue
+    rmSync(link, { force: true }) // one that leads nowhere
     try {
       symlinkSync(relative(dirname(target), source), link)
     } catch (error) {

@@ -13,12 +13,21 @@ export interface SpanOptions {
   attributes?: Attributes
 }
 
+/** What a piece of work failed with where nothing was thrown: a word of ours, such as `503` or `refused`. */
+export class Failure {
+  readonly word: string
+
+  constructor(word: string) {
+    this.word = word
+  }
+}
+
 /** A piece of work with its place in a trace. Ending it twice does nothing. */
 export interface Span {
   readonly context: TraceContext
   /** What is known of it only now; `name` takes the place of the first one. */
   set(attributes: Attributes, name?: string): void
-  /** With what it failed with, if it did. */
+  /** With what was thrown, or a {@link Failure}; undefined where it was done. */
   end(error?: unknown): void
 }
 

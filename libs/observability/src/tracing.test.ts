@@ -3,6 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { json } from 'node:stream/consumers'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
+import { createLogger } from './logger.ts'
 import { isTracing, startSpan } from './spans.ts'
 import { parseTraceparent } from './trace.ts'
 import { startTracing } from './tracing.ts'
@@ -15,6 +16,7 @@ interface Exported {
   }[]
 }
 
+const silent = createLogger({ service: 'test', level: 'silent', format: 'json' })
 let exported: Exported[]
 let endpoint: string
 const server = createServer(async (request, response) => {
@@ -41,7 +43,7 @@ test('spans go where the environment says, with the ids that the trace context c
     OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json',
     OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=test',
   })
-  const stop = await startTracing('order')
+  const stop = await startTracing('order', silent)
   expect(isTracing()).toBe(true)
   const parent = parseTraceparent('00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01')
   const outer = startSpan('GET', { kind: 'server', parent })
@@ -71,7 +73,7 @@ test('spans go where the environment says, with the ids that the trace context c
 
 test('what a caller does not record is not recorded here', async () => {
   Object.assign(process.env, { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' })
-  const stop = await startTracing('order')
+  const stop = await startTracing('order', silent)
   startSpan('GET', {
     kind: 'server',
     parent: parseTraceparent('00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00'),
@@ -83,9 +85,10 @@ test('what a caller does not record is not recorded here', async () => {
 test.each([
   {},
   { OTEL_TRACES_EXPORTER: 'none', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318' },
+  { OTEL_TRACES_EXPORTER: '', OTEL_EXPORTER_OTLP_ENDPOINT: '' },
   { OTEL_SDK_DISABLED: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318' },
 ])('with %j none are recorded, and traces hold together all the same', async (env) => {
-  const stop = await startTracing('order', env)
+  const stop = await startTracing('order', silent, env)
   expect(isTracing()).toBe(false)
   const { context } = startSpan('GET', { kind: 'server' })
   expect(startSpan('SELECT', { kind: 'client', parent: context }).context.traceId).toBe(context.traceId)
@@ -96,12 +99,30 @@ test.each([
   [{ OTEL_TRACES_EXPORTER: 'zipkin' }, 'otlp, console, none'],
   [{ OTEL_TRACES_EXPORTER: 'otlp', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }, 'http/protobuf, http/json'],
 ])('%j is refused, with what there is', async (env, words) => {
-  await expect(startTracing('order', env)).rejects.toThrow(words)
+  await expect(startTracing('order', silent, env)).rejects.toThrow(words)
 })
 
-test('a collector that is away keeps no process', async () => {
-  process.env.OTEL_EXPORTER_OTLP_ENDPOINT = 'http://127.0.0.1:1'
-  const stop = await startTracing('order')
-  startSpan('GET', { kind: 'server' }).end()
+test('a collector that is away, or never answers, keeps no process, and is told', async () => {
+  const silentServer = createServer(() => {})
+  await once(silentServer.listen(0, '127.0.0.1'), 'listening')
+  const { port } = silentServer.address() as AddressInfo
+  for (const endpoint of ['http://127.0.0.1:1', `http://127.0.0.1:${port}`]) {
+    process.env.OTEL_EXPORTER_OTLP_ENDPOINT = endpoint
+    const stop = await startTracing('order', silent)
+    startSpan('GET', { kind: 'server' }).end()
+    await stop() // it ends within a second; the exporter itself would wait for ten
+  }
+  silentServer.closeAllConnections()
+  silentServer.close()
+}, 8_000)
+
+test('empty variables count as not set', async () => {
+  Object.assign(process.env, {
+    OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+    OTEL_TRACES_EXPORTER: '',
+    OTEL_EXPORTER_OTLP_PROTOCOL: '',
+  })
+  const stop = await startTracing('order', silent)
+  expect(isTracing()).toBe(true)
   await stop()
 })

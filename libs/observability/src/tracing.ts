@@ -1,9 +1,12 @@
+import type { Logger } from './logger.ts'
 import type { Recorder, SpanOptions } from './spans.ts'
-import { recordSpans } from './spans.ts'
+import { Failure, recordSpans } from './spans.ts'
 import type { TraceContext } from './trace.ts'
 
-/** How long the last spans may take to go out when a process stops, in ms. */
-const flushMs = 2_000
+/** How long the last spans may take to go out when a process stops, in ms: less than a stop has left when all else has ended. */
+const flushMs = 1_000
+/** A collector that is away is told this often at the most, in ms. */
+const tellEveryMs = 60_000
 
 /** Whether the environment asks for spans, by OpenTelemetry's variables; without any of them there are none. */
 function isAskedFor(env: NodeJS.ProcessEnv): boolean {
@@ -21,14 +24,16 @@ function isAskedFor(env: NodeJS.ProcessEnv): boolean {
  */
 export async function startTracing(
   service: string,
+  logger: Logger,
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<() => Promise<void>> {
   if (!isAskedFor(env)) return async () => {}
-  const { ROOT_CONTEXT, SpanKind, SpanStatusCode, trace } = await import('@opentelemetry/api')
+  const { DiagLogLevel, diag, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace } = await import('@opentelemetry/api')
   const { BasicTracerProvider, BatchSpanProcessor } = await import('@opentelemetry/sdk-trace-base')
   const { defaultResource, detectResources, envDetector, resourceFromAttributes } = await import(
     '@opentelemetry/resources'
   )
+  diag.setLogger(troubleLogger(logger), { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true })
   const named = resourceFromAttributes({ 'service.name': service, 'service.namespace': 'shopstream' })
   const provider = new BasicTracerProvider({
     resource: defaultResource()
@@ -66,8 +71,7 @@ export async function startTracing(
         if (isEnded) return
         isEnded = true
         if (error !== undefined) {
-          // Its class alone: a message may hold what somebody has written.
-          span.setAttribute('error.type', error instanceof Error ? error.name : String(error))
+          span.setAttribute('error.type', typeOfError(error))
           span.setStatus({ code: SpanStatusCode.ERROR })
         }
         span.end()
@@ -78,15 +82,34 @@ export async function startTracing(
   return async () => {
     recordSpans(undefined)
     const tooLong = new Promise<void>((resolve) => setTimeout(resolve, flushMs).unref())
-    await Promise.race([provider.shutdown().catch(() => {}), tooLong]) // a collector that is away keeps no process
+    const flushed = provider.shutdown().catch((error) => logger.warn({ err: error }, 'the last spans did not go out'))
+    await Promise.race([flushed, tooLong]) // a collector that is away keeps no process
   }
 }
 
-async function exporterOf({ OTEL_TRACES_EXPORTER: exporter = 'otlp', ...env }: NodeJS.ProcessEnv) {
+/** The class of an error, or the word that says what failed: a message may hold what somebody has written. */
+function typeOfError(error: unknown): string {
+  if (error instanceof Error) return (error as NodeJS.ErrnoException).code ?? error.constructor.name
+  return error instanceof Failure ? error.word : typeof error
+}
+
+/** What the library says of its own troubles, such as a collector that takes nothing, but not again and again. */
+function troubleLogger(logger: Logger) {
+  let nextAt = Number.NEGATIVE_INFINITY
+  const tell = (message: string) => {
+    if (performance.now() < nextAt) return
+    nextAt = performance.now() + tellEveryMs
+    logger.warn({ reason: message }, 'spans are not exported as they should be')
+  }
+  return { error: tell, warn: tell, info() {}, debug() {}, verbose() {} }
+}
+
+async function exporterOf(env: NodeJS.ProcessEnv) {
+  const exporter = env.OTEL_TRACES_EXPORTER || 'otlp'
   if (exporter === 'console') return new (await import('@opentelemetry/sdk-trace-base')).ConsoleSpanExporter()
   if (exporter !== 'otlp')
     throw new Error(`OTEL_TRACES_EXPORTER is ${exporter}, but must be one of otlp, console, none`)
-  const protocol = env.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL ?? env.OTEL_EXPORTER_OTLP_PROTOCOL ?? 'http/protobuf'
+  const protocol = env.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL || env.OTEL_EXPORTER_OTLP_PROTOCOL || 'http/protobuf'
   if (protocol === 'http/protobuf')
     return new (await import('@opentelemetry/exporter-trace-otlp-proto')).OTLPTraceExporter()
   if (protocol === 'http/json') return new (await import('@opentelemetry/exporter-trace-otlp-http')).OTLPTraceExporter()

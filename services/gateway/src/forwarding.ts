@@ -1,5 +1,5 @@
 import { type IncomingHttpHeaders, METHODS, type OutgoingHttpHeaders } from 'node:http'
-import { formatTraceparent, type Span, startSpan } from '@shopstream/observability'
+import { Failure, formatTraceparent, type Span, startSpan } from '@shopstream/observability'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { errors } from './errors.ts'
 import { type ServiceName, serviceNames, services } from './services.ts'
@@ -73,7 +73,7 @@ async function forward(upstream: Upstream, request: FastifyRequest, reply: Fasti
       signal: gone.signal,
     })
     span.set({ 'http.response.status_code': answer.status })
-    span.end(answer.status >= 500 ? String(answer.status) : undefined)
+    span.end(answer.status >= 500 ? new Failure(String(answer.status)) : undefined)
     const headers = endToEnd(answer.headers)
     delete headers['x-request-id'] // ours, the same
     return reply.code(answer.status).headers(headers).send(answer.body)

@@ -37,6 +37,9 @@ test('each process reads its own secrets alone, and each volume of secrets is wr
     expect(secretsOf(name)).toEqual([`secrets-${name}:/secrets:ro`])
     if (name !== 'gateway') expect(secretsOf(`${name}-migrate`)).toEqual([`secrets-${name}:/secrets:ro`])
   }
+  expect(secretsOf('shop')).toEqual(['secrets-operator:/secrets:ro'])
+  expect(secretsOf('databases')).toEqual(['secrets-deployment:/secrets:ro'])
+  expect(secretsOf('topics')).toEqual([])
   const written = secretsOf('secrets').map((volume) => volume.split(':', 1).join())
   expect(Object.keys(compose.volumes).filter((volume) => volume.startsWith('secrets-'))).toEqual(written)
 })

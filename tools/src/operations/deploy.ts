@@ -15,15 +15,15 @@ export const usage = `Usage: npm run shop -- deploy databases|topics
 
 Puts in place what services find when they start. Repeating it changes nothing; a service's new password is taken over.
 
-  databases   a role and a database for each service, which only that role may enter: as POSTGRES_URL, whose role may create
-              both, and with the passwords in ${owners.map((owner) => variableOf(owner, 'DATABASE_URL')).join(', ')}
+  databases   a role and a database for each service, which only that role may enter: as POSTGRES_URL, the URL
+              of a superuser, and with the passwords in ${owners.map((owner) => variableOf(owner, 'DATABASE_URL')).join(', ')}
   topics      all topics, and the schemas of all events made known, at KAFKA_BROKERS (KAFKA_TOPIC_PREFIX)
 
 Each URL may stand in a file that NAME_FILE names instead. The tables are made by each service: main.js migrate, or its start.`
 
 const postgres = { protocols: ['postgres', 'postgresql'] }
 const databasesSchema = Type.Object({
-  POSTGRES_URL: settings.url('a role that may create roles and databases', {
+  POSTGRES_URL: settings.url('a superuser, who makes roles and databases', {
     ...postgres,
     example: 'postgres://postgres:password@127.0.0.1:5432/postgres',
   }),

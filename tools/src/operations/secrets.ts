@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { bad, good } from '../terminal/format.ts'
@@ -18,8 +18,11 @@ each process that reads it. What is there already stays. Every service takes suc
 STAFF_PASSWORD and POSTGRES_PASSWORD in the environment are taken instead of random ones; POSTGRES_HOST (postgres:5432) is where
 the services find their databases.`
 
-/** Read by whoever has the folder; it is given to nobody else. The images of services run as a user without a name. */
-const mode = 0o444
+/**
+ * Whoever gets into a process's folder may read it, as images run as a user without a name; a container has its own folder
+ * alone, and on a machine nobody but its owner gets into the one above.
+ */
+const mode = { file: 0o444, folder: 0o700 }
 
 export async function secrets(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { show: { type: 'string' } } })
@@ -36,26 +39,41 @@ export async function secrets(args: string[]): Promise<number> {
 
 function writeAll(folder: string): void {
   const { STAFF_PASSWORD, POSTGRES_PASSWORD, POSTGRES_HOST = 'postgres:5432' } = process.env
+  mkdirSync(folder, { recursive: true, mode: mode.folder })
+  /** Appears whole or not at all, also over one that may not be written. */
   const write = (file: string, text: string) => {
-    mkdirSync(dirname(join(folder, file)), { recursive: true })
-    writeFileSync(join(folder, file), `${text}\n`, { mode, flag: 'w' })
+    const place = join(folder, file)
+    mkdirSync(dirname(place), { recursive: true })
+    const whole = `${place}.${process.pid}`
+    writeFileSync(whole, `${text}\n`, { mode: mode.file })
+    renameSync(whole, place)
     print(good(`made ${file}`))
   }
-  /** What the file holds; made where it is missing. */
+  const held = (file: string) => {
+    const place = join(folder, file)
+    return existsSync(place) ? readFileSync(place, 'utf8').trimEnd() : ''
+  }
+  /** What the file holds; made where it is missing or empty. */
   const keep = (file: string, make: () => string): string => {
-    if (!existsSync(join(folder, file))) write(file, make())
-    return readFileSync(join(folder, file), 'utf8').trimEnd()
+    if (held(file) === '') write(file, make())
+    return held(file)
   }
   const postgresPassword = keep('postgres/password', () => POSTGRES_PASSWORD || random())
   if (POSTGRES_PASSWORD && POSTGRES_PASSWORD !== postgresPassword)
-    print(bad('POSTGRES_PASSWORD is not what this Postgres was made with; the first one stays'))
+    print(
+      bad(
+        'POSTGRES_PASSWORD is not what postgres/password holds, which stays: a Postgres keeps the password of its first start. ' +
+          'If it was made with the other one, remove that file and the operator/*-url files first.',
+      ),
+    )
   const urlOf = (role: string, password: string, database: string) =>
     `postgres://${role}:${encodeURIComponent(password)}@${POSTGRES_HOST}/${database}`
-  keep('operator/postgres-url', () => urlOf('shopstream', postgresPassword, 'postgres'))
+  keep('deployment/postgres-url', () => urlOf('shopstream', postgresPassword, 'postgres'))
   const identity = keep('gateway/identity-secret', random)
   for (const owner of owners) {
     const url = keep(`${owner}/database-url`, () => urlOf(owner, random(), owner))
     keep(`operator/${owner}-database-url`, () => url)
+    keep(`deployment/${owner}-database-url`, () => url)
     keep(`${owner}/identity-secret`, () => identity)
   }
   keep('user/key-encryption-secret', random)

@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { repository } from '@shopstream/testing'
-import { buildService } from '../commands/build.ts'
+import { buildService, copyInstalled } from './bundle.ts'
 
 const folder = join(repository, 'services/user')
 let out: string
@@ -54,6 +54,35 @@ test('it has no crash points, whatever its environment says', () => {
   const bundle = readFileSync(join(out, 'main.js'), 'utf8')
   expect(bundle).toMatch(/^var crashAt = (void 0|.*\? void 0 : void 0);$/m)
   expect(bundle).not.toContain('SHOPSTREAM_CRASH_AT')
+})
+
+test('the command leaves a bundle with what cannot be bundled, whatever starts it', () => {
+  const made = join(out, '../by-command')
+  const command = ['tools/bootstrap.mjs', 'build', 'services/user', '--installed', '--out', made]
+  const { status, stdout } = spawnSync(process.execPath, command, { cwd: repository, encoding: 'utf8' })
+  expect(stdout).toContain('main.js')
+  expect(status).toBe(0)
+  expect(existsSync(join(made, 'main.js'))).toBe(true)
+  expect(readdirSync(join(made, 'node_modules/@node-rs'))).toContain('argon2')
+})
+
+test('packages are copied where they are installed, in each version that is needed, and none is missing unseen', () => {
+  const root = join(out, '../installed')
+  const write = (place: string, version: string, more: object) => {
+    mkdirSync(join(root, place), { recursive: true })
+    writeFileSync(join(root, place, 'package.json'), JSON.stringify({ version, ...more }))
+  }
+  write('node_modules/a', '1.0.0', { dependencies: { b: '^2' }, optionalDependencies: { 'only-elsewhere': '1' } })
+  write('node_modules/b', '1.0.0', {})
+  write('node_modules/a/node_modules/b', '2.0.0', {})
+  write('node_modules/c', '1.0.0', { dependencies: { b: '^1' } })
+  write('node_modules/d', '1.0.0', { dependencies: { missing: '1' } })
+  const copy = join(out, '../copied')
+  copyInstalled(copy, ['a', 'c'], root)
+  const versionAt = (place: string) => JSON.parse(readFileSync(join(copy, place, 'package.json'), 'utf8')).version
+  expect(versionAt('node_modules/b')).toBe('1.0.0')
+  expect(versionAt('node_modules/a/node_modules/b')).toBe('2.0.0')
+  expect(() => copyInstalled(copy, ['d'], root)).toThrow(/missing.* is not installed/)
 })
 
 test('nothing is built from a folder without a service', async () => {

@@ -41,6 +41,13 @@ const ofContainers: Record<string, string> = {
   ...Object.fromEntries(databaseOwners.map((name) => [`${name.toUpperCase()}_URL`, urlOf(name)])),
 }
 
+/** Handed on from whoever runs compose; an empty one counts as not set. */
+const tracing = Object.fromEntries(
+  ['OTEL_EXPORTER_OTLP_ENDPOINT', 'OTEL_EXPORTER_OTLP_PROTOCOL', 'OTEL_TRACES_SAMPLER', 'OTEL_TRACES_SAMPLER_ARG'].map(
+    (name) => [name, `\${${name}:-}`],
+  ),
+)
+
 /** The gateway's metrics are asked by others than its own container. */
 const besides: Partial<Record<ServiceName, Record<string, string>>> = { gateway: { METRICS_HOST: '0.0.0.0' } }
 
@@ -54,7 +61,7 @@ function containerEnvironment(name: ServiceName): Record<string, string> {
   const said = own.map(([key, value]) =>
     value === inFile ? [`${key}_FILE`, `/secrets/${fileOf(key)}`] : [key, ofContainers[key] ?? value],
   )
-  return { ...Object.fromEntries(said), ...besides[name] }
+  return { ...Object.fromEntries(said), ...besides[name], ...tracing }
 }
 
 /** As the operators' command `secrets` names it. */
@@ -74,7 +81,7 @@ const perOwner = (text: (name: string) => string) => databaseOwners.map(text).jo
 const image = (name: string) => `image: shopstream/${name}:\${SHOPSTREAM_VERSION:-local}
   build: { context: ., args: { SERVICE: ${name}, REVISION: "\${SHOPSTREAM_VERSION:-local}" } }`
 
-const secretsVolumes = ['postgres', 'operator', ...serviceNames]
+const secretsVolumes = ['postgres', 'deployment', 'operator', ...serviceNames]
 
 /** What stands in the template's places. */
 const parts: Record<string, () => string> = {
@@ -94,6 +101,8 @@ ${lines(containerEnvironment(name), '    ')}
       (name) => `    ${name.toUpperCase()}_DATABASE_URL_FILE: /secrets/${name}-database-url
     ${name.toUpperCase()}_URL: ${urlOf(name)}`,
     ),
+  deploymentSettings: () =>
+    perOwner((name) => `      ${name.toUpperCase()}_DATABASE_URL_FILE: /secrets/${name}-database-url`),
   secretsOfAll: () => secretsVolumes.map((name) => `      - secrets-${name}:/secrets/${name}`).join('\n'),
   migrations: () =>
     databaseOwners

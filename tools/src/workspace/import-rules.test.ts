@@ -47,6 +47,7 @@ describe('the rules of the house bite', () => {
     [order, '@shopstream/inventory-service/src/app.ts', 'services speak through topics'],
     [order, '../../../inventory/src/stock/queries.ts', 'services speak through topics'],
     [order, '../../../inventory/dist/main.js', 'services speak through topics'],
+    [order, './../../../inventory/src/app.ts', 'services speak through topics'],
     [orderTest, '../../../inventory/src/app.ts', 'services speak through topics'],
     ['libs/http/src/x.ts', '@shopstream/order-service', 'services speak through topics'],
     ['libs/http/src/x.ts', '../../../services/order/src/app.ts', 'services speak through topics'],
@@ -72,6 +73,8 @@ describe('the rules of the house bite', () => {
     "export const port = await import(\n  // the client\n  'kafkajs'\n)",
     "export type Port = import('kafkajs').Kafka",
     "export type Port = typeof import('kafkajs')",
+    "const require = createRequire(import.meta.url)\nexport const port = require('kafkajs')",
+    "export const port = createRequire(import.meta.url)('kafkajs')",
   ])('however it is written: %s', async (text) => {
     expect(await lint(order, text)).toContain('use @shopstream/messaging')
   })

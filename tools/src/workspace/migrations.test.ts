@@ -18,6 +18,19 @@ test.each([
   'alter table product add column weight integer not null',
   'alter table product add weight integer not null check (weight > 0)',
   'drop function parked_release(text[], text[])',
+  'alter table product drop name',
+  'alter table product drop if exists name',
+  'alter table product add price numeric(10, 2) not null',
+  "alter table product add kind text check (kind in ('a', 'b')) not null",
+  'alter table product add constraint weighed check (weight is not null) not valid',
+  'alter table product add unique (name)',
+  'create unique index on product (name)',
+  'alter type state rename value $$a$$ to $$b$$',
+  'drop trigger released on parked_message',
+  'alter table product set schema old',
+  'truncate product',
+  'revoke insert on product from "order"',
+  'do $$ begin alter table product drop column name; end $$',
 ])('refused: %s', (sql) => {
   expect(breaksOf(`-- Says what it is for.\n${sql};`)).toHaveLength(1)
 })
@@ -28,7 +41,7 @@ test.each([
   'alter table product add column weight integer not null default 0',
   'alter table product add column weight integer default 0 not null',
   "alter table product add column search tsvector not null generated always as (to_tsvector('simple', name)) stored",
-  'alter table product add constraint weighed check (weight is not null) not valid',
+  'alter table product drop constraint weighed',
   'create index on product (name); drop index product_name',
   '-- drop table product\nselect 1',
   'create function f() returns void language plpgsql as $$ begin drop table x; end $$',

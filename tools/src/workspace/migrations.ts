@@ -8,33 +8,84 @@ import { repository } from '@shopstream/testing'
  * reading and writing what it knows. Two steps do the same safely: stop using it, and take it away a version later.
  */
 const breaking: readonly { what: string; pattern: RegExp }[] = [
-  { what: 'drops a table, a view or a column', pattern: /\bdrop\s+(table|view|materialized\s+view|column)\b/i },
-  { what: 'drops a function that the previous version may call', pattern: /\bdrop\s+(function|procedure|type)\b/i },
-  { what: 'renames something', pattern: /\brename\s+(to|column|constraint)\b|\brename\s+"?\w+"?\s+to\b/i },
-  { what: 'changes the type of a column', pattern: /\balter\s+(column\s+)?"?\w+"?\s+(set\s+data\s+)?type\b/i },
+  { what: 'drops something that the previous version may use', pattern: /^drop (?!index\b)/ },
+  { what: 'empties a table, or takes rights away', pattern: /^(truncate|revoke)\b/ },
+  { what: 'wants values to be unique that the previous version may write twice', pattern: /^create unique index\b/ },
+  { what: 'renames something', pattern: /^alter .*\brename\b/ },
+  { what: 'moves something to another schema', pattern: /^alter .*\bset schema\b/ },
+]
+
+/** The same of an action of `alter table`. */
+const breakingActions: readonly { what: string; pattern: RegExp }[] = [
+  { what: 'drops a column', pattern: /^drop (?!constraint\b)/ },
+  { what: 'changes the type of a column', pattern: /^alter (column )?\S+ (set data )?type\b/ },
   {
     what: 'wants a value that the previous version does not write',
-    pattern: /\bset\s+not\s+null\b|\bdrop\s+default\b/i,
+    pattern: /^alter (column )?\S+ (set not null|drop (default|identity))\b/,
   },
   {
     what: 'adds a column that must be given, without a default',
+    pattern: /^add (?!constraint\b)(?!.*\b(default|generated)\b).*\bnot null\b/,
+  },
+  {
+    what: 'adds a constraint that holds for what the previous version writes',
     pattern:
-      /\badd\s+(column\s+)?(if\s+not\s+exists\s+)?(?!constraint\b|check\b|primary\b|unique\b|foreign\b)"?\w+"?\s+[^,;]*\bnot\s+null\b(?![^,;]*\b(default|generated)\b)(?<!\bdefault\b[^,;]*)/i,
+      /^add (column .*\b(unique|primary key)\b|constraint\b|check\b|unique\b|primary key\b|foreign key\b|exclude\b)/,
   },
 ]
 
 /** A comment of a migration that says why it may break the previous version all the same. */
 const excuse = /^--\s*breaks the previous version:[^\S\n]*\S/im
 
+/** Released before there was this check, so their text stays as it is; each was judged by hand: what its constraints refuse, no version writes. */
+const judged = new Set([
+  'libs/messaging/src/migrations/messaging/0003-parked-history.sql', // takes the states of before; the rest is of new columns
+  'services/notification/src/migrations/0002-lanes-mailings-resends.sql', // takes the kinds of before, and more
+])
+
 /** What a migration does that the previous version could not live with; nothing where it says why it may. */
 export function breaksOf(sql: string): string[] {
   if (excuse.test(sql)) return []
-  const code = sql.replaceAll(/--[^\n]*|\/\*[\s\S]*?\*\//g, ' ').replaceAll(/\$(\w*)\$[\s\S]*?\$\1\$/g, "''")
-  return breaking.filter(({ pattern }) => pattern.test(code)).map(({ what }) => what)
+  const code = sql.replaceAll(/--[^\n]*|\/\*[\s\S]*?\*\//g, ' ')
+  // The body of a function runs later, that of `do` at once.
+  const now = code.replaceAll(/\bdo\s+\$(\w*)\$([\s\S]*?)\$\1\$/gi, (_, __, body) =>
+    body.replaceAll(/\bbegin\b|\bend\b|\bthen\b/gi, ';'),
+  )
+  const statements = now
+    .replaceAll(/\$(\w*)\$[\s\S]*?\$\1\$|'(?:[^']|'')*'/g, "''")
+    .split(';')
+    .map(inOneLine)
+  return statements.flatMap((statement) => {
+    const found = breaking.filter(({ pattern }) => pattern.test(statement))
+    const actions = /^alter table (?:if exists )?(?:only )?(?:"[^"]*"|\S+) (.*)$/.exec(statement)?.[1]
+    const ofActions = actions
+      ? splitAtCommas(actions).flatMap((action) => breakingActions.filter(({ pattern }) => pattern.test(action)))
+      : []
+    return [...found, ...ofActions].map(({ what }) => what)
+  })
 }
 
+const inOneLine = (text: string) => text.replaceAll(/\s+/g, ' ').trim().toLowerCase()
+
+/** At those that are in no parentheses. */
+function splitAtCommas(text: string): string[] {
+  let depth = 0
+  const parts = ['']
+  for (const letter of text) {
+    if (letter === '(') depth += 1
+    if (letter === ')') depth -= 1
+    if (letter === ',' && depth === 0) parts.push('')
+    else parts[parts.length - 1] += letter
+  }
+  return parts.map((part) => part.trim())
+}
+
+/** Those that are to be looked at. */
 export const migrationFiles = (root: string): string[] =>
-  globSync('{libs,services}/*/src/migrations/**/*.sql', { cwd: root }).sort()
+  globSync('{libs,services}/*/src/migrations/**/*.sql', { cwd: root })
+    .map((file) => file.replaceAll('\\', '/'))
+    .filter((file) => !judged.has(file))
+    .sort()
 
 if (import.meta.main) {
   const files = migrationFiles(repository)

@@ -5,7 +5,7 @@ import { parseSchema, shortName } from '../schema/schema.ts'
 import { arbitraryEvent } from '../testing/arbitrary.ts'
 import { readingOf } from './reading.ts'
 
-/** `FUZZ_SEED=7 FUZZ_MESSAGES=1000000 npm test -- libs/events/src/fuzz.test.ts` tries others, or more. */
+/** `FUZZ_SEED=7 FUZZ_MESSAGES=1000000 npm test -- libs/events/src/codec/fuzz.test.ts` tries others, or more. */
 const seed = Number(process.env.FUZZ_SEED ?? 20_250_301)
 const messages = Number(process.env.FUZZ_MESSAGES ?? 100_000)
 

@@ -1,5 +1,6 @@
 import {
   childOf,
+  Failure,
   formatTraceparent,
   isTracing,
   parseTraceparent,
@@ -41,7 +42,7 @@ export function tellSending<M extends OutgoingMessage>(
   )
   return (deliveries) => {
     for (const { message, error } of deliveries) spans.get(message)?.end(error)
-    for (const span of spans.values()) span.end('not sent')
+    for (const span of spans.values()) span.end(new Failure('not-sent'))
   }
 }
 
@@ -66,7 +67,7 @@ export async function inTrace(events: Message[], work: (events: Message[]) => Pr
     await runInTrace((batch ?? (handled[0] as (typeof handled)[0]).span).context, () => work(traced))
     for (const span of spans) span.end()
   } catch (error) {
-    for (const span of spans) span.end(error)
+    for (const span of spans) span.end(error ?? new Failure('undefined'))
     throw error
   }
 }

@@ -220,7 +220,10 @@ async function publishNext(leading: Leading) {
   const { rows, passedOver } = await nextRows(leading)
   if (rows.length > 0) crashPoint('relay-read')
   const told = tellSending(rows)
-  const deliveries = await publishOrSetAside(leading, rows)
+  const deliveries = await publishOrSetAside(leading, rows).catch((error) => {
+    told([]) // no broker answers: that is what somebody looks for in a trace
+    throw error
+  })
   told(deliveries)
   const stored = deliveries.flatMap(({ message, error }) => (error ? [] : [message]))
   tellTroubles(leading, deliveries)

@@ -92,12 +92,13 @@ export function deliveriesOf(options: DeliveryOptions): Deliveries {
 
 /** Sends a mail outside of any transaction, and writes down what became of it. Throws where that cannot be written. */
 export async function deliver(deliveries: Deliveries, work: Work) {
-  if (work.mail.wasLeft && (await settleLeft(deliveries, work))) return
+  if (work.mail.wasLeft && (await settleLeft(deliveries, work))) return undefined
   const failure = await attempt(deliveries, work)
   work.isOver = true
   deliveries.freed()
   if (failure) await settleFailure(deliveries, work, failure)
   else await settleSent(deliveries, work.mail)
+  return failure
 }
 
 /** What went wrong, if anything. */

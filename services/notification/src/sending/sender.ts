@@ -1,6 +1,14 @@
 import type { Database } from '@shopstream/database'
 import { createAlarm, type ReadinessCheck } from '@shopstream/messaging'
-import { Counter, type Logger, parseTraceparent, type Registry, runInTrace, startSpan } from '@shopstream/observability'
+import {
+  Counter,
+  Failure,
+  type Logger,
+  parseTraceparent,
+  type Registry,
+  runInTrace,
+  startSpan,
+} from '@shopstream/observability'
 import { mailsDue } from '../notifications/queries.ts'
 import type { Lane, Tables } from '../tables.ts'
 import { type Deliveries, deliver, deliveriesOf, type Outcome, reached, type Work } from './delivery.ts'
@@ -180,13 +188,13 @@ function begin(hands: Hands, work: Work) {
     attributes: { 'messaging.system': 'smtp', 'messaging.operation.type': 'send', 'messaging.message.id': mail.id },
   })
   work.done = runInTrace(span.context, () => deliver(deliveries, work))
+    .then((failure) => span.end(failure && new Failure(failure.code ?? 'not-sent')))
     .catch((error: unknown) => {
       span.end(error)
       // This process ends. The lease ends by itself and the mail is sent again, with the same Message-ID.
       logger.warn({ err: error, notificationId: mail.id }, 'what became of a mail could not be written down')
     })
     .finally(() => {
-      span.end()
       inHand.delete(mail.id)
       if (hands.mayBeMore) alarm.wake()
     })

@@ -10,7 +10,6 @@ import { createDatabase, type Database, sql } from '@shopstream/database'
 import { encode, partitionOf, registry } from '@shopstream/events'
 import { encodeBatch, type ForeignProducer, openForeignProducer } from '@shopstream/messaging/testing'
 import { eventually, repository, startMailSink, temporaryFolder, testLogger } from '@shopstream/testing'
-import { buildService } from '../../commands/build.ts'
 import {
   type Customer,
   call,
@@ -40,6 +39,7 @@ import { run as unreadable } from '../../operations/unreadable.ts'
 import { verify } from '../../operations/verify.ts'
 import { settingsOf } from '../../services.ts'
 import { Refusal, UsageError } from '../../terminal/options.ts'
+import { buildService } from '../../workspace/bundle.ts'
 import { mailsAbout, openShop } from './shop-under-test.ts'
 
 const patience = { timeoutMs: 60_000 }

@@ -48,6 +48,8 @@ afterAll(async () => {
   collector.close()
 }, 60_000)
 
+const clientsSpan = '00f067aa0ba902b7'
+
 /** Each hop of an order, as service and span. */
 const hops = [
   'gateway POST /v1/orders',
@@ -69,12 +71,30 @@ test('an order is one trace, from the request to the mail, in which every span h
   const { token } = await register(shop)
   const traceId = '4bf92f3577b34da6a3ce929d0e0e4736'
   const sku = await stock(shop, await staffToken(shop), 5)
-  const headers = { traceparent: `00-${traceId}-00f067aa0ba902b7-01`, prefer: 'wait=10' }
+  const headers = { traceparent: `00-${traceId}-${clientsSpan}-01`, prefer: 'wait=10' }
   expect((await order(shop, token, sku, headers)).body.status).toBe('confirmed')
   const ofOrder = () => spans.filter((span) => span.traceId === traceId)
   const told = () => new Set(ofOrder().map(({ service, name }) => `${service} ${name}`))
   await eventually('every hop', () => hops.every((hop) => told().has(hop)), { timeoutMs: 30_000 })
-  const ids = new Set(['00f067aa0ba902b7', ...ofOrder().map(({ spanId }) => spanId)])
+  const ids = new Set([clientsSpan, ...ofOrder().map(({ spanId }) => spanId)])
   expect(ofOrder().filter(({ parentSpanId = '' }) => !ids.has(parentSpanId))).toEqual([])
   expect(told().has('inventory SELECT') || told().has('inventory WITH')).toBe(true)
+}, 60_000)
+
+test('probes and metrics are in no trace, nor are their statements, and no span has a path or a secret in it', async () => {
+  const { shop } = opened
+  const token = 'somebodys-token-0123456789'
+  await fetch(`${shop.gatewayUrl}/v1/mailings/opt-out/${token}`)
+  for (const url of Object.values(shop.serviceUrls))
+    for (const path of ['readyz', 'metrics']) await fetch(`${url}/${path}`)
+  const isTold = () => spans.some(({ service, name }) => service === 'notification' && name.includes('/opt-out/'))
+  await eventually('the request', isTold, { timeoutMs: 10_000 })
+  const known = () => new Set([clientsSpan, ...spans.map(({ spanId }) => spanId)])
+  // The deployment that tells schemas is no service, and exports nothing.
+  const orphans = () =>
+    spans.filter(({ name, parentSpanId }) => !name.includes('schema') && parentSpanId && !known().has(parentSpanId))
+  await eventually('each span to have its parent', () => orphans().length === 0, { timeoutMs: 10_000 })
+  expect(spans.filter(({ name }) => /readyz|metrics|livez/.test(name))).toEqual([])
+  expect(spans.filter(({ name, parentSpanId }) => !parentSpanId && /^[A-Z]+$/.test(name))).toEqual([])
+  expect(JSON.stringify(spans)).not.toContain(token)
 }, 60_000)
