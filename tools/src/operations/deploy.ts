@@ -27,7 +27,12 @@ const databasesSchema = Type.Object({
     ...postgres,
     example: 'postgres://postgres:password@127.0.0.1:5432/postgres',
   }),
-  ...settingsOf('DATABASE_URL', (owner) => settings.url(`what the ${owner} service connects with`, postgres)),
+  ...settingsOf('DATABASE_URL', (owner) =>
+    settings.url(`what the ${owner} service connects with`, {
+      ...postgres,
+      example: `postgres://${owner}:password@127.0.0.1:5432/${owner}`,
+    }),
+  ),
 })
 const topicsSchema = Type.Object({
   KAFKA_BROKERS: dataSettings.KAFKA_BROKERS,

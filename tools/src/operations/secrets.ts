@@ -58,23 +58,27 @@ function writeAll(folder: string): void {
     if (held(file) === '') write(file, make())
     return held(file)
   }
+  /** Follows what it is made of. */
+  const follow = (file: string, text: string) => {
+    if (held(file) !== text) write(file, text)
+  }
   const postgresPassword = keep('postgres/password', () => POSTGRES_PASSWORD || random())
   if (POSTGRES_PASSWORD && POSTGRES_PASSWORD !== postgresPassword)
     print(
       bad(
-        'POSTGRES_PASSWORD is not what postgres/password holds, which stays: a Postgres keeps the password of its first start. ' +
-          'If it was made with the other one, remove that file and the operator/*-url files first.',
+        'POSTGRES_PASSWORD is not what postgres/password holds, which stays, as a Postgres keeps the password of its first start. ' +
+          'If it was made with POSTGRES_PASSWORD, remove postgres/password, and run this again.',
       ),
     )
   const urlOf = (role: string, password: string, database: string) =>
     `postgres://${role}:${encodeURIComponent(password)}@${POSTGRES_HOST}/${database}`
-  keep('deployment/postgres-url', () => urlOf('shopstream', postgresPassword, 'postgres'))
+  follow('deployment/postgres-url', urlOf('shopstream', postgresPassword, 'postgres'))
   const identity = keep('gateway/identity-secret', random)
   for (const owner of owners) {
     const url = keep(`${owner}/database-url`, () => urlOf(owner, random(), owner))
-    keep(`operator/${owner}-database-url`, () => url)
-    keep(`deployment/${owner}-database-url`, () => url)
-    keep(`${owner}/identity-secret`, () => identity)
+    follow(`operator/${owner}-database-url`, url)
+    follow(`deployment/${owner}-database-url`, url)
+    follow(`${owner}/identity-secret`, identity)
   }
   keep('user/key-encryption-secret', random)
   const staffPassword = keep('user/staff-password', () => STAFF_PASSWORD || random())
