@@ -15,6 +15,7 @@ import { age, plural, shop } from '../terminal/format.ts'
 import { type Asked, ask } from './answers.ts'
 import { type Group, readGroups } from './groups.ts'
 import { lagOf } from './lag.ts'
+import { outboxRows } from './outbox-rows.ts'
 import { createReader, type ReadEvent, sourceOf } from './read-event.ts'
 import { type Owner, owners, type Reach } from './shop-access.ts'
 import { type ServiceState, serviceState } from './shop-state.ts'
@@ -375,27 +376,4 @@ async function knowledgeOf({ query }: Database<unknown>, events: readonly ReadEv
     actions: actions.rows,
     unreadable: await listUnreadable(query),
   }
-}
-
-interface OutboxRow {
-  id: bigint
-  topic: string
-  partition: number
-  key: string | null
-  value: Buffer | null
-  headers: Parameters<typeof fromStored>[0]
-  created_at: Date
-  refused: string | null
-  before: number
-}
-
-/** Reads the whole outbox: it is short, or its length is the trouble. */
-async function outboxRows({ query }: Database<unknown>, { key, eventId }: { key?: string; eventId?: string }) {
-  const { rows } = await sql<OutboxRow>`
-    select id, topic, partition, key, value, headers, created_at, refused,
-      (select count(*) from outbox as earlier where earlier.id < own.id)::integer as before
-    from outbox as own
-    where key = ${key ?? null} or headers->>'ce_id' = ${eventId ?? null}
-    order by id`.execute(query)
-  return rows
 }

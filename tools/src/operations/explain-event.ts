@@ -1,0 +1,151 @@
+import { type Database, sql } from '@shopstream/database'
+import { deadLetterTopic, topics } from '@shopstream/events'
+import { eventIdOf, type IncomingMessage } from '@shopstream/messaging/operations'
+import { faint, plural, shop, table, toJson } from '../terminal/format.ts'
+import { Refusal } from '../terminal/options.ts'
+import { headerInWords, keyInWords, shopWith, shown, typeInWords } from '../terminal/printing.ts'
+import { ask } from './answers.ts'
+import { findMails, servicesOf } from './explain-order.ts'
+import { readGroups } from './groups.ts'
+import { owners, type Reach } from './shop-access.ts'
+import { clockSlackMs, type EventStory, type Gap, gapOf, hiddenGaps, type Teller } from './story.ts'
+import { eventLines, headline, mailLine, verdictLines } from './story-lines.ts'
+import { isUuid, timeOfId } from './uuids.ts'
+import { eventsVerdict, gravest, type MailStory, mailVerdict, type Verdict } from './verdict.ts'
+
+export interface StoryOfEvent {
+  kind: 'event'
+  id: string
+  event: EventStory
+  /** Dead letters of it that are still to be published. */
+  copies: EventStory[]
+  /** The mail that it caused, if it did. */
+  mails: MailStory[]
+  verdict: Verdict
+}
+
+/** Throws a Refusal when no outbox, inbox, parking lot or topic has the event. */
+export async function tellEvent(teller: Teller, id: string, now = new Date()): Promise<StoryOfEvent> {
+  if (!isUuid(id)) throw new Refusal(`${id} is no event's id: those are UUIDs.`)
+  const { rows } = await teller.unpublished({ eventId: id })
+  const unpublished = rows.find(({ copyOf }) => !copyOf)
+  const { message, gaps } = unpublished ? { gaps: [] } : await findEvent(teller, id)
+  const event = unpublished ?? (message ? (await teller.handlings([message])).events[0] : rows[0])
+  if (!event)
+    throw new Refusal(
+      [`No outbox, inbox, parking lot or topic has an event ${id}.`, ...gaps.map(({ what }) => what)].join('\n'),
+    )
+  const copies = rows.filter((row) => row !== event)
+  const asked = await ask('the notification database', () =>
+    findMails(teller.databases.notification, sql`cause_id = ${id}`),
+  )
+  const mails = asked.answer ?? []
+  const services = await servicesOf(teller, [event, ...copies], mails)
+  const verdict =
+    gravest(
+      [
+        eventsVerdict([event, ...copies], services, now),
+        ...mails.map((mail) => mailVerdict(mail, services, now)),
+      ].filter((one) => one !== undefined),
+    ) ?? endOf(event)
+  return { kind: 'event', id, event, copies, mails, verdict }
+}
+
+/** What is left to say of an event that nothing is in the way of. */
+function endOf({ copyOf, handledBy }: EventStory): Verdict {
+  if (copyOf)
+    return {
+      state: 'final',
+      text: `Its topic does not have it any more; this is the copy that ${copyOf.group} has made of ${shown(copyOf.place)}, on which it had given up.`,
+      run: [shop(`dead-letters list --group ${copyOf.group} --state all`)],
+    }
+  if (handledBy.length === 0) return { state: 'final', text: 'Nobody consumes it.', run: [] }
+  return { state: 'final', text: 'Every group that consumes it has done so.', run: [] }
+}
+
+/**
+ * Finds it by its place, if an inbox or parking lot tells it, else in all topics since it was made, then in dead
+ * letters.
+ */
+async function findEvent(teller: Teller, id: string): Promise<Found> {
+  const places = await Promise.all(owners.map((owner) => ask(owner, () => findPlace(teller.databases[owner], id))))
+  const place = places.flatMap(({ answer }) => answer ?? [])[0]
+  const made = timeOfId(id)
+  // With a foreign clock, or a foreign id, this may be any time.
+  const from = made && made < new Date() ? { from: new Date(made.getTime() - clockSlackMs) } : {}
+  const fits = (message: IncomingMessage) => eventIdOf(message.headers) === id
+  const wheres: Where[] = [
+    ...(place ? [{ topics: [place.topic], partitions: [{ ...place, from: place.offset }] }] : []),
+    { topics: topics.map(({ name }) => name), ...from },
+    { topics: (await readGroups()).map(({ group }) => deadLetterTopic(group).name), ...from },
+  ]
+  const gaps: Gap[] = []
+  for (const where of wheres) {
+    const found = await firstThat(teller.bus, where, fits)
+    if (found.message) return found
+    if (!where.partitions) gaps.push(...found.gaps)
+  }
+  return { message: undefined, gaps: [...gaps, ...(await hiddenGaps(teller.bus, await partitionsOf(teller.bus)))] }
+}
+
+const partitionsOf = (bus: Reach['bus']) =>
+  bus.positions(
+    'explain',
+    topics.map(({ name }) => name),
+  )
+
+type Where = Pick<Parameters<Reach['bus']['read']>[0], 'topics' | 'partitions' | 'from'>
+
+interface Found {
+  message: IncomingMessage | undefined
+  /** What could not be read on the way. */
+  gaps: Gap[]
+}
+
+/** The first message that fits; undefined when none does. */
+async function firstThat(bus: Reach['bus'], where: Where, fits: (message: IncomingMessage) => boolean): Promise<Found> {
+  const enough = new AbortController()
+  const found: Found = { message: undefined, gaps: [] }
+  await bus.read({
+    ...where,
+    toEnd: true,
+    signal: enough.signal,
+    handle(messages) {
+      found.message ??= messages.find(fits)
+      if (found.message || (where.partitions && messages.length > 0)) enough.abort()
+    },
+    unreadable: (stretch) => void found.gaps.push(gapOf(stretch)),
+  })
+  return found
+}
+
+async function findPlace({ query }: Database<unknown>, id: string) {
+  const { rows } = await sql<{ topic: string; partition: number; offset: bigint }>`
+    select topic, partition, "offset" from inbox where event_id = ${id}
+    union all
+    select topic, partition, coalesce(former_offset, "offset") from parked_message where event_id = ${id}`.execute(
+    query,
+  )
+  return rows[0]
+}
+
+export function eventScreen({ id, event, copies, mails, verdict }: StoryOfEvent): string {
+  const now = new Date()
+  const { headers, data, bytes, problem, key } = event
+  const byOrder = topics.find(({ name }) => name === event.topic)?.key === 'order id'
+  const next = byOrder && key ? shopWith('explain', key) : undefined
+  return [
+    headline(`Event ${id}`, typeInWords(event.type), verdict),
+    ...[event, ...copies].flatMap((one) => eventLines(one, now)),
+    '',
+    ...table(Object.entries(headers).map(([name, value]) => [shown(name), headerInWords(value)])),
+    ...table([['key', keyInWords(key)]]),
+    problem
+      ? `  ${bytes ? `${plural(bytes.length, 'byte')}: ${bytes.subarray(0, 400).toString('hex')}` : 'bytes are not shown'}`
+      : `  ${toJson(data)}`,
+    ...table(mails.map((mail) => mailLine(mail, now))),
+    ...(next ? [faint(`  ${next}`)] : []),
+    '',
+    ...verdictLines(verdict),
+  ].join('\n')
+}
