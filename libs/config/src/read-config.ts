@@ -48,7 +48,7 @@ export function readConfig<S extends TObject>(schema: S, env: NodeJS.ProcessEnv 
       continue
     }
     if (text === undefined || text === '') {
-      const value = typeof setting.default === 'function' ? setting.default(env) : setting.default
+      const value = defaultOf(setting, env)
       if (value !== undefined) config[name] = value
       else if (required.has(name)) problems.push(`${name} is missing: set it to ${expectation(name, setting)}`)
       continue
@@ -60,6 +60,10 @@ export function readConfig<S extends TObject>(schema: S, env: NodeJS.ProcessEnv 
   if (problems.length > 0) throw new ConfigError(problems)
   return Object.freeze(config) as Readonly<Static<S>>
 }
+
+/** A default may depend on other variables. */
+const defaultOf = ({ default: value }: Setting, env: NodeJS.ProcessEnv): unknown =>
+  typeof value === 'function' ? value(env) : value
 
 /** Whether a setting's text may hold a secret: passwords stand in URLs as well. */
 const mayHoldSecret = ({ secret, format }: Setting) => secret === true || format === 'url'
@@ -125,7 +129,7 @@ export function describeSettings(schema: TObject, env: NodeJS.ProcessEnv = proce
   const required = new Set<string>(schema.required)
   return Object.entries(schema.properties).map(([name, property]) => {
     const setting = property as Setting
-    const byDefault = typeof setting.default === 'function' ? setting.default(env) : setting.default
+    const byDefault = defaultOf(setting, env)
     const absent = byDefault !== undefined ? `default: ${byDefault}` : required.has(name) ? 'must be set' : 'optional'
     return `${name}: ${kind(setting)}${setting.description ? `, ${setting.description}` : ''} (${absent})`
   })

@@ -18,6 +18,7 @@ import {
   type Span,
   startSpan,
   type TraceContext,
+  unrecordedSpan,
 } from '@shopstream/observability'
 import { type FastifyInstance, type FastifyRequest, fastify, LogController, type RouteOptions } from 'fastify'
 import { authenticate, authorize, type KeyStore } from './access.ts'
@@ -128,7 +129,7 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
   app.addHook('onRequest', (request, reply, done) => {
     const parent = parseTraceparent(headerOf(request, 'traceparent'))
     request.span = internalPaths.test(request.url.split('?', 1)[0] ?? '')
-      ? unrecorded(parent)
+      ? unrecordedSpan({ ...childOf(parent), flags: '00' }) // asked every few seconds, and with all its parts in nobody's trace
       : startSpan(request.method, { kind: 'server', parent, attributes: requestAttributes(request) })
     request.trace = request.span.context
     reply.header('x-request-id', request.id)
@@ -168,13 +169,6 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
   serveDocumentation(app, options)
   return app
 }
-
-/** Probes and metrics are asked every few seconds, and are nobody's trace. */
-const unrecorded = (parent: TraceContext | undefined): Span => ({
-  context: { ...childOf(parent), flags: '00' }, // nor is any part of it
-  set() {},
-  end() {},
-})
 
 /** Without the path: it may hold a secret, such as the token of an opt-out; the route is told at the end. */
 const requestAttributes = ({ method, protocol, host }: FastifyRequest) => ({

@@ -44,7 +44,10 @@ export function recordSpans(next: Recorder | undefined): void {
 /** Whether spans go anywhere: asked where a span for each of many parts would cost something. */
 export const isTracing = (): boolean => recorder !== undefined
 
+/** A place in a trace that is told to nobody. */
+export const unrecordedSpan = (context: TraceContext): Span => ({ context, set() {}, end() {} })
+
 /** Begins a span. Where none are recorded it is a place in the trace and nothing else, so that traces hold together all the same. */
 export function startSpan(name: string, options: SpanOptions): Span {
-  return recorder ? recorder(name, options) : { context: childOf(options.parent), set() {}, end() {} }
+  return recorder ? recorder(name, options) : unrecordedSpan(childOf(options.parent))
 }

@@ -8,6 +8,7 @@ import {
   serviceNames,
 } from '../local/services.ts'
 import { defaultPorts, readStackSettings } from '../local/settings.ts'
+import { type ServiceName as DataServiceName, variableOf } from '../services.ts'
 
 const composeTemplate = 'infra/container/docker-compose.yml.template'
 
@@ -38,7 +39,7 @@ const ofContainers: Record<string, string> = {
   SHUTDOWN_TIMEOUT_MS: '10000',
   PUBLIC_URL: `http://127.0.0.1:\${GATEWAY_PORT:-${defaultPorts.GATEWAY_PORT}}`,
   STAFF_EMAIL: `\${STAFF_EMAIL:-${around.settings.STAFF_EMAIL}}`,
-  ...Object.fromEntries(databaseOwners.map((name) => [`${name.toUpperCase()}_URL`, urlOf(name)])),
+  ...Object.fromEntries(databaseOwners.map((name) => [variableOf(name, 'URL'), urlOf(name)])),
 }
 
 /** Handed on from whoever runs compose; an empty one counts as not set. */
@@ -76,7 +77,7 @@ const lines = (entries: Record<string, string>, indent: string) =>
     .map(([key, value]) => `${indent}${key}: ${JSON.stringify(value)}`)
     .join('\n')
 
-const perOwner = (text: (name: string) => string) => databaseOwners.map(text).join('\n')
+const perOwner = (text: (name: DataServiceName) => string) => databaseOwners.map(text).join('\n')
 
 const image = (name: string) => `image: shopstream/${name}:\${SHOPSTREAM_VERSION:-local}
   build: { context: ., args: { SERVICE: ${name}, REVISION: "\${SHOPSTREAM_VERSION:-local}" } }`
@@ -98,11 +99,11 @@ ${lines(containerEnvironment(name), '    ')}
       .join('\n'),
   operatorSettings: () =>
     perOwner(
-      (name) => `    ${name.toUpperCase()}_DATABASE_URL_FILE: /secrets/${name}-database-url
-    ${name.toUpperCase()}_URL: ${urlOf(name)}`,
+      (name) => `    ${variableOf(name, 'DATABASE_URL_FILE')}: /secrets/${name}-database-url
+    ${variableOf(name, 'URL')}: ${urlOf(name)}`,
     ),
   deploymentSettings: () =>
-    perOwner((name) => `      ${name.toUpperCase()}_DATABASE_URL_FILE: /secrets/${name}-database-url`),
+    perOwner((name) => `      ${variableOf(name, 'DATABASE_URL_FILE')}: /secrets/${name}-database-url`),
   secretsOfAll: () => secretsVolumes.map((name) => `      - secrets-${name}:/secrets/${name}`).join('\n'),
   migrations: () =>
     databaseOwners
