@@ -104,7 +104,7 @@ test('advice names no password', async () => {
 
 test('work that holds all connections of one pool leaves those of another, which hears its signals', async () => {
   const database = open({ poolSize: 1 })
-  const beside = database.withPool(1)
+  const beside = database.withPool('beside', 1)
   const heard = Promise.withResolvers<unknown>()
   beside.on('done', heard.resolve)
   await database.transaction(async (tx) => {
@@ -284,4 +284,21 @@ test('a statement that comes again is prepared; a column that is added meanwhile
   const failure = await failureOf(look())
   expect([isUnavailable(failure), isPassing(failure)]).toEqual([true, true])
   expect(await look()).toEqual([{ n: 1, more: null }])
+})
+
+test('how the connections of each pool are used can be asked', async () => {
+  const database = open({ poolSize: 1 })
+  database.withPool('beside', 2)
+  await database
+    .transaction(async (tx) => {
+      await run(tx, 'select 1')
+      const another = run(database, 'select 1')
+      expect(Object.fromEntries(database.pools())).toEqual({
+        requests: { idle: 0, busy: 1, waiting: 1 },
+        beside: { idle: 0, busy: 0, waiting: 0 },
+      })
+      return { another }
+    })
+    .then(({ another }) => another)
+  expect(database.pools().get('requests')).toEqual({ idle: 1, busy: 0, waiting: 0 })
 })

@@ -1,6 +1,6 @@
 import type { Logger } from '@shopstream/observability'
 import { Kysely, type Transaction as KyselyTransaction, PostgresDialect, sql } from 'kysely'
-import { openPool } from './pool.ts'
+import { openPool, type PoolUse } from './pool.ts'
 import { openSession, type Session } from './session.ts'
 
 /** An open transaction; a required parameter of everything that writes. `T` is the service's table types. */
@@ -27,8 +27,13 @@ export interface Database<T> {
   check(): Promise<void>
   /** No session that was opened so far is used again. */
   renew(): void
-  /** The same database, signals included, by `poolSize` connections of its own, which close with this one. */
-  withPool(poolSize: number): Database<T>
+  /**
+   * The same database, signals included, by `poolSize` connections of its own, which close with this one. `name` says in
+   * metrics who uses them.
+   */
+  withPool(name: string, poolSize: number): Database<T>
+  /** How the connections of each pool are used now, by its name. */
+  pools(): Map<string, PoolUse>
   /** Waits for what is running and closes the pool. */
   close(): Promise<void>
 }
@@ -38,7 +43,7 @@ export interface DatabaseOptions {
   url: string
   /** Leads to Postgres itself, where `url` does not. */
   directUrl?: string | undefined
-  /** Connections at the most. */
+  /** Connections at the most, of the pool `requests`. */
   poolSize: number
   /** Shown in `pg_stat_activity`. */
   applicationName: string
@@ -58,11 +63,13 @@ const signals = new WeakMap<object, Signal[]>()
 export function createDatabase<T>(options: DatabaseOptions): Database<T> {
   const listeners = new Map<string, Set<(payload: unknown) => void>>()
   const era = { current: 0 }
-  const pools: Kysely<T>[] = []
+  const pools = new Map<string, { query: Kysely<T>; use: () => PoolUse }>()
 
-  function withPool(poolSize: number): Database<T> {
-    const query = new Kysely<T>({ dialect: new PostgresDialect({ pool: openPool({ ...options, poolSize }, era) }) })
-    pools.push(query)
+  function withPool(name: string, poolSize: number): Database<T> {
+    if (pools.has(name)) throw new Error(`there is a pool ${name} already`)
+    const pool = openPool({ ...options, poolSize }, era)
+    const query = new Kysely<T>({ dialect: new PostgresDialect({ pool }) })
+    pools.set(name, { query, use: pool.use })
     return {
       query,
       async transaction(work) {
@@ -90,6 +97,7 @@ export function createDatabase<T>(options: DatabaseOptions): Database<T> {
       },
       renew,
       withPool,
+      pools: () => new Map([...pools].map(([one, { use }]) => [one, use()])),
       close: () => query.destroy(),
     }
   }
@@ -99,9 +107,9 @@ export function createDatabase<T>(options: DatabaseOptions): Database<T> {
   }
 
   return {
-    ...withPool(options.poolSize),
+    ...withPool('requests', options.poolSize),
     async close() {
-      await Promise.all(pools.map((query) => query.destroy()))
+      await Promise.all([...pools.values()].map(({ query }) => query.destroy()))
     },
   }
 }

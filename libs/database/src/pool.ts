@@ -42,6 +42,14 @@ export interface Era {
   current: number
 }
 
+/** Connections of a pool, and who waits for one. */
+export interface PoolUse {
+  idle: number
+  busy: number
+  /** Work that waits for a connection. */
+  waiting: number
+}
+
 /**
  * A bounded pool that closes a session when an answer shows that the server has failed: pg keeps a session that a
  * failover has left read-only, and orders would fail for as long as it lives. All sessions opened before close as well,
@@ -51,7 +59,7 @@ export interface Era {
 export function openPool(
   { url, poolSize, applicationName, queryTimeoutMs = 60_000, logger }: PoolOptions,
   era: Era,
-): PostgresPool {
+): PostgresPool & { use(): PoolUse } {
   const pool = new pg.Pool({
     connectionString: url,
     max: poolSize,
@@ -124,5 +132,6 @@ export function openPool(
     },
     end: () => pool.end(),
     options: pool.options,
+    use: () => ({ idle: pool.idleCount, busy: pool.totalCount - pool.idleCount, waiting: pool.waitingCount }),
   }
 }

@@ -9,7 +9,7 @@ import {
   openKafkaBus,
   type ReadinessCheck,
 } from '@shopstream/messaging'
-import { createMetrics, type Logger, type Registry } from '@shopstream/observability'
+import { createMetrics, Gauge, type Logger, type Registry } from '@shopstream/observability'
 import type { KeyStore } from './access.ts'
 import { httpMigrations, signingKeyMigrations } from './migrations.ts'
 import type { Route } from './routes.ts'
@@ -70,9 +70,10 @@ export async function createDataService<Tables>(options: DataServiceOptions<Tabl
     applicationName: service,
     logger,
   })
+  measurePools(database, metrics)
   const messaging = createMessaging({
     service,
-    database: database.withPool(config.DATABASE_CONSUMER_POOL_SIZE),
+    database: database.withPool('messaging', config.DATABASE_CONSUMER_POOL_SIZE),
     bus: await openKafkaBus({ ...kafkaOptions(config), clientId: service, logger, metrics }),
     parkedLimits: { count: config.PARKED_LIMIT_COUNT, ageSeconds: config.PARKED_LIMIT_AGE_SECONDS },
     consumes,
@@ -103,5 +104,18 @@ export async function createDataService<Tables>(options: DataServiceOptions<Tabl
     messaging,
     logger,
     ...(begin && { begin }),
+  })
+}
+
+function measurePools(database: Pick<Database<unknown>, 'pools'>, metrics: Registry): void {
+  new Gauge({
+    name: 'shopstream_database_connections',
+    help: 'Connections to the database by pool and state: idle or busy; waiting is work that has none yet.',
+    labelNames: ['pool', 'state'],
+    registers: [metrics],
+    collect() {
+      for (const [pool, use] of database.pools())
+        for (const [state, number] of Object.entries(use)) this.set({ pool, state }, number)
+    },
   })
 }

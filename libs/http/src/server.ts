@@ -12,6 +12,7 @@ import {
   Gauge,
   Histogram,
   type Logger,
+  observeInTrace,
   parseTraceparent,
   type Registry,
   runInTrace,
@@ -205,13 +206,14 @@ function observe(app: FastifyInstance, metrics: Registry): void {
     help: 'From the first byte of a request to the last of its answer.',
     labelNames: ['method', 'route', 'status'],
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+    enableExemplars: true,
     registers: [metrics],
   })
   app.addHook('onResponse', (request, reply, done) => {
     const route = request.routeOptions.url ?? 'unmatched'
     const { method } = request
     const status = reply.statusCode
-    duration.observe({ method, route, status }, reply.elapsedTime / 1000)
+    observeInTrace(duration, { method, route, status }, reply.elapsedTime / 1000, request.trace.traceId)
     request.span.set({ 'http.route': route, 'http.response.status_code': status }, `${method} ${route}`)
     request.span.end(status >= 500 ? new Failure(String(status)) : undefined)
     if (!internalPaths.test(route)) {

@@ -7,6 +7,7 @@ import { type RunningConsumer, startConsumer } from './consumer/consumer.ts'
 import { type Progress, watchProgress } from './consumer/progress.ts'
 import { createReplicas } from './consumer/replicas.ts'
 import { byEvent, type Consumption, on } from './event/consumption.ts'
+import { createConsumptionMeters } from './event/meters.ts'
 import { registerGauges } from './health/gauges.ts'
 import {
   backlogLimitsOf,
@@ -104,9 +105,10 @@ export function createMessaging(options: MessagingOptions): Messaging {
       const common = { ...options, logger, group: service, consumptions, blocked }
       relay = startRelay(common)
       if (consumes.length > 0) {
-        consumer = startConsumer(common)
-        retrier = startRetrier(common)
-        watching = watchProgress(consumer, common, { progress, replicas, backlogLimits }, stopping.signal)
+        const measured = { ...common, meters: createConsumptionMeters(options.metrics) }
+        consumer = startConsumer(measured)
+        retrier = startRetrier(measured)
+        watching = watchProgress(consumer, measured, { progress, replicas, backlogLimits }, stopping.signal)
       }
       registerGauges(database, options.metrics, parkedLimits, logger)
       if (options.outboxLimits) outbox = watchOutbox(database, options.outboxLimits, logger, stopping.signal)

@@ -1,4 +1,18 @@
-import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import {
+  collectDefaultMetrics,
+  Gauge,
+  type Histogram,
+  type OpenMetricsContentType,
+  Registry as PromRegistry,
+} from 'prom-client'
+
+/** In OpenMetrics' text, which alone can hold exemplars. */
+export class Registry extends PromRegistry<OpenMetricsContentType> {
+  constructor() {
+    super()
+    this.setContentType(PromRegistry.OPENMETRICS_CONTENT_TYPE)
+  }
+}
 
 /** A registry of its own for one process: every metric gets the label `service`, and the process's own are in it. */
 export function createMetrics(service: string): Registry {
@@ -6,6 +20,19 @@ export function createMetrics(service: string): Registry {
   registry.setDefaultLabels({ service })
   collectDefaultMetrics({ register: registry })
   return registry
+}
+
+/**
+ * Observes, and keeps the trace as the exemplar of its bucket: who sees a slow one in a graph finds its logs, and its spans
+ * where they are recorded. The histogram has `enableExemplars`.
+ */
+export function observeInTrace(
+  histogram: Histogram<string>,
+  labels: Record<string, string | number>,
+  value: number,
+  traceId: string | undefined,
+): void {
+  histogram.observe({ labels, value, ...(traceId !== undefined && { exemplarLabels: { trace_id: traceId } }) })
 }
 
 /** A gauge that shows a part of what was found: a number, or one for each value of its label. */

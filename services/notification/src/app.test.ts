@@ -233,5 +233,5 @@ test('the backlog can be measured', async () => {
   const { body } = await service.get('/metrics')
   expect(body).toMatch(/shopstream_notifications\{state="queued",service="notification"\} \d+/)
   expect(body).toMatch(/shopstream_oldest_queued_mail_seconds\{service="notification"\} \d/)
-  expect(body).toMatch(/shopstream_mail_attempts_total\{outcome="sent",service="notification"\} \d+/)
+  expect(body).toMatch(/shopstream_mail_attempts_total\{kind="welcome",outcome="sent",service="notification"\} \d+/)
 })

@@ -43,7 +43,7 @@ export async function buildNotification(config: Config, logger: Logger, policy =
     migrations: own,
     parts({ database, metrics }) {
       // If requests held all connections, no claim could be ended, and another instance would send its mail, too.
-      const forLoops = database.withPool(loopConnections)
+      const forLoops = database.withPool('loops', loopConnections)
       const links = createOptOutLinks(database, config.PUBLIC_URL)
       if (!config.PUBLIC_URL) logger.warn('mailings have no link by which to opt out of them: PUBLIC_URL is not set')
       const sending = createSending({ database, forLoops, config, from, policy, links, metrics, logger })

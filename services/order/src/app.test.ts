@@ -395,3 +395,26 @@ test('an order without a reservation is cancelled after its deadline', async () 
     await hasty.close()
   }
 })
+
+test('metrics say how orders were decided, how long that took, and which are not', async () => {
+  const metrics = async () => (await orders.http.inject('/metrics')).body
+  const measured = async (line: string) =>
+    Number(
+      (await metrics())
+        .split('\n')
+        .find((one) => one.startsWith(line))
+        ?.split(' ')[1],
+    )
+  const decided = (outcome: string) => measured(`shopstream_order_decision_seconds_count{outcome="${outcome}"`)
+  const pending = () => measured('shopstream_orders_pending{')
+  const before = { confirmed: await decided('confirmed'), pending: await pending() }
+  const id = await confirmed()
+  expect(await decided('confirmed')).toBe(before.confirmed + 1)
+  expect((await call('POST', `/v1/orders/${id}/cancel`, buyer, { reason: 'x' })).status).toBeLessThan(300)
+  await place()
+  expect(await decided('confirmed')).toBe(before.confirmed + 1) // a cancellation after it decides nothing
+  expect(await pending()).toBe(before.pending + 1)
+  expect(await measured('shopstream_orders_overdue{')).toBe(0)
+  expect(await measured('shopstream_orders_pending_oldest_seconds{')).toBeGreaterThan(0)
+  expect(await measured('shopstream_database_connections{pool="sweeper",state="waiting"')).toBe(0)
+})

@@ -4,6 +4,7 @@ import { createDataService } from '@shopstream/http'
 import type { Logger } from '@shopstream/observability'
 import type { configSchema } from './config.ts'
 import { consumes } from './consumes.ts'
+import { measureOrders } from './meters.ts'
 import { produces } from './produces.ts'
 import { startSweeper } from './reserving/sweep.ts'
 import { routes } from './routes.ts'
@@ -20,9 +21,12 @@ export const buildOrder = (config: Readonly<Static<typeof configSchema>>, logger
     consumes,
     produces,
     migrations: readMigrations('order', import.meta.url),
-    parts: ({ database, logger }) => ({
-      routes: routes({ database, deadlineSeconds: config.RESERVATION_DEADLINE_SECONDS }),
-      // Deadlines hold also while requests hold all connections that are theirs.
-      begin: async () => startSweeper(database.withPool(1), logger),
-    }),
+    parts({ database, metrics, logger }) {
+      measureOrders(database, metrics, logger)
+      return {
+        routes: routes({ database, deadlineSeconds: config.RESERVATION_DEADLINE_SECONDS }),
+        // Deadlines hold also while requests hold all connections that are theirs.
+        begin: async () => startSweeper(database.withPool('sweeper', 1), logger),
+      }
+    },
   })

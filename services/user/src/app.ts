@@ -9,7 +9,7 @@ import { consumes } from './consumes.ts'
 import { every } from './periodic.ts'
 import { produces } from './produces.ts'
 import { routes } from './routes.ts'
-import { createKeyring } from './signing-keys/keyring.ts'
+import { createKeyring, type Keyring } from './signing-keys/keyring.ts'
 import { deleteEnded } from './sweeping.ts'
 import type { Tables } from './tables.ts'
 
@@ -34,6 +34,7 @@ export async function buildUser(config: Config, logger: Logger) {
       const keyring = createKeyring({ database, secret: config.KEY_ENCRYPTION_SECRET, settings, logger })
       const passwords = await createPasswords()
       measurePasswords(metrics, passwords)
+      measureKeys(metrics, keyring)
       const tokens = {
         accessTokenSeconds: config.ACCESS_TOKEN_SECONDS,
         refreshTokenDays: config.REFRESH_TOKEN_DAYS,
@@ -67,6 +68,18 @@ function keySettings(config: Config) {
     checkMs: Math.min(30 * secondMs, Math.max(secondMs / 2, leadMs / 8)),
     tokenMs: config.ACCESS_TOKEN_SECONDS * secondMs,
   }
+}
+
+function measureKeys(metrics: Registry, keyring: Keyring): void {
+  new Gauge({
+    name: 'shopstream_signing_key_expiry_timestamp_seconds',
+    help: 'When the last signing key expires that is published so far, in seconds since 1970.',
+    registers: [metrics],
+    collect() {
+      const expiry = keyring.expiry()
+      if (expiry) this.set(expiry.getTime() / secondMs)
+    },
+  })
 }
 
 function measurePasswords(metrics: Registry, passwords: Passwords): void {

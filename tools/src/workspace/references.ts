@@ -67,7 +67,8 @@ ${generated}
 Every service serves them at \`/metrics\` in Prometheus' format, each with the label \`service\`; the gateway on \`METRICS_PORT\`. The
 process's own (\`process_…\`, \`nodejs_…\`) come besides. [Alerts](../infra/prometheus/alerts.yml) are made of them, and each alert has
 a [runbook](runbooks/README.md). To add one: a \`Gauge\`, \`Counter\` or \`Histogram\` of \`@shopstream/observability\`, with
-\`registers: [metrics]\`, where the thing happens; then \`npm run generate\`.
+\`registers: [metrics]\`, where the thing happens; then \`npm run generate\`. In a handler: \`signal(tx, name, what)\`, and
+\`database.on(name, …)\` counts once that is committed, as [order](../services/order/src/meters.ts) does.
 
 ${table(['metric', 'labels', 'what it says', 'where'], rows)}
 `

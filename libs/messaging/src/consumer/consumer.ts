@@ -11,6 +11,7 @@ import {
 } from '../broker/bus.ts'
 import { crashPoint } from '../crash-points.ts'
 import { type Consumption, topicsOf } from '../event/consumption.ts'
+import type { ConsumptionMeters } from '../event/meters.ts'
 import type { BlockedPartitions } from './blocked-partitions.ts'
 import { type Chunks, chunkSize, chunksOf, handleChunk } from './chunks.ts'
 import { effectsOf, PartitionLost } from './effects.ts'
@@ -26,6 +27,7 @@ export interface ConsumerOptions {
   consumptions: ReadonlyMap<string, Consumption>
   logger: Logger
   metrics: Registry
+  meters: ConsumptionMeters
   blocked: BlockedPartitions
 }
 
@@ -59,7 +61,7 @@ export function startConsumer(options: ConsumerOptions): RunningConsumer {
   const consumes = [...options.consumptions.values()]
   const batches: Batches = {
     ...options,
-    chunks: chunksOf(effectsOf(options, metrics)),
+    chunks: chunksOf(effectsOf(options)),
     hasBothLanes: new Set(consumes.map(({ policy }) => policy.lane)).size > 1,
     inFlight: createBytesGauge(metrics),
     held: new Map(),

@@ -1,10 +1,10 @@
 import { isUnavailable, type Transaction, tookTooLong } from '@shopstream/database'
-import { Counter, type Registry } from '@shopstream/observability'
 import { pause } from '../async.ts'
 import { type AssignedPartition, placeOf } from '../broker/bus.ts'
 import { crashPoint } from '../crash-points.ts'
 import type { Consumption } from '../event/consumption.ts'
 import { compactedTopics, MalformedMessage, type Message, unreadableIdOf } from '../event/envelope.ts'
+import type { ConsumptionMeters } from '../event/meters.ts'
 import { inTrace } from '../event/tracing.ts'
 import { forgotten, isAhead, recordInInbox } from '../inbox/inbox.ts'
 import { blockedKeys, describe, keyOf, type Parking, park } from '../parked/parked.ts'
@@ -25,16 +25,15 @@ export class PartitionLost extends Error {}
 /** What transactions of a consumer share. */
 export interface Effects extends Reading {
   group: string
-  count: (items: readonly Item[], outcome: 'handled' | 'parked') => void
+  meters: ConsumptionMeters
   /** By partition, how often the handling that began at an offset has run into a time limit of the database. */
   slow: Map<string, { offset: bigint; times: number }>
   /** No clock that is ahead is logged before this time, by performance.now(). */
   tellAheadFrom: number
 }
 
-export const effectsOf = (reading: Reading & { group: string }, metrics: Registry): Effects => ({
+export const effectsOf = (reading: Reading & Pick<Effects, 'group' | 'meters'>): Effects => ({
   ...reading,
-  count: createCounter(metrics),
   slow: new Map(),
   tellAheadFrom: Number.NEGATIVE_INFINITY,
 })
@@ -71,19 +70,21 @@ export async function handleItems(effects: Effects, items: readonly Item[], part
 
 /** One transaction of inbox rows, effects and parked messages. */
 export async function handleOnce(effects: Effects, items: readonly Item[], begins = () => {}): Promise<void> {
-  const { handled, parked } = await effects.database.transaction((tx) => {
+  const { handled, repeated, parked } = await effects.database.transaction((tx) => {
     begins()
     return handleTogether(effects, tx, items)
   })
-  effects.count(handled, 'handled')
-  effects.count(parked, 'parked')
+  const { meters } = effects
+  meters.count(handled, 'handled')
+  meters.count(repeated, 'repeated')
+  for (const item of parked) meters.count([item], item.problem instanceof MalformedMessage ? 'dead' : 'parked')
   tellDead(effects, parked)
   tellAhead(effects, items)
 }
 
 /** What is new takes effect or is parked, in order. */
-async function handleTogether({ group }: Effects, tx: Transaction, items: readonly Item[]) {
-  const fresh = await withoutRepeats(tx, items)
+async function handleTogether(effects: Effects, tx: Transaction, items: readonly Item[]) {
+  const { fresh, repeated } = await withoutRepeats(tx, items)
   crashPoint('inbox-written')
   const readable = fresh.filter(({ problem }) => !(problem instanceof MalformedMessage)) // the others wait for nobody
   const waiting = await blockedKeys(
@@ -106,10 +107,10 @@ async function handleTogether({ group }: Effects, tx: Transaction, items: readon
     parkings.push({ message, policy, error: untried ? undefined : problem })
   }
   // The order of these two does not matter: an earlier message of a parked key has been handled before that one.
-  await handleRuns(tx, handled)
+  await handleRuns(effects, tx, handled)
   if (handled.length > 0) crashPoint('effects-written')
-  await park(tx, group, parkings)
-  return { handled, parked }
+  await park(tx, effects.group, parkings)
+  return { handled, repeated, parked }
 }
 
 /**
@@ -152,23 +153,27 @@ function tellAhead(effects: Effects, items: readonly Item[]): void {
 }
 
 /**
- * Drops messages that took effect before, within the transaction: by event id on topics that delete. A message that the
+ * Sets messages apart that took effect before, within the transaction: by event id on topics that delete. A message that the
  * inbox may have forgotten gets a problem. Compacted topics need no inbox, their handlers ignore old sequences. A
  * message without a readable id is recognised by its offset where it is parked.
  */
-async function withoutRepeats(tx: Transaction, items: readonly Item[]): Promise<Item[]> {
+async function withoutRepeats(tx: Transaction, items: readonly Item[]) {
   const needInbox = items.filter(({ message }) => !compactedTopics.has(message.topic))
   const identified = needInbox.flatMap((item) => {
     const id = inboxIdOf(item)
     return id === undefined ? [] : [{ id, message: item.message }]
   })
   const recorded = await recordInInbox(tx, identified)
-  return items.flatMap((item) => {
+  const repeated: Item[] = []
+  const fresh = items.flatMap((item) => {
     const id = inboxIdOf(item)
     if (id === undefined || compactedTopics.has(item.message.topic)) return [item]
     if (recorded.forgotten.has(id)) return [{ ...item, problem: new MalformedMessage(forgotten) }]
-    return recorded.fresh.delete(id) ? [item] : [] // once, if it stands twice in the chunk
+    if (recorded.fresh.delete(id)) return [item] // once, if it stands twice in the chunk
+    repeated.push(item)
+    return []
   })
+  return { fresh, repeated }
 }
 
 const inboxIdOf = ({ message, event }: Item) => (event ? event.id : unreadableIdOf(message))
@@ -190,19 +195,9 @@ function consecutive(items: readonly Item[]): Run[] {
   return runs
 }
 
-async function handleRuns(tx: Transaction, items: readonly Item[]): Promise<void> {
-  for (const { handle, events } of consecutive(items)) await inTrace(events, (traced) => handle(tx, traced))
-}
-
-function createCounter(registry: Registry): Effects['count'] {
-  const events = new Counter({
-    name: 'shopstream_events_consumed_total',
-    help: 'Events by what became of them: handled, or parked.',
-    labelNames: ['topic', 'type', 'outcome'],
-    registers: [registry],
-  })
-  return (items, outcome) => {
-    for (const { message, event } of items)
-      events.inc({ topic: message.topic, type: event?.type ?? 'unreadable', outcome })
+async function handleRuns({ meters }: Effects, tx: Transaction, items: readonly Item[]): Promise<void> {
+  for (const { handle, events } of consecutive(items)) {
+    const stop = meters.handling(events[0]?.type ?? '', events.length)
+    await inTrace(events, (traced) => handle(tx, traced)).finally(stop)
   }
 }

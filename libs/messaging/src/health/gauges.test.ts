@@ -31,10 +31,14 @@ test('the first reading of the metrics shows the backlog as it is, and one witho
     values ('shop.stock.v1', 0, 'cup', '{}', now() - interval '1 hour', 'too large')`.execute(shop.database.query)
   const shown = async () => {
     const text = await metrics.metrics()
-    const values = text.matchAll(/^(shopstream_outbox_(?:refused|oldest_seconds))\S* (\S+)$/gm)
+    const values = text.matchAll(/^(shopstream_outbox_(?:refused|rows|oldest_seconds))\S* (\S+)$/gm)
     return Object.fromEntries([...values].map(([, name, value]) => [name, Number(value)]))
   }
-  expect(await shown()).toEqual({ shopstream_outbox_refused: 1, shopstream_outbox_oldest_seconds: 0 })
+  expect(await shown()).toEqual({
+    shopstream_outbox_refused: 1,
+    shopstream_outbox_rows: 1,
+    shopstream_outbox_oldest_seconds: 0,
+  })
   await sql`alter table parked_message rename to parked_elsewhere`.execute(shop.database.query)
   expect(await shown()).toEqual({})
 })

@@ -1,10 +1,12 @@
 import { type Database, sql } from '@shopstream/database'
 import { Gauge, type Logger, measureTogether, type Registry } from '@shopstream/observability'
 import { oldestPending } from '../outbox/load-shedding.ts'
+import { firstOfOutbox } from '../outbox/outbox-floor.ts'
 import { clockOffset, type ParkedLimits } from './readiness.ts'
 
 /** Of the outbox and of parked messages; ages in seconds. */
 interface Waiting {
+  rows: number
   oldest: number
   refused: number
   waiting: number
@@ -12,9 +14,13 @@ interface Waiting {
   oldestParked: number
 }
 
+/** A count of millions would take seconds at each reading, and says nothing more. */
+const countedRows = 10_000
+
 async function readWaiting(database: Database<unknown>): Promise<Waiting> {
   const { rows } = await sql<Waiting>`
     select (${oldestPending})::float8 as oldest,
+      (select count(*)::integer from (${sql.raw(firstOfOutbox({ columns: 'id', limit: countedRows }))}) as counted) as rows,
       (select count(*)::integer from outbox where refused is not null) as refused,
       count(*) filter (where state = 'waiting')::integer as waiting,
       count(*) filter (where state = 'dead')::integer as dead,
@@ -39,6 +45,11 @@ export function registerGauges(
         name: 'shopstream_outbox_oldest_seconds',
         help: 'Age of the oldest event that waits for Kafka; refused ones and those behind them wait for a person.',
         value: ({ oldest }) => oldest,
+      },
+      {
+        name: 'shopstream_outbox_rows',
+        help: 'Events in the outbox, refused ones too; counted up to 10,000.',
+        value: ({ rows }) => rows,
       },
       {
         name: 'shopstream_outbox_refused',

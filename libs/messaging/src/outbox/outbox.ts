@@ -37,7 +37,7 @@ export interface Producer<N extends EventName = EventName> {
 /** Dead letters add headers to an event, so it stays far below what a topic takes. */
 const maxEventBytes = 512 * 1024
 
-/** Name of the after-commit signal by which the relay is woken. */
+/** Name of the after-commit signal by which the relay is woken; its payload are the messages that were written. */
 export const outboxSignal = 'outbox'
 
 /** SQL: whether a row of `outbox` can be published: neither refused nor behind a refused one, which wait for a person. */
@@ -118,5 +118,5 @@ export async function insertOutbox(
     where pg_current_xact_id() is not null -- once, before the first id is given out: see outbox-floor.ts
     order by place`.execute(tx)
   crashPoint('outbox-written')
-  signal(tx, outboxSignal)
+  signal(tx, outboxSignal, rows)
 }

@@ -1,6 +1,6 @@
 import { adviceOn, type Database, type Session } from '@shopstream/database'
 import { partitionOf } from '@shopstream/events'
-import { Counter, Gauge, type Logger, type Registry } from '@shopstream/observability'
+import { Counter, Gauge, Histogram, type Logger, type Registry } from '@shopstream/observability'
 import { createAlarm, pause, withTimeLimit } from '../async.ts'
 import {
   type Bus,
@@ -12,6 +12,7 @@ import {
 } from '../broker/bus.ts'
 import { crashPoint } from '../crash-points.ts'
 import { fromStored, type StoredHeaders } from '../event/envelope.ts'
+import { typeLabelOf } from '../event/meters.ts'
 import { tellSending } from '../event/tracing.ts'
 import { outboxSignal, publishable } from './outbox.ts'
 import {
@@ -101,15 +102,17 @@ export function startRelay(options: RelayOptions): Relay {
   const { database, service, logger, metrics } = options
   const stopping = new AbortController()
   const alarm = createAlarm(stopping.signal)
-  const stopListening = database.on(outboxSignal, () => {
+  const meters = createMeters(metrics)
+  const stopListening = database.on(outboxSignal, (rows) => {
     crashPoint('outbox-committed')
+    meters.written(rows as readonly OutgoingMessage[])
     alarm.wake()
   })
   const candidate: Candidate = {
     ...options,
     stop: stopping.signal,
     alarm,
-    meters: createMeters(metrics),
+    meters,
     resting: new Map(),
   }
   /** What a person has to see to before this instance can lead. */
@@ -220,11 +223,13 @@ async function publishNext(leading: Leading) {
   const { rows, passedOver } = await nextRows(leading)
   if (rows.length > 0) crashPoint('relay-read')
   const told = tellSending(rows)
+  const stopClock = meters.sending()
   const deliveries = await publishOrSetAside(leading, rows).catch((error) => {
     told([]) // no broker answers: that is what somebody looks for in a trace
     throw error
   })
   told(deliveries)
+  if (rows.length > 0) stopClock()
   const stored = deliveries.flatMap(({ message, error }) => (error ? [] : [message]))
   tellTroubles(leading, deliveries)
   restPartitions(
@@ -348,15 +353,30 @@ async function setAside({ session, logger }: Leading, delivery: Delivery<Pending
 }
 
 interface Meters {
+  written(rows: readonly OutgoingMessage[]): void
+  /** Starts a clock; the returned function stops it. */
+  sending(): () => void
   observe(rows: PendingRow[], stored: PendingRow[]): void
   leads(isLeader: boolean): void
 }
 
 function createMeters(registry: Registry): Meters {
+  const produced = new Counter({
+    name: 'shopstream_events_produced_total',
+    help: 'Events that were decided and committed by this process; all are on their way to Kafka from then on.',
+    labelNames: ['topic', 'type'],
+    registers: [registry],
+  })
   const published = new Counter({
     name: 'shopstream_outbox_published_total',
     help: 'Events acknowledged by the broker.',
-    labelNames: ['topic'],
+    labelNames: ['topic', 'type'],
+    registers: [registry],
+  })
+  const sending = new Histogram({
+    name: 'shopstream_outbox_sending_seconds',
+    help: 'From when a batch of events is sent until the broker has acknowledged it.',
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
     registers: [registry],
   })
   const pending = new Gauge({
@@ -370,10 +390,14 @@ function createMeters(registry: Registry): Meters {
     registers: [registry],
   })
   return {
+    written(rows) {
+      for (const { topic, headers } of rows) produced.inc({ topic, type: typeLabelOf(headers) })
+    },
+    sending: () => sending.startTimer(),
     leads: (isLeader) => leader.set(isLeader ? 1 : 0),
     observe(rows, stored) {
       pending.set(rows.length)
-      for (const { topic } of stored) published.inc({ topic })
+      for (const { topic, headers } of stored) published.inc({ topic, type: typeLabelOf(headers) })
     },
   }
 }

@@ -1,10 +1,11 @@
 import { type Database, isUnavailable, sql, type Transaction, tookTooLong } from '@shopstream/database'
-import { Counter, type Logger, type Registry } from '@shopstream/observability'
+import type { Logger } from '@shopstream/observability'
 import { createAlarm, pause } from '../async.ts'
 import type { IncomingMessage } from '../broker/bus.ts'
 import { crashPoint } from '../crash-points.ts'
 import { type Consumption, type FailurePolicy, foreignPolicy } from '../event/consumption.ts'
 import { compactedTopics, fromStored, MalformedMessage, type Message, readMessage, typeOf } from '../event/envelope.ts'
+import { type ConsumptionMeters, type Counted, typeLabelOf } from '../event/meters.ts'
 import { inTrace } from '../event/tracing.ts'
 import { recordParked } from '../inbox/inbox.ts'
 import { nextDue, type Turns, turnsOf } from './due.ts'
@@ -25,7 +26,7 @@ export interface RetrierOptions {
   group: string
   consumptions: ReadonlyMap<string, Consumption>
   logger: Logger
-  metrics: Registry
+  meters: ConsumptionMeters
 }
 
 export interface Retrier {
@@ -52,7 +53,7 @@ interface Attempts extends RetrierOptions {
  * is locked while it is tried.
  */
 export function startRetrier(options: RetrierOptions): Retrier {
-  const { database, consumptions, logger, metrics } = options
+  const { database, consumptions, logger, meters } = options
   const stopping = new AbortController()
   const alarm = createAlarm(stopping.signal)
   const stopListening = database.on(parkedSignal, alarm.wake)
@@ -60,7 +61,7 @@ export function startRetrier(options: RetrierOptions): Retrier {
   const attempts: Attempts = {
     ...options,
     turns,
-    tellFailure: createTelling(logger, metrics),
+    tellFailure: createTelling(logger),
     trying: undefined,
     slow: undefined,
   }
@@ -70,8 +71,12 @@ export function startRetrier(options: RetrierOptions): Retrier {
       const begun = performance.now()
       try {
         const tried = await database.transaction((tx) => retryNext(attempts, tx))
-        if (tried) crashPoint('retry-committed')
-        else await alarm.wait(pollMs)
+        if (!tried) {
+          await alarm.wait(pollMs)
+          continue
+        }
+        crashPoint('retry-committed')
+        if (tried.event) meters.count([tried], 'handled')
       } catch (error) {
         logger.warn({ err: error }, 'parked messages are tried again later')
         const tooLong = tookTooLong(error, performance.now() - begun)
@@ -114,35 +119,43 @@ async function settleTrouble(attempts: Attempts, row: ParkedRow, error: unknown,
   })
 }
 
-/** Tries one due message; false when none is due. Its end makes the next of its key due. */
-async function retryNext(attempts: Attempts, tx: Transaction): Promise<boolean> {
+/**
+ * Tries one due message, and returns it with its event if that took effect; undefined when none is due. Its end makes the
+ * next of its key due.
+ */
+async function retryNext(attempts: Attempts, tx: Transaction): Promise<Counted | undefined> {
   attempts.trying = undefined
   const row = await nextDue(tx, attempts.turns)
-  if (!row) return false
+  if (!row) return undefined
   attempts.trying = row
   crashPoint('retry-locked')
   const { topic, partition, offset, key, bytes } = row
   const message = { topic, partition, offset, key, value: bytes, headers: fromStored(row.headers) }
   const consumption = attempts.consumptions.get(typeOf(message.headers) ?? '')
+  let handled: Message | undefined
   try {
     await sql`savepoint attempt`.execute(tx)
     if (!consumption) throw new MalformedMessage('header ce_type is missing')
     const event = await read(attempts, tx, message)
     const place = { ...message, offset: row.former_offset ?? row.offset }
-    if (compactedTopics.has(topic) || (await recordParked(tx, { id: event.id, message: place })))
-      await inTrace([event], (traced) => consumption.handle(tx, traced))
+    if (compactedTopics.has(topic) || (await recordParked(tx, { id: event.id, message: place }))) {
+      const stop = attempts.meters.handling(event.type, 1)
+      await inTrace([event], (traced) => consumption.handle(tx, traced)).finally(stop)
+      handled = event
+    }
     await sql`
       update parked_message set state = 'handled', ended_at = now(), blocks = false, next_attempt_at = null, waits_for_schema = null
       where id = ${row.id}`.execute(tx)
     crashPoint('retry-handled')
+    return { message, ...(handled && { event: handled }) }
   } catch (error) {
     if (isUnavailable(error)) throw error
     await sql`rollback to savepoint attempt`.execute(tx)
     // Whatever was thrown, `undefined` included, becomes an error, so that it counts as an attempt.
     const problem = error ?? new Error('the handler threw nothing')
     await recordFailure(attempts, tx, row, problem, consumption?.policy ?? foreignPolicy)
+    return { message }
   }
-  return true
 }
 
 async function read({ logger }: Attempts, tx: Transaction, message: IncomingMessage): Promise<Message> {
@@ -155,7 +168,7 @@ async function read({ logger }: Attempts, tx: Transaction, message: IncomingMess
 }
 
 async function recordFailure(
-  { group, tellFailure }: Attempts,
+  { group, meters, tellFailure }: Attempts,
   tx: Transaction,
   row: ParkedRow,
   error: unknown,
@@ -175,21 +188,15 @@ async function recordFailure(
   if (!hasWaited || row.waits_for_schema !== missing) await recordAttempt(tx, row.id, error)
   crashPoint('attempt-recorded')
   if (fate.state === 'dead') await copyToDeadLetters(tx, group, [failed])
+  meters.failedAgain({ topic: row.topic, type: typeLabelOf(fromStored(row.headers)), state: fate.state })
   tellFailure(failed, error)
 }
 
-/** Counts failed attempts, and tells the first of a topic in a while, with how many there were since the last that was told. */
-function createTelling(logger: Logger, registry: Registry) {
-  const failed = new Counter({
-    name: 'shopstream_parked_attempts_failed_total',
-    help: 'Failed attempts at parked messages, by what became of them: waiting for another one, or dead.',
-    labelNames: ['topic', 'state'],
-    registers: [registry],
-  })
+/** Tells the first failed attempt of a topic in a while, with how many there were since the last that was told. */
+function createTelling(logger: Logger) {
   const told = new Map<string, { at: number; messages: number }>()
   return (row: ParkedRow, error: unknown): void => {
     const { topic, partition, state, attempts } = row
-    failed.inc({ topic, state })
     const kind = `${topic} ${state}`
     const now = performance.now()
     const last = told.get(kind)

@@ -3,7 +3,7 @@ import { pause } from '@shopstream/messaging'
 import { currentTrace, formatTraceparent, type Logger, type TraceContext } from '@shopstream/observability'
 import { composeMail, type MailSource, messageIdOf } from '../mails/mail.ts'
 import { produces } from '../produces.ts'
-import type { Tables } from '../tables.ts'
+import type { Kind, Tables } from '../tables.ts'
 import {
   decideRetry,
   isAnswer,
@@ -60,7 +60,7 @@ export interface DeliveryOptions {
   optOutLinkOf(userId: string): string | undefined
   policy: SendingPolicy
   logger: Logger
-  count: (outcome: Outcome) => void
+  count: (kind: Kind, outcome: Outcome) => void
   /** Aborted when a stopping service no longer waits for the server. */
   givingUp: AbortSignal
   /** The attempt of a mail is over; what came of it is still to be written down. */
@@ -251,7 +251,7 @@ export function reached(deliveries: Deliveries) {
 }
 
 function report({ count, logger }: Deliveries, mail: ClaimedMail, outcome: Outcome, reason?: string) {
-  count(outcome)
+  count(mail.kind, outcome)
   const { id: notificationId, kind, attempts } = mail
   logger.debug({ notificationId, kind, attempts, outcome, reason }, 'a mail was tried')
 }

@@ -10,7 +10,7 @@ import {
   startSpan,
 } from '@shopstream/observability'
 import { mailsDue } from '../notifications/queries.ts'
-import type { Lane, Tables } from '../tables.ts'
+import type { Kind, Lane, Tables } from '../tables.ts'
 import { type Deliveries, deliver, deliveriesOf, type Outcome, reached, type Work } from './delivery.ts'
 import type { DueFloor } from './due-floor.ts'
 import { paced, type SendingPolicy } from './policy.ts'
@@ -48,7 +48,7 @@ export interface SenderOptions {
   policy: SendingPolicy
   logger: Logger
   /** Counts what became of an attempt; see {@link outcomeCounter}. */
-  count: (outcome: Outcome) => void
+  count: (kind: Kind, outcome: Outcome) => void
 }
 
 /** How long a free hand waits for others at most, in ms: a claim of four mails costs as much as a claim of one. */
@@ -239,12 +239,12 @@ const unreachableBecause = (reason: string, cause?: Error) =>
   new Error(`the SMTP server cannot be reached (${reason}); mails wait`, { cause })
 
 /** The counter of all lanes. */
-export function outcomeCounter(metrics: Registry): (outcome: Outcome) => void {
+export function outcomeCounter(metrics: Registry): SenderOptions['count'] {
   const counter = new Counter({
     name: 'shopstream_mail_attempts_total',
     help: 'Attempts to send a mail by what became of them.',
-    labelNames: ['outcome'],
+    labelNames: ['kind', 'outcome'],
     registers: [metrics],
   })
-  return (outcome) => counter.inc({ outcome })
+  return (kind, outcome) => counter.inc({ kind, outcome })
 }

@@ -19,6 +19,8 @@ export interface Keyring {
   stop(): Promise<void>
   /** The key that signs now. Throws `no-signing-key` when there is none, which ends with the next run of the rotation. */
   signer(): Signer
+  /** When the last of the known keys expires; undefined before the start. */
+  expiry(): Date | undefined
   /** For verifying tokens: this service reads its own table and has no replica of the key topic. */
   readonly store: KeyStore
 }
@@ -78,6 +80,7 @@ export function createKeyring({ database, secret, settings, logger }: KeyringOpt
       if (!key) throw errors['no-signing-key']().retryIn(Math.ceil(settings.checkMs / 1_000))
       return { keyId: key.id, privateKey: key.privateKey }
     },
+    expiry: () => [...keys.values()].map(({ expiresAt }) => expiresAt).sort((one, other) => +other - +one)[0],
     store: {
       async find(keyId) {
         if (!keys.has(keyId) && performance.now() - loadedAt > lookUpMs) await load()
