@@ -18,6 +18,9 @@ export interface ServiceLifeOptions {
   begin?(): Promise<(() => Promise<void>) | undefined>
 }
 
+/** Requests wait so long for a start, in ms: most take less than 2 s. One that waits for its database refuses them. */
+const startMs = 5_000
+
 const errors = errorsOf({ starting: { status: 503, detail: 'The service is starting. Try again in a few seconds.' } })
 
 /**
@@ -35,6 +38,8 @@ export function serviceLife({
 }: ServiceLifeOptions): Service & { readonly http: FastifyInstance } {
   const stopping = new AbortController()
   let isStarted = false
+  const started = Promise.withResolvers<void>()
+  let waitUntil = 0 // by performance.now()
   let end: (() => Promise<void>) | undefined
 
   // This check decides over requests too, so that `/readyz` never says ok when the next request is refused.
@@ -46,6 +51,8 @@ export function serviceLife({
   })
   http.addHook('onRequest', async (request, reply) => {
     if (isStarted || !request.url.startsWith('/v1/')) return
+    await Promise.race([started.promise, pause(Math.max(0, waitUntil - performance.now()), stopping.signal)])
+    if (isStarted) return
     reply.header('retry-after', '2')
     throw errors.starting()
   })
@@ -76,6 +83,7 @@ export function serviceLife({
     http,
     migrate: migrateDatabase,
     async start() {
+      waitUntil = performance.now() + startMs
       await http.listen(address)
       await migrateDatabase()
       // Tries the other address too, if there are two: after the start, its permanent refusals would be retried for
@@ -84,6 +92,7 @@ export function serviceLife({
       if (begin) end = await whenAvailable(begin)
       if (stopping.signal.aborted) return
       isStarted = true
+      started.resolve()
       messaging.start()
     },
     async stop() {

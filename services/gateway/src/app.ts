@@ -16,7 +16,11 @@ export async function buildGateway(
 ): Promise<Service & { readonly http: FastifyInstance }> {
   const metrics = createMetrics('gateway')
   const upstreams = perService((name) =>
-    createUpstream(name, config[variableOf(name, 'URL')], config.SERVICE_IDENTITY_SECRET),
+    createUpstream(name, {
+      url: config[variableOf(name, 'URL')],
+      waitMs: config.SERVICE_WAIT_MS,
+      secret: config.SERVICE_IDENTITY_SECRET,
+    }),
   )
   const document = mergeDocuments(Object.values(upstreams), logger)
   const watch = watchServices(Object.values(upstreams), document.forget)

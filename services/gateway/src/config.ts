@@ -22,6 +22,11 @@ export const configSchema = Type.Object({
   ),
   METRICS_HOST: settings.text('the address that METRICS_PORT listens on', { defaultValue: '127.0.0.1' }),
   ...settingsOf('URL', serviceUrl),
+  SERVICE_WAIT_MS: settings.integer(8_000, {
+    min: 0,
+    max: 60_000,
+    description: 'how long after its last answer requests wait for a service that is being replaced; then they get 503',
+  }),
   CORS_ORIGINS: Type.Optional(
     settings.list('origins of web pages that may call the API, separated by commas', {
       pattern: '^https?://[^/]+$',

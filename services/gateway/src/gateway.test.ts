@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { type ClientRequest, METHODS } from 'node:http'
 import { connect, createServer as createTcpServer, type Socket } from 'node:net'
 import { Writable } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { readConfig, Type } from '@shopstream/config'
 import { createHttp, reply, route, type Service } from '@shopstream/http/edge'
@@ -44,7 +45,13 @@ afterEach(async () => {
 
 async function startGateway(env: Record<string, string> = {}, log = logger): Promise<string> {
   const urls = Object.fromEntries(names.map((name) => [`${name.toUpperCase()}_URL`, `http://127.0.0.1:${ports[name]}`]))
-  const config = readConfig(configSchema, { PORT: '0', METRICS_PORT: String(metricsPort), ...urls, ...env })
+  const config = readConfig(configSchema, {
+    PORT: '0',
+    SERVICE_WAIT_MS: '2000',
+    METRICS_PORT: String(metricsPort),
+    ...urls,
+    ...env,
+  })
   gateway = await buildGateway(config, log)
   await gateway.start()
   const { port } = gateway.http.server.address() as { port: number }
@@ -377,16 +384,39 @@ test('a service that stays away is 503 with Retry-After and its name', async () 
   expect(performance.now() - startedAt).toBeLessThan(4_000)
 })
 
+test('once a service has been away for longer than it is waited for, its requests are refused at once', async () => {
+  await startGateway({ SERVICE_WAIT_MS: '60000' })
+  const waits = fetch(`${address}/v1/orders`, { method: 'POST', body: 'x' }).then(({ status }) => status)
+  expect(await Promise.race([waits, delay(1_000, 'waits')])).toBe('waits')
+  await startEcho()
+  expect(await waits).toBe(418)
+  await gateway?.stop()
+  await opened.pop()?.close()
+  await startGateway({ SERVICE_WAIT_MS: '0' })
+  await eventually('the poll to have found it away', async () =>
+    (await readyz()).checks.every(({ reason }) => reason !== undefined),
+  )
+  const connects: unknown[] = []
+  const onConnect = (message: unknown) => connects.push(message)
+  subscribe('http.client.request.error', onConnect)
+  expect((await fetch(`${address}/v1/products`, { method: 'POST', body: 'x' })).status).toBe(503)
+  unsubscribe('http.client.request.error', onConnect)
+  const ofRequest = connects.filter(
+    (message) => (message as { request: ClientRequest }).request.path === '/v1/products',
+  )
+  expect(ofRequest).toHaveLength(1)
+})
+
 test.each([
   ['before its answer', ''],
   ['in the middle of its answer', 'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"id":'],
-])('a GET that was interrupted %s is sent once more, a POST is not', async (_, half) => {
+])('a GET that was interrupted %s is sent once more, or a POST with a key, another is not', async (_, half) => {
   const requests: string[] = []
   await startRawOrder((socket) => {
     socket.on('data', (chunk) => {
       if (!isRequest(chunk)) return socket.destroy()
       requests.push(String(chunk).slice(0, 4).trim())
-      if (requests.length === 2 && requests[0] === 'GET') socket.end('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}')
+      if (requests.length === 2) socket.end('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}')
       else if (half) socket.write(half, () => socket.destroy())
       else socket.destroy()
     })
@@ -395,7 +425,12 @@ test.each([
   expect((await fetch(`${address}/v1/orders`)).status).toBe(200)
   expect(requests).toEqual(['GET', 'GET'])
   requests.length = 0
-  const response = await fetch(`${address}/v1/orders`, { method: 'POST', body: 'x' })
+  const post = (headers: Record<string, string>) =>
+    fetch(`${address}/v1/orders`, { method: 'POST', body: 'x', headers })
+  expect((await post({ authorization: 'Bearer of a user', 'idempotency-key': 'one' })).status).toBe(200)
+  expect(requests).toEqual(['POST', 'POST'])
+  requests.length = 0
+  const response = await post({ 'idempotency-key': 'of nobody' })
   expect([response.status, requests]).toEqual([503, ['POST']])
 })
 

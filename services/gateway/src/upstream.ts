@@ -28,7 +28,7 @@ export interface Upstream {
   readonly name: ServiceName
   /**
    * Passes a request on and returns the answer, with its body unless that is long. A service that is just starting anew is
-   * waited for; a GET that was interrupted is sent once more.
+   * waited for; what was interrupted is sent once more where that is harmless.
    * Throws `service-unavailable` (503), `service-timeout` (504), or the signal's reason.
    */
   send(request: UpstreamRequest): Promise<UpstreamAnswer>
@@ -41,21 +41,27 @@ export interface Upstream {
 const answerMs = 35_000
 const internalAnswerMs = 2_500
 const connectMs = 1_000
-/** A killed service is back within about this time. */
-const reconnectMs = 2_000
-const reconnectEveryMs = 50
+/** Pauses between attempts to connect, in ms; doubled each time. A thousand requests may wait. */
+const reconnectEveryMs = { first: 50, longest: 250 }
 const wholeBytes = 65_536
 
 /** The connection could not be made, so nothing was sent and any method may be tried again. */
 const notConnected = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'])
 
+export interface UpstreamOptions {
+  /** Of plain HTTP, see config.ts. */
+  url: string
+  /** How long after it was last reached a service is waited for: a container that is replaced is back after 3 to 6 s. */
+  waitMs: number
+  /** By which the service proves that it is the one; see {@link ProvenAgent}. Nobody is asked without it. */
+  secret?: string | undefined
+}
+
 /**
  * Opens a pool of connections to a service. Node's own agent: undici is as fast here (0.15 ms a request), but importing
  * it takes 180 ms of the gateway's start and 6 MB.
- * @param url of plain HTTP, see config.ts.
- * @param secret by which the service proves that it is the one; see {@link ProvenAgent}. Nobody is asked without it.
  */
-export function createUpstream(name: ServiceName, url: string, secret?: string): Upstream {
+export function createUpstream(name: ServiceName, { url, waitMs, secret }: UpstreamOptions): Upstream {
   const { hostname, port } = new URL(url)
   const limits = { keepAlive: true, maxSockets: 1_000, maxFreeSockets: 100 }
   const agent = secret ? new ProvenAgent(name, secret, { connectMs, answerMs }, limits) : new Agent(limits)
@@ -75,16 +81,28 @@ export function createUpstream(name: ServiceName, url: string, secret?: string):
       sent.end(body)
     })
 
+  /** By performance.now(), since when it cannot be reached. One that stays away costs its later requests no wait. */
+  let awaySince: number | undefined
+  const reached = async (upstreamRequest: UpstreamRequest, timeoutMs: number): Promise<IncomingMessage> => {
+    try {
+      const answer = await once(upstreamRequest, timeoutMs)
+      awaySince = undefined
+      return answer
+    } catch (error) {
+      awaySince ??= performance.now()
+      throw error
+    }
+  }
+
   const connected = async (upstreamRequest: UpstreamRequest): Promise<IncomingMessage> => {
-    const giveUpAt = performance.now() + reconnectMs
-    for (;;) {
+    for (let pause = reconnectEveryMs.first; ; pause = Math.min(2 * pause, reconnectEveryMs.longest)) {
       try {
-        return await once(upstreamRequest, answerMs)
+        return await reached(upstreamRequest, answerMs)
       } catch (error) {
         const isUnproven = error instanceof Unproven
         const nothingWasSent = isUnproven || error instanceof ConnectTimeout || notConnected.has(codeOf(error))
-        if (!nothingWasSent || performance.now() > giveUpAt) throw error
-        await delay(reconnectEveryMs, undefined, { signal: upstreamRequest.signal })
+        if (!nothingWasSent || performance.now() > (awaySince ?? 0) + waitMs) throw error
+        await delay(pause, undefined, { signal: upstreamRequest.signal })
       }
     }
   }
@@ -92,7 +110,7 @@ export function createUpstream(name: ServiceName, url: string, secret?: string):
   return {
     name,
     async send(upstreamRequest) {
-      const isRepeatable = upstreamRequest.method === 'GET' || upstreamRequest.method === 'HEAD'
+      const isRepeatable = isHarmlessAgain(upstreamRequest)
       for (let attempt = 1; ; attempt++) {
         try {
           return await answerOf(await connected(upstreamRequest), upstreamRequest.method)
@@ -107,12 +125,18 @@ export function createUpstream(name: ServiceName, url: string, secret?: string):
     },
     async getJson(path, signal = new AbortController().signal) {
       const limited = AbortSignal.any([signal, AbortSignal.timeout(internalAnswerMs)])
-      const answer = await once({ method: 'GET', path, headers: {}, signal: limited }, internalAnswerMs)
+      const answer = await reached({ method: 'GET', path, headers: {}, signal: limited }, internalAnswerMs)
       return { status: answer.statusCode ?? 0, body: await json(answer) }
     },
     close: () => agent.destroy(),
   }
 }
+
+/** The service keeps the answer to a user's `Idempotency-Key`, so a repeated request does nothing more and gets it. */
+const isHarmlessAgain = ({ method, headers }: UpstreamRequest) =>
+  method === 'GET' ||
+  method === 'HEAD' ||
+  (headers.authorization !== undefined && headers['idempotency-key'] !== undefined)
 
 /** Only a long body is streamed: piping one of 300 bytes costs as much as the rest of the request. */
 async function answerOf(answer: IncomingMessage, method: string): Promise<UpstreamAnswer> {
