@@ -434,6 +434,28 @@ test.each([
   expect([response.status, requests]).toEqual([503, ['POST']])
 })
 
+test('a GET outlives any number of kept connections that have ended, as those of a service that stops', async () => {
+  let answers = 0
+  let ended = 0
+  await startRawOrder((socket) => {
+    let isKept = false
+    socket.on('data', (chunk) => {
+      if (!isRequest(chunk)) return socket.destroy()
+      if (isKept) {
+        ended += 1
+        return socket.destroy()
+      }
+      isKept = true
+      answers += 1
+      setTimeout(() => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}'), answers <= 4 ? 200 : 0)
+    })
+  })
+  await startGateway()
+  const get = () => fetch(`${address}/v1/orders`).then(({ status }) => status)
+  expect(await Promise.all([get(), get(), get(), get()])).toEqual([200, 200, 200, 200])
+  expect([await get(), ended]).toEqual([200, 4])
+})
+
 test('a client that goes away ends the request to the service', async () => {
   const arrived = Promise.withResolvers<void>()
   const ended = Promise.withResolvers<void>()

@@ -70,7 +70,9 @@ export function createUpstream(name: ServiceName, { url, waitMs, secret }: Upstr
   const once = ({ method, path, headers, body, signal }: UpstreamRequest, timeoutMs: number) =>
     new Promise<IncomingMessage>((resolve, reject) => {
       const sent = request({ ...target, method, path, headers, signal }, resolve)
-      sent.on('error', reject)
+      sent.on('error', (error) =>
+        reject(isInterruption(error) && sent.reusedSocket ? new StaleConnection(error) : error),
+      )
       sent.on('socket', (socket) => {
         if (!socket.connecting) return
         const timer = setTimeout(() => sent.destroy(new ConnectTimeout()), connectMs)
@@ -111,14 +113,15 @@ export function createUpstream(name: ServiceName, { url, waitMs, secret }: Upstr
     name,
     async send(upstreamRequest) {
       const isRepeatable = isHarmlessAgain(upstreamRequest)
-      for (let attempt = 1; ; attempt++) {
+      for (let interruptions = 0; ; ) {
         try {
           return await answerOf(await connected(upstreamRequest), upstreamRequest.method)
         } catch (error) {
           if (upstreamRequest.signal.aborted) throw upstreamRequest.signal.reason
           if (error instanceof AnswerTimeout) throw errors['service-timeout'](sentence(name, 'did not answer in time'))
-          const wasInterrupted = codeOf(error) === 'ECONNRESET' || codeOf(error) === 'EPIPE'
-          if (isRepeatable && wasInterrupted && attempt === 1) continue
+          if (isInterruption(error)) interruptions += 1
+          if (isRepeatable && interruptions <= 1 && (isInterruption(error) || error instanceof StaleConnection))
+            continue
           throw errors['service-unavailable'](sentence(name, 'is not available now'))
         }
       }
@@ -154,6 +157,18 @@ function wholeOf(answer: IncomingMessage): Promise<Buffer> {
   answer.once('error', reject)
   return promise
 }
+
+/**
+ * A connection that was kept from an earlier request has ended. A service that stops ends all that are kept, so this says nothing
+ * about the request; but it may have been sent.
+ */
+class StaleConnection extends Error {
+  constructor(cause: Error) {
+    super('a connection that was kept has ended', { cause })
+  }
+}
+
+const isInterruption = (error: unknown) => ['ECONNRESET', 'EPIPE'].includes(codeOf(error))
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? ''
 
