@@ -91,7 +91,7 @@ export function createUpstream(name: ServiceName, { url, waitMs, secret }: Upstr
       awaySince = undefined
       return answer
     } catch (error) {
-      awaySince ??= performance.now()
+      if (!upstreamRequest.signal.aborted) awaySince ??= performance.now()
       throw error
     }
   }

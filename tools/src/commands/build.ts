@@ -31,7 +31,7 @@ else {
     process.exit(1)
   }
   const out = resolve(values.out ?? join(folder, 'dist'))
-  const bytes = await buildService(folder, out, values.entry)
+  const { bytes } = await buildService(folder, out, values.entry)
   if (values.installed) {
     const { dependencies } = JSON.parse(readFileSync(join(out, 'package.json'), 'utf8'))
     copyInstalled(out, Object.keys(dependencies), folder)

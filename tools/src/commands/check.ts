@@ -7,7 +7,7 @@ import { readOptions } from '../terminal/options.ts'
 const usage = `Usage: npm run check
 
 Lint with the house's import rules, dependencies and exports that nobody uses, types of every package, migrations that the
-previous version could not live with, schemas, generated files. Says everything that is wrong;
+previous version could not live with, licences, schemas, generated files. Says everything that is wrong;
 exit code 1. Mend with: npm run format (style), npm run schemas -- register (new versions of schemas), npm run generate
 (generated files).`
 
@@ -24,6 +24,7 @@ const packages = globSync(['libs/*/tsconfig.json', 'services/*/tsconfig.json', '
 const steps: Step[] = [
   { name: 'lint and import rules', command: [bin('biome'), 'check', '--max-diagnostics=none', '.'] },
   { name: 'dependencies and exports', command: [bin('knip'), '--no-progress', '--no-config-hints'] },
+  { name: 'licences', command: [process.execPath, 'tools/src/commands/packages.ts', 'licences'] },
   { name: 'migrations', command: [process.execPath, 'tools/src/workspace/migrations.ts'] },
   { name: 'schemas', command: [process.execPath, 'tools/src/commands/schemas.ts', 'check'] },
   { name: 'generated files', command: [process.execPath, 'tools/src/commands/schemas.ts', 'generate', '--check'] },

@@ -28,6 +28,15 @@ const withoutFiles: Plugin = {
 
 export const mainFile = 'src/main.ts'
 
+export interface Bundle {
+  bytes: number
+  /** Folders of the packages of others' making that are in it. */
+  packages: string[]
+}
+
+/** Up to the last one: a package may have others within. */
+const packageFolder = /.*node_modules\/(?:@[^/]+\/)?[^/]+/
+
 interface Source {
   file: string
   text: string
@@ -35,10 +44,10 @@ interface Source {
 
 /**
  * Bundles the service in `folder` (its `src/main.ts`, or `entry`, and everything that imports) into `out`, which is emptied first.
- * Returns the bundle's size in bytes. Throws when something does not resolve, or when migrations or a package that stays
+ * Throws when something does not resolve, or when migrations or a package that stays
  * outside are not found.
  */
-export async function buildService(folder: string, out: string, entry = mainFile): Promise<number> {
+export async function buildService(folder: string, out: string, entry = mainFile): Promise<Bundle> {
   rmSync(out, { recursive: true, force: true })
   const { metafile } = await build({
     absWorkingDir: folder,
@@ -71,7 +80,9 @@ export async function buildService(folder: string, out: string, entry = mainFile
   const dependencies = installedVersions(own)
   const manifest = { name, version, private: true, type: 'module', engines: { node: '>=24' }, dependencies }
   writeFileSync(join(out, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`)
-  return bundle.bytes
+  const foreign = Object.keys(bundle.inputs).filter((path) => path.includes('node_modules/'))
+  const packages = new Set(foreign.map((path) => join(folder, packageFolder.exec(path)?.[0] ?? path)))
+  return { bytes: bundle.bytes, packages: [...packages] }
 }
 
 /** Puts what each `readMigrations(source, import.meta.url)` reads where it looks first when it runs in a bundle. */
@@ -105,9 +116,9 @@ function installedVersion(name: string, from: string): string {
 /**
  * Puts what cannot be bundled, and all that it depends on, into `out`/node_modules, each where it is installed here: an image
  * needs no registry then, and holds what the lock file says. Optional packages that are not here, such as binaries of other
- * platforms, are left out. Throws for any other that is missing.
+ * platforms, are left out. Returns the folders that they come from. Throws for any other that is missing.
  */
-export function copyInstalled(out: string, names: readonly string[], from: string): void {
+export function copyInstalled(out: string, names: readonly string[], from: string): string[] {
   /** Where each package goes, by where it is. */
   const places = new Map<string, string>()
   const copy = (name: string, from: string, isOptional: boolean) => {
@@ -127,6 +138,7 @@ export function copyInstalled(out: string, names: readonly string[], from: strin
     for (const wanted of Object.keys(optionalDependencies)) copy(wanted, folder, true)
   }
   for (const name of names) copy(name, from, false)
+  return [...places.keys()]
 }
 
 /** As Node looks packages up. */

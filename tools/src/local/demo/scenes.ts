@@ -2,11 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { eventually } from '@shopstream/testing'
 import { type Answer, type Customer, call, orderOf, register, staffToken } from '../client.ts'
-import type { RunningShop } from '../state-folder.ts'
-import { type Condition, hasMail, isEvent, openStage, type Stage, say } from './stage.ts'
+import { type Condition, type DemoShop, hasMail, isEvent, openStage, type Stage, say } from './stage.ts'
 
 /** Plays a day in a running shop. Throws with what went otherwise than it should. */
-export async function play(shop: RunningShop): Promise<void> {
+export async function play(shop: DemoShop): Promise<void> {
   const stage = await openStage(shop)
   try {
     const [ada, lee] = await twoRegister(stage)
@@ -81,7 +80,7 @@ async function oneOrders(stage: Stage, ada: Customer, sku: string): Promise<stri
 }
 
 /** An order at a wrong price is refused for the price alone once the product is known. */
-async function isKnown(shop: RunningShop, { token }: Customer, sku: string): Promise<boolean> {
+async function isKnown(shop: DemoShop, { token }: Customer, sku: string): Promise<boolean> {
   const items = [{ sku, quantity: 1, unitPrice: { amount: 1, currency: 'EUR' } }]
   const probe = await call(shop, 'POST', '/v1/orders', { token, body: { ...orderOf(sku), items } })
   return probe.body.code === 'price-changed'

@@ -13,6 +13,9 @@ export const say = (line = '') => void process.stdout.write(`${line}\n`)
 export const bold = (text: string) => paint(1, text, colour)
 export const grey = (text: string) => paint(90, text, colour)
 
+/** What the demo needs to know of a shop. */
+export type DemoShop = Pick<RunningShop, 'gatewayUrl' | 'mailUrl' | 'brokers' | 'topicPrefix' | 'staff'>
+
 /** What is awaited of the events and the mails there are so far. */
 export type Condition = (events: readonly Message[], mails: readonly Mail[]) => boolean
 
@@ -28,7 +31,7 @@ export const hasMail =
 
 /** What a scene plays on: it tells its title, asks the shop, and shows which events and mails came of it. */
 export interface Stage {
-  readonly shop: RunningShop
+  readonly shop: DemoShop
   title(text: string): void
   /** Throws when the answer has another status. */
   request(method: string, path: string, expected: number, options?: Call): Promise<Answer>
@@ -47,7 +50,7 @@ function readEvent(message: IncomingMessage): Message[] {
 }
 
 /** Watches the topics and the inbox of a running shop. */
-export async function openStage(shop: RunningShop): Promise<Stage> {
+export async function openStage(shop: DemoShop): Promise<Stage> {
   const logger = createLogger({ service: 'demo', level: 'silent', format: 'json' })
   const bus = await openKafkaBus({ brokers: shop.brokers, topicPrefix: shop.topicPrefix, clientId: 'demo', logger })
   const begun = Date.now()
@@ -107,7 +110,7 @@ function sayFirst<T>(all: readonly T[], limit: number, lineOf: (one: T) => strin
 const placeInWords = ({ topic, partition, offset, key }: Message) => `${topic}/${partition} at ${offset}, key ${key}`
 
 /** Asks the shop, and says so. */
-async function tell(shop: RunningShop, method: string, path: string, expected: number, options: Call = {}) {
+async function tell(shop: DemoShop, method: string, path: string, expected: number, options: Call = {}) {
   const answer = await call(shop, method, path, options)
   say(`  ${method} ${path} ${paint(answer.status < 400 ? 32 : 31, String(answer.status), colour)}${summary(answer)}`)
   if (answer.status !== expected)

@@ -14,14 +14,20 @@ const parts = ['services', 'libs', 'schemas', 'package.json', 'tsconfig.base.jso
 /** The code as it is. */
 export const thisVersion: Version = { name: 'this version', folder: repository }
 
+const git = (...args: string[]) => runCommand('git', ['-C', repository, ...args])
+
+/** The commit before the last that changed what runs; undefined where there is no such history. */
+export async function previousCommit(): Promise<string | undefined> {
+  const history = ['log', '--first-parent', '--max-count=2', '--format=%h', 'HEAD', '--', 'services', 'libs', 'schemas']
+  return (await git(...history).catch(() => '')).trim().split('\n')[1]
+}
+
 /**
  * Puts the code of a commit into `folder`: by default of the one before the last that changed what runs. It runs on the
  * packages that are installed now. Where there is no such history, the answer is {@link thisVersion}.
  */
 export async function previousVersion(folder: string, ref?: string): Promise<Version> {
-  const git = (...args: string[]) => runCommand('git', ['-C', repository, ...args])
-  const history = ['log', '--first-parent', '--max-count=2', '--format=%h', 'HEAD', '--', 'services', 'libs', 'schemas']
-  const commit = ref ?? (await git(...history).catch(() => '')).trim().split('\n')[1]
+  const commit = ref ?? (await previousCommit())
   if (!commit) return thisVersion
   mkdirSync(folder, { recursive: true })
   const archive = join(folder, 'code.tar')
