@@ -12,19 +12,23 @@ export interface OpenShop {
   only?: readonly ServiceName[]
 }
 
-/** A shop of a test's own: own folder, own ports, own Kafka and Postgres. With TEST_LOG_LEVEL what it prints goes to stderr. */
+/** A shop of a test's own: own folder, own ports, own Kafka and Postgres. With TEST_LOG_LEVEL what it prints goes to stderr; `lines` has what services log. */
 export async function openShop({ home = temporaryFolder('e2e'), env = {}, ports, only }: OpenShop = {}) {
   const level = process.env.TEST_LOG_LEVEL
+  const lines: string[] = []
   const tell = (line: string) => level && process.stderr.write(`${line}\n`)
   const shop = await startShop({
     home,
     env: { ...withoutTestSettings(process.env), LOG_LEVEL: level ?? 'info', ...env },
     ports: ports ?? (await ownPorts()),
     ...(only && { only }),
-    onLine: (service, line) => tell(`${service} ${line}`),
+    onLine(service, line) {
+      lines.push(line)
+      tell(`${service} ${line}`)
+    },
     onProgress: (line) => tell(`shop ${line}`),
   })
-  return { shop, home, tell, forget: () => rmSync(home, { recursive: true, force: true }) }
+  return { shop, home, tell, lines, forget: () => rmSync(home, { recursive: true, force: true }) }
 }
 
 const withoutTestSettings = ({ KAFKA_BROKERS: _, POSTGRES_URL: __, ...env }: NodeJS.ProcessEnv) => env

@@ -15,7 +15,7 @@ let staff: string
 let bus: Bus | undefined
 
 beforeAll(async () => {
-  opened = await openShop()
+  opened = await openShop({ env: { LOG_LEVEL: 'trace' } })
   shop = opened.shop
   staff = await staffToken(shop)
 }, 180_000)
@@ -220,6 +220,31 @@ describe('bad input is refused with a stable code, and nothing is half done', ()
     })
     expect(await statusOf(owner.token, body.id)).not.toBe('cancelled')
   })
+})
+
+test('the logs of the day, at their most talkative, are JSON with the ids to search by, and hold nothing personal and no secret', async () => {
+  const ada = await register(shop, 'Ada Lovelace')
+  await call(shop, 'POST', '/v1/sessions', { body: { email: ada.email, password: 'a wrong guess at it' } })
+  await eventually('her welcome mail', () => subjectsTo(ada).length === 1)
+  const secrets: object = JSON.parse(readFileSync(join(opened.home, 'secrets.json'), 'utf8'))
+  const texts = (value: object): string[] =>
+    Object.values(value).flatMap((one) => (typeof one === 'string' ? [one] : texts(one)))
+  const personal = ['@example.com', 'Ada', 'Lovelace', '李小龍', 'St James', 'SW1Y', password, 'wrong guess', 'Bearer']
+  const forbidden = [...personal, 'eyJhbGciOi', ada.token.split('.')[2] ?? '', ...texts(secrets)]
+  expect(opened.lines.length).toBeGreaterThan(300)
+  for (const text of forbidden) expect(opened.lines.find((line) => line.includes(text))).toBeUndefined()
+  const parsed = opened.lines.map((line) => JSON.parse(line))
+  for (const line of parsed)
+    expect(line).toMatchObject({
+      level: expect.any(String),
+      time: expect.any(String),
+      service: expect.any(String),
+      msg: expect.any(String),
+    })
+  const answered = parsed.filter(({ route, status }) => route && status)
+  expect(answered.length).toBeGreaterThan(100)
+  for (const line of answered)
+    expect(line).toMatchObject({ requestId: expect.any(String), traceId: expect.stringMatching(/^[0-9a-f]{32}$/) })
 })
 
 test('the documentation of the gateway covers every route', async () => {
