@@ -5,7 +5,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import { errors, type FieldError, ShopError } from './errors.ts'
 import { InvalidParts } from './schemas.ts'
 
-/** RFC 9457, with the extensions `code`, `requestId` and `errors`. */
+/** RFC 9457, with the extensions `code`, `requestId`, `traceId` and `errors`. */
 interface Problem {
   type: 'about:blank'
   title: string
@@ -14,6 +14,8 @@ interface Problem {
   detail: string
   instance: string
   requestId: string
+  /** That of the request's spans and log lines; of what could not be read as a request there is none. */
+  traceId?: string
   errors?: FieldError[]
 }
 
@@ -62,6 +64,7 @@ function refusalOf(error: FastifyError, isUnavailable: (error: unknown) => boole
 /** Answers with a problem. */
 export function sendProblem(reply: FastifyReply, error: ShopError): FastifyReply {
   const { status } = error
+  const { url, id, trace } = reply.request
   if (status === 401) reply.header('www-authenticate', 'Bearer')
   if (status === 503 || status === 429)
     reply.header('retry-after', error.retryAfter ?? retryAfter[error.code === 'overloaded' ? 'overloaded' : 'default'])
@@ -69,15 +72,17 @@ export function sendProblem(reply: FastifyReply, error: ShopError): FastifyReply
     .code(status)
     .type('application/problem+json')
     .serializer((problem: unknown) => JSON.stringify(problem))
-    .send(problemOf(error, pathOf(reply.request.url), reply.request.id))
+    .send(problemOf(error, { instance: pathOf(url), requestId: id, ...(trace && { traceId: trace.traceId }) }))
 }
 
 /** The query is left out, and a target that is no path: they may hold what should not be repeated. */
 const pathOf = (url: string) => (url.startsWith('/') ? (url.split('?', 1)[0] ?? url) : '/')
 
-function problemOf({ status, code, message, fields }: ShopError, instance: string, requestId: string): Problem {
+type Occurrence = Pick<Problem, 'instance' | 'requestId' | 'traceId'>
+
+function problemOf({ status, code, message, fields }: ShopError, occurrence: Occurrence): Problem {
   const title = STATUS_CODES[status] ?? 'Error'
-  const problem: Problem = { type: 'about:blank', title, status, code, detail: message, instance, requestId }
+  const problem: Problem = { type: 'about:blank', title, status, code, detail: message, ...occurrence }
   return fields ? { ...problem, errors: fields } : problem
 }
 
@@ -117,7 +122,7 @@ export function refuseConnection(error: NodeJS.ErrnoException, socket: Socket): 
  */
 export function answerSocket(socket: Socket, refusal: ShopError, headers: Record<string, string> = {}): void {
   if (socket.writableEnded) return
-  const problem = problemOf(refusal, '/', randomUUID())
+  const problem = problemOf(refusal, { instance: '/', requestId: randomUUID() })
   const body = JSON.stringify(problem)
   const lines = Object.entries({
     ...headers,

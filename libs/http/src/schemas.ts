@@ -245,5 +245,6 @@ export const problemSchema = Type.Object({
   detail: Type.String(),
   instance: Type.String(),
   requestId: Type.String(),
+  traceId: Type.Optional(Type.String({ description: "Of the request's trace and of what is logged about it." })),
   errors: Type.Optional(Type.Array(Type.Object({ field: Type.String(), message: Type.String() }))),
 })

@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import { Writable } from 'node:stream'
 import { afterEach, beforeAll, expect, jest, test } from '@jest/globals'
 import type { ReadinessCheck } from '@shopstream/messaging'
-import { createLogger, currentTrace, Registry } from '@shopstream/observability'
+import { childOf, createLogger, currentTrace, Registry, recordSpans } from '@shopstream/observability'
 import { allButTheClock } from '@shopstream/testing'
 import type { FastifyInstance } from 'fastify'
 import { type CryptoKey, exportJWK, generateKeyPair, SignJWT, UnsecuredJWT } from 'jose'
@@ -403,6 +403,28 @@ test('the trace continues from traceparent, in the handler and in the log', asyn
   const response = await fetch(`${address}/v1/trace`, { method: 'POST', headers, body: '{}' })
   expect(await response.json()).toEqual({ traceId })
   expect(JSON.parse(lines.at(-1) ?? '')).toMatchObject({ msg: 'POST /v1/trace 200', traceId })
+})
+
+test('a problem names the trace of its request, which the log and the span have too', async () => {
+  const told: string[] = []
+  recordSpans((_, { parent }) => {
+    const context = childOf(parent)
+    return { context, set() {}, end: () => void told.push(context.traceId) }
+  })
+  const http = await start([
+    route({ ...orders[0], url: '/v1/broken', handle: async () => Promise.reject(new Error('a bug')) } as Route),
+  ])
+  const answers = [
+    await http.inject({ method: 'POST', url: '/v1/broken', body: { items: [{ sku: 'a', quantity: 1 }] } }),
+    await http.inject({ method: 'POST', url: '/v1/broken', body: {} }),
+    await http.inject({ url: '/v1/nowhere' }),
+  ].map((response) => response.json())
+  recordSpans(undefined)
+  expect(answers.map(({ status }) => status)).toEqual([500, 400, 404])
+  const logged = lines.map((line) => JSON.parse(line)).filter(({ msg }) => / \d{3}$/.test(msg))
+  for (const traces of [told, logged.map(({ traceId }) => traceId)])
+    expect(traces).toEqual(answers.map(({ traceId }) => traceId))
+  expect(new Set(told).size).toBe(3)
 })
 
 test('a valid token names the user', async () => {

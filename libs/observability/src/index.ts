@@ -1,6 +1,6 @@
 export { Counter, Gauge, Histogram } from 'prom-client'
 export { createLogger, type Logger, type LoggerOptions } from './logger.ts'
 export { createMetrics, type GaugeOf, measureTogether, observeInTrace, Registry } from './metrics.ts'
-export { type Attributes, Failure, isTracing, type Span, startSpan, unrecordedSpan } from './spans.ts'
+export { type Attributes, Failure, isTracing, recordSpans, type Span, startSpan, unrecordedSpan } from './spans.ts'
 export { childOf, currentTrace, formatTraceparent, parseTraceparent, runInTrace, type TraceContext } from './trace.ts'
 export { startTracing } from './tracing.ts'

@@ -182,6 +182,14 @@ test('a request is passed on as it is, with request id, trace and the client add
   expect(echo.headers.traceparent).toMatch(new RegExp(`^00-${traceId}-(?!00f067aa0ba902b7)[0-9a-f]{16}-01$`))
 })
 
+test('a problem of the gateway names the trace that the request came with', async () => {
+  await startGateway()
+  const traceId = '4bf92f3577b34da6a3ce929d0e0e4736'
+  const headers = { traceparent: `00-${traceId}-00f067aa0ba902b7-01` }
+  for (const path of ['/v1/orders', '/v1/nowhere'])
+    expect(await (await fetch(`${address}${path}`, { headers })).json()).toMatchObject({ traceId })
+})
+
 test.each([
   ['nobody is trusted', {}, '192.0.2.9, 192.0.2.7', '127.0.0.1'],
   ['a balancer that is trusted says it', { TRUSTED_PROXIES: '127.0.0.0/8' }, '192.0.2.9, 192.0.2.7', '192.0.2.7'],
