@@ -39,3 +39,4 @@ export {
 export { isFromOutside, type LocalProcess, runCommand, startProcess } from './process.ts'
 export { type Identity, identify, isAlive, parseIdentity, stopLeftover, writeIdentity } from './process-identity.ts'
 export { temporaryFolder } from './temporary.ts'
+export { startZipkin, stopLeftoverZipkin } from './zipkin.ts'

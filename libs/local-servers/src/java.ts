@@ -69,9 +69,22 @@ export async function fetchKafkaJars(progress: (line: string) => void, signal?: 
   mkdirSync(cacheFolder, { recursive: true })
   const file = classpathFile()
   const fresh = `${file}.${randomUUID()}`
-  const goal = 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1:build-classpath'
+  const args = ['-f', pom, mavenGoal('build-classpath'), `-Dmdep.outputFile=${fresh}`]
+  await runMaven('Apache Kafka', args, signal)
+  renameSync(fresh, file)
+  const jars = knownKafkaJars()
+  if (!jars) throw new Error(`Maven named jars in ${file} that are not there`)
+  return jars
+}
+
+/** A goal of the plugin that fetches. */
+export const mavenGoal = (name: string) => `org.apache.maven.plugins:maven-dependency-plugin:3.8.1:${name}`
+
+/** Lets Maven fetch `what`. Throws with what it needs for that. */
+export async function runMaven(what: string, args: string[], signal?: AbortSignal): Promise<void> {
   const run = (...options: string[]) =>
-    runCommand('mvn', ['-q', '-B', '-f', pom, goal, `-Dmdep.outputFile=${fresh}`, ...options], {
+    runCommand('mvn', ['-q', '-B', ...args, ...options], {
+      cwd: cacheFolder, // where no other pom.xml is in the way
       env: { ...process.env, ...utf8Names },
       limitMs: 900_000,
       ...(signal && { signal }),
@@ -86,14 +99,10 @@ export async function fetchKafkaJars(progress: (line: string) => void, signal?: 
     .catch((error: Error) => {
       signal?.throwIfAborted()
       throw new Error(
-        'Maven could not fetch Apache Kafka: it needs a way to its repository (behind a proxy: ~/.m2/settings.xml) and a ' +
+        `Maven could not fetch ${what}: it needs a way to its repository (behind a proxy: ~/.m2/settings.xml) and a ` +
           `folder to keep it in (else MAVEN_OPTS=-Dmaven.repo.local=FOLDER).\n${error.message}`,
       )
     })
-  renameSync(fresh, file)
-  const jars = knownKafkaJars()
-  if (!jars) throw new Error(`Maven named jars in ${file} that are not there`)
-  return jars
 }
 
 function classpathFile(): string {

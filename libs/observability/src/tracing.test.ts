@@ -71,6 +71,19 @@ test('spans go where the environment says, with the ids that the trace context c
   expect(JSON.stringify(exported)).not.toContain('somebody@example.com')
 })
 
+test('spans go to a Zipkin where the environment says so', async () => {
+  Object.assign(process.env, {
+    OTEL_TRACES_EXPORTER: 'zipkin',
+    OTEL_EXPORTER_ZIPKIN_ENDPOINT: `${endpoint}/api/v2/spans`,
+  })
+  const stop = await startTracing('order', silent)
+  const span = startSpan('GET', { kind: 'server' })
+  span.end()
+  await stop()
+  const { traceId, spanId } = span.context
+  expect(exported).toMatchObject([[{ traceId, id: spanId, name: 'GET', localEndpoint: { serviceName: 'order' } }]])
+})
+
 test('what a caller does not record is not recorded here', async () => {
   Object.assign(process.env, { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' })
   const stop = await startTracing('order', silent)
@@ -96,7 +109,7 @@ test.each([
 })
 
 test.each([
-  [{ OTEL_TRACES_EXPORTER: 'zipkin' }, 'otlp, console, none'],
+  [{ OTEL_TRACES_EXPORTER: 'jaeger' }, 'otlp, zipkin, console, none'],
   [{ OTEL_TRACES_EXPORTER: 'otlp', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }, 'http/protobuf, http/json'],
 ])('%j is refused, with what there is', async (env, words) => {
   await expect(startTracing('order', silent, env)).rejects.toThrow(words)

@@ -17,9 +17,9 @@ function isAskedFor(env: NodeJS.ProcessEnv): boolean {
 }
 
 /**
- * Exports spans as OpenTelemetry's environment says: OTEL_TRACES_EXPORTER (`otlp`, `console` or `none`),
- * OTEL_EXPORTER_OTLP_ENDPOINT and its kin, OTEL_EXPORTER_OTLP_PROTOCOL (`http/protobuf` or `http/json`), OTEL_TRACES_SAMPLER,
- * OTEL_BSP_…, OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME. The library is loaded only then: off, it costs nothing.
+ * Exports spans as OpenTelemetry's environment says: OTEL_TRACES_EXPORTER (`otlp`, `zipkin`, `console` or `none`),
+ * OTEL_EXPORTER_OTLP_ENDPOINT and its kin, OTEL_EXPORTER_OTLP_PROTOCOL (`http/protobuf` or `http/json`),
+ * OTEL_EXPORTER_ZIPKIN_ENDPOINT, OTEL_TRACES_SAMPLER, OTEL_BSP_…, OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME. The library is loaded only then: off, it costs nothing.
  * Returns what sends the last spans out. Throws for an exporter or a protocol that there is not.
  */
 export async function startTracing(
@@ -107,8 +107,9 @@ function troubleLogger(logger: Logger) {
 async function exporterOf(env: NodeJS.ProcessEnv) {
   const exporter = env.OTEL_TRACES_EXPORTER || 'otlp'
   if (exporter === 'console') return new (await import('@opentelemetry/sdk-trace-base')).ConsoleSpanExporter()
+  if (exporter === 'zipkin') return new (await import('@opentelemetry/exporter-zipkin')).ZipkinExporter()
   if (exporter !== 'otlp')
-    throw new Error(`OTEL_TRACES_EXPORTER is ${exporter}, but must be one of otlp, console, none`)
+    throw new Error(`OTEL_TRACES_EXPORTER is ${exporter}, but must be one of otlp, zipkin, console, none`)
   const protocol = env.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL || env.OTEL_EXPORTER_OTLP_PROTOCOL || 'http/protobuf'
   if (protocol === 'http/protobuf')
     return new (await import('@opentelemetry/exporter-trace-otlp-proto')).OTLPTraceExporter()

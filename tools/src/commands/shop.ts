@@ -15,6 +15,11 @@ const commands: Command[] = [
     load: () => import('../operations/explain.ts').then(({ usage, explain }) => ({ usage, run: explain })),
   },
   {
+    name: 'trace',
+    about: 'the spans of an order, or of a trace, as a tree',
+    load: () => import('../operations/trace.ts').then(({ usage, trace }) => ({ usage, run: trace })),
+  },
+  {
     name: 'lag',
     about: 'what each consumer group has not handled yet',
     load: () => import('../operations/lag.ts').then(({ usage, lag }) => ({ usage, run: lag })),

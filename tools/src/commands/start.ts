@@ -13,6 +13,7 @@ const usage = `Usage: npm start [-- options]
 Runs the shop on this machine until Ctrl-C. Its state is kept in .shopstream/ (npm run reset forgets it).
 
   --only LIST     runs some of the services: ${serviceNames.join(', ')}
+  --traces        and a Zipkin in which each order can be seen as one trace; needs Java
   --verbose       log level debug, and every step of the start
   --log-level L   trace, debug, info, warn, error (default: LOG_LEVEL or info)
   --help
@@ -31,6 +32,7 @@ if (options) await main(options)
 
 interface Arguments {
   only: ServiceName[]
+  traces: boolean
   logLevel: string | undefined
 }
 
@@ -39,6 +41,7 @@ function readArguments(): Arguments | undefined {
     const { values } = parseArgs({
       options: {
         only: { type: 'string' },
+        traces: { type: 'boolean', default: false },
         verbose: { type: 'boolean', default: false },
         'log-level': { type: 'string' },
         help: { type: 'boolean', short: 'h', default: false },
@@ -54,6 +57,7 @@ function readArguments(): Arguments | undefined {
       throw new Error(`--only: there is no service ${unknown.join(', ')}; there are ${serviceNames.join(', ')}`)
     return {
       only: serviceNames.filter((name) => wanted.includes(name)),
+      traces: values.traces,
       logLevel: values['log-level'] ?? (values.verbose ? 'debug' : undefined),
     }
   } catch (error) {
@@ -63,7 +67,7 @@ function readArguments(): Arguments | undefined {
   }
 }
 
-async function main({ only, logLevel }: Arguments): Promise<void> {
+async function main({ only, traces, logLevel }: Arguments): Promise<void> {
   const env = { ...process.env, ...(logLevel && { LOG_LEVEL: logLevel }) }
   const prefixed = prefixer([...serviceNames, 'shop'], colour)
   let signalled: NodeJS.Signals | undefined
@@ -87,6 +91,7 @@ async function main({ only, logLevel }: Arguments): Promise<void> {
   const starting = startShop({
     env,
     only,
+    traces,
     signal: abort.signal,
     onLine: (service, line) => say(prefixed(service, readableLine(line, colour))),
     onProgress: (line) => say(prefixed('shop', line)),
@@ -130,6 +135,7 @@ function table(shop: Shop, only: readonly ServiceName[]): string {
       `${withoutPassword(shop.postgres.url)}   (${shop.postgres.origin})${shop.postgres.origin === 'POSTGRES_URL' ? '' : `${moved('POSTGRES_PORT')}   password in ${join(homeFolder(), 'secrets.json')}`}`,
     ],
   ]
+  if (shop.zipkinUrl) rows.splice(1, 0, ['traces', `${shop.zipkinUrl}/zipkin/${moved('ZIPKIN_PORT')}`])
   if (only.includes('user'))
     rows.push([
       'staff login',

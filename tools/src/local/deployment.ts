@@ -1,6 +1,9 @@
 import { fork } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { repository } from '@shopstream/local-servers'
 import type { DatabasesTask, DeployAnswer, TopicsTask } from './deployment-process.ts'
 
 export interface Deployer {
@@ -35,4 +38,14 @@ export function startDeployer(env: NodeJS.ProcessEnv): Deployer {
       if (child.connected) child.disconnect()
     },
   }
+}
+
+/** What a deployment has made last: the same topics and schemas need not be waited for. */
+export const deployedFile = (home: string) => join(home, 'deployed')
+export const readDeployed = (home: string) => existsSync(deployedFile(home)) && readFileSync(deployedFile(home), 'utf8')
+export const schemasNow = () => {
+  const locks = ['registry.lock.json', 'topics.lock.json'].map((file) =>
+    readFileSync(join(repository, 'schemas', file)),
+  )
+  return createHash('sha256').update(Buffer.concat(locks)).digest('hex')
 }

@@ -5,7 +5,7 @@ import {
   settingsOf,
   variableOf,
 } from '../services.ts'
-import { defaultPorts, type Ports, readStackSettings, type StackSettings } from './settings.ts'
+import { defaultPorts, type PortName, type Ports, readStackSettings, type StackSettings } from './settings.ts'
 import type { Secrets } from './state-folder.ts'
 
 export { databaseOwners }
@@ -25,13 +25,29 @@ export interface Surroundings {
   settings: StackSettings
   /** By which the gateway knows its services. */
   identitySecret?: string
+  /** Variables that say where spans go. */
+  tracing?: Record<string, string>
 }
 
 export const urlOf = (port: number) => `http://127.0.0.1:${port}`
 /** Where a service's own HTTP is. */
 export const serviceUrl = (name: ServiceName, ports: Ports) => urlOf(ports[portVariable(name)])
 
-export const portVariable = (name: ServiceName) => (name === 'gateway' ? 'GATEWAY_PORT' : variableOf(name, 'PORT'))
+const portVariable = (name: ServiceName) => (name === 'gateway' ? 'GATEWAY_PORT' : variableOf(name, 'PORT'))
+
+/** Ports on which this stack starts nothing, so that it does not matter whether they are busy. */
+export function unusedPorts(
+  settings: { KAFKA_BROKERS?: string[]; POSTGRES_URL?: string },
+  only: readonly ServiceName[],
+  traces = false,
+): Set<PortName> {
+  const unused = new Set<PortName>(serviceNames.filter((name) => !only.includes(name)).map(portVariable))
+  if (settings.KAFKA_BROKERS) unused.add('KAFKA_PORT')
+  if (settings.POSTGRES_URL) unused.add('POSTGRES_PORT')
+  if (!traces) unused.add('ZIPKIN_PORT')
+  if (!only.includes('gateway')) unused.add('GATEWAY_METRICS_PORT')
+  return unused
+}
 
 /** What one service alone needs in its environment. */
 const ownSettings: Partial<Record<ServiceName, (around: Surroundings) => Record<string, string>>> = {
@@ -68,6 +84,7 @@ export function serviceEnvironment(name: ServiceName, around: Surroundings): Rec
       KAFKA_TOPIC_PREFIX: around.settings.KAFKA_TOPIC_PREFIX,
     }),
     ...ownSettings[name]?.(around),
+    ...around.tracing,
   }
 }
 

@@ -27,6 +27,7 @@ export const defaultPorts = {
   SMTP_PORT: 1025,
   KAFKA_PORT: 9092,
   POSTGRES_PORT: 54_320,
+  ZIPKIN_PORT: 9411,
 }
 
 export type PortName = keyof typeof defaultPorts

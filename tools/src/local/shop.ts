@@ -1,34 +1,36 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import {
   type KafkaListener,
+  type LocalProcess,
   type MailSink,
   type MailSinkOptions,
   repository,
   startMailSink,
+  startZipkin,
 } from '@shopstream/local-servers'
-import { type Deployer, startDeployer } from './deployment.ts'
-import { inherited, processEnvironment, writeEnvironments } from './environments.ts'
+import { type Deployer, deployedFile, readDeployed, schemasNow, startDeployer } from './deployment.ts'
+import { inherited, processEnvironment, tracesEnvironment, writeEnvironments } from './environments.ts'
 import { findWay, givenKafka, type KafkaWay, type StackKafka, startStackKafka } from './kafka.ts'
 import { cleanUp, pidFile } from './leftovers.ts'
 import { givenPostgres, type StackPostgres, startStackPostgres } from './postgres.ts'
 import { isGenuine, since, waitUntilReady } from './readiness.ts'
 import {
   databaseOwners,
-  portVariable,
   readSettings,
   type ServiceName,
   type Surroundings,
   serviceEnvironment,
   serviceNames,
   serviceUrl,
+  unusedPorts,
   urlOf,
 } from './services.ts'
-import { choosePorts, type PortName, type Ports, type StackSettings } from './settings.ts'
+import { choosePorts, type Ports, type StackSettings } from './settings.ts'
 import { claimHome, homeFolder, type RunningShop, readSecrets, type Secrets, writePrivate } from './state-folder.ts'
 import { pauseMs, type SupervisedService, supervise } from './supervisor.ts'
 
@@ -39,6 +41,8 @@ export interface ShopOptions {
   env?: NodeJS.ProcessEnv
   /** Runs these services alone; all by default. */
   only?: readonly ServiceName[]
+  /** Runs a Zipkin as well, in which the spans of the services can be seen. */
+  traces?: boolean
   /** As if the environment had set them. */
   ports?: Partial<Ports>
   /** Has the last word about a service's environment, such as what stands between it and the others. */
@@ -66,6 +70,8 @@ export interface Shop {
   readonly home: string
   readonly gatewayUrl: string
   readonly mailUrl: string
+  /** Of Zipkin, where the traces are; undefined where none runs. */
+  readonly zipkinUrl: string | undefined
   readonly ports: Ports
   readonly staff: { email: string; password: string }
   readonly topicPrefix: string
@@ -160,7 +166,7 @@ async function start(launch: Launch): Promise<Shop> {
   await cleanUp(home, env, progress)
   const way = settings.KAFKA_BROKERS ? undefined : await findWay(env)
   signal.throwIfAborted()
-  const ports = await choosePorts({ ...explicit, ...options.ports }, unusedPorts(settings, only))
+  const ports = await choosePorts({ ...explicit, ...options.ports }, unusedPorts(settings, only, options.traces))
   const schemas = schemasNow()
   const isDeployed = readDeployed(home) === schemas
   const secrets = readSecrets(home, databaseOwners)
@@ -175,12 +181,14 @@ async function start(launch: Launch): Promise<Shop> {
   const databaseUrl = (service: ServiceName) => urls[(databaseOwners as readonly ServiceName[]).indexOf(service)] ?? ''
   const brokers = settings.KAFKA_BROKERS ?? [`127.0.0.1:${ports.KAFKA_PORT}`]
   const { smtpUrl } = mail
-  const around: Surroundings = { ports, brokers, databaseUrl, smtpUrl, secrets, settings, identitySecret }
+  const tracing = options.traces ? tracesEnvironment(env, ports.ZIPKIN_PORT) : {}
+  const around: Surroundings = { ports, brokers, databaseUrl, smtpUrl, secrets, settings, identitySecret, tracing }
   writeEnvironments(home, around)
   const topicsMade = servers.kafka.then(() => makeTopics(launch, deployer, { brokers, schemas }))
   topicsMade.catch(() => {})
   // Topics and schemas come before who writes by them. A start with the same as before saves a second.
   if (!isDeployed) await topicsMade
+  await servers.orFail(servers.zipkin) // before there are spans: an exporter that nobody answers complains
   signal.throwIfAborted() // nothing may be started behind the back of a stop
   const running = startServices(launch, around)
   undo.push(async (remainingMs) => {
@@ -196,7 +204,7 @@ async function start(launch: Launch): Promise<Shop> {
   return shop
 }
 
-/** Starts Kafka, Postgres and mail, or takes what the environment names. */
+/** Starts Kafka, Postgres, mail and, where asked for, Zipkin, or takes what the environment names. */
 function startServers(
   launch: Launch,
   { way, ports, secrets }: { way: KafkaWay | undefined; ports: Ports; secrets: Secrets },
@@ -233,11 +241,23 @@ function startServers(
   })
   undo.push(async () => (await mail.catch(() => undefined))?.close())
 
+  const zipkin: Promise<LocalProcess | undefined> = options.traces
+    ? startZipkin({
+        dir: join(home, 'zipkin'),
+        port: ports.ZIPKIN_PORT,
+        env,
+        progress,
+        signal,
+        onUnexpectedEnd: onEnd('Zipkin', async () => (await zipkin)?.restart()),
+      })
+    : Promise.resolve(undefined)
+  undo.push(async (remainingMs) => (await zipkin.catch(() => undefined))?.stop(remainingMs()))
+
   // No failure may go unnoticed while another part is awaited.
-  const failed = Promise.all([kafka, postgres, mail])
+  const failed = Promise.all([kafka, postgres, mail, zipkin])
   failed.catch(() => {})
   const orFail = async <T>(part: Promise<T>): Promise<T> => (await Promise.race([part, failed.then(() => part)])) as T
-  return { kafka, postgres, mail, orFail }
+  return { kafka, postgres, mail, zipkin, orFail }
 }
 
 /** Tries until it is there again, or the shop stops. */
@@ -312,7 +332,7 @@ function startServices({ options, env, home, only, progress }: Launch, around: S
 }
 
 function shopOf(
-  { home, settings, stop }: Launch,
+  { options, home, settings, stop }: Launch,
   { ports, secrets, databaseUrl }: Surroundings,
   parts: Pick<Shop, 'services' | 'kafka' | 'postgres' | 'mail'>,
 ): Shop {
@@ -321,6 +341,7 @@ function shopOf(
     home,
     gatewayUrl: urlOf(ports.GATEWAY_PORT),
     mailUrl: urlOf(ports.MAIL_UI_PORT),
+    zipkinUrl: options.traces ? urlOf(ports.ZIPKIN_PORT) : undefined,
     ports,
     staff: { email: settings.STAFF_EMAIL, password: settings.STAFF_PASSWORD ?? secrets.staffPassword },
     topicPrefix: settings.KAFKA_TOPIC_PREFIX,
@@ -342,28 +363,6 @@ async function blame<T>(setting: string | undefined, part: Promise<T>): Promise<
   }
 }
 
-/** What a deployment has made last: the same topics and schemas need not be waited for. */
-const deployedFile = (home: string) => join(home, 'deployed')
-const readDeployed = (home: string) => existsSync(deployedFile(home)) && readFileSync(deployedFile(home), 'utf8')
-const schemasNow = () => {
-  const locks = ['registry.lock.json', 'topics.lock.json'].map((file) =>
-    readFileSync(join(repository, 'schemas', file)),
-  )
-  return createHash('sha256').update(Buffer.concat(locks)).digest('hex')
-}
-
-/** Ports on which this stack starts nothing, so that it does not matter whether they are busy. */
-function unusedPorts(
-  settings: { KAFKA_BROKERS?: string[]; POSTGRES_URL?: string },
-  only: readonly ServiceName[],
-): Set<PortName> {
-  const unused = new Set<PortName>(serviceNames.filter((name) => !only.includes(name)).map(portVariable))
-  if (settings.KAFKA_BROKERS) unused.add('KAFKA_PORT')
-  if (settings.POSTGRES_URL) unused.add('POSTGRES_PORT')
-  if (!only.includes('gateway')) unused.add('GATEWAY_METRICS_PORT')
-  return unused
-}
-
 async function stopInOrder(undo: UndoStep[]): Promise<void> {
   const deadline = performance.now() + stopLimitMs
   const remainingMs = () => Math.max(300, deadline - performance.now())
@@ -383,6 +382,7 @@ function describe(shop: Shop): RunningShop {
     pid: process.pid,
     gatewayUrl: shop.gatewayUrl,
     mailUrl: shop.mailUrl,
+    zipkinUrl: shop.zipkinUrl,
     smtpUrl: shop.mail.smtpUrl,
     brokers: shop.kafka.brokers,
     topicPrefix: shop.topicPrefix,

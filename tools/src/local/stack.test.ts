@@ -11,11 +11,11 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import type { ConfigError } from '@shopstream/config'
 import { freePort, identify, parseIdentity } from '@shopstream/local-servers'
 import { eventually } from '@shopstream/testing'
-import { processEnvironment } from './environments.ts'
+import { processEnvironment, tracesEnvironment } from './environments.ts'
 import { chooseWay, noKafkaMessage } from './kafka.ts'
 import { eachLine, prefixer, readableLine } from './log-lines.ts'
 import { isMigrating } from './readiness.ts'
-import { readSettings, serviceEnvironment } from './services.ts'
+import { readSettings, serviceEnvironment, unusedPorts } from './services.ts'
 import { choosePorts, defaultPorts, readStackSettings } from './settings.ts'
 import { nodeFlags } from './shop.ts'
 import { AlreadyRunning, claimant, claimHome, readSecrets, runningShop, writePrivate } from './state-folder.ts'
@@ -49,6 +49,17 @@ test('a running stack is found by its record, a dead one is not', () => {
   expect(runningShop(home)).toMatchObject({ gatewayUrl: 'http://127.0.0.1:8080' })
   release()
   expect(runningShop(home)).toBeUndefined()
+})
+
+test('spans go to the Zipkin of the stack, unless the environment has another place for them', () => {
+  const own = { OTEL_TRACES_EXPORTER: 'zipkin', OTEL_EXPORTER_ZIPKIN_ENDPOINT: 'http://127.0.0.1:9411/api/v2/spans' }
+  expect(tracesEnvironment({ OTEL_TRACES_EXPORTER: '' }, 9411)).toEqual(own)
+  for (const name of ['OTEL_TRACES_EXPORTER', 'OTEL_EXPORTER_OTLP_ENDPOINT', 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'])
+    expect(tracesEnvironment({ [name]: 'http://127.0.0.1:4318' }, 9411)).toEqual({})
+  expect([unusedPorts({}, ['order']), unusedPorts({}, ['order'], true)].map((all) => all.has('ZIPKIN_PORT'))).toEqual([
+    true,
+    false,
+  ])
 })
 
 test('secrets are made once, stay, are complete after an update, and are for their owner alone', () => {

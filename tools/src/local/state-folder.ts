@@ -117,6 +117,8 @@ export interface RunningShop {
   pid: number
   gatewayUrl: string
   mailUrl: string
+  /** Where its traces are, with `npm start -- --traces`. */
+  zipkinUrl?: string | undefined
   smtpUrl: string
   brokers: string[]
   topicPrefix: string
