@@ -105,7 +105,7 @@ export function createMessaging(options: MessagingOptions): Messaging {
       const common = { ...options, logger, group: service, consumptions, blocked }
       relay = startRelay(common)
       if (consumes.length > 0) {
-        const measured = { ...common, meters: createConsumptionMeters(options.metrics) }
+        const measured = { ...common, meters: createConsumptionMeters(options.metrics, consumptions.keys()) }
         consumer = startConsumer(measured)
         retrier = startRetrier(measured)
         watching = watchProgress(consumer, measured, { progress, replicas, backlogLimits }, stopping.signal)

@@ -36,6 +36,8 @@ export function measureOrders(database: Database<Tables>, metrics: Registry, log
     buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900],
     registers: [metrics],
   })
+  // A series that begins with its first order is no increase to Prometheus: what a sweep cancels would not be seen.
+  for (const outcome of ['confirmed', 'rejected', 'cancelled']) decided.zero({ outcome })
   database.on(orderChanged, (changed) => {
     const { history, createdAt, updatedAt } = changed as Order
     if (history.at(-2)?.status !== 'pending') return

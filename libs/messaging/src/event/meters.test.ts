@@ -21,6 +21,9 @@ test('each event is counted once for what became of it: produced, published, han
   const metrics = createMetrics('shop')
   const published = collect(shop.bus, topic)
   await shop.start(undefined, metrics)
+  const counted = (await metrics.metrics()).match(/^shopstream_(events|outbox)_\w+_total\{.*\} 0$/gm) ?? []
+  for (const name of ['events_produced', 'outbox_published', 'events_consumed'])
+    expect(counted.filter((line) => line.includes(name) && line.includes('StockLevelChanged'))).not.toEqual([])
   await shop.emit(stockEvent('good', 1n), stockEvent('bad', 1n))
   await eventually('both', () => published.messages.length === 2)
   await eventually('the good one', async () => (await shop.effects()).length === 1)

@@ -11,8 +11,20 @@ export function typeLabelOf(headers: WireHeaders): string {
   return knownTypes.has(type) ? type : 'unreadable'
 }
 
+/**
+ * The labels of each of these types of events, for counters to begin at 0: one that begins with its first event is no
+ * increase to Prometheus, and that event would not be seen.
+ */
+export const labelsOf = (types: Iterable<string>) => {
+  const wanted = new Set(types)
+  return topics.flatMap(({ name: topic, events }) =>
+    events.filter((type) => wanted.has(type)).map((type) => ({ topic, type })),
+  )
+}
+
 /** What became of an event: `repeated` took effect before, `dead` can never be read. */
-export type Outcome = 'handled' | 'repeated' | 'parked' | 'dead'
+const outcomes = ['handled', 'repeated', 'parked', 'dead'] as const
+export type Outcome = (typeof outcomes)[number]
 
 /** A message, and the event that it is, where it can be read. */
 export interface Counted {
@@ -29,7 +41,8 @@ export interface ConsumptionMeters {
   failedAgain(labels: { topic: string; type: string; state: string }): void
 }
 
-export function createConsumptionMeters(registry: Registry): ConsumptionMeters {
+/** `types` are those that this service consumes. */
+export function createConsumptionMeters(registry: Registry, types: Iterable<string>): ConsumptionMeters {
   const registers = [registry]
   const consumed = new Counter({
     name: 'shopstream_events_consumed_total',
@@ -37,6 +50,7 @@ export function createConsumptionMeters(registry: Registry): ConsumptionMeters {
     labelNames: ['topic', 'type', 'outcome'],
     registers,
   })
+  for (const labels of labelsOf(types)) for (const outcome of outcomes) consumed.inc({ ...labels, outcome }, 0)
   const age = new Histogram({
     name: 'shopstream_event_age_seconds',
     help: 'From when an event was decided until what it leads to in this service was committed, by the clocks of the two.',

@@ -12,7 +12,7 @@ import {
 } from '../broker/bus.ts'
 import { crashPoint } from '../crash-points.ts'
 import { fromStored, type StoredHeaders } from '../event/envelope.ts'
-import { typeLabelOf } from '../event/meters.ts'
+import { labelsOf, typeLabelOf } from '../event/meters.ts'
 import { tellSending } from '../event/tracing.ts'
 import { outboxSignal, publishable } from './outbox.ts'
 import {
@@ -29,6 +29,8 @@ export interface RelayOptions {
   database: Database<unknown>
   service: string
   bus: Bus
+  /** Whose counters begin at 0. */
+  produces?: { readonly events: readonly string[] }
   logger: Logger
   metrics: Registry
 }
@@ -102,7 +104,7 @@ export function startRelay(options: RelayOptions): Relay {
   const { database, service, logger, metrics } = options
   const stopping = new AbortController()
   const alarm = createAlarm(stopping.signal)
-  const meters = createMeters(metrics)
+  const meters = createMeters(metrics, options.produces?.events ?? [])
   const stopListening = database.on(outboxSignal, (rows) => {
     crashPoint('outbox-committed')
     meters.written(rows as readonly OutgoingMessage[])
@@ -360,7 +362,7 @@ interface Meters {
   leads(isLeader: boolean): void
 }
 
-function createMeters(registry: Registry): Meters {
+function createMeters(registry: Registry, types: readonly string[]): Meters {
   const produced = new Counter({
     name: 'shopstream_events_produced_total',
     help: 'Events that were decided and committed by this process; all are on their way to Kafka from then on.',
@@ -373,6 +375,7 @@ function createMeters(registry: Registry): Meters {
     labelNames: ['topic', 'type'],
     registers: [registry],
   })
+  for (const labels of labelsOf(types)) for (const counter of [produced, published]) counter.inc(labels, 0)
   const sending = new Histogram({
     name: 'shopstream_outbox_sending_seconds',
     help: 'From when a batch of events is sent until the broker has acknowledged it.',
