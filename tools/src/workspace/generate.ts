@@ -29,6 +29,8 @@ async function outputsOf(model: Model): Promise<Record<string, string>> {
   const { printCatalogue } = await import('../schemas/catalogue.ts')
   const { printSaga } = await import('../proof/saga/picture.ts')
   const { printCompose } = await import('./compose.ts')
+  const { printDashboards } = await import('./monitoring/grafana.ts')
+  const { printComposePrometheus, printLocalPrometheus } = await import('./monitoring/prometheus.ts')
   return {
     [typesFile]: printTypes(model.events),
     'schemas/asyncapi.yaml': printAsyncApi(model),
@@ -39,6 +41,9 @@ async function outputsOf(model: Model): Promise<Record<string, string>> {
     'docs/metrics.md': printMetrics(workspace),
     'infra/kafka/acls.json': printAcls(model),
     'docker-compose.yml': printCompose(workspace),
+    'infra/prometheus/prometheus.yml': printLocalPrometheus(),
+    'infra/prometheus/prometheus.compose.yml': printComposePrometheus(),
+    ...printDashboards(),
   }
 }
 
@@ -77,6 +82,8 @@ Writes what follows from schemas/, its lock, the topics and the services' tables
   docs/architecture.md                  a picture of services and topics
   docs/commands.md, docs/metrics.md     every command and every metric, as the code says them
   infra/kafka/acls.json                 what each service may do on which topic
+  infra/prometheus/prometheus*.yml      where each service serves its metrics
+  infra/grafana/dashboards/*.json       dashboards, from monitoring/
 
   --check   writes nothing; says what is stale and exits with 1 if anything is
 

@@ -1,6 +1,7 @@
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Model } from '../schemas/wiring.ts'
+import { questions } from './monitoring/questions.ts'
 
 /** Says to editors that a page is not for them. */
 const generated = '<!-- Written by `npm run generate`. -->'
@@ -71,6 +72,16 @@ a [runbook](runbooks/README.md). To add one: a \`Gauge\`, \`Counter\` or \`Histo
 \`database.on(name, …)\` counts once that is committed, as [order](../services/order/src/meters.ts) does.
 
 ${table(['metric', 'labels', 'what it says', 'where'], rows)}
+
+## Questions and queries
+
+The [dashboards](../infra/grafana) ask them over time; [monitoring](monitoring/prometheus.md) says how to start a Prometheus. A counter
+begins again at 0 with its process, which \`increase\` and \`rate\` know.
+
+${table(
+  ['question', 'query'],
+  questions.map(([question, query]) => [question, `\`${query}\``]),
+)}
 `
 }
 

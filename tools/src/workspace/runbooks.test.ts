@@ -1,8 +1,7 @@
-/** docs/runbooks/ has a page for whatever may wake somebody, and infra/prometheus/alerts.yml asks for what is measured. */
+/** docs/runbooks/ has a page for whatever may wake somebody. */
 import { existsSync, globSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from '@jest/globals'
-import { createMetrics } from '@shopstream/observability'
 import { repository } from '@shopstream/testing'
 import { parse } from 'yaml'
 import { checksFor } from '../operations/verify/checks.ts'
@@ -15,12 +14,13 @@ const textOf = (page: string) => read(join(folder, page))
 
 interface Alert {
   alert: string
-  expr: string
+  labels: { severity: string }
   annotations: { runbook: string }
 }
-const alerts = (parse(read('infra/prometheus/alerts.yml')) as { groups: { rules: Alert[] }[] }).groups.flatMap(
-  ({ rules }) => rules,
-)
+/** Of severity `none` nobody is told. */
+const alerts = (parse(read('infra/prometheus/alerts.yml')) as { groups: { rules: Alert[] }[] }).groups
+  .flatMap(({ rules }) => rules)
+  .filter(({ labels }) => labels.severity !== 'none')
 const checks = checksFor(withSchemas(await readWiring(repository))).map(({ name }) => `${folder}/${name}.md`)
 
 test('each alert and each check of verify has its page, and there is no page without either', () => {
@@ -77,38 +77,4 @@ test('each page that a command names is there', () => {
   ))
     for (const [page] of read(file).matchAll(/docs\/runbooks\/[a-z-]+\.md/g))
       expect([file, page, existsSync(join(repository, page))]).toEqual([file, page, true])
-})
-
-describe('alerts.yml', () => {
-  /** By metric, its labels: what our sources register, and what prom-client measures of each process. */
-  const metrics = new Map<string, readonly string[]>(
-    createMetrics('any')
-      .getMetricsAsArray()
-      .map(({ name }) => [name, []]),
-  )
-  for (const file of globSync('{libs,services}/*/src/**/*.ts', { cwd: repository }))
-    for (const [, name = '', labels = ''] of read(file).matchAll(
-      /name: '(shopstream_\w+)',\s+help: [^\n]*(?:\n\s+labelNames: \[([^\]]*)\])?/g,
-    ))
-      metrics.set(name, labels.match(/\w+/g) ?? [])
-
-  const common = ['service', 'instance'] // the registry's own, and the one that Prometheus adds
-
-  test.each(alerts.map(({ alert, expr }) => [alert, expr]))(
-    '%s asks for metrics and labels that are there',
-    (_, expr) => {
-      const bare = expr.replaceAll(/\{[^}]*\}|\[[^\]]*\]|\b(?:by|on) \([^)]*\)/g, '')
-      const asked = [...bare.matchAll(/\b[a-z]\w+\b(?!\s*\()/g)]
-        .map(([name]) => name)
-        .filter((name) => name !== 'unless')
-      expect(asked.length).toBeGreaterThan(0)
-      const labels = [...expr.matchAll(/(?:by|on) \(([^)]*)\)|\{(\w+)/g)].flatMap(
-        ([, grouped, selected]) => (grouped ?? selected)?.match(/\w+/g) ?? [],
-      )
-      for (const name of asked) {
-        expect([...metrics.keys()]).toContain(name)
-        for (const label of labels) expect([name, ...common, ...(metrics.get(name) ?? [])]).toContain(label)
-      }
-    },
-  )
 })

@@ -1,0 +1,30 @@
+/** What somebody asks of the metrics, and the query that answers it; of the last hour, where it counts. */
+export const questions: readonly [question: string, query: string][] = [
+  ['Is each event made?', 'sum by (service, type) (increase(shopstream_events_produced_total[1h]))'],
+  ['Has Kafka each that was made? What waits for it:', 'max by (service) (shopstream_outbox_rows)'],
+  ['What became of it, where?', 'sum by (service, type, outcome) (increase(shopstream_events_consumed_total[1h]))'],
+  [
+    'How old is an event when it takes effect?',
+    'histogram_quantile(0.99, sum by (service, type, le) (rate(shopstream_event_age_seconds_bucket[1h])))',
+  ],
+  ['Does processing keep up?', 'max by (service, topic) (shopstream_consumer_backlog_seconds)'],
+  [
+    'Where are errors: what failed, and is tried again or dead?',
+    'sum by (service, type, outcome) (increase(shopstream_events_consumed_total{outcome=~"parked|dead"}[1h]))',
+  ],
+  ['What waits for a person?', 'max by (service) (shopstream_parked_messages{state="dead"})'],
+  ['How were orders decided?', 'sum by (outcome) (increase(shopstream_order_decision_seconds_count[1h]))'],
+  [
+    'How often was there an attempt to sell more than there is? Each was refused',
+    'sum(increase(shopstream_events_produced_total{type="StockRejected"}[1h]))',
+  ],
+  ['Which mails went out, which did not?', 'sum by (kind, outcome) (increase(shopstream_mail_attempts_total[1h]))'],
+  [
+    'How many requests of clients failed? 0: none',
+    'sum by (route, status) (increase(http_request_duration_seconds_count{service="gateway",route=~"/v1/.*",status=~"5.."}[1h])) or vector(0)',
+  ],
+  [
+    'What repeats were dropped?',
+    'sum by (service) (increase(shopstream_events_consumed_total{outcome="repeated"}[1h]))',
+  ],
+]
