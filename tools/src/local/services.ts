@@ -109,6 +109,8 @@ interface ConfigModule {
   checkConfig?: (config: unknown) => unknown
 }
 
+export const configOf = (name: ServiceName): Promise<ConfigModule> => import(`../../../services/${name}/src/config.ts`)
+
 /**
  * Reads the stack's settings, and judges the environment of each service that would be started by the service's own
  * rules. Throws one ConfigError with everything that is wrong, the first problem of each variable.
@@ -117,7 +119,7 @@ export async function readSettings(env: NodeJS.ProcessEnv, only: readonly Servic
   const own = problemsOf(() => readStackSettings(env))
   const { settings } = own.value ?? readStackSettings({ STAFF_EMAIL: env.STAFF_EMAIL })
   const perService = only.map(async (name) => {
-    const { configSchema, checkConfig } = (await import(`../../../services/${name}/src/config.ts`)) as ConfigModule
+    const { configSchema, checkConfig } = await configOf(name)
     const environment = { ...env, ...serviceEnvironment(name, { ...example, settings }) }
     const judge = (set: NodeJS.ProcessEnv) => problemsOf(() => checkConfig?.(readConfig(configSchema, set))).problems
     const first = judge(environment)

@@ -31,6 +31,7 @@ async function outputsOf(model: Model): Promise<Record<string, string>> {
   const { printCompose } = await import('./compose.ts')
   const { printDashboards } = await import('./monitoring/grafana.ts')
   const { printComposePrometheus, printLocalPrometheus } = await import('./monitoring/prometheus.ts')
+  const { printChart } = await import('./kubernetes.ts')
   return {
     [typesFile]: printTypes(model.events),
     'schemas/asyncapi.yaml': printAsyncApi(model),
@@ -44,6 +45,7 @@ async function outputsOf(model: Model): Promise<Record<string, string>> {
     'infra/prometheus/prometheus.yml': printLocalPrometheus(),
     'infra/prometheus/prometheus.compose.yml': printComposePrometheus(),
     ...printDashboards(),
+    ...(await printChart(workspace, model)),
   }
 }
 
@@ -84,6 +86,7 @@ Writes what follows from schemas/, its lock, the topics and the services' tables
   infra/kafka/acls.json                 what each service may do on which topic
   infra/prometheus/prometheus*.yml      where each service serves its metrics
   infra/grafana/dashboards/*.json       dashboards, from monitoring/
+  docker-compose.yml, infra/kubernetes  what containers and pods are told
 
   --check   writes nothing; says what is stale and exits with 1 if anything is
 
