@@ -42,7 +42,7 @@ if (positionals.join(' ') !== 'kubernetes') {
   process.exit(2)
 }
 for (const { name, has, from } of tools)
-  process.stdout.write(has ? `${good(name)}\n` : `${bad(`${name} is missing: ${from}`)}\n`)
+  process.stdout.write(has ? `${good(`${name} is there`)}\n` : `${bad(`${name} is missing: ${from}`)}\n`)
 const { status } = spawnSync(
   process.execPath,
   ['tools/src/commands/test.ts', 'tools/src/workspace/kubernetes.test.ts', '--verbose'],

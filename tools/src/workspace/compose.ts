@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type ServiceName as DataServiceName, variableOf } from '../services.ts'
+import type { ServiceName as DataServiceName } from '../services.ts'
 import {
-  containerPort,
   containerSettings,
   databaseOwners,
   defaultPorts,
+  operatorSettings,
   type ServiceName,
   serviceNames,
   serviceUrls,
@@ -38,6 +38,9 @@ const lines = (entries: Record<string, string>, indent: string) =>
     .map(([key, value]) => `${indent}${key}: ${JSON.stringify(value)}`)
     .join('\n')
 
+const inFiles = (secrets: Record<string, string>) =>
+  Object.fromEntries(Object.entries(secrets).map(([name, file]) => [`${name}_FILE`, `/secrets/${file}`]))
+
 const perOwner = (text: (name: DataServiceName) => string) => databaseOwners.map(text).join('\n')
 
 const image = (name: string) => `image: shopstream/${name}:\${SHOPSTREAM_VERSION:-local}
@@ -58,13 +61,11 @@ ${lines(containerEnvironment(name), '    ')}
 `,
       )
       .join('\n'),
-  operatorSettings: () =>
-    perOwner(
-      (name) => `    ${variableOf(name, 'DATABASE_URL_FILE')}: /secrets/${name}-database-url
-    ${variableOf(name, 'URL')}: http://${name}:${containerPort}`,
-    ),
-  deploymentSettings: () =>
-    perOwner((name) => `      ${variableOf(name, 'DATABASE_URL_FILE')}: /secrets/${name}-database-url`),
+  operatorSettings: () => {
+    const { secrets, urls } = operatorSettings((name) => name)
+    return lines({ ...inFiles(secrets), ...urls }, '    ')
+  },
+  deploymentSettings: () => lines(inFiles(operatorSettings((name) => name).secrets), '      '),
   secretsOfAll: () => secretsVolumes.map((name) => `      - secrets-${name}:/secrets/${name}`).join('\n'),
   migrations: () =>
     databaseOwners

@@ -11,7 +11,7 @@ import { settingsOf } from '../services.ts'
 export { databaseOwners, defaultPorts, type ServiceName, serviceNames }
 
 /** The port that every image listens on; Dockerfile says it. */
-export const containerPort = 8080
+const containerPort = 8080
 
 /** Stands where a secret would: the container is told a file. */
 const inFile = 'in a file of its own'.padEnd(32, '.')
@@ -72,6 +72,12 @@ export function containerSettings(name: ServiceName, said: Record<string, string
       const changed = { SHUTDOWN_TIMEOUT_MS: '10000', ...said }[key] ?? value
       return { name: key, value: isSecret ? fileOf(key) : changed, isSecret }
     })
+}
+
+/** What the operators' program is told of the databases, and of whom it may ask. */
+export function operatorSettings(hostOf: (name: string) => string) {
+  const secrets = settingsOf('DATABASE_URL', (name) => `${name}-database-url`)
+  return { secrets, urls: { ...serviceUrls(hostOf), GATEWAY_URL: `http://${hostOf('gateway')}:${containerPort}` } }
 }
 
 /** As the operators' command `secrets` names it. */

@@ -17,6 +17,7 @@ const read = (file: string) => readFileSync(join(repository, file), 'utf8')
 
 interface Data {
   services: Record<string, ServiceData>
+  operator: Pick<ServiceData, 'environment' | 'secrets'>
   topics: { name: string; partitions: number; config: Record<string, string> }[]
   acls: Record<string, { resourceType: string; resourceName: string; operations: string[] }[]>
 }
@@ -45,6 +46,17 @@ test.each(serviceNames)('%s is told in a pod what it is told in a container, but
   expect(own.database).toBe(databaseOwners.find((owner) => owner === name))
   for (const [key, file] of Object.entries(own.secrets))
     if (!secretInPods.has(key)) expect(compose.services[name]?.environment[`${key}_FILE`]).toBe(`/secrets/${file}`)
+})
+
+test("the operators' program is told what compose tells it", () => {
+  const { KAFKA_TOPIC_PREFIX: _, ...environment } = data.operator.environment
+  const files = Object.entries(data.operator.secrets).map(([key, file]) => [`${key}_FILE`, `/secrets/${file}`])
+  const told: Record<string, string> = { ...environment, ...Object.fromEntries(files) }
+  const place = (text: string) => text.replace('{{ include "shopstream.name" . }}-', '')
+  expect(Object.fromEntries(Object.entries(told).map(([key, text]) => [key, place(text)]))).toEqual({
+    ...compose.services.shop?.environment,
+    KAFKA_BROKERS: '{{ include "shopstream.brokers" . }}',
+  })
 })
 
 test('topics and ACLs are those that `shop deploy topics` makes and acls.json lists', () => {
@@ -122,6 +134,8 @@ for (const values of valueFiles)
       // KAFKA_TLS… and KAFKA_SASL… come with the settings of all data services.
       expect(told.filter((key) => !(key in properties) && !/^KAFKA_(TLS|SASL)/.test(key))).toEqual([])
       expect(told).toEqual(expect.arrayContaining(Object.keys(data.services[name]?.secrets ?? {})))
+      const asked = values === 'local' && name === 'user' ? ['STAFF_EMAIL', 'STAFF_PASSWORD'] : []
+      expect(told.filter((key) => key.startsWith('STAFF_'))).toEqual(asked)
       for (const key of ofProcessesAlone) if (key !== 'DATABASE_DIRECT_URL') expect(told).not.toContain(key)
     }
   })

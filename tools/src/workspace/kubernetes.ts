@@ -11,6 +11,7 @@ import {
   databaseOwners,
   fileOf,
   ofProcessesAlone,
+  operatorSettings,
   type ServiceName,
   serviceNames,
   serviceUrls,
@@ -19,11 +20,13 @@ import {
 const folder = 'infra/kubernetes'
 const chart = `${folder}/shopstream`
 
+const hostInCluster = (name: string) => `{{ include "shopstream.name" . }}-${name}`
+
 /** Where what is on one machine is found from a pod: text that Helm evaluates. What comes to nothing is left out. */
 const ofPods: Record<string, string> = {
   KAFKA_BROKERS: '{{ include "shopstream.brokers" . }}',
   KAFKA_TOPIC_PREFIX: '{{ .Values.kafka.topicPrefix }}',
-  ...serviceUrls((name) => `{{ include "shopstream.name" . }}-${name}`),
+  ...serviceUrls(hostInCluster),
 }
 
 /** What `npm start` says because it is a shop to try out; in a cluster its owner says it, in `services.NAME.settings`. */
@@ -65,6 +68,13 @@ function serviceData(name: ServiceName): ServiceData {
   }
 }
 
+/** Of the operators' program. */
+function operatorData(): Pick<ServiceData, 'environment' | 'secrets'> {
+  const { KAFKA_BROKERS = '', KAFKA_TOPIC_PREFIX = '' } = ofPods
+  const { secrets, urls } = operatorSettings(hostInCluster)
+  return { environment: { KAFKA_BROKERS, KAFKA_TOPIC_PREFIX, ...urls }, secrets }
+}
+
 /** Settings of the broker without which a promise of the shop does not hold, whatever the size of the machine. */
 const neededOfBrokers = [
   'auto.create.topics.enable',
@@ -87,6 +97,7 @@ export function chartData(root: string, { topics, wiring }: Pick<Model, 'topics'
   const acls = Map.groupBy(aclsOf({ topics, wiring }), ({ principal }) => principal.replace(/^User:/, ''))
   return {
     services: Object.fromEntries(serviceNames.map((name) => [name, serviceData(name)])),
+    operator: operatorData(),
     topics: [...topics, ...wiring.map(({ service }) => deadLetterTopic(service))].map(
       ({ name, partitions, settings }) => ({
         name,
