@@ -33,7 +33,7 @@ export const urlOf = (port: number) => `http://127.0.0.1:${port}`
 /** Where a service's own HTTP is. */
 export const serviceUrl = (name: ServiceName, ports: Ports) => urlOf(ports[portVariable(name)])
 
-const portVariable = (name: ServiceName) => (name === 'gateway' ? 'GATEWAY_PORT' : variableOf(name, 'PORT'))
+export const portVariable = (name: ServiceName) => (name === 'gateway' ? 'GATEWAY_PORT' : variableOf(name, 'PORT'))
 
 /** Ports on which this stack starts nothing, so that it does not matter whether they are busy. */
 export function unusedPorts(
