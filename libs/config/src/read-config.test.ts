@@ -47,6 +47,7 @@ test('values are converted and defaults filled in', () => {
     DATABASE_POOL_SIZE: 10,
     DATABASE_CONSUMER_POOL_SIZE: 6,
     KAFKA_BROKERS: ['one:9092', 'two:9092'],
+    KAFKA_TLS: false,
     KAFKA_CLIENT: 'kafkajs',
     KAFKA_BATCH_LIMIT_BYTES: 16_777_216,
     KAFKA_TOPIC_PREFIX: '',
@@ -92,6 +93,43 @@ test('the value of a secret or URL is in no error', () => {
   const problems = problemsOf({ ...complete, KEY_ENCRYPTION_SECRET: 'hunter2', DATABASE_URL: 'mysql://u:hunter2@h/d' })
   expect(problems).toHaveLength(2)
   expect(problems.join()).not.toContain('hunter2')
+})
+
+const certificate = '-----BEGIN CERTIFICATE-----\nMII'
+const key = '-----BEGIN PRIVATE KEY-----\nMII'
+const scram = { KAFKA_SASL_MECHANISM: 'scram-sha-512', KAFKA_SASL_USERNAME: 'order', KAFKA_SASL_PASSWORD: 'hunter2' }
+
+test('what makes a whole with Kafka is taken', () => {
+  const tls = { KAFKA_TLS: 'true', KAFKA_TLS_CA: certificate, KAFKA_TLS_CERT: certificate, KAFKA_TLS_KEY: key }
+  expect(readConfig(schema, { ...complete, ...tls, ...scram })).toMatchObject({ ...tls, ...scram, KAFKA_TLS: true })
+  expect(problemsOf({ ...complete, KAFKA_TLS: 'true' })).toEqual([])
+  expect(problemsOf({ ...complete, ...scram })).toEqual([])
+})
+
+test.each<[NodeJS.ProcessEnv, string[]]>([
+  [{ KAFKA_SASL_PASSWORD: 'hunter2' }, ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME']],
+  [{ KAFKA_SASL_USERNAME: 'order' }, ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_PASSWORD']],
+  [{ KAFKA_SASL_MECHANISM: 'plain' }, ['KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD']],
+  [{ ...scram, KAFKA_SASL_USERNAME: '' }, ['KAFKA_SASL_USERNAME']],
+  [{ ...scram, KAFKA_SASL_MECHANISM: 'kerberos' }, ['KAFKA_SASL_MECHANISM']],
+  [{ KAFKA_TLS_CA: certificate }, ['KAFKA_TLS']],
+  [{ KAFKA_TLS: 'true', KAFKA_TLS_CERT: certificate }, ['KAFKA_TLS_KEY']],
+  [{ KAFKA_TLS: 'true', KAFKA_TLS_KEY: key }, ['KAFKA_TLS_CERT']],
+  [{ KAFKA_TLS_CERT: certificate }, ['KAFKA_TLS', 'KAFKA_TLS_KEY']],
+  [{ KAFKA_TLS: 'true', KAFKA_TLS_CA: '/etc/ca.pem' }, ['KAFKA_TLS_CA']],
+  [{ KAFKA_TLS: 'maybe', KAFKA_TLS_CA: certificate }, ['KAFKA_TLS']],
+])('what makes no whole with Kafka is refused together: %j', (set, about) => {
+  const problems = problemsOf({ ...complete, ...set })
+  expect(problems.map((problem) => problem.split(' ', 1).join()).toSorted()).toEqual(about.toSorted())
+  expect(problems.join()).not.toMatch(/hunter2|MII/)
+})
+
+test('a setting that others need says which ones, and what to do', () => {
+  expect(problemsOf({ ...complete, KAFKA_SASL_USERNAME: 'order', KAFKA_SASL_PASSWORD: 'hunter2' })).toEqual([
+    'KAFKA_SASL_MECHANISM is not set, and KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD have no effect without it: set it ' +
+      '(one of plain, scram-sha-256, scram-sha-512 (how the password is proved to brokers), for example ' +
+      'KAFKA_SASL_MECHANISM=scram-sha-512), or leave KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD out',
+  ])
 })
 
 test('an empty variable counts as missing', () => {

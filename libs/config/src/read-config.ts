@@ -25,6 +25,7 @@ interface Setting {
   maximum?: number
   items?: Setting
   secret?: boolean
+  needs?: string[]
   description?: string
   example?: string
   default?: unknown
@@ -34,17 +35,20 @@ interface Setting {
  * Reads a process's settings from its environment once, converted to the types of `schema` and with its defaults.
  * An empty variable counts as not set; variables that the schema does not name are left alone. A secret or a URL may stand
  * in a file that `NAME_FILE` names instead, as container platforms give secrets; line breaks at its end do not count.
+ * What `needs` others has to be set with them.
  * Throws one {@link ConfigError} with everything that is wrong; the values of secrets and URLs are never in it.
  */
 export function readConfig<S extends TObject>(schema: S, env: NodeJS.ProcessEnv = process.env): Readonly<Static<S>> {
   const required = new Set<string>(schema.required)
   const problems: string[] = []
   const config: Record<string, unknown> = {}
+  const wrong = new Set<string>()
   for (const [name, property] of Object.entries(schema.properties)) {
     const setting = property as Setting
     const { text, problem } = given(name, setting, env)
     if (problem) {
       problems.push(problem)
+      wrong.add(name)
       continue
     }
     if (text === undefined || text === '') {
@@ -54,11 +58,31 @@ export function readConfig<S extends TObject>(schema: S, env: NodeJS.ProcessEnv 
       continue
     }
     const value = convert(text, setting)
-    if (value === undefined) problems.push(`${name}${shown(text, setting)} must be ${expectation(name, setting)}`)
-    else config[name] = value
+    if (value === undefined) {
+      problems.push(`${name}${shown(text, setting)} must be ${expectation(name, setting)}`)
+      wrong.add(name)
+    } else config[name] = value
   }
+  problems.push(...missingTogether(schema.properties as Record<string, Setting>, config, wrong))
   if (problems.length > 0) throw new ConfigError(problems)
   return Object.freeze(config) as Readonly<Static<S>>
+}
+
+/** A line for each setting that is not set although others that are set need it; one that is `wrong` has its line. */
+function missingTogether(
+  properties: Record<string, Setting>,
+  config: Record<string, unknown>,
+  wrong: ReadonlySet<string>,
+): string[] {
+  const isSet = (name: string) => (config[name] ?? false) !== false || wrong.has(name)
+  const pairs = Object.entries(properties).flatMap(([name, { needs = [] }]) =>
+    isSet(name) ? needs.filter((need) => properties[need] && !isSet(need)).map((need) => ({ name, need })) : [],
+  )
+  return [...Map.groupBy(pairs, ({ need }) => need)].map(([need, those]) => {
+    const names = those.map(({ name }) => name).join(' and ')
+    const what = expectation(need, properties[need] as Setting)
+    return `${need} is not set, and ${names} ${those.length > 1 ? 'have' : 'has'} no effect without it: set it (${what}), or leave ${names} out`
+  })
 }
 
 /** A default may depend on other variables. */

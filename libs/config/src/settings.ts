@@ -6,6 +6,8 @@ export interface Words {
   description?: string
   /** A value that works, without its name. */
   example?: string
+  /** Settings without which this one has no effect: where they are not set, or false, it is refused. */
+  needs?: string[]
 }
 
 const integer = (defaultValue: number, { min, max, ...words }: Words & { min: number; max: number }) =>
@@ -38,7 +40,7 @@ export const settings = {
   list: (description: string, { pattern, ...words }: Words & { pattern?: string } = {}) =>
     Type.Array(Type.String({ minLength: 1, ...(pattern && { pattern }) }), { minItems: 1, description, ...words }),
   /** Text that is shown to nobody, of at least `minLength` characters. */
-  secret: (description: string, { minLength = 1, ...words }: Words & { minLength?: number } = {}) =>
+  secret: (description: string, { minLength = 1, ...words }: Words & { minLength?: number; pattern?: string } = {}) =>
     Type.String({ minLength, secret: true, description, ...words }),
   /** Any text, or what matches `pattern`. */
   text: (
@@ -78,6 +80,48 @@ export const serviceSettings = {
   ),
 }
 
+const certificate = { pattern: '-----BEGIN CERTIFICATE-----', example: "'-----BEGIN CERTIFICATE-----…'" }
+
+/** How whoever speaks to Kafka proves who it is, and knows the brokers: the same for services, operators and deployment. */
+export const kafkaIdentitySettings = {
+  KAFKA_TLS: settings.flag(false, { description: 'whether Kafka is spoken to by TLS' }),
+  KAFKA_TLS_CA: Type.Optional(
+    settings.secret("who signed the brokers' certificates, as PEM; default: whom Node trusts", {
+      ...certificate,
+      needs: ['KAFKA_TLS'],
+    }),
+  ),
+  KAFKA_TLS_CERT: Type.Optional(
+    settings.secret('the certificate that is shown to brokers, as PEM', {
+      ...certificate,
+      needs: ['KAFKA_TLS', 'KAFKA_TLS_KEY'],
+    }),
+  ),
+  KAFKA_TLS_KEY: Type.Optional(
+    settings.secret('the private key of that certificate, as PEM, not encrypted', {
+      pattern: '-----BEGIN ([A-Z]+ )?PRIVATE KEY-----',
+      example: "'-----BEGIN PRIVATE KEY-----…'",
+      needs: ['KAFKA_TLS', 'KAFKA_TLS_CERT'],
+    }),
+  ),
+  KAFKA_SASL_MECHANISM: Type.Optional(
+    Type.Enum(['plain', 'scram-sha-256', 'scram-sha-512'], {
+      description: 'how the password is proved to brokers',
+      example: 'scram-sha-512',
+      needs: ['KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'],
+    }),
+  ),
+  KAFKA_SASL_USERNAME: Type.Optional(
+    settings.text('who this is to brokers, as their ACLs name it', {
+      example: 'order',
+      needs: ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_PASSWORD'],
+    }),
+  ),
+  KAFKA_SASL_PASSWORD: Type.Optional(
+    settings.secret('the password of KAFKA_SASL_USERNAME', { needs: ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME'] }),
+  ),
+}
+
 /** What every service with a database reads besides. */
 export const dataSettings = {
   DATABASE_URL: settings.url("the service's own database, with its role and password", {
@@ -99,6 +143,7 @@ export const dataSettings = {
     pattern: '^[^\\s:]+:\\d{1,5}$|^\\[[0-9a-fA-F:]+\\]:\\d{1,5}$',
     example: '127.0.0.1:9092',
   }),
+  ...kafkaIdentitySettings,
   /** Which client speaks to Kafka; docs/adr/0017 says what each is for. */
   KAFKA_CLIENT: settings.choice(['kafkajs', 'platformatic'], 'kafkajs'),
   /** Bytes that a batch of records may have when it is unpacked; a larger one stops its partition, and is told. */

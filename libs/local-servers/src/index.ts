@@ -16,6 +16,7 @@ export {
   startKafkaCluster,
   stopLeftoverKafka,
 } from './kafka.ts'
+export { type Certificates, hasOpenssl, type KafkaIdentities, makeCertificates } from './kafka-identities.ts'
 export {
   type Mail,
   type MailAddress,

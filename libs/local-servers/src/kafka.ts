@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { classArchive, fetchKafkaJars, findJava, javaEnvironment, kafkaFolder } from './java.ts'
+import { identitySettings, type KafkaIdentities, scramArguments } from './kafka-identities.ts'
 import { freePort } from './ports.ts'
 import { type LocalProcess, runCommand, startProcess } from './process.ts'
 import { stopLeftover } from './process-identity.ts'
@@ -26,6 +27,8 @@ export interface KafkaOptions {
   port?: number
   /** More ways in, each with the address that it tells clients. */
   listeners?: readonly KafkaListener[]
+  /** Then `port` takes TLS with a user and password, and everything needs an ACL; default: open to this machine. */
+  identities?: KafkaIdentities
   /** Told what takes long: fetching jars, formatting. */
   progress?: (line: string) => void
   onUnexpectedEnd?: (how: string) => void
@@ -59,6 +62,7 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
     controllers: [await freePort()],
     clusterId: newClusterId(),
     listeners: options.listeners ?? [],
+    ...(options.identities && { identities: options.identities }),
   })
   return Object.defineProperties(running, {
     brokers: { value: [`127.0.0.1:${port}`], enumerable: true },
@@ -117,6 +121,7 @@ interface Node {
   listeners?: readonly KafkaListener[]
   /** Those of a cluster, beyond those of infra/kafka. */
   settings?: Record<string, string>
+  identities?: KafkaIdentities
 }
 
 /** An id that starts with a dash would be taken for an option. */
@@ -136,7 +141,12 @@ async function startNode(options: Omit<KafkaOptions, 'port'>, node: Node): Promi
   // begins an escape, and a comma a second folder.
   const data = join(dir, 'data')
   const propertiesOf = (file: string, logDirs: string) => {
-    const settings = { ...kafkaSettings(), ...placeSettings(node, logDirs), ...(node.settings ?? afterCrash(data)) }
+    const settings = {
+      ...kafkaSettings(),
+      ...placeSettings(node, logDirs),
+      ...(node.settings ?? afterCrash(data)),
+      ...(node.identities && identitySettings(dir, node.identities)),
+    }
     const lines = Object.entries(settings).map((pair) => `${pair.join('=')}\n`)
     writeFileSync(join(dir, file), lines.join(''))
     return file
@@ -151,7 +161,8 @@ async function startNode(options: Omit<KafkaOptions, 'port'>, node: Node): Promi
     rmSync(fresh, { recursive: true, force: true })
     rmSync(data, { recursive: true, force: true })
     const shared = archive.flags().filter((flag) => flag.startsWith('-XX:SharedArchiveFile'))
-    const format = ['format', '-t', node.clusterId, '-c', propertiesOf('format.properties', 'data.new')]
+    const users = node.identities ? scramArguments(node.identities) : []
+    const format = ['format', '-t', node.clusterId, '-c', propertiesOf('format.properties', 'data.new'), ...users]
     await runCommand(java.command, [options_, ...shared, '-cp', classpath, 'kafka.tools.StorageTool', ...format], {
       cwd: dir,
       env,
@@ -195,8 +206,11 @@ function afterCrash(data: string): Record<string, string> {
   return crashed ? { 'broker.session.timeout.ms': '2000' } : {}
 }
 
-function placeSettings({ id, port, controllers, listeners = [] }: Node, logDirs: string): Record<string, string> {
-  const clients = [{ name: 'PLAINTEXT', port, advertisedPort: port }, ...listeners]
+function placeSettings(node: Node, logDirs: string): Record<string, string> {
+  const { id, port, controllers, listeners = [], identities } = node
+  const ways = identities ? { SASL_SSL: port, SSL: identities.certificatePort } : { PLAINTEXT: port }
+  const own = Object.entries(ways).map(([name, at]) => ({ name, port: at, advertisedPort: at }))
+  const clients = [...own, ...listeners]
   const all = [...clients, { name: 'CONTROLLER', port: controllers[id - 1] }]
   return {
     'process.roles': 'broker,controller',
@@ -205,10 +219,15 @@ function placeSettings({ id, port, controllers, listeners = [] }: Node, logDirs:
     listeners: all.map((one) => `${one.name}://127.0.0.1:${one.port}`).join(),
     'advertised.listeners': clients.map((one) => `${one.name}://127.0.0.1:${one.advertisedPort}`).join(),
     'controller.listener.names': 'CONTROLLER',
-    'inter.broker.listener.name': 'PLAINTEXT',
-    'listener.security.protocol.map': all.map(({ name }) => `${name}:PLAINTEXT`).join(),
+    'inter.broker.listener.name': identities ? 'SSL' : 'PLAINTEXT',
+    'listener.security.protocol.map': all.map(({ name }) => `${name}:${protocolOf(name, identities)}`).join(),
     'log.dirs': logDirs,
   }
+}
+
+const protocolOf = (listener: string, identities: KafkaIdentities | undefined) => {
+  if (!identities) return 'PLAINTEXT'
+  return listener === 'SASL_SSL' ? 'SASL_SSL' : 'SSL'
 }
 
 /** What a cluster needs to outlive the loss of a node; what topics need is said by whoever makes them. */

@@ -13,7 +13,9 @@ export {
   type ReadOptions,
   type Unreadable,
 } from './broker/bus.ts'
-export { type KafkaClient, kafkaClientFrom, kafkaClients } from './broker/kafka/open.ts'
+export type { Acl, AclAdmin } from './broker/kafka/acls.ts'
+export { identityOf, type KafkaIdentity } from './broker/kafka/identity.ts'
+export { type KafkaClient, kafkaClientFrom, kafkaClients, openAcls } from './broker/kafka/open.ts'
 export { listUnreadable, stepOver, type UnreadableRow } from './consumer/unreadable.ts'
 export {
   compactedTopics,

@@ -55,6 +55,7 @@ export async function createWorld(...groups: string[]) {
       DATABASE_CONSUMER_POOL_SIZE: 6,
       KAFKA_BROKERS: broker.brokers,
       KAFKA_TOPIC_PREFIX: broker.topicPrefix,
+      KAFKA_TLS: false,
       KAFKA_CLIENT: kafkaClientFrom(process.env),
       KAFKA_BATCH_LIMIT_BYTES: 16_777_216,
       PARKED_LIMIT_COUNT: 1_000,

@@ -66,7 +66,7 @@ const commands: Command[] = [
   },
   {
     name: 'deploy',
-    about: 'puts databases, roles, topics and schemas in place before services start',
+    about: 'puts databases, roles, ACLs, topics and schemas in place before services start',
     load: () => import('../operations/deploy.ts').then(({ usage, deploy }) => ({ usage, run: deploy })),
   },
   {

@@ -19,7 +19,7 @@ Runs the shop on this machine until Ctrl-C. Its state is kept in .shopstream/ (n
   --help
 
 Environment: ${Object.keys(defaultPorts).join(', ')},
-KAFKA_BROKERS, KAFKA_TOPIC_PREFIX and POSTGRES_URL (to use running ones), STAFF_EMAIL, STAFF_PASSWORD, SHOPSTREAM_HOME.
+KAFKA_BROKERS (with KAFKA_TLS, KAFKA_SASL_MECHANISM and their like), KAFKA_TOPIC_PREFIX and POSTGRES_URL (to use running ones), STAFF_EMAIL, STAFF_PASSWORD, SHOPSTREAM_HOME.
 What the services read (their README) reaches them as well.`
 
 const colour = process.stdout.isTTY === true && !process.env.NO_COLOR

@@ -2,9 +2,10 @@
  * A short-lived process of the local stack: makes databases and topics, and ends. It is a process of its own because the
  * clients of Postgres and Kafka would otherwise stay in the stack's memory (30 MB) for as long as it runs.
  */
+import { kafkaIdentitySettings, readConfig, Type } from '@shopstream/config'
 import { createServiceDatabase } from '@shopstream/database'
 import { openKafkaBus } from '@shopstream/messaging'
-import { ensureTopics } from '@shopstream/messaging/operations'
+import { ensureTopics, identityOf } from '@shopstream/messaging/operations'
 import { createLogger } from '@shopstream/observability'
 
 export interface DatabasesTask {
@@ -28,7 +29,8 @@ async function perform(order: DatabasesTask | TopicsTask): Promise<string[]> {
     return Promise.all(order.databases.map((database) => createServiceDatabase(order.adminUrl, database)))
   }
   const logger = createLogger({ service: 'stack', level: 'warn', format: 'pretty' })
-  const bus = await openKafkaBus({ ...order, clientId: 'shopstream-deployment', logger })
+  const identity = identityOf(readConfig(Type.Object(kafkaIdentitySettings)))
+  const bus = await openKafkaBus({ ...order, identity, clientId: 'shopstream-deployment', logger })
   try {
     return await ensureTopics(bus, order.groups)
   } finally {

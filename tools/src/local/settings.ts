@@ -1,4 +1,12 @@
-import { ConfigError, dataSettings, readConfig, type Static, settings, Type } from '@shopstream/config'
+import {
+  ConfigError,
+  dataSettings,
+  kafkaIdentitySettings,
+  readConfig,
+  type Static,
+  settings,
+  Type,
+} from '@shopstream/config'
 import { freePort, isFree } from '@shopstream/local-servers'
 import { services, settingsOf } from '../services.ts'
 
@@ -6,6 +14,7 @@ import { services, settingsOf } from '../services.ts'
 const schema = Type.Object({
   KAFKA_BROKERS: Type.Optional(dataSettings.KAFKA_BROKERS),
   KAFKA_TOPIC_PREFIX: dataSettings.KAFKA_TOPIC_PREFIX,
+  ...kafkaIdentitySettings,
   POSTGRES_URL: Type.Optional(
     settings.url('a Postgres that runs already, with a role that may create roles and databases', {
       protocols: ['postgres', 'postgresql'],
@@ -59,9 +68,16 @@ export function readStackSettings(env: NodeJS.ProcessEnv): { settings: StackSett
     if (twin && name < twin)
       problems.push(`${name} and ${twin} are both ${explicit[name]}: give each a port of its own`)
   }
+  if (own && !own.KAFKA_BROKERS) problems.push(...withoutBrokers(own))
   if (!own || problems.length > 0) throw new ConfigError(problems)
   return { settings: own, explicit }
 }
+
+/** The Kafka that the stack starts speaks neither TLS nor SASL: it listens on this machine alone. */
+const withoutBrokers = (own: StackSettings) =>
+  (['KAFKA_TLS', 'KAFKA_SASL_MECHANISM'] as const)
+    .filter((name) => own[name])
+    .map((name) => `${name} is for a Kafka that runs already: name it by KAFKA_BROKERS, or leave ${name} out`)
 
 /** A free port for everything, far from the defaults: stacks that start side by side do not choose the same. */
 export async function ownPorts(): Promise<Ports> {

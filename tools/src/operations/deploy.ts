@@ -1,25 +1,31 @@
 import { parseArgs } from 'node:util'
-import { ConfigError, dataSettings, readConfig, settings, Type } from '@shopstream/config'
+import { ConfigError, dataSettings, kafkaIdentitySettings, readConfig, settings, Type } from '@shopstream/config'
 import { createServiceDatabase } from '@shopstream/database'
 import { openKafkaBus } from '@shopstream/messaging'
-import { ensureTopics } from '@shopstream/messaging/operations'
+import { ensureTopics, identityOf, openAcls } from '@shopstream/messaging/operations'
 import { createLogger } from '@shopstream/observability'
 import { settingsOf, variableOf } from '../services.ts'
 import { good } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'
+import { putAcls, wantedAcls } from './acls.ts'
 import { reasonOf } from './answers.ts'
 import { type Owner, owners } from './shop-access.ts'
 
-export const usage = `Usage: npm run shop -- deploy databases|topics
+export const usage = `Usage: npm run shop -- deploy databases|topics|acls
 
 Puts in place what services find when they start. Repeating it changes nothing; a service's new password is taken over.
 
   databases   a role and a database for each service, which only that role may enter: as POSTGRES_URL, the URL
               of a superuser, and with the passwords in ${owners.map((owner) => variableOf(owner, 'DATABASE_URL')).join(', ')}
   topics      all topics, and the schemas of all events made known, at KAFKA_BROKERS (KAFKA_TOPIC_PREFIX)
+  acls        what each service, the deployment and operators may do there, as infra/kafka/acls.json has it. By an
+              administrator of Kafka; the users themselves are made by hand
+    --prune   takes from these users what they may do besides; without it, that is only told. Rights of others stay
 
-Each URL may stand in a file that NAME_FILE names instead. The tables are made by each service: main.js migrate, or its start.`
+KAFKA_TLS and KAFKA_SASL_MECHANISM with their like say how Kafka is spoken to, as for a service.
+
+Each URL and secret may stand in a file that NAME_FILE names instead. The tables are made by each service: main.js migrate, or its start.`
 
 const postgres = { protocols: ['postgres', 'postgresql'] }
 const databasesSchema = Type.Object({
@@ -34,17 +40,19 @@ const databasesSchema = Type.Object({
     }),
   ),
 })
-const topicsSchema = Type.Object({
+const brokersSchema = Type.Object({
   KAFKA_BROKERS: dataSettings.KAFKA_BROKERS,
   KAFKA_TOPIC_PREFIX: dataSettings.KAFKA_TOPIC_PREFIX,
+  ...kafkaIdentitySettings,
 })
 
 export async function deploy(args: string[]): Promise<number> {
-  const { positionals } = parseArgs({ args, allowPositionals: true })
-  const work = { databases: deployDatabases, topics: deployTopics }[positionals.join(' ')]
-  if (!work) throw new UsageError('deploy takes one of databases and topics.')
+  const { positionals, values } = parseArgs({ args, allowPositionals: true, options: { prune: { type: 'boolean' } } })
+  const work = { databases: deployDatabases, topics: deployTopics, acls: deployAcls }[positionals.join(' ')]
+  if (!work) throw new UsageError('deploy takes one of databases, topics and acls.')
+  if (values.prune && work !== deployAcls) throw new UsageError('--prune is for acls.')
   try {
-    await work()
+    await work(values)
     return 0
   } catch (error) {
     if (error instanceof ConfigError) throw new Refusal(error.message)
@@ -72,19 +80,34 @@ function passwordOf(owner: Owner, databaseUrl: string): string {
   ])
 }
 
-async function deployTopics(): Promise<void> {
-  const config = readConfig(topicsSchema)
-  const logger = createLogger({ service: 'deployment', level: 'warn', format: 'json' })
-  const bus = await openKafkaBus({
+function kafkaPlace() {
+  const config = readConfig(brokersSchema)
+  return {
     brokers: config.KAFKA_BROKERS,
     topicPrefix: config.KAFKA_TOPIC_PREFIX,
+    identity: identityOf(config),
     clientId: 'shopstream-deployment',
-    logger,
-  })
+    logger: createLogger({ service: 'deployment', level: 'fatal', format: 'json' }), // what fails is said at the end
+  }
+}
+
+async function deployTopics(): Promise<void> {
+  const bus = await openKafkaBus(kafkaPlace())
   try {
     const made = await ensureTopics(bus, owners)
     print(good(made.length > 0 ? `made ${made.join(', ')}` : 'all topics were there'))
   } finally {
     await bus.close()
+  }
+}
+
+async function deployAcls({ prune = false }: { prune?: boolean | undefined }): Promise<void> {
+  const place = kafkaPlace()
+  const wanted = await wantedAcls(place.topicPrefix)
+  const admin = await openAcls(place)
+  try {
+    for (const line of await putAcls(admin, wanted, prune)) print(line)
+  } finally {
+    await admin.close()
   }
 }

@@ -90,7 +90,7 @@ async function findEvent(teller: Teller, id: string): Promise<Found> {
 
 const partitionsOf = (bus: Reach['bus']) =>
   bus.positions(
-    'explain',
+    undefined,
     topics.map(({ name }) => name),
   )
 

@@ -11,7 +11,7 @@ export async function placesOf(
   key: string,
 ): Promise<{ topic: string; partition: number }[]> {
   const positions = await bus.positions(
-    'shop-command',
+    undefined,
     topics.map(({ name }) => name),
   )
   const found = Map.groupBy(positions, ({ topic }) => topic)

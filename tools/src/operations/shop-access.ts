@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { ConfigError, dataSettings, readConfig, settings, Type } from '@shopstream/config'
+import { ConfigError, dataSettings, kafkaIdentitySettings, readConfig, settings, Type } from '@shopstream/config'
 import { createDatabase, type Database } from '@shopstream/database'
 import { repository } from '@shopstream/local-servers'
 import { openKafkaBus } from '@shopstream/messaging'
-import { type Bus, kafkaClientFrom } from '@shopstream/messaging/operations'
+import { type Bus, identityOf, type KafkaIdentity, kafkaClientFrom } from '@shopstream/messaging/operations'
 import { createLogger, type Logger } from '@shopstream/observability'
 import { homeFolder, runningShop } from '../local/state-folder.ts'
 import { settingsOf, variableOf } from '../services.ts'
@@ -27,6 +27,8 @@ export interface ShopAddresses {
   databaseUrls: Record<Owner, string>
   /** Own HTTP of each service, by name, as far as it is known. */
   serviceUrls: Record<string, string>
+  /** How Kafka is spoken to; default: plainly. */
+  identity?: KafkaIdentity
   /** Bytes of an unpacked batch from which on it is not read, as the services have it; default: theirs. */
   batchLimitBytes?: number
   /** Lists who writes events beside the services, for `verify`; default: nobody does. */
@@ -48,7 +50,8 @@ const urlVariables = ['gateway', ...owners].map((name) => [name, `${name.toUpper
 export const reachHelp = `Works on the local shop that runs (SHOPSTREAM_HOME). For another deployment set KAFKA_BROKERS, KAFKA_TOPIC_PREFIX,
 ${owners.map((owner) => variableOf(owner, 'DATABASE_URL')).join(', ')}
 and, where known, ${urlVariables.map(([, variable]) => variable).join(', ')}. Where the services have another
-KAFKA_BATCH_LIMIT_BYTES, set it too: commands read as much as they do. Databases are asked past any pooler in transaction mode.`
+KAFKA_BATCH_LIMIT_BYTES, set it too: commands read as much as they do. Databases are asked past any pooler in transaction mode.
+A Kafka with TLS or users needs KAFKA_TLS, KAFKA_SASL_MECHANISM and their like, as services have them; for the local shop as well.`
 
 const databaseUrl = (owner: Owner) =>
   settings.url(`the database of the ${owner} service, by its role`, {
@@ -62,7 +65,10 @@ const deploymentSchema = Type.Object({
   ...settingsOf('DATABASE_URL', databaseUrl),
 })
 
-const limitSchema = Type.Object({ KAFKA_BATCH_LIMIT_BYTES: dataSettings.KAFKA_BATCH_LIMIT_BYTES })
+const clientSchema = Type.Object({
+  KAFKA_BATCH_LIMIT_BYTES: dataSettings.KAFKA_BATCH_LIMIT_BYTES,
+  ...kafkaIdentitySettings,
+})
 
 /** Commands take the client that KAFKA_CLIENT names, whichever the services use. */
 function checkClient(env: NodeJS.ProcessEnv): void {
@@ -77,11 +83,12 @@ function checkClient(env: NodeJS.ProcessEnv): void {
 export function findPlace(env: NodeJS.ProcessEnv = process.env): ShopAddresses {
   checkClient(env)
   try {
-    const { KAFKA_BATCH_LIMIT_BYTES: batchLimitBytes } = readConfig(limitSchema, env)
+    const client = readConfig(clientSchema, env)
+    const { KAFKA_BATCH_LIMIT_BYTES: batchLimitBytes } = client
     const isDeployed = owners.some(
       (owner) => env[variableOf(owner, 'DATABASE_URL')] || env[variableOf(owner, 'DATABASE_URL_FILE')],
     )
-    return { ...(isDeployed ? deployedPlace(env) : localPlace(env)), batchLimitBytes }
+    return { ...(isDeployed ? deployedPlace(env) : localPlace(env)), batchLimitBytes, identity: identityOf(client) }
   } catch (error) {
     if (error instanceof ConfigError) throw new Refusal(error.message)
     throw error
@@ -131,6 +138,7 @@ export async function reach(place: ShopAddresses, level = process.env.LOG_LEVEL 
     topicPrefix: place.topicPrefix,
     clientId: 'shop-command',
     logger,
+    ...(place.identity && { identity: place.identity }),
     ...(place.batchLimitBytes !== undefined && { batchLimitBytes: place.batchLimitBytes }),
   })
   return {

@@ -106,7 +106,7 @@ async function tailTopics(
   tellHidden: (hidden: Lag) => void,
 ): Promise<void> {
   const topics = chosen.map(({ name }) => name)
-  const positions = await bus.positions('shop-command', topics)
+  const positions = await bus.positions(undefined, topics)
   const places = filters.key === undefined ? positions : await placesOf(bus, chosen, filters.key)
   const reached = new Map<string, bigint>()
   const wanted = (message: IncomingMessage) => fits(message, filters)
@@ -139,7 +139,7 @@ async function tailTopics(
 async function hiddenFrom(bus: Bus, places: readonly { topic: string; partition: number }[]): Promise<Lag[]> {
   const wanted = new Set(places.map(placeOf))
   const topics = [...new Set(places.map(({ topic }) => topic))]
-  const positions = (await bus.positions('shop-command', topics)).filter((one) => wanted.has(placeOf(one)))
+  const positions = (await bus.positions(undefined, topics)).filter((one) => wanted.has(placeOf(one)))
   if (positions.every(({ stableEnd, end }) => stableEnd >= end)) return []
   return (await lagOf(bus, { group: 'shop-command', topics })).filter(
     (one) => one.hidden > 0n && wanted.has(placeOf(one)),

@@ -47,9 +47,26 @@ test('the deployment alone creates and configures topics, and writes schemas', (
       'WRITE shop.schema.v1', // nothing else is written by it
     ].toSorted(),
   )
-  const others = aclsOf(model).filter(({ principal }) => principal !== 'User:deployment')
-  const operations = new Set(others.flatMap((row) => row.operations))
-  expect(operations).toEqual(new Set(['READ', 'WRITE', 'DESCRIBE']))
+  const operationsOf = (isMeant: (principal: string) => boolean) =>
+    new Set(aclsOf(model).flatMap((row) => (isMeant(row.principal) ? row.operations : [])))
+  const services = model.wiring.map(({ service }) => `User:${service}`)
+  expect(operationsOf((principal) => services.includes(principal))).toEqual(new Set(['READ', 'WRITE', 'DESCRIBE']))
+  expect(operationsOf((principal) => principal === 'User:operator')).toEqual(
+    new Set(['READ', 'DESCRIBE', 'ALTER', 'WRITE']),
+  )
+})
+
+test('operators read all topics and groups, and write what they move where topics keep states', () => {
+  const may = permissions('User:operator')
+  const names = [...topics.map(({ name }) => name), ...model.wiring.map(({ service }) => `shop.${service}.dlq`)]
+  expect(may.filter((one) => one.startsWith('READ shop.'))).toEqual(names.map((name) => `READ ${name}`).toSorted())
+  expect(may.filter((one) => one.startsWith('READ group '))).toHaveLength(model.wiring.length)
+  expect(may.filter((one) => one.startsWith('WRITE'))).toEqual([
+    'WRITE shop.product.v1',
+    'WRITE shop.signing-key.v1',
+    'WRITE shop.user.v1',
+  ])
+  expect(may).not.toContain('ALTER shop.schema.v1') // `grow` refuses it
 })
 
 test('each topic of the catalogue that is written has its writers and readers, by row of the tables', () => {

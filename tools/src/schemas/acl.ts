@@ -14,7 +14,7 @@ export interface Acl {
   why: string
 }
 
-type Operation = 'READ' | 'WRITE' | 'DESCRIBE' | 'CREATE' | 'ALTER_CONFIGS'
+type Operation = 'READ' | 'WRITE' | 'DESCRIBE' | 'CREATE' | 'ALTER' | 'ALTER_CONFIGS'
 
 /**
  * `infra/kafka/acls.json`: what each principal may do, and nothing beyond what libs/messaging asks of the broker.
@@ -27,7 +27,10 @@ export function printAcls(model: Model): string {
   return `${text.replaceAll(/\[\s+("[A-Z_]+"(?:,\s+"[A-Z_]+")*)\s+\]/g, (_, list: string) => `[${list.replaceAll(/\s+/g, ' ')}]`)}\n`
 }
 
-/** The rows of {@link printAcls}: the deployment's, then each service's, one per topic and group. */
+/** Who runs `npm run shop`. */
+const operator = 'operator'
+
+/** The rows of {@link printAcls}: the deployment's, then each service's, one per topic and group, then the operators'. */
 export function aclsOf({ topics, wiring }: Pick<Model, 'topics' | 'wiring'>): Acl[] {
   // every service gets a dead-letter topic, also one that has nothing to give up on yet
   const deployed = [...topics, ...wiring.map(({ service }) => deadLetterTopic(service))]
@@ -35,7 +38,20 @@ export function aclsOf({ topics, wiring }: Pick<Model, 'topics' | 'wiring'>): Ac
   return [
     ...deployed.map((topic) => deploymentAcl(topic, announced)),
     ...services.flatMap((service) => serviceAcls(topics, service)),
+    ...deployed.map((topic) => operatorAcl(topic, announced)),
+    ...services.map(({ service }) =>
+      acl(operator, 'GROUP', service, ['READ', 'DESCRIBE'], 'shows how far it is, and moves it back'),
+    ),
   ]
+}
+
+/** `grow` adds partitions, and takes the states of keys to their new ones, where topics keep states. */
+function operatorAcl({ name, cleanup, events }: Topic, announced: readonly EventName[]): Acl {
+  if (events.some((event) => announced.includes(event)))
+    return acl(operator, 'TOPIC', name, ['READ', 'DESCRIBE'], 'reads it')
+  const moves = cleanup === 'compact'
+  const why = moves ? 'reads it, and grows it with its states' : 'reads it, and grows it'
+  return acl(operator, 'TOPIC', name, ['READ', 'DESCRIBE', 'ALTER', ...(moves ? write : [])], why)
 }
 
 function deploymentAcl({ name, events }: Topic, announced: readonly EventName[]): Acl {

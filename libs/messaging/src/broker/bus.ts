@@ -159,8 +159,8 @@ export interface Bus {
   readonly fences: boolean
   /** Consumes until closed, whatever happens to broker and network. */
   consume(options: ConsumeOptions): Consumer
-  /** Where `group` stands in all partitions of `topics`. Throws when the broker cannot be asked. */
-  positions(group: string, topics: string[]): Promise<PartitionPosition[]>
+  /** Where `group` stands in all partitions of `topics`; without one, at their starts. Throws when the broker cannot be asked. */
+  positions(group: string | undefined, topics: string[]): Promise<PartitionPosition[]>
   /**
    * Age in seconds of each topic's oldest message that is not done at these positions; 0 if all are done. It is read
    * from the head of its batch, so no broker has to unpack anything. Throws when the broker cannot be asked.

@@ -74,7 +74,7 @@ export async function growTopic(options: GrowthOptions): Promise<void> {
 
 /** How many partitions a topic has. */
 export async function countOf(bus: Bus, topic: string): Promise<number> {
-  return (await bus.positions('growth', [topic])).length
+  return (await bus.positions(undefined, [topic])).length
 }
 
 /** False when it has this number already. */

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
+import { kafkaIdentitySettings, readConfig, Type } from '@shopstream/config'
 import { topics } from '@shopstream/events'
 import { type Message, openKafkaBus } from '@shopstream/messaging'
-import { type IncomingMessage, readMessage } from '@shopstream/messaging/operations'
+import { type IncomingMessage, identityOf, readMessage } from '@shopstream/messaging/operations'
 import { createLogger } from '@shopstream/observability'
 import { eventually, type Mail } from '@shopstream/testing'
 import { type Answer, type Call, type Customer, call } from '../client.ts'
@@ -52,7 +53,9 @@ function readEvent(message: IncomingMessage): Message[] {
 /** Watches the topics and the inbox of a running shop. */
 export async function openStage(shop: DemoShop): Promise<Stage> {
   const logger = createLogger({ service: 'demo', level: 'silent', format: 'json' })
-  const bus = await openKafkaBus({ brokers: shop.brokers, topicPrefix: shop.topicPrefix, clientId: 'demo', logger })
+  const identity = identityOf(readConfig(Type.Object(kafkaIdentitySettings)))
+  const { brokers, topicPrefix } = shop
+  const bus = await openKafkaBus({ brokers, topicPrefix, identity, clientId: 'demo', logger })
   const begun = Date.now()
   const events: Message[] = []
   const consumer = bus.consume({

@@ -102,7 +102,7 @@ export async function openGround(reach: Reach, needs: Needs, options: GroundOpti
     }),
   )
   const broker = reaching(`Kafka at ${reach.brokers}`, async () => {
-    if (topicsOf(needs).length > 0) await reach.bus.positions('verify', topicsOf(needs).slice(0, 1))
+    if (topicsOf(needs).length > 0) await reach.bus.positions(undefined, topicsOf(needs).slice(0, 1))
   })
   const outcomes = await Promise.allSettled([...opening, broker])
   const away = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason.message] : []))
@@ -215,7 +215,7 @@ function loadFacts(
     async readOn(needs: Needs): Promise<void> {
       const topics = topicsOf(needs)
       if (topics.length === 0) return
-      const before = await reaching(`Kafka at ${reach.brokers}`, () => reach.bus.positions('verify', topics))
+      const before = await reaching(`Kafka at ${reach.brokers}`, () => reach.bus.positions(undefined, topics))
       const partitions = before.map(
         ({ topic, partition }) => next.get(placeOf({ topic, partition })) ?? { topic, partition },
       )
@@ -241,7 +241,7 @@ function loadFacts(
         }),
       )
       // Asked after reading: what retention has deleted meanwhile counts as deleted.
-      const starts = await reaching(`Kafka at ${reach.brokers}`, () => reach.bus.positions('verify', topics))
+      const starts = await reaching(`Kafka at ${reach.brokers}`, () => reach.bus.positions(undefined, topics))
       gaps.look(before, starts)
       for (const [owner, ofDatabase] of needs.topics) {
         const session = sessions.get(owner) as Session

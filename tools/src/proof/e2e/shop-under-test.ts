@@ -3,17 +3,18 @@ import { type Mail, temporaryFolder } from '@shopstream/testing'
 import type { Customer } from '../../local/client.ts'
 import type { ServiceName } from '../../local/services.ts'
 import { ownPorts, type Ports } from '../../local/settings.ts'
-import { startShop } from '../../local/shop.ts'
+import { type ShopOptions, startShop } from '../../local/shop.ts'
 
 export interface OpenShop {
   home?: string
   env?: NodeJS.ProcessEnv
   ports?: Ports
   only?: readonly ServiceName[]
+  around?: ShopOptions['around']
 }
 
 /** A shop of a test's own: own folder, own ports, own Kafka and Postgres. With TEST_LOG_LEVEL what it prints goes to stderr; `lines` has what services log. */
-export async function openShop({ home = temporaryFolder('e2e'), env = {}, ports, only }: OpenShop = {}) {
+export async function openShop({ home = temporaryFolder('e2e'), env = {}, ports, only, around }: OpenShop = {}) {
   const level = process.env.TEST_LOG_LEVEL
   const lines: string[] = []
   const tell = (line: string) => level && process.stderr.write(`${line}\n`)
@@ -22,6 +23,7 @@ export async function openShop({ home = temporaryFolder('e2e'), env = {}, ports,
     env: { ...withoutTestSettings(process.env), LOG_LEVEL: level ?? 'info', ...env },
     ports: ports ?? (await ownPorts()),
     ...(only && { only }),
+    ...(around && { around }),
     onLine(service, line) {
       lines.push(line)
       tell(`${service} ${line}`)

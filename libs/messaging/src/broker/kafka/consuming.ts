@@ -1,6 +1,7 @@
 import { Counter, Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { pause } from '../../async.ts'
 import type { Consumer } from '../bus.ts'
+import { isNotAdmitted } from './identity.ts'
 import type { Pulse } from './pulse.ts'
 
 /**
@@ -95,7 +96,9 @@ export function keepConsuming(options: KeepOptions): Consumer {
         if (isSettled()) inARow = 0
         if (pulse.isThere()) inARow += 1 // without a broker none can work
         reason = error instanceof Error ? error.message : String(error)
-        if (isPassing(error)) logger.info({ group, reason }, 'the consumer is built anew')
+        if (isNotAdmitted(error))
+          logger.debug({ group, reason }, 'the consumer is built anew') // the pulse tells it
+        else if (isPassing(error)) logger.info({ group, reason }, 'the consumer is built anew')
         else logger.warn({ err: error, group }, 'the consumer is built anew')
       }
       await pause(

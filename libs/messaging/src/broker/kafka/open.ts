@@ -1,5 +1,7 @@
 import type { Logger, Registry } from '@shopstream/observability'
 import type { Bus } from '../bus.ts'
+import type { AclAdmin } from './acls.ts'
+import { checkIdentity, identityOf, type KafkaIdentity, type KafkaIdentitySettings } from './identity.ts'
 import type { BusOptions } from './options.ts'
 import type { BrokerAddress } from './protocol.ts'
 
@@ -20,6 +22,8 @@ export interface KafkaOptions {
   client?: KafkaClient
   /** Bytes that a batch of records may have when it is unpacked; default {@link defaultBatchLimit}. */
   batchLimitBytes?: number
+  /** Default: nobody asks. */
+  identity?: KafkaIdentity
 }
 
 /** Four times what topics accept; a batch that unpacks to more is treated as a bomb. */
@@ -28,7 +32,7 @@ const defaultBatchLimit = 16_777_216
 const messageLimit = 4_194_304
 
 /** What a service's environment says of its Kafka; see `dataSettings` in libs/config. */
-export interface KafkaSettings {
+export interface KafkaSettings extends KafkaIdentitySettings {
   KAFKA_BROKERS: readonly string[]
   KAFKA_TOPIC_PREFIX: string
   KAFKA_CLIENT: KafkaClient
@@ -40,6 +44,7 @@ export const kafkaOptions = (settings: Readonly<KafkaSettings>) => ({
   topicPrefix: settings.KAFKA_TOPIC_PREFIX,
   client: settings.KAFKA_CLIENT,
   batchLimitBytes: settings.KAFKA_BATCH_LIMIT_BYTES,
+  identity: identityOf(settings),
 })
 
 /** Each is loaded only where it is used: the other would be 20 MB of memory for nothing. */
@@ -53,12 +58,24 @@ const usual = kafkaClients.find((name) => name === process.env.KAFKA_CLIENT) ?? 
 const usualAdapter = adapters[usual]()
 usualAdapter.catch(() => {}) // told when it is used
 
-/** Makes a bus of the client that was chosen. Throws when there is no such client; never for an absent broker. */
+/**
+ * Makes a bus of the client that was chosen. Throws when there is no such client, or for certificates that cannot be used;
+ * never for an absent broker.
+ */
 export async function openKafkaBus(options: KafkaOptions): Promise<Bus> {
   const client = options.client ?? kafkaClientFrom(process.env)
   options.logger.debug({ client, brokers: options.brokers }, 'Kafka is spoken to by this client')
+  checkIdentity(options.identity ?? {})
+  if (options.identity?.sasl?.mechanism === 'plain' && !options.identity.tls)
+    options.logger.warn('KAFKA_SASL_MECHANISM=plain without KAFKA_TLS: whoever listens on the way reads the password')
   const create = await (client === usual ? usualAdapter : adapters[client]())
   return create(busOptions(options))
+}
+
+/** For an administrator of the brokers. By KafkaJS, whichever client is used else. Throws when no broker lets it in. */
+export async function openAcls(options: Omit<KafkaOptions, 'client'>): Promise<AclAdmin> {
+  checkIdentity(options.identity ?? {})
+  return (await import('./kafkajs/acls.ts')).createAclAdmin(busOptions(options))
 }
 
 /** Throws when KAFKA_CLIENT names none of {@link kafkaClients}. */
@@ -68,10 +85,12 @@ export function kafkaClientFrom({ KAFKA_CLIENT: name = 'kafkajs' }: NodeJS.Proce
   return found
 }
 
-function busOptions({ brokers, topicPrefix, clientId, logger, metrics, batchLimitBytes }: KafkaOptions): BusOptions {
+function busOptions({ brokers, topicPrefix, batchLimitBytes, ...options }: KafkaOptions): BusOptions {
+  const { clientId, logger, metrics, identity = {} } = options
   return {
     brokers: brokers.map(addressOf),
     clientId,
+    identity,
     logger,
     metrics,
     limits: { batchBytes: batchLimitBytes ?? defaultBatchLimit, messageBytes: messageLimit },

@@ -1,4 +1,5 @@
 import type { Logger, Registry } from '@shopstream/observability'
+import type { KafkaIdentity } from './identity.ts'
 import type { DecodingLimits } from './log-record.ts'
 import type { BrokerAddress } from './protocol.ts'
 
@@ -6,6 +7,7 @@ import type { BrokerAddress } from './protocol.ts'
 export interface BusOptions {
   brokers: readonly BrokerAddress[]
   clientId: string
+  identity: KafkaIdentity
   logger: Logger
   /** Where its consumers tell how they are; commands have none. */
   metrics: Registry | undefined

@@ -19,7 +19,7 @@ export function readingOf(
 ): Pick<Bus, 'positions' | 'agesOf' | 'read' | 'rewind' | 'members'> {
   const positions: Bus['positions'] = async (group, topics) => {
     const wireTopics = topics.map(wireName)
-    const offsets = await committed(wireName(group), wireTopics) // before the ends, which only grow
+    const offsets = group === undefined ? [] : await committed(wireName(group), wireTopics) // before the ends, which only grow
     const done = new Map(offsets.map((one) => [placeOf(one), one.offset]))
     return (await log.bounds(wireTopics)).map((bounds) => {
       const offset = done.get(placeOf(bounds)) ?? -1n

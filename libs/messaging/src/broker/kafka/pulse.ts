@@ -1,5 +1,6 @@
 import type { Logger } from '@shopstream/observability'
 import { pause } from '../../async.ts'
+import { closedDoor, closedDoorWords, isNotAdmitted } from './identity.ts'
 
 /** Pause between two signs of life, in ms, and after how long without one the broker counts as away. */
 const checkEvery = 2_000
@@ -25,8 +26,13 @@ export function watchBroker(ask: () => Promise<void>, logger: Logger, stop: Abor
         problem = undefined
       } catch (error) {
         if (stop.aborted) return
-        if (problem === undefined) logger.warn({ err: error }, 'Kafka does not answer; events wait in the outbox')
-        problem = error instanceof Error ? error.message : String(error)
+        const before: string | undefined = problem
+        const isRefused = isNotAdmitted(error) || (answered < 0 && closedDoor(error))
+        problem = isRefused && !isNotAdmitted(error) ? closedDoorWords : messageOf(error)
+        // Told when it begins, at the start too, and without a stack: there is something for a person to do.
+        if (isRefused) {
+          if (problem !== before) logger.error(`${problem}; events wait in the outbox`)
+        } else if (before === undefined) logger.warn({ err: error }, 'Kafka does not answer; events wait in the outbox')
       }
       await pause(checkEvery, stop)
     }
@@ -39,3 +45,5 @@ export function watchBroker(ask: () => Promise<void>, logger: Logger, stop: Abor
     },
   }
 }
+
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error))

@@ -16,15 +16,27 @@ import { addPartitions, ensureTopics } from './topics.ts'
 
 const timeouts = { connectionTimeout: 3_000, requestTimeout: 15_000 }
 
-const openKafka = ({ brokers, clientId, logger }: BusOptions) =>
-  new kafkajs.Kafka({
+/**
+ * As KafkaJS has them. A session that brokers end (connections.max.reauth.ms) is renewed so long before, in ms: with the
+ * default of 10 s a shorter one is renewed with each request, which Kafka refuses within a second.
+ */
+const identityOptions = ({ identity: { tls, sasl } }: BusOptions) => ({
+  ...(tls && { ssl: tls }),
+  ...(sasl && { sasl: sasl as kafkajs.SASLOptions, reauthenticationThreshold: 3_000 }),
+})
+
+export const openKafka = (options: BusOptions) => {
+  const { brokers, clientId, logger } = options
+  return new kafkajs.Kafka({
     clientId,
     brokers: brokers.map(({ host, port }) => `${host}:${port}`),
     ...timeouts,
+    ...identityOptions(options),
     retry: { initialRetryTime: 100, maxRetryTime: 3_000, retries: 5 },
     logLevel: kafkajs.logLevel.WARN,
     logCreator: () => (entry) => logEntry(logger, entry),
   })
+}
 
 /** {@link Bus} by KafkaJS. Connects in the background and stays with it; never throws for an absent broker. */
 export function createKafkaJsBus(options: BusOptions): Bus {
@@ -34,7 +46,7 @@ export function createKafkaJsBus(options: BusOptions): Bus {
   const closing = new AbortController()
   const log = createLog(
     brokers,
-    createCarrier(kafka, { clientId, brokerCount: brokers.length, ...timeouts }),
+    createCarrier(kafka, { clientId, brokerCount: brokers.length, ...timeouts, ...identityOptions(options) }),
     options.limits,
   )
   const admin = connectedOnce(() => kafka.admin())

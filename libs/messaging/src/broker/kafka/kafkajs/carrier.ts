@@ -1,23 +1,34 @@
 /// <reference path="./internals.d.ts" />
 
-import type { Kafka } from 'kafkajs'
+import type { Kafka, KafkaConfig } from 'kafkajs'
 import ConnectionPool from 'kafkajs/src/network/connectionPool.js'
 import socketFactory from 'kafkajs/src/network/socketFactory.js'
 import Encoder from 'kafkajs/src/protocol/encoder.js'
 import protocolErrors from 'kafkajs/src/protocol/error.js'
 import './internals.ts' // its connections need the same mend
 import { withTimeLimit } from '../../../async.ts'
+import { inWords } from '../identity.ts'
 import type { Carrier } from '../leaders.ts'
 import type { ApiRequest, BrokerAddress } from '../protocol.ts'
 
 /** If a metadata request takes longer than this, in ms, the next broker is asked: a frozen one never answers. */
 const metadataLimit = 3_000
 const fetchKey = 1
+/**
+ * SaslHandshake and SaslAuthenticate: KafkaJS asks a broker which versions it has, but not by a bare pool. All brokers
+ * since Kafka 2.2 have these.
+ */
+const saslVersions = { 17: { minVersion: 0, maxVersion: 1 }, 36: { minVersion: 0, maxVersion: 1 } }
 
 /** Requests over KafkaJS's own connections, one pool for each broker; one that has failed is made anew. */
 export function createCarrier(
   kafka: Kafka,
-  options: { clientId: string; brokerCount: number; connectionTimeout: number; requestTimeout: number },
+  options: Pick<KafkaConfig, 'ssl' | 'sasl'> & {
+    clientId: string
+    brokerCount: number
+    connectionTimeout: number
+    requestTimeout: number
+  },
 ): Carrier {
   let isClosed = false
   const pools = new Map<string, { pool: ConnectionPool; connecting: Map<number, Promise<unknown>> }>()
@@ -35,7 +46,7 @@ export function createCarrier(
       enforceRequestTimeout: true,
       logger: kafka.logger(),
     }
-    const { pool, connecting } = pools.get(key) ?? { pool: new ConnectionPool(settings), connecting: new Map() }
+    const { pool, connecting } = pools.get(key) ?? { pool: poolOf(settings), connecting: new Map() }
     pools.set(key, { pool, connecting })
     if (isClosed) throw new Error('the connections to Kafka are closed')
     const which = apiKey === fetchKey ? 1 : 0 // as KafkaJS has it
@@ -73,7 +84,7 @@ export function createCarrier(
         `${apiName} at ${to.host}:${to.port}`,
       ).catch((error) => {
         discard(to)
-        throw error
+        throw inWords(error)
       })
     },
     nameOf: (code) => protocolErrors.createErrorFromCode(code).type,
@@ -83,6 +94,13 @@ export function createCarrier(
       await withTimeLimit(leaving, 2_000, 'disconnecting').catch(() => undefined) // the process ends anyway
     },
   }
+}
+
+function poolOf(settings: object): ConnectionPool {
+  const pool = new ConnectionPool(settings)
+  pool.setVersions(saslVersions)
+  pool.setSupportAuthenticationProtocol(true)
+  return pool
 }
 
 function encoded(body: Buffer): Encoder {

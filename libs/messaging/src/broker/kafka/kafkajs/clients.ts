@@ -1,5 +1,6 @@
 import kafkajs from 'kafkajs'
 import { withTimeLimit } from '../../../async.ts'
+import { inWords } from '../identity.ts'
 
 /**
  * How old a client's idea of who leads which partition may be when it is used, in ms. KafkaJS asks anew when a connection
@@ -29,7 +30,9 @@ export function connectedOnce<Client extends { connect(): Promise<void>; disconn
       if (connected) return connected
       const connecting = (async () => {
         const client = create()
-        await client.connect()
+        await client.connect().catch((error) => {
+          throw inWords(error)
+        })
         return client
       })()
       connected = connecting

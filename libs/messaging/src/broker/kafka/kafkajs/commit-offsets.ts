@@ -1,6 +1,7 @@
 import type { Kafka } from 'kafkajs'
 import { withTimeLimit } from '../../../async.ts'
 import type { PartitionOffset } from '../../bus.ts'
+import { inWords } from '../identity.ts'
 
 /**
  * Commits offsets (names as on the wire) for a group without members, as its only member. KafkaJS's own
@@ -17,7 +18,7 @@ export async function commitOffsets(kafka: Kafka, groupId: string, offsets: read
   })
   const crashed = Promise.withResolvers<never>()
   crashed.promise.catch(() => {}) // it may crash when nobody waits any more
-  consumer.on(consumer.events.CRASH, ({ payload }) => crashed.reject(payload.error))
+  consumer.on(consumer.events.CRASH, ({ payload }) => crashed.reject(inWords(payload.error)))
   const commit = async () => {
     await consumer.connect()
     await consumer.subscribe({ topics, fromBeginning: true })

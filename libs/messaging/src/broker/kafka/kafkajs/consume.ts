@@ -3,6 +3,7 @@ import type { Batch, EachBatchPayload, Kafka, Consumer as KafkaConsumer } from '
 import { withTimeLimit } from '../../../async.ts'
 import type { AssignedPartition, ConsumeOptions, IncomingBatch } from '../../bus.ts'
 import { maxBytesInFlight, maxBytesOfPartition, type StartsOver } from '../consuming.ts'
+import { inWords } from '../identity.ts'
 import { toMessage } from '../messages.ts'
 import { byWish } from './assigner.ts'
 import { metadataMaxAge } from './clients.ts'
@@ -81,7 +82,7 @@ async function consumeUntilBroken(
     lastSign = performance.now()
     working()
   })
-  consumer.on(consumer.events.CRASH, ({ payload }) => broken.reject(payload.error))
+  consumer.on(consumer.events.CRASH, ({ payload }) => broken.reject(inWords(payload.error)))
   // One broker's answer can make KafkaJS join again while a handler is at work with another's; its partition may have gone then.
   let generation = new AbortController()
   consumer.on(consumer.events.GROUP_JOIN, ({ payload: { memberAssignment } }) => {
@@ -119,7 +120,7 @@ async function consumeUntilBroken(
   }
   try {
     const running = run()
-    running.catch((error) => broken.reject(error))
+    running.catch((error) => broken.reject(inWords(error)))
     await broken.promise // also while connecting and joining, which may hang as well
   } finally {
     stop.removeEventListener('abort', stopped)

@@ -38,6 +38,8 @@ declare module 'kafkajs/src/network/connectionPool.js' {
     constructor(options: object)
     getConnectionByRequest(about: { request: { apiKey: number } }): Promise<unknown>
     send<Answer>(request: Request<Answer>): Promise<Answer>
+    setVersions(versions: object): void
+    setSupportAuthenticationProtocol(isSupported: boolean): void
     destroy(): Promise<void>
   }
 }

@@ -21,14 +21,14 @@ import { addPartitions, ensureTopics } from './topics.ts'
  * throws for an absent broker.
  */
 export function createPlatformaticBus(options: BusOptions): Bus {
-  const { brokers, clientId, logger, metrics, limits, wireName, ownName } = options
+  const { brokers, clientId, identity, logger, metrics, limits, wireName, ownName } = options
   const closing = new AbortController()
   // Brokers answer what comes in by one connection in order, and publishing may wait for replicas, making topics for a while.
   const connections = {
-    metadata: createConnections(clientId),
-    log: createConnections(clientId),
-    asking: createConnections(clientId),
-    publishing: createConnections(clientId),
+    metadata: createConnections(options),
+    log: createConnections(options),
+    asking: createConnections(options),
+    publishing: createConnections(options),
   }
   const log = createLog(brokers, createCarrier(connections, brokers.length), limits)
   const cluster = createCluster(brokers, connections.metadata)
@@ -44,7 +44,7 @@ export function createPlatformaticBus(options: BusOptions): Bus {
     fences: true,
     consume({ group, topics, handle }) {
       const kept = { inHand: new Set<string>(), unfinished: new UnfinishedBatches() }
-      const consumer = { cluster, clientId, limits, logger, ownName, handle, ...kept }
+      const consumer = { cluster, clientId, identity, limits, logger, ownName, handle, ...kept }
       return keepConsuming({
         group: wireName(group),
         topics: topics.map(wireName),

@@ -1,6 +1,10 @@
+import { isIP } from 'node:net'
 import { type API, Connection, protocolAPIsById, ResponseError, Writer } from '@platformatic/kafka'
 import { withTimeLimit } from '../../../async.ts'
+import { inWords, NotAdmitted } from '../identity.ts'
+import type { BusOptions } from '../options.ts'
 import type { ApiRequest, BrokerAddress } from '../protocol.ts'
+import { authentication } from './authentication.ts'
 import { Unreachable } from './errors.ts'
 
 /** Ms in which a broker has to take a connection, and to answer a request beyond what it may wait for. */
@@ -11,6 +15,8 @@ export const timeLimit = { connecting: 3_000, answer: 15_000 }
  */
 const longerThanAny = 600_000
 const requestsAtOnce = 100
+/** The part of a session that is used; the rest is for what is under way. */
+const usedOfSession = 0.7
 
 /**
  * Connections to brokers, one for each; a broker answers its requests in order, so a request that may wait needs its
@@ -37,6 +43,12 @@ const keyOf = ({ host, port }: BrokerAddress) => `${host}:${port}`
 interface Made {
   connection: Connection
   ready: Promise<void>
+  /** What the socket told before it closed; the library hands on that it is closed. */
+  problem?: Error
+  /** By `performance.now()`: whoever asks later gets another connection. */
+  usableUntil: number
+  /** Requests that wait for an answer. */
+  waiting: number
 }
 
 type Ask<Answer> = (connection: Connection, callback: (error: Error | null, answer?: Answer) => void) => void
@@ -46,34 +58,47 @@ type Ask<Answer> = (connection: Connection, callback: (error: Error | null, answ
  * address has a new connection by then, which is never closed. It also listens for the first error only, so that a
  * second one ends the process.
  */
-export function createConnections(clientId: string): Connections {
+export function createConnections(options: Pick<BusOptions, 'clientId' | 'identity'>): Connections {
   const open = new Map<string, Made>()
+  /** With those whose place another has taken. */
+  const all = new Set<Made>()
   let isClosed = false
 
   function connectionTo(to: BrokerAddress): Made {
     const key = keyOf(to)
     const found = open.get(key)
-    if (found) return found
+    if (found && performance.now() < found.usableUntil) return found
+    if (found?.waiting === 0) destroy(found)
     if (isClosed) throw new Unreachable('the connections are closed')
-    const made = connect(clientId, to)
+    const made = connect(options, to)
     const forget = () => {
       if (open.get(key) === made) open.delete(key)
     }
-    made.connection.on('error', forget) // without a listener an error would end the process
-    made.connection.on('close', forget)
+    // without a listener an error would end the process
+    made.connection.on('error', (error) => {
+      made.problem = error
+      forget()
+    })
+    made.connection.on('close', () => {
+      all.delete(made)
+      forget()
+    })
     made.ready.catch(forget)
     open.set(key, made)
+    all.add(made)
     return made
   }
 
   function drop(): void {
-    for (const made of open.values()) destroy(made)
+    for (const made of all) destroy(made)
     open.clear()
+    all.clear()
   }
 
   /** A connection that has failed, or kept somebody waiting, is not used again. */
   async function on<Answer>(to: BrokerAddress, what: string, limitMs: number, ask: Ask<Answer>): Promise<Answer> {
     const made = connectionTo(to)
+    made.waiting += 1
     try {
       await made.ready // which has the limit of connecting
       return await withTimeLimit(answerOf(made.connection, ask), limitMs, what)
@@ -81,8 +106,13 @@ export function createConnections(clientId: string): Connections {
       if (error instanceof ResponseError) return (error as unknown as { response: Answer }).response
       if (open.get(keyOf(to)) === made) open.delete(keyOf(to))
       destroy(made)
+      const said = inWords(made.problem ?? error)
+      if (said instanceof NotAdmitted) throw new Unreachable(said.message, { cause: said })
       const reason = error instanceof Error ? error.message : String(error)
       throw new Unreachable(`${what} at ${keyOf(to)}: ${reason}`, { cause: error })
+    } finally {
+      made.waiting -= 1
+      if (made.waiting === 0 && open.get(keyOf(to)) !== made) destroy(made) // its session ends, and another took its place
     }
   }
 
@@ -111,13 +141,28 @@ export function createConnections(clientId: string): Connections {
   }
 }
 
-function connect(clientId: string, { host, port }: BrokerAddress): Made {
+function connect(
+  { clientId, identity }: Pick<BusOptions, 'clientId' | 'identity'>,
+  { host, port }: BrokerAddress,
+): Made {
+  const { tls, sasl } = identity
+  const endsIn = (ms: number) => {
+    made.usableUntil = performance.now() + ms * usedOfSession
+  }
   const connection = new Connection(clientId, {
     connectTimeout: timeLimit.connecting,
     requestTimeout: longerThanAny,
     maxInflights: requestsAtOnce,
+    ...(tls && { tls, tlsServerName: isIP(host) === 0 }),
+    ...(sasl && { sasl: authentication(sasl, endsIn) }),
   })
-  return { connection, ready: Promise.resolve(connection.connect(host, port)) }
+  const made: Made = {
+    connection,
+    ready: Promise.resolve(connection.connect(host, port)),
+    usableUntil: Number.POSITIVE_INFINITY,
+    waiting: 0,
+  }
+  return made
 }
 
 function answerOf<Answer>(connection: Connection, ask: Ask<Answer>): Promise<Answer> {

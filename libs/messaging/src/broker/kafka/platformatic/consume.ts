@@ -19,7 +19,7 @@ const handlersLimit = { rebalance: 10_000, closing: 3_000 }
 const endLimit = { commit: 1_000, leave: 1_000 }
 
 export interface RunOptions
-  extends Pick<BusOptions, 'clientId' | 'ownName' | 'limits'>,
+  extends Pick<BusOptions, 'clientId' | 'identity' | 'ownName' | 'limits'>,
     Pick<ConsumeOptions, 'handle'> {
   cluster: Cluster
   /** Names on the wire. */
@@ -34,9 +34,9 @@ export interface RunOptions
 
 /** A consumer's life: returns when told to stop, throws when it breaks; in both cases it has left the group. */
 export async function runConsumer(options: RunOptions, working: () => void, stop: AbortSignal): Promise<void> {
-  const { cluster, clientId, group, topics } = options
+  const { cluster, group, topics } = options
   // Brokers answer what comes in by one connection in order: a heartbeat would wait for a fetch.
-  const connections = { group: createConnections(clientId), fetch: createConnections(clientId) }
+  const connections = { group: createConnections(options), fetch: createConnections(options) }
   const membership = createMembership({ cluster, connections: connections.group, group, topics })
   const stopped = Promise.withResolvers<undefined>()
   const onStop = () => stopped.resolve(undefined)
