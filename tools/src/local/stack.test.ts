@@ -156,6 +156,15 @@ test.each([
     for (const way of ['Java 17', 'container engine', 'KAFKA_BROKERS']) expect(noKafkaMessage(ways)).toContain(way)
 })
 
+test('TLS and users are for a Kafka that runs already', async () => {
+  const tls = { KAFKA_TLS: 'true' }
+  const refused = (await readSettings(tls).catch((error: unknown) => error)) as ConfigError
+  expect(refused.problems).toEqual([
+    'KAFKA_TLS is for a Kafka that runs already: name it by KAFKA_BROKERS, or leave KAFKA_TLS out',
+  ])
+  expect(await readSettings({ ...tls, KAFKA_BROKERS: 'kafka-1:9093' })).toMatchObject({ settings: { KAFKA_TLS: true } })
+})
+
 test('a service gets what it needs and no more', () => {
   const around = {
     ports: defaultPorts,

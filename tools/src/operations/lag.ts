@@ -24,9 +24,8 @@ Exit code 0, whatever the lag.
 
 ${reachHelp}`
 
-/** What a group has not handled yet of one partition. Counts go by offsets: the markers of transactions count as well. */
-export interface Lag {
-  group: string
+/** What somebody has not handled yet of one partition. Counts go by offsets: the markers of transactions count as well. */
+export interface Standing {
   topic: string
   partition: number
   /** Offset of the next message to be handled. */
@@ -42,14 +41,23 @@ export interface Lag {
   hiddenSeconds: number
 }
 
-/** The lag of a group in each partition that it consumes. Throws when the broker cannot be asked. */
-export async function lagOf(bus: Bus, { group, topics }: { group: string; topics: string[] }): Promise<Lag[]> {
-  const positions = await bus.positions(group, topics)
-  const ordered = positions.toSorted((a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition)
-  return Promise.all(ordered.map((position) => partitionLag(bus, group, position)))
+export interface Lag extends Standing {
+  group: string
 }
 
-async function partitionLag(bus: Bus, group: string, position: PartitionPosition): Promise<Lag> {
+/** The lag of a group in each partition that it consumes. Throws when the broker cannot be asked. */
+export async function lagOf(bus: Bus, { group, topics }: { group: string; topics: string[] }): Promise<Lag[]> {
+  return (await standingOf(bus, group, topics)).map((one) => ({ group, ...one }))
+}
+
+/** The lag of a group, or of one that has read nothing, whom no broker is asked about. */
+export async function standingOf(bus: Bus, group: string | undefined, topics: string[]): Promise<Standing[]> {
+  const positions = await bus.positions(group, topics)
+  const ordered = positions.toSorted((a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition)
+  return Promise.all(ordered.map((position) => partitionLag(bus, position)))
+}
+
+async function partitionLag(bus: Bus, position: PartitionPosition): Promise<Standing> {
   const { topic, partition, done, end } = position
   // biome-ignore lint/complexity/useMathMinMax: Math takes no bigint
   const stableEnd = position.stableEnd < done ? done : position.stableEnd
@@ -57,7 +65,6 @@ async function partitionLag(bus: Bus, group: string, position: PartitionPosition
   const hiddenSeconds = stableEnd === done ? seconds : await ageOf(bus, { ...position, done: stableEnd })
   const isOpen = hiddenSeconds >= openSeconds
   return {
-    group,
     topic,
     partition,
     position: done,

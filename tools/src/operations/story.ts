@@ -14,7 +14,7 @@ import {
 import { age, plural, shop } from '../terminal/format.ts'
 import { type Asked, ask } from './answers.ts'
 import { type Group, readGroups } from './groups.ts'
-import { lagOf } from './lag.ts'
+import { standingOf } from './lag.ts'
 import { outboxRows } from './outbox-rows.ts'
 import { createReader, type ReadEvent, sourceOf } from './read-event.ts'
 import { type Owner, owners, type Reach } from './shop-access.ts'
@@ -276,7 +276,7 @@ export async function hiddenGaps(
   places: readonly { topic: string; partition: number }[],
 ): Promise<Gap[]> {
   const topics = [...new Set(places.map(({ topic }) => topic))]
-  const hidden = (await lagOf(bus, { group: 'explain', topics })).filter(
+  const hidden = (await standingOf(bus, undefined, topics)).filter(
     (one) =>
       one.hidden > 0n && places.some(({ topic, partition }) => topic === one.topic && partition === one.partition),
   )

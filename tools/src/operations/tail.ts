@@ -7,7 +7,7 @@ import { keyInWords, print, shown, typeInWords } from '../terminal/printing.ts'
 import { untilInterrupted } from '../terminal/repeat.ts'
 import { reasonOf } from './answers.ts'
 import { readGroups } from './groups.ts'
-import { type Lag, lagOf } from './lag.ts'
+import { type Standing, standingOf } from './lag.ts'
 import { type Item, readInOrder } from './merged-reading.ts'
 import { placesOf } from './partitions-of-key.ts'
 import { createReader, personalHelp, type ReadEvent } from './read-event.ts'
@@ -103,7 +103,7 @@ async function tailTopics(
   bus: Bus,
   chosen: readonly Topic[],
   { since, toEnd, signal, show, ...filters }: Tailing,
-  tellHidden: (hidden: Lag) => void,
+  tellHidden: (hidden: Standing) => void,
 ): Promise<void> {
   const topics = chosen.map(({ name }) => name)
   const positions = await bus.positions(undefined, topics)
@@ -136,14 +136,12 @@ async function tailTopics(
 }
 
 /** What an open transaction hides of these partitions. */
-async function hiddenFrom(bus: Bus, places: readonly { topic: string; partition: number }[]): Promise<Lag[]> {
+async function hiddenFrom(bus: Bus, places: readonly { topic: string; partition: number }[]): Promise<Standing[]> {
   const wanted = new Set(places.map(placeOf))
   const topics = [...new Set(places.map(({ topic }) => topic))]
   const positions = (await bus.positions(undefined, topics)).filter((one) => wanted.has(placeOf(one)))
   if (positions.every(({ stableEnd, end }) => stableEnd >= end)) return []
-  return (await lagOf(bus, { group: 'shop-command', topics })).filter(
-    (one) => one.hidden > 0n && wanted.has(placeOf(one)),
-  )
+  return (await standingOf(bus, undefined, topics)).filter((one) => one.hidden > 0n && wanted.has(placeOf(one)))
 }
 
 /** The topics of these names. Throws a UsageError for one that is no topic of the shop. */
@@ -158,10 +156,10 @@ async function chooseTopics(names: string[]): Promise<Topic[]> {
   })
 }
 
-const hiddenJson = ({ topic, partition, hidden, end, hiddenSeconds: seconds }: Lag) =>
+const hiddenJson = ({ topic, partition, hidden, end, hiddenSeconds: seconds }: Standing) =>
   toJson({ hidden, topic, partition, firstOffset: end - hidden, lastOffset: end - 1n, seconds })
 
-const hiddenLines = ({ topic, partition, hidden, end, hiddenSeconds }: Lag) =>
+const hiddenLines = ({ topic, partition, hidden, end, hiddenSeconds }: Standing) =>
   bad(
     `${topic}/${partition}@${end - hidden}: ${plural(hidden, 'message')} cannot be seen behind a transaction that has been open for ${age(hiddenSeconds)}`,
   )

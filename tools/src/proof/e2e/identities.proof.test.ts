@@ -1,5 +1,5 @@
 /** The whole shop at a Kafka with TLS, where each service has a user of its own and may do what acls.json says. */
-import { spawnSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import { openKafkaBus } from '@shopstream/messaging'
 import { type Acl, kafkaClients, openAcls } from '@shopstream/messaging/operations'
@@ -35,18 +35,18 @@ function settingsFor(user: string): Record<string, string> {
 
 /** `npm run shop -- …` by a user of Kafka's. */
 function run(user: string, args: string[], env: NodeJS.ProcessEnv = {}) {
-  const { stdout, stderr, status } = spawnSync(process.execPath, ['tools/src/commands/shop.ts', ...args], {
-    cwd: repository,
-    encoding: 'utf8',
-    env: { ...process.env, ...settingsFor(user), ...env },
+  const options = { cwd: repository, env: { ...process.env, ...settingsFor(user), ...env } }
+  return new Promise<{ stdout: string; stderr: string; status: unknown }>((resolve) => {
+    execFile(process.execPath, ['tools/src/commands/shop.ts', ...args], options, (error, stdout, stderr) =>
+      resolve({ stdout, stderr, status: error ? error.code : 0 }),
+    )
   })
-  return { stdout, stderr, status }
 }
 
-/** Throws with all that it said when it ends with another code than 0, or complains. */
-function runWell(...given: Parameters<typeof run>) {
-  const { stdout, stderr, status } = run(...given)
-  if (status !== 0 || stderr) throw new Error(`${given[1].join(' ')} ended with ${status}:\n${stdout}${stderr}`)
+/** Throws with all that it said when it ends with another code than 0. */
+async function runWell(...given: Parameters<typeof run>) {
+  const { stdout, stderr, status } = await run(...given)
+  if (status !== 0) throw new Error(`${given[1].join(' ')} ended with ${status}:\n${stdout}${stderr}`)
   return stdout
 }
 
@@ -87,7 +87,7 @@ ifHad(`a Kafka with users and ACLs${lacking ? ` (skipped: ${lacking})` : ''}`, (
       const other = { ...besides, principal: 'User:analytics', patternType: 'LITERAL', operation: 'READ' }
       await acls.add([besides, other])
 
-      const first = runWell('admin', ['deploy', 'acls'])
+      const first = await runWell('admin', ['deploy', 'acls'])
       expect(first).toContain('added: User:order ALLOW TOPIC shop.order.v1: WRITE, DESCRIBE\n')
       expect(first).toContain('--prune removes it): User:order ALLOW PREFIXED TOPIC shop.user.v1: WRITE\n')
       expect(first).toContain('of others, and left: User:analytics ALLOW TOPIC shop.user.v1: READ\n')
@@ -95,17 +95,17 @@ ifHad(`a Kafka with users and ACLs${lacking ? ` (skipped: ${lacking})` : ''}`, (
         (await acls.list()).filter(({ principal }) => principal === 'User:order').length === count
       const ofOrder = (await acls.list()).filter(({ principal }) => principal === 'User:order').length
 
-      const pruned = runWell('admin', ['deploy', 'acls', '--prune'])
+      const pruned = await runWell('admin', ['deploy', 'acls', '--prune'])
       expect(pruned).not.toContain('added')
       expect(pruned).toContain('removed: User:order ALLOW PREFIXED TOPIC shop.user.v1: WRITE\n')
       await eventually('what is besides to be gone', () => keptTill(ofOrder - 1), patience)
       expect(await acls.list()).toContainEqual(other)
-      expect(runWell('admin', ['deploy', 'acls', '--prune'])).not.toMatch(/added|removed/)
+      expect(await runWell('admin', ['deploy', 'acls', '--prune'])).not.toMatch(/added|removed/)
 
-      const refused = run('order', ['deploy', 'acls'])
+      const refused = await run('order', ['deploy', 'acls'])
       expect(refused).toMatchObject({ status: 1, stdout: '' })
       expect(refused.stderr).toMatch(/acls cannot be put in place: .*authorization/i)
-      const stranger = run('admin', ['deploy', 'acls'], { KAFKA_SASL_PASSWORD: 'guessed-1' })
+      const stranger = await run('admin', ['deploy', 'acls'], { KAFKA_SASL_PASSWORD: 'guessed-1' })
       expect(stranger).toMatchObject({ status: 1, stdout: '' })
       expect(stranger.stderr).toMatch(/^acls cannot be put in place: .*see to KAFKA_SASL_USERNAME, [^\n]*\n$/)
     },
@@ -117,7 +117,7 @@ ifHad(`a Kafka with users and ACLs${lacking ? ` (skipped: ${lacking})` : ''}`, (
     async (client) => {
       const prefix = `${client}.`
       const common = { KAFKA_CLIENT: client, KAFKA_TOPIC_PREFIX: prefix }
-      runWell('admin', ['deploy', 'acls'], common)
+      await runWell('admin', ['deploy', 'acls'], common)
       const refusals: string[] = []
       const opened = await openShop({
         env: { ...settingsFor('deployment'), ...common },
@@ -143,11 +143,18 @@ ifHad(`a Kafka with users and ACLs${lacking ? ` (skipped: ${lacking})` : ''}`, (
       )
 
       const home = { ...common, SHOPSTREAM_HOME: opened.home }
-      for (const args of [['status'], ['lag'], ['explain', placed.body.id], ['verify']]) runWell('operator', args, home)
+      for (const args of [
+        ['status'],
+        ['lag'],
+        ['explain', placed.body.id],
+        ['verify'],
+        ['tail', 'shop.order.v1', '--from', '1h', '--to-end'],
+      ])
+        await runWell('operator', args, home)
       for (const topic of ['shop.stock.v1', 'shop.order.v1'])
-        runWell('operator', ['grow', topic, '--partitions', '8'], home)
+        await runWell('operator', ['grow', topic, '--partitions', '8'], home)
       await shop.services.notification?.stop(10_000)
-      runWell('operator', ['rewind', 'notification', '--to', '1h'], home)
+      await runWell('operator', ['rewind', 'notification', '--to', '1h'], home)
       expect(refusals).toEqual([])
 
       const bus = await openKafkaBus({ ...place('order', prefix), client })

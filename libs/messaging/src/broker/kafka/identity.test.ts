@@ -15,13 +15,14 @@ import {
 import { silent } from '../../testing/shop.ts'
 import type { Bus, OutgoingMessage } from '../bus.ts'
 import type { Acl } from './acls.ts'
-import { checkIdentity, type KafkaIdentity } from './identity.ts'
+import { checkIdentity, type KafkaIdentity, NotAdmitted } from './identity.ts'
 import { type KafkaClient, kafkaClients, openAcls, openKafkaBus } from './open.ts'
+import { watchBroker } from './pulse.ts'
 
 /** A Kafka that knows its clients, and lets each do what it may; run with each client. */
 
 const lacking = await lacksForSecuredKafka()
-const [own, others] = [topicOf('OrderPlaced'), topicOf('UserRegistered')]
+const [own, others, unseen] = [topicOf('OrderPlaced'), topicOf('UserRegistered'), topicOf('StockLevelChanged')]
 const patience = { timeoutMs: 30_000, everyMs: 50 }
 
 const dir = temporaryFolder('identities')
@@ -88,6 +89,22 @@ function read(bus: Bus, group: string, topic: string) {
   return { keys, consumer }
 }
 
+test('what a person has to see to is told once, however often it is tried, and again when it is another thing', async () => {
+  const lines: string[] = []
+  const kept = new PassThrough().on('data', (chunk) => lines.push(JSON.parse(String(chunk)).msg))
+  const ending = new AbortController()
+  let asked = 0
+  const ask = async () => {
+    asked += 1
+    throw new NotAdmitted(asked < 3 ? 'a wrong password' : 'a wrong certificate')
+  }
+  const pulse = watchBroker(ask, createLogger({ service: 'test', level: 'info', format: 'json' }, kept), ending.signal)
+  await eventually('four attempts', () => asked === 4, patience)
+  ending.abort()
+  expect(lines).toEqual(['a wrong password', 'a wrong certificate'].map((what) => `${what}; events wait in the outbox`))
+  expect(() => pulse.check()).toThrow('a wrong certificate')
+})
+
 const ifHad = lacking ? describe.skip : describe
 ifHad(`a Kafka with TLS, users and ACLs${lacking ? ` (skipped: ${lacking})` : ''}`, () => {
   beforeAll(async () => {
@@ -101,7 +118,7 @@ ifHad(`a Kafka with TLS, users and ACLs${lacking ? ` (skipped: ${lacking})` : ''
       identity: secured.as('admin'),
     }
     const { bus } = await open('kafkajs', admin.identity)
-    await bus.ensureTopics([own, others])
+    await bus.ensureTopics([own, others, unseen])
     const acls = await openAcls(admin)
     await acls.add([
       ...['WRITE', 'READ', 'DESCRIBE'].map((operation) => right(operation, own.name)),
@@ -191,7 +208,7 @@ ifHad(`a Kafka with TLS, users and ACLs${lacking ? ` (skipped: ${lacking})` : ''
           says: /see to KAFKA_TLS_CERT/,
         }),
       ],
-    ])('%s is told once, in words, and tried again', async (_, given) => {
+    ])('%s is told in words, and tried again', async (_, given) => {
       const { identity, brokers, says } = await given()
       const { bus, lines, logged } = await open(client, identity, brokers)
       const { consumer } = read(bus, `mine-${client}`, own.name)
@@ -220,6 +237,15 @@ ifHad(`a Kafka with TLS, users and ACLs${lacking ? ` (skipped: ${lacking})` : ''
       },
     )
 
+    test('a topic that it may not even see is refused by that name', async () => {
+      const { bus, logged } = await open(client, secured.as('order'))
+      const [delivery] = await bus.publish([message(unseen.name, 'foreign')])
+      expect(delivery?.error?.message).toContain('TOPIC_AUTHORIZATION_FAILED')
+      read(bus, `mine-${client}`, unseen.name)
+      await eventually('the refusal', () => logged('warn').length > 0, patience)
+      expect(logged('warn')[0]).toMatch(/TOPIC_AUTHORIZATION_FAILED|Topic authorization failed/)
+    })
+
     test('what is not its own is refused, and what is goes on', async () => {
       const { bus, logged } = await open(client, secured.as('order'))
       const [allowed, refused] = await bus.publish([message(own.name, 'own'), message(others.name, 'foreign')])
@@ -243,6 +269,7 @@ ifHad(`a Kafka with TLS, users and ACLs${lacking ? ` (skipped: ${lacking})` : ''
     const check = (tls: NonNullable<KafkaIdentity['tls']>) => () => checkIdentity({ tls })
     expect(check({ cert: order.cert, key: order.key })).not.toThrow()
     expect(check({ cert: order.cert, key: admin.key })).toThrow(/^KAFKA_TLS_KEY is not the key of KAFKA_TLS_CERT/)
+    expect(check({ key: '-----BEGIN PRIVATE KEY-----\nMII' })).toThrow(/^KAFKA_TLS_KEY cannot be read as PEM/)
     expect(check({ ca: '-----BEGIN CERTIFICATE-----\nMII' })).toThrow(/^KAFKA_TLS_CA cannot be read as PEM/)
   })
 })

@@ -1,3 +1,4 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { createSecureContext } from 'node:tls'
 
 /** How brokers know who this is, and this knows brokers; both undefined: nobody asks. */
@@ -31,18 +32,18 @@ export function identityOf(settings: Readonly<KafkaIdentitySettings>): KafkaIden
 
 /** Throws, in words, for certificates and keys that cannot be used: brokers would be tried for ever. */
 export function checkIdentity({ tls }: KafkaIdentity): void {
-  const attempt = (what: string, parts: NonNullable<KafkaIdentity['tls']>) => {
+  const attempt = (what: string, use: () => unknown) => {
     try {
-      createSecureContext(parts)
+      use()
     } catch (error) {
       throw new Error(`${what} (${(error as { reason?: string }).reason ?? (error as Error).message})`)
     }
   }
   const { ca, cert, key } = tls ?? {}
-  if (ca) attempt('KAFKA_TLS_CA cannot be read as PEM', { ca })
-  if (cert) attempt('KAFKA_TLS_CERT cannot be read as PEM', { cert })
-  if (key) attempt('KAFKA_TLS_KEY cannot be read as PEM without a passphrase', { key })
-  if (cert && key) attempt('KAFKA_TLS_KEY is not the key of KAFKA_TLS_CERT', { cert, key })
+  if (ca) attempt('KAFKA_TLS_CA cannot be read as PEM', () => new X509Certificate(ca)) // a context takes any text
+  if (cert) attempt('KAFKA_TLS_CERT cannot be read as PEM', () => new X509Certificate(cert))
+  if (key) attempt('KAFKA_TLS_KEY cannot be read as PEM without a passphrase', () => createPrivateKey(key))
+  if (cert && key) attempt('KAFKA_TLS_KEY is not the key of KAFKA_TLS_CERT', () => createSecureContext({ cert, key }))
 }
 
 /** A broker and this do not accept each other, which stays so until a person sees to it; `message` says to what. */

@@ -22,6 +22,8 @@ export interface LedPartition extends Place {
 export interface Cluster {
   /** Partitions by `topic/partition`; without those of topics that are not there. Throws when no broker can be asked. */
   leaders(topics: readonly string[]): Promise<Map<string, LedPartition>>
+  /** Why brokers said nothing of a topic's partitions, where that was for want of a right, and not of the topic. */
+  refusal(topic: string): BrokerError | undefined
   /** What is known of leaders is not used again. */
   forgetLeaders(): void
   /** Throws {@link BrokerError} when there is none at the time. */
@@ -33,6 +35,7 @@ export interface Cluster {
 /** @param connections used by nothing else: all need its answers, which must not wait behind slow requests. */
 export function createCluster(seeds: readonly BrokerAddress[], connections: Connections): Cluster {
   const known = new Map<string, { at: number; partitions: Promise<LedPartition[]> }>()
+  const refused = new Map<string, BrokerError>()
   let members: BrokerAddress[] = []
   let answeredLast: BrokerAddress | undefined
 
@@ -57,6 +60,10 @@ export function createCluster(seeds: readonly BrokerAddress[], connections: Conn
   async function askLeaders(topics: readonly string[]): Promise<LedPartition[]> {
     const metadata = await atAny((broker, limit) => connections.send(broker, metadataRequest(topics), limit))
     members = [...metadata.brokers.values()]
+    for (const { topic, errorCode } of metadata.topics) {
+      if (errorCode === errors.topicAuthorizationFailed) refused.set(topic, new BrokerError(topic, errorCode))
+      else refused.delete(topic)
+    }
     return ledPartitions(metadata)
   }
 
@@ -75,6 +82,7 @@ export function createCluster(seeds: readonly BrokerAddress[], connections: Conn
 
   return {
     atAny,
+    refusal: (topic) => refused.get(topic),
     forgetLeaders: () => known.clear(),
     async leaders(topics) {
       refresh(topics)

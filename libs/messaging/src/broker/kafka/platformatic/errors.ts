@@ -23,6 +23,7 @@ export const errors = {
   illegalGeneration: 22,
   unknownMember: 25,
   rebalanceInProgress: 27,
+  topicAuthorizationFailed: 29,
   invalidTimestamp: 32,
   topicExists: 36,
   policyViolation: 44,

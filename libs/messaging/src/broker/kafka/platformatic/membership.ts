@@ -218,6 +218,8 @@ async function leaveGroup(member: Member, limitMs: number): Promise<void> {
 /** In order; without the partitions of topics that are not there. */
 export async function partitionsOf(cluster: Cluster, topics: readonly string[]): Promise<Place[]> {
   const found = [...(await cluster.leaders(topics)).values()]
+  const refusal = topics.map(cluster.refusal).find((one) => one !== undefined)
+  if (refusal) throw refusal // it would be a member without partitions, which looks well
   return found.toSorted((one, other) =>
     one.topic === other.topic ? one.partition - other.partition : one.topic < other.topic ? -1 : 1,
   )

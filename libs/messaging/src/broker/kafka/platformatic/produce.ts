@@ -117,7 +117,8 @@ export function createProducer(parts: Parts, wireName: (name: string) => string)
       if (found?.leader) return [{ queue, leader: found.leader }]
       cluster.forgetLeaders()
       const code = found?.errorCode ?? errors.unknownTopicOrPartition
-      for (const item of queue.batches.splice(0).flat()) item.error = new BrokerError(queue.place, code)
+      for (const item of queue.batches.splice(0).flat())
+        item.error = cluster.refusal(item.record.topic) ?? new BrokerError(queue.place, code)
       return []
     })
     const byLeader = Map.groupBy(led, ({ leader }) => `${leader.host}:${leader.port}`)
