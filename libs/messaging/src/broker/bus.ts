@@ -202,3 +202,18 @@ export interface Consumer {
   /** Finishes the chunk in hand, leaves the group. */
   close(): Promise<void>
 }
+
+/** A broker and this do not accept each other, which stays so until a person sees to it; `message` says to what. */
+export class NotAdmitted extends Error {}
+
+/** Whether that is behind an error: nobody but a person can do something about it, as has been told. */
+export const isNotAdmitted = (error: unknown): boolean => [...behind(error)].some((one) => one instanceof NotAdmitted)
+
+/** An error and all that are behind it; by their looks, as those of Node are of no class of ours in tests. */
+export function* behind(error: unknown): Generator<NodeJS.ErrnoException> {
+  if (typeof error !== 'object' || error === null || !('message' in error)) return
+  const found = error as NodeJS.ErrnoException & { errors?: unknown[] }
+  yield found
+  yield* behind(found.cause)
+  for (const one of found.errors ?? []) yield* behind(one)
+}

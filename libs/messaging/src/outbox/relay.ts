@@ -5,6 +5,7 @@ import { createAlarm, pause, withTimeLimit } from '../async.ts'
 import {
   type Bus,
   type Delivery,
+  isNotAdmitted,
   MessageRefused,
   type OutgoingMessage,
   type Publisher,
@@ -132,7 +133,9 @@ export function startRelay(options: RelayOptions): Relay {
         }
       } catch (error) {
         advice = adviceOn(error)
-        logger.warn({ err: error }, 'the relay starts again')
+        // Why nobody lets it in has been told once.
+        if (isNotAdmitted(error)) logger.debug('the relay starts again')
+        else logger.warn({ err: error }, 'the relay starts again')
         await pause(pollMs, stopping.signal)
       }
     }

@@ -1,7 +1,6 @@
 import { Counter, Gauge, type Logger, type Registry } from '@shopstream/observability'
 import { pause } from '../../async.ts'
-import type { Consumer } from '../bus.ts'
-import { isNotAdmitted } from './identity.ts'
+import { type Consumer, isNotAdmitted } from '../bus.ts'
 import type { Pulse } from './pulse.ts'
 
 /**

@@ -13,9 +13,9 @@ import {
   temporaryFolder,
 } from '@shopstream/testing'
 import { silent } from '../../testing/shop.ts'
-import type { Bus, OutgoingMessage } from '../bus.ts'
+import { type Bus, NotAdmitted, type OutgoingMessage } from '../bus.ts'
 import type { Acl } from './acls.ts'
-import { checkIdentity, type KafkaIdentity, NotAdmitted } from './identity.ts'
+import { checkIdentity, type KafkaIdentity } from './identity.ts'
 import { type KafkaClient, kafkaClients, openAcls, openKafkaBus } from './open.ts'
 import { watchBroker } from './pulse.ts'
 

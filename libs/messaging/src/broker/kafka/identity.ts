@@ -1,5 +1,6 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { createSecureContext } from 'node:tls'
+import { behind, NotAdmitted } from '../bus.ts'
 
 /** How brokers know who this is, and this knows brokers; both undefined: nobody asks. */
 export interface KafkaIdentity {
@@ -46,9 +47,6 @@ export function checkIdentity({ tls }: KafkaIdentity): void {
   if (cert && key) attempt('KAFKA_TLS_KEY is not the key of KAFKA_TLS_CERT', () => createSecureContext({ cert, key }))
 }
 
-/** A broker and this do not accept each other, which stays so until a person sees to it; `message` says to what. */
-export class NotAdmitted extends Error {}
-
 const see = {
   password:
     'Kafka does not know this user by this password: see to KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM',
@@ -87,16 +85,4 @@ export function inWords(error: unknown): unknown {
   const texts = [...behind(error)].map(({ name, code, message }) => `${name} ${code} ${message}`)
   const found = signs.find(([sign]) => texts.some((text) => sign.test(text)))
   return found ? new NotAdmitted(see[found[1]], { cause: error }) : error
-}
-
-/** Whether nobody but a person can do something about it, as has been told already. */
-export const isNotAdmitted = (error: unknown): boolean => [...behind(error)].some((one) => one instanceof NotAdmitted)
-
-/** An error and all that are behind it; by their looks, as those of Node are of no class of ours in tests. */
-function* behind(error: unknown): Generator<NodeJS.ErrnoException> {
-  if (typeof error !== 'object' || error === null || !('message' in error)) return
-  const found = error as NodeJS.ErrnoException & { errors?: unknown[] }
-  yield found
-  yield* behind(found.cause)
-  for (const one of found.errors ?? []) yield* behind(one)
 }

@@ -1,6 +1,7 @@
 import type { Logger } from '@shopstream/observability'
 import { pause } from '../../async.ts'
-import { closedDoor, closedDoorWords, isNotAdmitted } from './identity.ts'
+import { isNotAdmitted } from '../bus.ts'
+import { closedDoor, closedDoorWords } from './identity.ts'
 
 /** Pause between two signs of life, in ms, and after how long without one the broker counts as away. */
 const checkEvery = 2_000
