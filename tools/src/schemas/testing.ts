@@ -39,7 +39,10 @@ const parts = [
   'docs/commands.md',
   'docs/metrics.md',
   'docker-compose.yml',
+  'infra/grafana/dashboards',
   'infra/kafka',
+  'infra/kubernetes/shopstream',
+  'infra/prometheus',
 ]
 
 /** Without services that a clone has added: what tests expect of who reads what is said of these. */

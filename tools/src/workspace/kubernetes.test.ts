@@ -131,8 +131,7 @@ for (const values of valueFiles)
       const { properties } = (await configOf(name)).configSchema
       const container = deployment?.spec.template.spec.containers[0]
       const told = (container?.env ?? []).map((one) => one.name.replace(/_FILE$/, ''))
-      // KAFKA_TLS… and KAFKA_SASL… come with the settings of all data services.
-      expect(told.filter((key) => !(key in properties) && !/^KAFKA_(TLS|SASL)/.test(key))).toEqual([])
+      expect(told.filter((key) => !(key in properties))).toEqual([])
       expect(told).toEqual(expect.arrayContaining(Object.keys(data.services[name]?.secrets ?? {})))
       const asked = values === 'local' && name === 'user' ? ['STAFF_EMAIL', 'STAFF_PASSWORD'] : []
       expect(told.filter((key) => key.startsWith('STAFF_'))).toEqual(asked)
