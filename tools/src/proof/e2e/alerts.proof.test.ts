@@ -99,15 +99,24 @@ const on = (...names: string[]) =>
     patience,
   )
 
-/** Waits until somebody was told that it is over; returns all that they were told since `from`. */
-async function toldOf(alertname: string, from: number) {
-  const since = () => monitoring.told.slice(from)
-  await eventually(
-    `${alertname} to be over`,
-    () => since().some((one) => one.alertname === alertname && one.status === 'resolved'),
+const inWords = (from: number) =>
+  monitoring.told.slice(from).map(({ receiver, alertname, status }) => `${receiver} ${alertname} ${status}`)
+
+/** Waits until somebody was told this. */
+const told = (line: string, from: number) =>
+  eventually(
+    `"${line}"`,
+    async () => {
+      if (inWords(from).includes(line)) return true
+      throw new Error(`told was ${inWords(from)}; on are ${await monitoring.firing()}`)
+    },
     patience,
   )
-  return since().map(({ receiver, status, alertname: name }) => `${receiver} ${name} ${status}`)
+
+/** Waits until somebody was told that it is over; this and that it had begun is all that they were told. */
+async function isOver(alert: string, from: number): Promise<void> {
+  await told(`${alert} resolved`, from)
+  expect(inWords(from)).toEqual([`${alert} firing`, `${alert} resolved`])
 }
 
 prove('in a shop in which a day was played, each query of the dashboards and of docs/metrics.md has data', async () => {
@@ -146,7 +155,7 @@ prove('in a shop in which a day was played, each query of the dashboards and of 
       })
     ).data.length,
   ).toBeGreaterThan(0)
-  expect(monitoring.told).toEqual([])
+  expect(inWords(0)).toEqual([])
 })
 
 prove('inventory is stopped: ServiceAway and nothing else is told; it ends when it is started', async () => {
@@ -154,9 +163,10 @@ prove('inventory is stopped: ServiceAway and nothing else is told; it ends when 
   await inventory.stop(8_000)
   const waiting = await place()
   await on('ServiceAway', 'OrdersWaiting')
+  await told('page ServiceAway firing', from)
   inventory = startInventory()
   await confirmed(waiting)
-  expect(await toldOf('ServiceAway', from)).toEqual(['page ServiceAway firing', 'page ServiceAway resolved'])
+  await isOver('page ServiceAway', from)
   expect(monitoring.told[from]?.services).toEqual(['inventory'])
 })
 
@@ -167,9 +177,10 @@ prove(
     await shop.kafka.kill()
     const waiting = await place()
     await on('KafkaAway', 'ConsumerNotFetching', 'OutboxLate', 'OrdersWaiting')
+    await told('page KafkaAway firing', from)
     await shop.kafka.restart()
     await confirmed(waiting)
-    expect(await toldOf('KafkaAway', from)).toEqual(['page KafkaAway firing', 'page KafkaAway resolved'])
+    await isOver('page KafkaAway', from)
   },
 )
 
@@ -177,8 +188,9 @@ prove('Postgres is killed: DatabaseAway of each service is told, in one message,
   const from = monitoring.told.length
   await shop.postgres.kill()
   await on('DatabaseAway')
+  await told('page DatabaseAway firing', from)
   await shop.postgres.restart()
-  expect(await toldOf('DatabaseAway', from)).toEqual(['page DatabaseAway firing', 'page DatabaseAway resolved'])
+  await isOver('page DatabaseAway', from)
   expect(monitoring.told[from]?.services.toSorted()).toEqual(['inventory', 'notification', 'order', 'user'])
 })
 
@@ -189,6 +201,7 @@ prove('a message that nobody can read: DeadLetters is told, and its runbook, to 
   await foreign.write(`${shop.topicPrefix}shop.order.v1`, 0, encodeBatch({ records: [record] }))
   await foreign.close()
   await on('DeadLetters')
+  await told('ticket DeadLetters firing', from)
   const page = readFileSync(join(repository, 'docs/runbooks/dead-letters.md'), 'utf8')
   const run = (command: string) => {
     expect(page).toContain(command.replace(/inventory\/\d+/, 'inventory/1'))
@@ -202,6 +215,6 @@ prove('a message that nobody can read: DeadLetters is told, and its runbook, to 
   const discarded = run(`npm run shop -- dead-letters discard ${id} --reason 'not one of ours'`)
   expect([discarded.status, discarded.out]).toEqual([0, expect.stringContaining('discarded')])
   expect(run('npm run shop -- dead-letters list').out).toContain('None.')
-  expect(await toldOf('DeadLetters', from)).toEqual(['ticket DeadLetters firing', 'ticket DeadLetters resolved'])
+  await isOver('ticket DeadLetters', from)
   expect(run('npm run shop -- verify').out).toContain('Nothing is wrong.')
 })

@@ -6,14 +6,14 @@ import { shop } from './shop-board.ts'
 
 export const dashboards: readonly Dashboard[] = [shop, pipeline, ...serviceNames.map(serviceBoard)]
 
-/** Of 24 columns. */
-const width = 8
 const height = 8
+/** In columns of 24, for so many panels below a title. */
+const widthFor = (panels: number) => (panels % 3 === 0 ? 8 : panels % 4 === 0 ? 6 : panels % 2 === 0 ? 12 : 8)
 // biome-ignore lint/suspicious/noTemplateCurlyInString: a variable of Grafana
 const datasource = { type: 'prometheus', uid: '${datasource}' }
 
 /** As Grafana keeps it, at this place of the grid. */
-function panelJson(panel: Panel, id: number, place: { x: number; y: number }) {
+function panelJson(panel: Panel, id: number, place: { x: number; y: number; w: number }) {
   const { title, description, unit, queries, stat, stacked, exemplars } = panel
   return {
     id,
@@ -21,7 +21,7 @@ function panelJson(panel: Panel, id: number, place: { x: number; y: number }) {
     title,
     description,
     datasource,
-    gridPos: { h: height, w: width, ...place },
+    gridPos: { h: height, ...place },
     fieldConfig: {
       defaults: {
         unit,
@@ -30,7 +30,7 @@ function panelJson(panel: Panel, id: number, place: { x: number; y: number }) {
           custom: {
             fillOpacity: stacked ? 30 : 0,
             stacking: { mode: stacked ? 'normal' : 'none' },
-            showPoints: 'never',
+            showPoints: 'auto',
             spanNulls: false,
           },
         }),
@@ -55,7 +55,7 @@ function panelJson(panel: Panel, id: number, place: { x: number; y: number }) {
   }
 }
 
-/** Rows of three panels each, under their titles. */
+/** Panels in rows, under their titles. */
 function panelsOf({ rows }: Dashboard) {
   const panels: object[] = []
   let y = 0
@@ -69,9 +69,13 @@ function panelsOf({ rows }: Dashboard) {
       panels: [],
     })
     y += 1
+    const w = widthFor(ofRow.length)
+    const perRow = 24 / w
     for (const [i, panel] of ofRow.entries())
-      panels.push(panelJson(panel, panels.length + 1, { x: (i % 3) * width, y: y + Math.floor(i / 3) * height }))
-    y += Math.ceil(ofRow.length / 3) * height
+      panels.push(
+        panelJson(panel, panels.length + 1, { x: (i % perRow) * w, y: y + Math.floor(i / perRow) * height, w }),
+      )
+    y += Math.ceil(ofRow.length / perRow) * height
   }
   return panels
 }
@@ -89,7 +93,19 @@ function dashboardJson(board: Dashboard): string {
     refresh: '15s',
     time: { from: 'now-1h', to: 'now' },
     templating: { list: [{ name: 'datasource', label: 'Prometheus', type: 'datasource', query: 'prometheus' }] },
-    links: [{ type: 'dashboards', title: 'Dashboards', tags: ['shopstream'], asDropdown: true, keepTime: true }],
+    links: [
+      {
+        type: 'dashboards',
+        title: 'Dashboards',
+        tags: ['shopstream'],
+        asDropdown: true,
+        keepTime: true,
+        includeVars: false,
+        targetBlank: false,
+        icon: 'dashboard',
+        tooltip: '',
+      },
+    ],
     annotations: { list: [] },
     panels: panelsOf(board),
   }

@@ -1,5 +1,5 @@
 import type { ServiceName } from '../../local/services.ts'
-import { type Dashboard, one, type Panel, perMinute, quantile } from './panels.ts'
+import { type Dashboard, one, type Panel, perMinute, perMinuteIfAny, quantile } from './panels.ts'
 
 /** What one service alone measures. */
 const ownPanels: Partial<Record<ServiceName, Panel[]>> = {
@@ -40,7 +40,7 @@ const eventPanels = (service: ServiceName): Panel[] => [
     description: 'Decided and committed, by type.',
     unit: 'cpm',
     stacked: true,
-    queries: one(perMinute('type', `shopstream_events_produced_total{service="${service}"}`), '{{type}}'),
+    queries: one(perMinuteIfAny('type', `shopstream_events_produced_total{service="${service}"}`), '{{type}}'),
   },
   ...(service === 'user' // consumes nothing
     ? []
@@ -51,7 +51,7 @@ const eventPanels = (service: ServiceName): Panel[] => [
           unit: 'cpm' as const,
           stacked: true as const,
           queries: one(
-            `${perMinute('type, outcome', `shopstream_events_consumed_total{service="${service}"}`)} > 0`,
+            perMinuteIfAny('type, outcome', `shopstream_events_consumed_total{service="${service}"}`),
             '{{type}} {{outcome}}',
           ),
         },
