@@ -21,7 +21,9 @@ const read = (file: string): string => readFileSync(file, 'utf8')
 const base = join(collectorFolder, 'collector.yaml')
 const common: Configuration = parse(read(base))
 const seconds = readdirSync(collectorFolder).filter((name) => name.endsWith('.yaml') && name !== 'collector.yaml')
-const pages = readdirSync(join(repository, 'docs/monitoring')).filter((name) => !['README.md', 'prometheus.md'].includes(name))
+const pages = readdirSync(join(repository, 'docs/monitoring')).filter(
+  (name) => !['README.md', 'prometheus.md'].includes(name),
+)
 
 /** Of distributions alone: Go's proxy of modules has no such module. */
 const notOurs = ['azure-monitor.yaml']

@@ -17,6 +17,7 @@ const composeTemplate = 'infra/container/docker-compose.yml.template'
 
 /** Where what is on one machine is found from a container. */
 const ofContainers: Record<string, string> = {
+  KAFKA_BROKERS: `\${KAFKA_BOOTSTRAP:-kafka:9093}`,
   PUBLIC_URL: `http://127.0.0.1:\${GATEWAY_PORT:-${defaultPorts.GATEWAY_PORT}}`,
   STAFF_EMAIL: `\${STAFF_EMAIL:-${staffEmail}}`,
   ...serviceUrls((name) => name),
