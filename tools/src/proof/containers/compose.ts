@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { pipeline } from 'node:stream/promises'
 import { repository, runCommand } from '@shopstream/testing'
 
 /** The shop of docker-compose.yml, in a project of its own. */
@@ -33,9 +34,11 @@ export async function buildFromCommit(
 ): Promise<void> {
   const git = spawn('git', ['-C', repository, 'archive', commit], { stdio: ['ignore', 'pipe', 'inherit'] })
   const build = ['build', '--quiet', '--build-arg', `SERVICE=${service}`, '--tag', `shopstream/${service}:${tag}`, '-']
-  const docker = spawn('docker', build, { env, stdio: [git.stdout, 'ignore', 'pipe'] })
+  const docker = spawn('docker', build, { env, stdio: ['pipe', 'ignore', 'pipe'] })
   let said = ''
-  docker.stderr?.setEncoding('utf8').on('data', (text) => (said += text))
-  const [[packed], [built]] = await Promise.all([once(git, 'close'), once(docker, 'close')])
+  docker.stderr.setEncoding('utf8').on('data', (text) => (said += text))
+  const ended = Promise.all([once(git, 'close'), once(docker, 'close')])
+  await pipeline(git.stdout, docker.stdin).catch(() => undefined) // a build that has failed reads no more; its code tells
+  const [[packed], [built]] = await ended
   if (packed !== 0 || built !== 0) throw new Error(`the image of ${service} at ${commit} could not be built:\n${said}`)
 }

@@ -85,7 +85,8 @@ export async function runContainers({ previous, folder, keep, say }: ContainersO
       () => undefined,
       (error: Error) => error.message,
     )
-    const measured = await Promise.all(serviceNames.map((service) => measure(running, service)))
+    const measured: Measured[] = []
+    for (const service of serviceNames) measured.push(await measure(running, service))
     return {
       measured,
       answers: answers.length,
