@@ -49,6 +49,13 @@ beforeAll(async () => {
   monitoring = await startMonitoring(opened.home, (alertmanager) =>
     printPrometheus({ targets: metricsAddresses(shop.ports), alertmanager }),
   )
+  // Prometheus begins some 5 s after it is ready; what happened before is no increase.
+  const measured = async () => (await monitoring.ask('query', { query: 'sum(up)' })).data.result[0]?.value[1]
+  await eventually(
+    'every service to be measured',
+    async () => (await measured()) === String(serviceNames.length),
+    patience,
+  )
   staff = await staffToken(shop)
   customer = await register(shop)
   sku = await stock(shop, staff, 1_000)
