@@ -25,7 +25,8 @@ export const configSchema = Type.Object({
   SERVICE_WAIT_MS: settings.integer(8_000, {
     min: 0,
     max: 60_000,
-    description: 'how long after its last answer requests wait for a service that is being replaced; then they get 503',
+    description:
+      'how long requests wait for a service that is away, as while it is replaced; later ones get 503 at once',
   }),
   CORS_ORIGINS: Type.Optional(
     settings.list('origins of web pages that may call the API, separated by commas', {

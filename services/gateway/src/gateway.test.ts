@@ -418,7 +418,7 @@ test('once a service has been away for longer than it is waited for, its request
 test.each([
   ['before its answer', ''],
   ['in the middle of its answer', 'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"id":'],
-])('a GET that was interrupted %s is sent once more, or a POST with a key, another is not', async (_, half) => {
+])('a GET that was interrupted %s is sent again, or a POST with a key, another is not', async (_, half) => {
   const requests: string[] = []
   await startRawOrder((socket) => {
     socket.on('data', (chunk) => {
@@ -442,27 +442,34 @@ test.each([
   expect([response.status, requests]).toEqual([503, ['POST']])
 })
 
-test('a GET outlives any number of kept connections that have ended, as those of a service that stops', async () => {
-  let answers = 0
-  let ended = 0
-  await startRawOrder((socket) => {
-    let isKept = false
-    socket.on('data', (chunk) => {
-      if (!isRequest(chunk)) return socket.destroy()
-      if (isKept) {
-        ended += 1
-        return socket.destroy()
-      }
-      isKept = true
-      answers += 1
-      setTimeout(() => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}'), answers <= 4 ? 200 : 0)
-    })
-  })
-  await startGateway()
-  const get = () => fetch(`${address}/v1/orders`).then(({ status }) => status)
-  expect(await Promise.all([get(), get(), get(), get()])).toEqual([200, 200, 200, 200])
-  expect([await get(), ended]).toEqual([200, 4])
-})
+test.each([
+  ['GET', '/v1/orders', {}, 3],
+  ['POST', '/v1/orders', { authorization: 'Bearer of a user', 'idempotency-key': 'one' }, 3],
+  ['DELETE', '/v1/orders/1', { authorization: 'Bearer of a user', 'idempotency-key': 'one' }, 1],
+  ['POST', '/v1/sessions/refresh', { authorization: 'Bearer of a user', 'idempotency-key': 'one' }, 1],
+])(
+  '%s %s, which ends its service, is sent a bounded number of times, whatever connections are kept',
+  async (method, path, headers, times) => {
+    let sent = 0
+    const server = createTcpServer((socket) => {
+      socket.on('error', () => undefined)
+      socket.on('data', (chunk) => {
+        if (String(chunk).startsWith(`${method} ${path} `)) {
+          sent += 1
+          return socket.destroy()
+        }
+        setTimeout(() => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}'), 100)
+      })
+    }).listen(ports[path.startsWith('/v1/orders') ? 'order' : 'user'], '127.0.0.1')
+    await once(server, 'listening')
+    opened.push({ close: () => server.close() })
+    await startGateway()
+    const others = path.startsWith('/v1/orders') ? '/v1/orders/other' : '/v1/users/me'
+    await Promise.all(Array.from({ length: 10 }, () => fetch(`${address}${others}`).then((answer) => answer.text())))
+    expect((await fetch(`${address}${path}`, { method, headers })).status).toBe(503)
+    expect(sent).toBe(times)
+  },
+)
 
 test('a client that goes away ends the request to the service', async () => {
   const arrived = Promise.withResolvers<void>()

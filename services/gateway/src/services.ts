@@ -1,16 +1,19 @@
 /**
  * The services behind the gateway, in the order of their start: the port that each listens on by default, and the paths
- * that are its own with all that lies below them. Tools read this list too: a service that is not in it is not run.
+ * that are its own with all that lies below them; `keepsAnswers` where each POST acts once, however often it comes with a user's
+ * Idempotency-Key. Tools read this list too: a service that is not in it is not run.
  */
 export const services = {
   user: { port: 8081, paths: ['/v1/users', '/v1/sessions'] },
-  order: { port: 8082, paths: ['/v1/orders'] },
-  inventory: { port: 8083, paths: ['/v1/products'] },
-  notification: { port: 8084, paths: ['/v1/notifications', '/v1/mailings'] },
-} as const satisfies Record<string, { port: number; paths: readonly string[] }>
+  order: { port: 8082, paths: ['/v1/orders'], keepsAnswers: true },
+  inventory: { port: 8083, paths: ['/v1/products'], keepsAnswers: true },
+  notification: { port: 8084, paths: ['/v1/notifications', '/v1/mailings'], keepsAnswers: true },
+} as const satisfies Record<string, { port: number; paths: readonly string[]; keepsAnswers?: true }>
 
 export type ServiceName = keyof typeof services
 export const serviceNames = Object.keys(services) as ServiceName[]
+
+export const keepsAnswers = (name: ServiceName): boolean => 'keepsAnswers' in services[name]
 
 /** A variable of the environment for each service, such as `ORDER_URL`. */
 export type VariableOf<Suffix extends string> = { [N in ServiceName]: `${Uppercase<N>}_${Suffix}` }[ServiceName]

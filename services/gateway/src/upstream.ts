@@ -1,9 +1,16 @@
-import { Agent, type IncomingHttpHeaders, type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http'
+import {
+  Agent,
+  type AgentOptions,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  request,
+} from 'node:http'
 import { json } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { errors } from './errors.ts'
 import { AnswerTimeout, ConnectTimeout, ProvenAgent, Unproven } from './proven-agent.ts'
-import type { ServiceName } from './services.ts'
+import { keepsAnswers, type ServiceName } from './services.ts'
 
 export interface UpstreamRequest {
   method: string
@@ -28,7 +35,7 @@ export interface Upstream {
   readonly name: ServiceName
   /**
    * Passes a request on and returns the answer, with its body unless that is long. A service that is just starting anew is
-   * waited for; what was interrupted is sent once more where that is harmless.
+   * waited for; what was interrupted is sent again where that is harmless, three times at the most.
    * Throws `service-unavailable` (503), `service-timeout` (504), or the signal's reason.
    */
   send(request: UpstreamRequest): Promise<UpstreamAnswer>
@@ -44,14 +51,15 @@ const connectMs = 1_000
 /** Pauses between attempts to connect, in ms; doubled each time. A thousand requests may wait. */
 const reconnectEveryMs = { first: 50, longest: 250 }
 const wholeBytes = 65_536
+/** On a kept connection, then on fresh ones: of a service that stops, the second may be ended unread as well. */
+const attemptsAtMost = 3
 
-/** The connection could not be made, so nothing was sent and any method may be tried again. */
 const notConnected = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'])
 
 export interface UpstreamOptions {
   /** Of plain HTTP, see config.ts. */
   url: string
-  /** How long after it was last reached a service is waited for: a container that is replaced is back after 3 to 6 s. */
+  /** How long a service is waited for from when it was found away: a container that is replaced is back after 3 to 6 s. */
   waitMs: number
   /** By which the service proves that it is the one; see {@link ProvenAgent}. Nobody is asked without it. */
   secret?: string | undefined
@@ -64,15 +72,17 @@ export interface UpstreamOptions {
 export function createUpstream(name: ServiceName, { url, waitMs, secret }: UpstreamOptions): Upstream {
   const { hostname, port } = new URL(url)
   const limits = { keepAlive: true, maxSockets: 1_000, maxFreeSockets: 100 }
-  const agent = secret ? new ProvenAgent(name, secret, { connectMs, answerMs }, limits) : new Agent(limits)
-  const target = { agent, hostname: hostname.replace(/^\[|\]$/g, ''), port: port || 80 }
+  const agentOf = (options: AgentOptions) =>
+    secret ? new ProvenAgent(name, secret, { connectMs, answerMs }, options) : new Agent(options)
+  const kept = agentOf(limits)
+  /** What a stopping service has ended may be all that is kept, so a repetition takes none of these. */
+  const fresh = agentOf({ ...limits, keepAlive: false })
+  const target = { hostname: hostname.replace(/^\[|\]$/g, ''), port: port || 80 }
 
-  const once = ({ method, path, headers, body, signal }: UpstreamRequest, timeoutMs: number) =>
+  const once = ({ method, path, headers, body, signal }: UpstreamRequest, timeoutMs: number, agent = kept) =>
     new Promise<IncomingMessage>((resolve, reject) => {
-      const sent = request({ ...target, method, path, headers, signal }, resolve)
-      sent.on('error', (error) =>
-        reject(isInterruption(error) && sent.reusedSocket ? new StaleConnection(error) : error),
-      )
+      const sent = request({ ...target, agent, method, path, headers, signal }, resolve)
+      sent.on('error', reject)
       sent.on('socket', (socket) => {
         if (!socket.connecting) return
         const timer = setTimeout(() => sent.destroy(new ConnectTimeout()), connectMs)
@@ -85,25 +95,23 @@ export function createUpstream(name: ServiceName, { url, waitMs, secret }: Upstr
 
   /** By performance.now(), since when it cannot be reached. One that stays away costs its later requests no wait. */
   let awaySince: number | undefined
-  const reached = async (upstreamRequest: UpstreamRequest, timeoutMs: number): Promise<IncomingMessage> => {
+  const reached: typeof once = async (...asked) => {
     try {
-      const answer = await once(upstreamRequest, timeoutMs)
+      const answer = await once(...asked)
       awaySince = undefined
       return answer
     } catch (error) {
-      if (!upstreamRequest.signal.aborted) awaySince ??= performance.now()
+      if (isNothingSent(error)) awaySince ??= performance.now()
       throw error
     }
   }
 
-  const connected = async (upstreamRequest: UpstreamRequest): Promise<IncomingMessage> => {
+  const connected = async (upstreamRequest: UpstreamRequest, agent: Agent): Promise<IncomingMessage> => {
     for (let pause = reconnectEveryMs.first; ; pause = Math.min(2 * pause, reconnectEveryMs.longest)) {
       try {
-        return await reached(upstreamRequest, answerMs)
+        return await reached(upstreamRequest, answerMs, agent)
       } catch (error) {
-        const isUnproven = error instanceof Unproven
-        const nothingWasSent = isUnproven || error instanceof ConnectTimeout || notConnected.has(codeOf(error))
-        if (!nothingWasSent || performance.now() > (awaySince ?? 0) + waitMs) throw error
+        if (!isNothingSent(error) || performance.now() > (awaySince ?? 0) + waitMs) throw error
         await delay(pause, undefined, { signal: upstreamRequest.signal })
       }
     }
@@ -112,16 +120,15 @@ export function createUpstream(name: ServiceName, { url, waitMs, secret }: Upstr
   return {
     name,
     async send(upstreamRequest) {
-      const isRepeatable = isHarmlessAgain(upstreamRequest)
-      for (let interruptions = 0; ; ) {
+      const isRepeatable = isHarmlessAgain(name, upstreamRequest)
+      for (let attempt = 1; ; attempt++) {
         try {
-          return await answerOf(await connected(upstreamRequest), upstreamRequest.method)
+          const answer = await connected(upstreamRequest, attempt === 1 ? kept : fresh)
+          return await answerOf(answer, upstreamRequest.method)
         } catch (error) {
           if (upstreamRequest.signal.aborted) throw upstreamRequest.signal.reason
           if (error instanceof AnswerTimeout) throw errors['service-timeout'](sentence(name, 'did not answer in time'))
-          if (isInterruption(error)) interruptions += 1
-          if (isRepeatable && interruptions <= 1 && (isInterruption(error) || error instanceof StaleConnection))
-            continue
+          if (isRepeatable && isInterruption(error) && attempt < attemptsAtMost) continue
           throw errors['service-unavailable'](sentence(name, 'is not available now'))
         }
       }
@@ -131,15 +138,19 @@ export function createUpstream(name: ServiceName, { url, waitMs, secret }: Upstr
       const answer = await reached({ method: 'GET', path, headers: {}, signal: limited }, internalAnswerMs)
       return { status: answer.statusCode ?? 0, body: await json(answer) }
     },
-    close: () => agent.destroy(),
+    close() {
+      kept.destroy()
+      fresh.destroy()
+    },
   }
 }
 
-/** The service keeps the answer to a user's `Idempotency-Key`, so a repeated request does nothing more and gets it. */
-const isHarmlessAgain = ({ method, headers }: UpstreamRequest) =>
-  method === 'GET' ||
-  method === 'HEAD' ||
-  (headers.authorization !== undefined && headers['idempotency-key'] !== undefined)
+/** Where a service keeps its answers, a user's POST with an `Idempotency-Key` does nothing more when it comes again. */
+function isHarmlessAgain(name: ServiceName, { method, headers }: UpstreamRequest): boolean {
+  if (method === 'GET' || method === 'HEAD') return true
+  const hasKey = headers.authorization !== undefined && headers['idempotency-key'] !== undefined
+  return method === 'POST' && hasKey && keepsAnswers(name)
+}
 
 /** Only a long body is streamed: piping one of 300 bytes costs as much as the rest of the request. */
 async function answerOf(answer: IncomingMessage, method: string): Promise<UpstreamAnswer> {
@@ -158,16 +169,11 @@ function wholeOf(answer: IncomingMessage): Promise<Buffer> {
   return promise
 }
 
-/**
- * A connection that was kept from an earlier request has ended. A service that stops ends all that are kept, so this says nothing
- * about the request; but it may have been sent.
- */
-class StaleConnection extends Error {
-  constructor(cause: Error) {
-    super('a connection that was kept has ended', { cause })
-  }
-}
+/** The connection could not be made, or its end has not proven who it is: any method may be tried again. */
+const isNothingSent = (error: unknown) =>
+  error instanceof Unproven || error instanceof ConnectTimeout || notConnected.has(codeOf(error))
 
+/** The request may have been read, and may have been the reason. */
 const isInterruption = (error: unknown) => ['ECONNRESET', 'EPIPE'].includes(codeOf(error))
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? ''

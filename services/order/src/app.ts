@@ -23,10 +23,11 @@ export const buildOrder = (config: Readonly<Static<typeof configSchema>>, logger
     migrations: readMigrations('order', import.meta.url),
     parts({ database, metrics, logger }) {
       measureOrders(database, metrics, logger)
+      // Deadlines hold also while requests hold all connections that are theirs.
+      const forSweeper = database.withPool('sweeper', 1)
       return {
         routes: routes({ database, deadlineSeconds: config.RESERVATION_DEADLINE_SECONDS }),
-        // Deadlines hold also while requests hold all connections that are theirs.
-        begin: async () => startSweeper(database.withPool('sweeper', 1), logger),
+        begin: async () => startSweeper(forSweeper, logger),
       }
     },
   })

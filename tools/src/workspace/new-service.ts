@@ -173,7 +173,7 @@ function requireFree({ root, name, path }: NewService): void {
 
 /** The rows of the list in {@link listFile}. */
 function rowsOf(list: string) {
-  const row = /^ {2}(\w+): \{ port: (\d+), paths: \['([^']+)'.*\] \},\n/gm
+  const row = /^ {2}(\w+): \{ port: (\d+), paths: \['([^']+)'.*\},\n/gm
   return [...list.matchAll(row)].map(([text, name, port, path]) => ({
     text,
     name,

@@ -5,7 +5,7 @@ import type { IncomingMessage } from '../broker/bus.ts'
 import { crashPoint } from '../crash-points.ts'
 import { type Consumption, type FailurePolicy, foreignPolicy } from '../event/consumption.ts'
 import { compactedTopics, fromStored, MalformedMessage, type Message, readMessage, typeOf } from '../event/envelope.ts'
-import { type ConsumptionMeters, type Counted, typeLabelOf } from '../event/meters.ts'
+import { type ConsumptionMeters, type Counted, type Outcome, typeLabelOf } from '../event/meters.ts'
 import { inTrace } from '../event/tracing.ts'
 import { recordParked } from '../inbox/inbox.ts'
 import { nextDue, type Turns, turnsOf } from './due.ts'
@@ -76,7 +76,7 @@ export function startRetrier(options: RetrierOptions): Retrier {
           continue
         }
         crashPoint('retry-committed')
-        if (tried.event) meters.count([tried], 'handled')
+        if (tried.outcome) meters.count([tried], tried.outcome)
       } catch (error) {
         logger.warn({ err: error }, 'parked messages are tried again later')
         const tooLong = tookTooLong(error, performance.now() - begun)
@@ -120,10 +120,10 @@ async function settleTrouble(attempts: Attempts, row: ParkedRow, error: unknown,
 }
 
 /**
- * Tries one due message, and returns it with its event if that took effect; undefined when none is due. Its end makes the
- * next of its key due.
+ * Tries one due message, and returns it with what became of its event, if that is over; undefined when none is due. Its end
+ * makes the next of its key due.
  */
-async function retryNext(attempts: Attempts, tx: Transaction): Promise<Counted | undefined> {
+async function retryNext(attempts: Attempts, tx: Transaction): Promise<(Counted & { outcome?: Outcome }) | undefined> {
   attempts.trying = undefined
   const row = await nextDue(tx, attempts.turns)
   if (!row) return undefined
@@ -132,22 +132,21 @@ async function retryNext(attempts: Attempts, tx: Transaction): Promise<Counted |
   const { topic, partition, offset, key, bytes } = row
   const message = { topic, partition, offset, key, value: bytes, headers: fromStored(row.headers) }
   const consumption = attempts.consumptions.get(typeOf(message.headers) ?? '')
-  let handled: Message | undefined
   try {
     await sql`savepoint attempt`.execute(tx)
     if (!consumption) throw new MalformedMessage('header ce_type is missing')
     const event = await read(attempts, tx, message)
     const place = { ...message, offset: row.former_offset ?? row.offset }
-    if (compactedTopics.has(topic) || (await recordParked(tx, { id: event.id, message: place }))) {
+    const isFresh = compactedTopics.has(topic) || (await recordParked(tx, { id: event.id, message: place }))
+    if (isFresh) {
       const stop = attempts.meters.handling(event.type, 1)
       await inTrace([event], (traced) => consumption.handle(tx, traced)).finally(stop)
-      handled = event
     }
     await sql`
       update parked_message set state = 'handled', ended_at = now(), blocks = false, next_attempt_at = null, waits_for_schema = null
       where id = ${row.id}`.execute(tx)
     crashPoint('retry-handled')
-    return { message, ...(handled && { event: handled }) }
+    return { message, event, outcome: isFresh ? 'handled' : 'repeated' }
   } catch (error) {
     if (isUnavailable(error)) throw error
     await sql`rollback to savepoint attempt`.execute(tx)

@@ -7,6 +7,7 @@ import type { Bus } from '@shopstream/messaging/operations'
 import { eventually, repository, runCommand, temporaryFolder, testLogger } from '@shopstream/testing'
 import { call, order, orderOf, ordersOf, password, register, staffToken, stock, stockOf } from '../../local/client.ts'
 import type { Shop } from '../../local/shop.ts'
+import { keepsAnswers, serviceOf } from '../../services.ts'
 import { mailsAbout, mailsTo, openShop } from './shop-under-test.ts'
 
 let opened: Awaited<ReturnType<typeof openShop>>
@@ -268,6 +269,21 @@ test('the documentation of the gateway covers every route', async () => {
     '/v1/notifications',
   ]
   expect(Object.keys(body.paths)).toEqual(expect.arrayContaining(paths))
+})
+
+test('a POST that the gateway may send again acts once by its key, as its documentation says, or whoever sends it', async () => {
+  const { body } = await call(shop, 'GET', '/openapi.json')
+  const kept = Object.keys(body.paths).filter((path) => {
+    const owner = serviceOf(path)
+    return body.paths[path].post && owner !== undefined && keepsAnswers(owner)
+  })
+  expect(kept.length).toBeGreaterThan(5)
+  const takesKey = (path: string) =>
+    JSON.stringify(body.paths[path].post.parameters ?? [])
+      .toLowerCase()
+      .includes('idempotency-key')
+  // Who has opted out has opted out, however often it is said.
+  expect(kept.filter((path) => !takesKey(path))).toEqual(['/v1/mailings/opt-out/{token}'])
 })
 
 test(
