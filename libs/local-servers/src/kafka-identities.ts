@@ -28,10 +28,10 @@ export const hasOpenssl = (): Promise<boolean> =>
   )
 
 /**
- * Makes an authority of its own in `dir`, and certificates of these names for 127.0.0.1 and localhost, valid for a day,
- * with openssl. The broker's is `broker`.
+ * Makes an authority of its own in `dir`, and certificates of these names for 127.0.0.1 and localhost, with openssl. The
+ * broker's is `broker`.
  */
-export async function makeCertificates(dir: string, names: readonly string[]): Promise<Certificates> {
+export async function makeCertificates(dir: string, names: readonly string[], days = 1): Promise<Certificates> {
   mkdirSync(dir, { recursive: true, mode: 0o700 })
   const openssl = (...args: string[]) => runCommand('openssl', args, { cwd: dir, limitMs: 30_000 })
   const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
@@ -44,14 +44,14 @@ export async function makeCertificates(dir: string, names: readonly string[]): P
     '-out',
     'ca.pem',
     '-days',
-    '1',
+    `${days}`,
     '-subj',
     '/CN=test authority',
   )
   writeFileSync(join(dir, 'names'), 'subjectAltName=IP:127.0.0.1,DNS:localhost\n')
   for (const name of names) {
     await openssl('req', ...newKey, '-keyout', `${name}.key`, '-out', `${name}.request`, '-subj', `/CN=${name}`)
-    const signing = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', 'names', '-days', '1']
+    const signing = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', 'names', '-days', `${days}`]
     await openssl('x509', '-req', '-in', `${name}.request`, ...signing, '-out', `${name}.pem`)
   }
   const read = (file: string) => readFileSync(join(dir, file), 'utf8')

@@ -31,7 +31,6 @@ const metrics = new Map<string, readonly string[]>([
     .map(({ name }): [string, string[]] => [name, []]),
   ...recorded.map(({ record = '' }): [string, string[]] => [record, record.split(':', 1).join().split('_')]),
   ['ALERTS', ['alertname', 'alertstate']],
-  ['shopstream_certificate_expiry_timestamp_seconds', ['use']], // where Kafka is spoken to by TLS
 ])
 for (const file of globSync('{libs,services}/*/src/**/*.ts', { cwd: repository }))
   for (const [, kind, name = '', labels = ''] of read(file).matchAll(

@@ -1,11 +1,13 @@
+import { X509Certificate } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { PassThrough } from 'node:stream'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import { topicOf } from '@shopstream/events'
-import { createLogger } from '@shopstream/observability'
+import { createLogger, createMetrics } from '@shopstream/observability'
 import {
   type Certificates,
   eventually,
+  hasOpenssl,
   lacksForSecuredKafka,
   makeCertificates,
   type SecuredKafka,
@@ -15,7 +17,7 @@ import {
 import { silent } from '../../testing/shop.ts'
 import { type Bus, NotAdmitted, type OutgoingMessage } from '../bus.ts'
 import type { Acl } from './acls.ts'
-import { checkIdentity, type KafkaIdentity } from './identity.ts'
+import { checkIdentity, inWords, type KafkaIdentity } from './identity.ts'
 import { type KafkaClient, kafkaClients, openAcls, openKafkaBus } from './open.ts'
 import { watchBroker } from './pulse.ts'
 
@@ -89,20 +91,98 @@ function read(bus: Bus, group: string, topic: string) {
   return { keys, consumer }
 }
 
-test('what a person has to see to is told once, however often it is tried, and again when it is another thing', async () => {
+/** What is logged while a broker is asked, and each time answers thus: by an error, or well (undefined). */
+async function watched(answers: readonly (Error | undefined)[]) {
   const lines: string[] = []
   const kept = new PassThrough().on('data', (chunk) => lines.push(JSON.parse(String(chunk)).msg))
   const ending = new AbortController()
   let asked = 0
   const ask = async () => {
+    const answer = answers[asked]
     asked += 1
-    throw new NotAdmitted(asked < 3 ? 'a wrong password' : 'a wrong certificate')
+    if (answer) throw answer
   }
   const pulse = watchBroker(ask, createLogger({ service: 'test', level: 'info', format: 'json' }, kept), ending.signal)
-  await eventually('four attempts', () => asked === 4, patience)
+  await eventually('all answers', () => asked === answers.length, patience)
   ending.abort()
-  expect(lines).toEqual(['a wrong password', 'a wrong certificate'].map((what) => `${what}; events wait in the outbox`))
-  expect(() => pulse.check()).toThrow('a wrong certificate')
+  return { lines, pulse }
+}
+
+const told = (what: string) => `${what}; events wait in the outbox`
+const [password, certificate] = [new NotAdmitted('a wrong password'), new NotAdmitted('a wrong certificate')]
+
+test('what a person has to see to is told once, whatever comes between, until a broker answers', async () => {
+  const { lines, pulse } = await watched([
+    ...[password, new Error('timeout'), password, certificate, password],
+    ...[undefined, password],
+  ])
+  expect(lines).toEqual([
+    told('a wrong password'),
+    told('a wrong certificate'),
+    'Kafka answers',
+    told('a wrong password'),
+  ])
+  expect(() => pulse.check()).not.toThrow() // it has answered lately
+})
+
+/** As Node and each client have it. */
+const brokenHandshake = Object.assign(
+  new Error('Client network socket disconnected before secure TLS connection was established'),
+  { code: 'ECONNRESET' },
+)
+test.each([
+  ['KafkaJS', new Error(`Connection error: ${brokenHandshake.message}`)],
+  [
+    '@platformatic/kafka',
+    new Error('TLS handshake failed. Please verify the broker supports TLS.', { cause: brokenHandshake }),
+  ],
+])('a handshake that ends (%s) is a wrong setting only as long as no broker has answered', async (_, error) => {
+  expect(inWords(error)).toBe(error)
+  const first = await watched([error])
+  expect(first.lines).toEqual([expect.stringMatching(/^Kafka ends the connection .*KAFKA_TLS.*KAFKA_BROKERS/)])
+  const later = await watched([undefined, error])
+  expect(later.lines).toEqual(['Kafka answers', told('Kafka does not answer')])
+})
+
+test('what speaks no TLS at all is a wrong setting', () => {
+  const error = Object.assign(new Error('ssl'), { code: 'ERR_SSL_WRONG_VERSION_NUMBER' })
+  expect(String(inWords(error))).toContain('Kafka does not speak TLS there: see to KAFKA_TLS')
+})
+
+test('a password goes to nobody in clear: plain without TLS is refused before any connection', async () => {
+  const identity: KafkaIdentity = { sasl: { mechanism: 'plain', username: 'order', password: 'guessed-1' } }
+  const options = { brokers: ['127.0.0.1:1'], topicPrefix: '', clientId: 'clear', logger: silent, identity }
+  const refusal = /^KAFKA_SASL_MECHANISM=plain sends the password .*: set KAFKA_TLS=true, or take scram-sha-512$/
+  for (const client of kafkaClients) await expect(openKafkaBus({ ...options, client })).rejects.toThrow(refusal)
+  await expect(openAcls(options)).rejects.toThrow(refusal)
+})
+
+const ifOpenssl = (await hasOpenssl()) ? test : test.skip
+ifOpenssl('the metric is when the first certificate ends, of its own and of all that sign', async () => {
+  const [short, long] = [
+    await makeCertificates(`${dir}/short`, ['order']),
+    await makeCertificates(`${dir}/long`, ['order'], 3),
+  ]
+  const end = (pem: string) => Date.parse(new X509Certificate(pem).validTo) / 1_000
+  const shown = async (tls?: KafkaIdentity['tls']) => {
+    const metrics = createMetrics('test')
+    const place = { brokers: ['127.0.0.1:1'], topicPrefix: '', clientId: 'expiry', logger: silent, metrics }
+    const bus = await openKafkaBus({ ...place, ...(tls && { identity: { tls } }) })
+    await bus.close()
+    return (await metrics.metrics()).match(/^shopstream_certificate_expiry_timestamp_seconds\{.*$/gm) ?? []
+  }
+  const line = (pem: string) => [
+    `shopstream_certificate_expiry_timestamp_seconds{use="kafka",service="test"} ${end(pem)}`,
+  ]
+  expect(end(long.ca)).toBeGreaterThan(end(short.ca) + 86_400)
+  expect(await shown({ ca: long.ca })).toEqual(line(long.ca))
+  expect(await shown({ ca: `${long.ca}${short.ca}`, ...long.of('order') })).toEqual(line(short.ca))
+  expect(await shown({ ca: long.ca, ...short.of('order') })).toEqual(line(short.of('order').cert))
+  expect(await shown({})).toEqual([])
+  expect(await shown()).toEqual([])
+  expect(() => checkIdentity({ tls: { ca: `${long.ca}-----BEGIN CERTIFICATE-----\nMII` } })).toThrow(
+    /^KAFKA_TLS_CA cannot be read as PEM/,
+  )
 })
 
 const ifHad = lacking ? describe.skip : describe

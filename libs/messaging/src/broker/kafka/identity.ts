@@ -31,8 +31,29 @@ export function identityOf(settings: Readonly<KafkaIdentitySettings>): KafkaIden
   }
 }
 
-/** Throws, in words, for certificates and keys that cannot be used: brokers would be tried for ever. */
-export function checkIdentity({ tls }: KafkaIdentity): void {
+/** All that a text holds: an authority that is being replaced stands beside its successor. */
+const certificatesIn = (pem: string): X509Certificate[] =>
+  (pem.match(/-----BEGIN CERTIFICATE-----[^-]*(-----END CERTIFICATE-----)?/g) ?? [pem]).map(
+    (one) => new X509Certificate(one),
+  )
+
+/** When the first of its certificates ends, in seconds since 1970; undefined: it has none. */
+export function endOf({ tls: { ca = '', cert = '' } = {} }: KafkaIdentity): number | undefined {
+  const ends = [ca, cert]
+    .filter(Boolean)
+    .flatMap((pem) => certificatesIn(pem).map(({ validTo }) => Date.parse(validTo)))
+  return ends.length > 0 ? Math.min(...ends) / 1_000 : undefined
+}
+
+/**
+ * Throws, in words, for certificates and keys that cannot be used, as brokers would be tried for ever, and for a password
+ * that whoever listens on the way would read.
+ */
+export function checkIdentity({ tls, sasl }: KafkaIdentity): void {
+  if (sasl?.mechanism === 'plain' && !tls)
+    throw new Error(
+      'KAFKA_SASL_MECHANISM=plain sends the password as it is, and nothing hides it: set KAFKA_TLS=true, or take scram-sha-512',
+    )
   const attempt = (what: string, use: () => unknown) => {
     try {
       use()
@@ -41,8 +62,8 @@ export function checkIdentity({ tls }: KafkaIdentity): void {
     }
   }
   const { ca, cert, key } = tls ?? {}
-  if (ca) attempt('KAFKA_TLS_CA cannot be read as PEM', () => new X509Certificate(ca)) // a context takes any text
-  if (cert) attempt('KAFKA_TLS_CERT cannot be read as PEM', () => new X509Certificate(cert))
+  if (ca) attempt('KAFKA_TLS_CA cannot be read as PEM', () => certificatesIn(ca)) // a context takes any text
+  if (cert) attempt('KAFKA_TLS_CERT cannot be read as PEM', () => certificatesIn(cert))
   if (key) attempt('KAFKA_TLS_KEY cannot be read as PEM without a passphrase', () => createPrivateKey(key))
   if (cert && key) attempt('KAFKA_TLS_KEY is not the key of KAFKA_TLS_CERT', () => createSecureContext({ cert, key }))
 }
@@ -67,17 +88,19 @@ const signs: [RegExp, keyof typeof see][] = [
   [/ERR_TLS_CERT_ALTNAME/, 'name'],
   [/CERT_HAS_EXPIRED|CERT_NOT_YET_VALID/, 'expired'],
   [/ERR_SSL_\S*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|HANDSHAKE_FAILURE)/, 'own'],
-  [/ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH)|secure TLS connection was established|supports TLS/, 'plain'],
+  [/ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH)/, 'plain'],
 ]
 
 /**
- * What a broker that has never answered means by ending connections: it says no word to who comes without TLS where it
- * wants TLS, or without a user where it wants one.
+ * What a broker that has never answered may mean by ending connections: it says no word to who comes without TLS or a user
+ * where it wants them, or with TLS where it has none. One that is stopping, and a load balancer that has none, do so too.
  */
 export const closedDoor = (error: unknown): boolean =>
-  [...behind(error)].some(({ message }) => /closed connection|connection closed/i.test(message))
+  [...behind(error)].some(({ message }) =>
+    /closed connection|connection closed|before secure TLS connection was established/i.test(message),
+  )
 export const closedDoorWords =
-  'Kafka ends the connection without an answer: if it wants TLS or a user, see to KAFKA_TLS and KAFKA_SASL_MECHANISM, else to the port in KAFKA_BROKERS'
+  'Kafka ends the connection without an answer: if it wants TLS or a user, or has no TLS, see to KAFKA_TLS and KAFKA_SASL_MECHANISM, else to the port in KAFKA_BROKERS'
 
 /** The error as a {@link NotAdmitted} where it is one, else as it was. */
 export function inWords(error: unknown): unknown {

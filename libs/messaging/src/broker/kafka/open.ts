@@ -1,7 +1,7 @@
-import type { Logger, Registry } from '@shopstream/observability'
+import { Gauge, type Logger, type Registry } from '@shopstream/observability'
 import type { Bus } from '../bus.ts'
 import type { AclAdmin } from './acls.ts'
-import { checkIdentity, identityOf, type KafkaIdentity, type KafkaIdentitySettings } from './identity.ts'
+import { checkIdentity, endOf, identityOf, type KafkaIdentity, type KafkaIdentitySettings } from './identity.ts'
 import type { BusOptions } from './options.ts'
 import type { BrokerAddress } from './protocol.ts'
 
@@ -59,17 +59,28 @@ const usualAdapter = adapters[usual]()
 usualAdapter.catch(() => {}) // told when it is used
 
 /**
- * Makes a bus of the client that was chosen. Throws when there is no such client, or for certificates that cannot be used;
- * never for an absent broker.
+ * Makes a bus of the client that was chosen. Throws when there is no such client, or for an identity that cannot be used; never
+ * for an absent broker.
  */
 export async function openKafkaBus(options: KafkaOptions): Promise<Bus> {
   const client = options.client ?? kafkaClientFrom(process.env)
   options.logger.debug({ client, brokers: options.brokers }, 'Kafka is spoken to by this client')
   checkIdentity(options.identity ?? {})
-  if (options.identity?.sasl?.mechanism === 'plain' && !options.identity.tls)
-    options.logger.warn('KAFKA_SASL_MECHANISM=plain without KAFKA_TLS: whoever listens on the way reads the password')
+  tellEnd(options)
   const create = await (client === usual ? usualAdapter : adapters[client]())
   return create(busOptions(options))
+}
+
+/** Certificates are read at the start, so their end stays what it is; without any there is no metric. */
+function tellEnd({ metrics, identity = {} }: KafkaOptions): void {
+  const end = endOf(identity)
+  if (!metrics || end === undefined) return
+  new Gauge({
+    name: 'shopstream_certificate_expiry_timestamp_seconds',
+    help: 'When the first of the certificates that this process shows or trusts ends, in seconds since 1970; absent without any.',
+    labelNames: ['use'],
+    registers: [metrics],
+  }).set({ use: 'kafka' }, end)
 }
 
 /** For an administrator of the brokers. By KafkaJS, whichever client is used else. Throws when no broker lets it in. */

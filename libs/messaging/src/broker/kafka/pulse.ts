@@ -18,6 +18,8 @@ export interface Pulse {
 export function watchBroker(ask: () => Promise<void>, logger: Logger, stop: AbortSignal): Pulse {
   let answered = Number.NEGATIVE_INFINITY
   let problem: string | undefined = 'not connected yet'
+  /** Refusals since the last answer: brokers take turns, and each may have its own reason, or none. */
+  const told = new Set<string>()
   void (async () => {
     while (!stop.aborted) {
       try {
@@ -25,6 +27,7 @@ export function watchBroker(ask: () => Promise<void>, logger: Logger, stop: Abor
         if (problem !== undefined) logger.info('Kafka answers')
         answered = performance.now()
         problem = undefined
+        told.clear()
       } catch (error) {
         if (stop.aborted) return
         const before: string | undefined = problem
@@ -32,7 +35,8 @@ export function watchBroker(ask: () => Promise<void>, logger: Logger, stop: Abor
         problem = isRefused && !isNotAdmitted(error) ? closedDoorWords : messageOf(error)
         // Told when it begins, at the start too, and without a stack: there is something for a person to do.
         if (isRefused) {
-          if (problem !== before) logger.error(`${problem}; events wait in the outbox`)
+          if (!told.has(problem)) logger.error(`${problem}; events wait in the outbox`)
+          told.add(problem)
         } else if (before === undefined) logger.warn({ err: error }, 'Kafka does not answer; events wait in the outbox')
       }
       await pause(checkEvery, stop)
