@@ -13,6 +13,7 @@ interface ComposeService {
   ports?: string[]
   depends_on?: Record<string, { condition: string }>
   user?: string
+  profiles?: string[]
 }
 
 const read = (file: string) => readFileSync(join(repository, file), 'utf8')
@@ -53,6 +54,24 @@ test('every port is on this machine alone', () => {
 test('an image runs with the flags of npm start', () => {
   const dockerfile = read('Dockerfile')
   for (const flag of nodeFlags.filter((flag) => flag.startsWith('--max-'))) expect(dockerfile).toContain(`"${flag}"`)
+})
+
+test('what monitors, and the page on Kafka, have no rights that they need not, and no password of an image is good', () => {
+  const beside = Object.entries(compose.services).filter(([, { profiles = [] }]) =>
+    profiles.some((profile) => profile === 'observability' || profile === 'tools'),
+  )
+  expect(beside.map(([name]) => name)).toEqual(expect.arrayContaining(['grafana', 'kafka-ui']))
+  for (const [name, service] of beside)
+    expect({ name, ...service }).toMatchObject({
+      name,
+      restart: 'unless-stopped',
+      cap_drop: ['ALL'],
+      security_opt: ['no-new-privileges:true'],
+    })
+  expect(serviceIn('grafana').environment).toMatchObject({
+    GF_AUTH_DISABLE_LOGIN_FORM: 'true',
+    GF_AUTH_BASIC_ENABLED: 'false',
+  })
 })
 
 test('nobody who runs a service is root', () => {
