@@ -60,11 +60,13 @@ async function tracesOf(order: string): Promise<string[]> {
   })
 }
 
-const zipkinUrl = () => process.env.ZIPKIN_URL || (runningShop()?.zipkinUrl ?? 'http://127.0.0.1:9411')
+/** May have a path, as behind a proxy. */
+const zipkinUrl = () =>
+  (process.env.ZIPKIN_URL || (runningShop()?.zipkinUrl ?? 'http://127.0.0.1:9411')).replace(/\/+$/, '')
 
 async function askZipkin(url: string, traceIds: readonly string[]): Promise<StoredSpan[]> {
   const asked = traceIds.map(async (id) => {
-    const response = await fetch(new URL(`/api/v2/trace/${id}`, url), { signal: AbortSignal.timeout(limitMs) }).catch(
+    const response = await fetch(`${url}/api/v2/trace/${id}`, { signal: AbortSignal.timeout(limitMs) }).catch(
       ({ cause, message }) => {
         throw new Refusal(
           `No Zipkin answers at ${url} (${cause?.code ?? message}). Start the shop with npm start -- --traces, or set ZIPKIN_URL.`,
