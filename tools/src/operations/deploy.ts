@@ -8,7 +8,7 @@ import { settingsOf, variableOf } from '../services.ts'
 import { good } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'
-import { putAcls, wantedAcls } from './acls.ts'
+import { putAcls } from './acls.ts'
 import { reasonOf } from './answers.ts'
 import { type Owner, owners } from './shop-access.ts'
 
@@ -21,7 +21,10 @@ Puts in place what services find when they start. Repeating it changes nothing; 
   topics      all topics, and the schemas of all events made known, at KAFKA_BROKERS (KAFKA_TOPIC_PREFIX)
   acls        what each service, the deployment and operators may do there, as infra/kafka/acls.json has it. By an
               administrator of Kafka; the users themselves are made by hand
-    --prune   takes from these users what they may do besides; without it, that is only told. Rights of others stay
+    --prune   takes from these users what they may do besides with names of this shop: that begin with KAFKA_TOPIC_PREFIX, or,
+              without one, are not a name of the shop behind a prefix. Without --prune, that is only told. What is
+              forbidden (DENY), and rights of others, stay
+    KAFKA_USER_PREFIX, if set, stands before the names of users: another for each shop at a cluster
 
 KAFKA_TLS and KAFKA_SASL_MECHANISM with their like say how Kafka is spoken to, as for a service.
 
@@ -44,6 +47,13 @@ const brokersSchema = Type.Object({
   KAFKA_BROKERS: dataSettings.KAFKA_BROKERS,
   KAFKA_TOPIC_PREFIX: dataSettings.KAFKA_TOPIC_PREFIX,
   ...kafkaIdentitySettings,
+})
+const usersSchema = Type.Object({
+  KAFKA_USER_PREFIX: settings.text('what the names of users in ACLs begin with', {
+    defaultValue: '',
+    pattern: '^[A-Za-z0-9._-]{0,100}$',
+    example: 'shop1-',
+  }),
 })
 
 export async function deploy(args: string[]): Promise<number> {
@@ -103,10 +113,10 @@ async function deployTopics(): Promise<void> {
 
 async function deployAcls({ prune = false }: { prune?: boolean | undefined }): Promise<void> {
   const place = kafkaPlace()
-  const wanted = await wantedAcls(place.topicPrefix)
+  const shop = { topicPrefix: place.topicPrefix, userPrefix: readConfig(usersSchema).KAFKA_USER_PREFIX }
   const admin = await openAcls(place)
   try {
-    for (const line of await putAcls(admin, wanted, prune)) print(line)
+    for (const line of await putAcls(admin, shop, prune)) print(line)
   } finally {
     await admin.close()
   }
