@@ -19,6 +19,11 @@ export function createMetrics(service: string): Registry {
   const registry = new Registry()
   registry.setDefaultLabels({ service })
   collectDefaultMetrics({ register: registry })
+  new Gauge({
+    name: 'shopstream_service_info',
+    help: '1 in every service of the shop, from its start: what other programs measure alike is none of it.',
+    registers: [registry],
+  }).set(1)
   return registry
 }
 
@@ -40,9 +45,21 @@ export type GaugeOf<T> =
   | { name: string; help: string; value: (found: T) => number }
   | { name: string; help: string; labelNames: [string]; values: (found: T) => Record<string, number> }
 
+/** Well below the 10 s that Prometheus waits: one look that hangs, in a database, must not take all other metrics along. */
+const lookLimitMs = 3_000
+
+/** Throws when there is no answer in time. */
+async function inTime<T>(answer: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not measured within ${lookLimitMs} ms`)), lookLimitMs)
+  })
+  return Promise.race([answer, late]).finally(() => clearTimeout(timer))
+}
+
 /**
- * Gauges that are measured by one look, each time the metrics are read. None of them is shown when `look` throws, which
- * is told to `failed`.
+ * Gauges that are measured by one look, each time the metrics are read. None of them is shown when `look` throws, or is
+ * late, which is told to `failed`.
  */
 export function measureTogether<T>(
   registry: Registry,
@@ -50,15 +67,19 @@ export function measureTogether<T>(
   failed: (error: unknown) => void,
   gauges: readonly GaugeOf<T>[],
 ): void {
-  let looking: Promise<T | undefined> | undefined
-  /** One look at a time: the registry asks all gauges at once. */
+  let looking: Promise<T> | undefined
+  let waiting: Promise<T | undefined> | undefined
+  /** One look at a time, also when it is late: the registry asks all gauges at once. */
   const lookOnce = () => {
-    looking ??= look()
+    looking ??= look().finally(() => {
+      looking = undefined
+    })
+    waiting ??= inTime(looking)
       .catch((error) => void failed(error))
       .finally(() => {
-        looking = undefined
+        waiting = undefined
       })
-    return looking
+    return waiting
   }
   for (const { name, help, ...shown } of gauges)
     new Gauge<string>({

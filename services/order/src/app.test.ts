@@ -390,6 +390,11 @@ test('an order without a reservation is cancelled after its deadline', async () 
     })
     const cancelled = await eventually('the cancellation', () => hasty.events('OrderCancelled')[0])
     expect(cancelled).toMatchObject({ key: placed.json().id, data: { reason: 'reservation-timeout' } })
+    await eventually('its outcome', async () =>
+      /^shopstream_order_decision_seconds_count\{\S*outcome="expired"\S* 1$/m.test(
+        (await service.http.inject('/metrics')).body,
+      ),
+    )
   } finally {
     await service.stop()
     await hasty.close()
@@ -397,24 +402,31 @@ test('an order without a reservation is cancelled after its deadline', async () 
 })
 
 test('metrics say how orders were decided, how long that took, and which are not', async () => {
-  const metrics = async () => (await orders.http.inject('/metrics')).body
-  const measured = async (line: string) =>
-    Number(
-      (await metrics())
-        .split('\n')
-        .find((one) => one.startsWith(line))
-        ?.split(' ')[1],
-    )
-  const decided = (outcome: string) => measured(`shopstream_order_decision_seconds_count{outcome="${outcome}"`)
-  const pending = () => measured('shopstream_orders_pending{')
-  const before = { confirmed: await decided('confirmed'), pending: await pending() }
+  const measured = async (name: string, label = '') => {
+    const { body } = await orders.http.inject('/metrics')
+    const line = body.split('\n').find((one) => one.startsWith(`${name}{`) && one.includes(label))
+    if (line === undefined) throw new Error(`${name} ${label} is not measured`)
+    return Number(line.split(' ')[1])
+  }
+  const decided = (outcome: string) => measured('shopstream_order_decision_seconds_count', `outcome="${outcome}"`)
+  const pending = () => measured('shopstream_orders_pending')
+  const before = {
+    confirmed: await decided('confirmed'),
+    cancelled: await decided('cancelled'),
+    expired: await decided('expired'),
+    pending: await pending(),
+  }
   const id = await confirmed()
   expect(await decided('confirmed')).toBe(before.confirmed + 1)
   expect((await call('POST', `/v1/orders/${id}/cancel`, buyer, { reason: 'x' })).status).toBeLessThan(300)
+  const cancelled = await place()
+  const words = { reason: 'reservation-timeout' } // a buyer's own
+  expect((await call('POST', `/v1/orders/${cancelled}/cancel`, buyer, words)).status).toBeLessThan(300)
+  expect([await decided('cancelled'), await decided('expired')]).toEqual([before.cancelled + 1, before.expired])
   await place()
   expect(await decided('confirmed')).toBe(before.confirmed + 1) // a cancellation after it decides nothing
   expect(await pending()).toBe(before.pending + 1)
-  expect(await measured('shopstream_orders_overdue{')).toBe(0)
-  expect(await measured('shopstream_orders_pending_oldest_seconds{')).toBeGreaterThan(0)
-  expect(await measured('shopstream_database_connections{pool="sweeper",state="waiting"')).toBe(0)
+  expect(await measured('shopstream_orders_overdue')).toBe(0)
+  expect(await measured('shopstream_orders_pending_oldest_seconds')).toBeGreaterThan(0)
+  expect(await measured('shopstream_database_connections', 'pool="sweeper",state="waiting"')).toBe(0)
 })

@@ -197,12 +197,15 @@ const begin = (order: PlacedOrder, now: Date) => ({
   createdAt: now,
 })
 
+/** Of an order that nobody decided in time. */
+export const deadlineReason = 'reservation-timeout'
+
 function changesOf(input: OrderInput): Partial<Pick<Order, 'reason' | 'shipment'>> {
   switch (input.type) {
     case 'StockRejected':
       return { reason: describeShortages(input.data.shortages) }
     case 'deadline':
-      return { reason: 'reservation-timeout' }
+      return { reason: deadlineReason }
     case 'cancel':
       return { reason: input.reason }
     case 'ship':

@@ -1,6 +1,6 @@
 import { type Database, sql } from '@shopstream/database'
 import { Histogram, type Logger, measureTogether, type Registry } from '@shopstream/observability'
-import type { Order } from './life-cycle.ts'
+import { deadlineReason, type Order } from './life-cycle.ts'
 import { orderChanged } from './orders.ts'
 import type { Tables } from './tables.ts'
 
@@ -31,17 +31,19 @@ async function readPending(database: Database<Tables>): Promise<Pending> {
 export function measureOrders(database: Database<Tables>, metrics: Registry, logger: Logger): void {
   const decided = new Histogram({
     name: 'shopstream_order_decision_seconds',
-    help: 'From when an order was placed until it was decided: confirmed, rejected, or cancelled before either.',
+    help: 'From when an order was placed until it was decided: confirmed, rejected, cancelled before either, or expired at its deadline.',
     labelNames: ['outcome'],
     buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900],
     registers: [metrics],
   })
   // A series that begins with its first order is no increase to Prometheus: what a sweep cancels would not be seen.
-  for (const outcome of ['confirmed', 'rejected', 'cancelled']) decided.zero({ outcome })
+  for (const outcome of ['confirmed', 'rejected', 'cancelled', 'expired']) decided.zero({ outcome })
   database.on(orderChanged, (changed) => {
-    const { history, createdAt, updatedAt } = changed as Order
+    const { history, status, reason, reservationDeadline, createdAt, updatedAt } = changed as Order
     if (history.at(-2)?.status !== 'pending') return
-    decided.observe({ outcome: history.at(-1)?.status ?? '' }, (updatedAt.getTime() - createdAt.getTime()) / 1_000)
+    // The reason alone may be a buyer's own words.
+    const isExpired = status === 'cancelled' && reason === deadlineReason && updatedAt >= reservationDeadline
+    decided.observe({ outcome: isExpired ? 'expired' : status }, (updatedAt.getTime() - createdAt.getTime()) / 1_000)
   })
   measureTogether(
     metrics,

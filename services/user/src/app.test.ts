@@ -545,3 +545,17 @@ test('half a staff account, or one with a short password, is an error of the set
   const wrong = { STAFF_EMAIL: 'staff', STAFF_PASSWORD: 'short' }
   await expect(startUser(world, wrong)).rejects.toThrow(/STAFF_EMAIL must.*\n.*STAFF_PASSWORD must/)
 })
+
+test('before the first signing key is read, metrics say none that expires', async () => {
+  const expiry = /^shopstream_signing_key_expiry_timestamp_seconds\S* (\d+)/m
+  const service = await buildUser(testConfig(world), world.logger)
+  const metrics = async () => (await service.http.inject('/metrics')).body
+  try {
+    expect(await metrics()).not.toMatch(expiry)
+    await service.start()
+    const expires = await eventually('the key', async () => Number(expiry.exec(await metrics())?.[1] ?? 0))
+    expect(expires).toBeGreaterThan(Date.now() / 1_000)
+  } finally {
+    await service.stop()
+  }
+})

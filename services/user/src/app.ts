@@ -78,6 +78,7 @@ function measureKeys(metrics: Registry, keyring: Keyring): void {
     collect() {
       const expiry = keyring.expiry()
       if (expiry) this.set(expiry.getTime() / secondMs)
+      else this.remove() // it begins at 0, which would be a key of 1970
     },
   })
 }

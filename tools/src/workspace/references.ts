@@ -76,7 +76,9 @@ ${table(['metric', 'labels', 'what it says', 'where'], rows)}
 ## Questions and queries
 
 The [dashboards](../infra/grafana) ask them over time; [monitoring](monitoring/prometheus.md) says how to start a Prometheus. A counter
-begins again at 0 with its process, which \`increase\` and \`rate\` know.
+begins again at 0 with its process, which \`increase\` and \`rate\` know. They do not see the first value of a series: those of
+\`http_request_duration_seconds\` begin with the first request of their route and status, so the first 5xx of a route since a start (what
+came until the next scrape) is in no alert. How orders are decided begins at 0.
 
 ${table(
   ['question', 'query'],

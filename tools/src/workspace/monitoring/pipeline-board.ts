@@ -1,7 +1,7 @@
 import { type Dashboard, one, perMinute, perMinuteIfAny, quantile } from './panels.ts'
 
 /** As rules.yml has it: compacted topics are read from their start by who is new. */
-const ages = 'shopstream_event_age_seconds_bucket{topic!~"shop.(schema|signing-key|product).v1"}'
+const ages = 'shopstream_event_age_seconds_bucket{topic!~"shop.(schema|signing-key|product|user).v1"}'
 
 export const pipeline: Dashboard = {
   name: 'event-pipeline',

@@ -11,7 +11,8 @@ export const shop: Dashboard = {
       panels: [
         {
           title: 'Orders decided in this time',
-          description: 'By outcome; cancelled are those that were cancelled before they were decided.',
+          description:
+            'By outcome; cancelled by their buyers before they were decided; expired: nobody decided them in time.',
           unit: 'short',
           stat: true,
           queries: one(
@@ -21,7 +22,7 @@ export const shop: Dashboard = {
         },
         {
           title: 'Orders by outcome, per minute',
-          description: 'Rejected: there were not enough pieces. Cancelled undecided: nobody answered in 15 minutes.',
+          description: 'Rejected: there were not enough pieces. Expired: nobody answered in time.',
           unit: 'cpm',
           stacked: true,
           queries: one(perMinute('outcome', 'shopstream_order_decision_seconds_count'), '{{outcome}}'),
