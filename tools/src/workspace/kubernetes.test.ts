@@ -108,6 +108,9 @@ interface Manifest {
   spec: {
     template: { spec: { containers: { env: { name: string; value: string }[]; image: string }[] } }
     topicName: string
+    groups: { rules: { record?: string; alert?: string; expr: string }[] }[]
+    ingress: { from: Record<string, unknown>[] }[]
+    egress: { ports: { port: number }[] }[]
     authorization: { acls: { resource: { type: string; name: string }; operations: string[] }[] }
   }
 }
@@ -170,6 +173,59 @@ needing({ helm }, 'another tag of one service changes its Deployment and its mig
     'Job shop-order-migrate',
   ])
 })
+
+needing({ helm }, 'what alerts ask for that is recorded, the chart records', async () => {
+  const manifests = await manifestsOf('minimal', '--set', 'metrics.rules.enabled=true')
+  const groups = manifests.find(({ kind }) => kind === 'PrometheusRule')?.spec.groups ?? []
+  const files = ['rules', 'alerts'].flatMap((name) => parse(read(`infra/prometheus/${name}.yml`)).groups)
+  expect(groups).toEqual(files)
+  const rules = groups.flatMap((group) => group.rules)
+  const asked = rules.flatMap(({ expr }) => expr.match(/\b\w+:\w+:\w+/g) ?? [])
+  expect(asked.length).toBeGreaterThan(20)
+  expect(rules.flatMap(({ record }) => record ?? [])).toEqual(expect.arrayContaining(asked))
+})
+
+const policyOf = async (name: string, ...set: string[]) => {
+  const manifests = await manifestsOf('minimal', ...set.flatMap((one) => ['--set', one]))
+  const policy = manifests.find(({ kind, metadata }) => kind === 'NetworkPolicy' && metadata.name === name)
+  return policy?.spec as Manifest['spec']
+}
+const own = '10.1.0.0/16'
+const clients: [what: string, blocks: string[], ...set: string[]][] = [
+  ['a LoadBalancer lets in who comes from outside', ['0.0.0.0/0', '::/0'], 'services.gateway.serviceType=LoadBalancer'],
+  ['a NodePort does so too', ['0.0.0.0/0', '::/0'], 'services.gateway.serviceType=NodePort'],
+  ['a ClusterIP does not', [], 'services.gateway.serviceType=ClusterIP'],
+  [
+    'whoever names addresses means those',
+    [own],
+    'services.gateway.serviceType=NodePort',
+    `networkPolicies.gatewayClients[0].ipBlock.cidr=${own}`,
+  ],
+  [
+    'of an empty list nobody is let in',
+    [],
+    'services.gateway.serviceType=NodePort',
+    'networkPolicies.gatewayClients=null',
+  ],
+]
+for (const [what, blocks, ...set] of clients)
+  needing({ helm }, `network policies: ${what}`, async () => {
+    const { ingress } = await policyOf('shop-gateway', ...set)
+    const addresses = ingress[0]?.from.flatMap(({ ipBlock }) => (ipBlock as { cidr: string } | undefined)?.cidr ?? [])
+    expect(addresses).toEqual(blocks)
+  })
+
+for (const [setting, port] of Object.entries({
+  OTEL_EXPORTER_OTLP_ENDPOINT: 4318,
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 4318,
+  OTEL_EXPORTER_ZIPKIN_ENDPOINT: 9411,
+}))
+  needing({ helm }, `network policies: ${setting} opens the way to the collector, and nothing else does`, async () => {
+    const portsOf = async (...set: string[]) =>
+      (await policyOf('shop-order', ...set)).egress.flatMap(({ ports }) => ports.map((one) => one.port))
+    expect(await portsOf()).not.toContain(port)
+    expect(await portsOf(`settings.${setting}=http://collector:${port}`)).toContain(port)
+  })
 
 const wrong: [string, RegExp][] = [
   ['services.order.settings.RESERVATION_DEADLINE=5', /RESERVATION_DEADLINE/],

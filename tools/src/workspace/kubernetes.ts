@@ -189,7 +189,13 @@ export async function printChart(root: string, model: Model): Promise<Record<str
   const names = data.topics.map(({ name }) => name)
   return {
     [`${chart}/files/shop.yaml`]: `${generated}${stringify(data, { lineWidth: 0 })}`,
-    [`${chart}/files/alerts.yaml`]: readFileSync(join(root, 'infra/prometheus/alerts.yml'), 'utf8'),
+    // Alerts ask for what the others record.
+    ...Object.fromEntries(
+      ['rules', 'alerts'].map((name) => [
+        `${chart}/files/${name}.yaml`,
+        readFileSync(join(root, `infra/prometheus/${name}.yml`), 'utf8'),
+      ]),
+    ),
     [`${chart}/values.schema.json`]: printValuesSchema(root, await configsOf(), names),
   }
 }
