@@ -519,6 +519,27 @@ test('403 staff-only for a user, after 401 and before the path is looked at', as
   expect([gone.statusCode, gone.body]).toEqual([204, ''])
 })
 
+test('requests that failed are counted from 0, without those of probes', async () => {
+  const fails = route({
+    method: 'GET',
+    url: '/v1/fails',
+    summary: 'Fails',
+    access: 'anyone',
+    schema: { response: { 200: Type.Object({}) } },
+    handle: async () => {
+      throw new Error('no')
+    },
+  })
+  const ready = { name: 'part', optional: false, check: () => Promise.reject(new Error('away')) }
+  const http = await start([fails], { checks: [ready] })
+  const failed = async () => /^http_requests_failed_total (\d+)$/m.exec((await http.inject('/metrics')).body)?.[1]
+  expect(await failed()).toBe('0')
+  expect((await http.inject('/readyz')).statusCode).toBe(503)
+  expect((await http.inject('/v1/nothing')).statusCode).toBe(404)
+  expect((await http.inject('/v1/fails')).statusCode).toBe(500)
+  expect(await failed()).toBe('1')
+})
+
 test('/readyz is ok, degraded or unavailable, with a reason for each part that is away', async () => {
   const reasons: Record<string, string | undefined> = {}
   const check = (name: string, optional: boolean): ReadinessCheck => ({

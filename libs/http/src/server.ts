@@ -7,6 +7,7 @@ import { isChallenge, proofOf } from '@shopstream/config'
 import type { Database } from '@shopstream/database'
 import type { ReadinessCheck } from '@shopstream/messaging'
 import {
+  Counter,
   childOf,
   Failure,
   Gauge,
@@ -209,6 +210,11 @@ function observe(app: FastifyInstance, metrics: Registry): void {
     enableExemplars: true,
     registers: [metrics],
   })
+  const failed = new Counter({
+    name: 'http_requests_failed_total',
+    help: 'Requests of clients that were answered with 5xx; those of probes do not count. It begins at 0, so that the first is seen.',
+    registers: [metrics],
+  })
   app.addHook('onResponse', (request, reply, done) => {
     const route = request.routeOptions.url ?? 'unmatched'
     const { method } = request
@@ -217,6 +223,7 @@ function observe(app: FastifyInstance, metrics: Registry): void {
     request.span.set({ 'http.route': route, 'http.response.status_code': status }, `${method} ${route}`)
     request.span.end(status >= 500 ? new Failure(String(status)) : undefined)
     if (!internalPaths.test(route)) {
+      if (status >= 500) failed.inc()
       const ms = Math.round(reply.elapsedTime * 10) / 10
       runInTrace(request.trace, () => request.log.info({ method, route, status, ms }, `${method} ${route} ${status}`))
     }

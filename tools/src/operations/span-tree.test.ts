@@ -66,3 +66,21 @@ test('a terminal obeys no name of a span', () => {
   const [, line] = treeOf(fromZipkin([{ traceId, id: 'a', name: '\u001b[2J', timestamp: at }]))
   expect(line).not.toContain('\u001b')
 })
+
+test('a span that asks another service names it; one that is asked does not', () => {
+  const asked = { 'server.address': 'inventory' }
+  const zipkin = [
+    { traceId, id: 'a', kind: 'SERVER', name: 'get', timestamp: at, tags: asked },
+    { traceId, id: 'b', kind: 'CLIENT', parentId: 'a', name: 'get', timestamp: at, tags: asked },
+  ]
+  const attributes = [{ key: 'server.address', value: { stringValue: 'inventory' } }]
+  const time = { startTimeUnixNano: `${at}000`, endTimeUnixNano: `${at}000` }
+  const spans = [
+    { traceId, spanId: 'a', name: 'get', kind: 2, ...time, attributes },
+    { traceId, spanId: 'b', name: 'get', kind: 3, parentSpanId: 'a', ...time, attributes },
+  ]
+  const otlp = { resourceSpans: [{ resource: {}, scopeSpans: [{ spans }] }] }
+  for (const found of [fromZipkin(zipkin), fromOtlp(otlp)])
+    expect(found.map(({ peer }) => peer)).toEqual([undefined, 'inventory'])
+  expect(treeOf(fromZipkin(zipkin))[2]).toContain('    unknown get → inventory ')
+})

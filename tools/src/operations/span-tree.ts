@@ -12,6 +12,8 @@ export interface StoredSpan {
   start: number
   /** In µs. */
   duration: number
+  /** Whom it asks, where it asks another service. */
+  peer: string | undefined
   /** The word that says what failed; undefined where it was done. */
   error: string | undefined
 }
@@ -22,6 +24,7 @@ export interface ZipkinSpan {
   id: string
   parentId?: string
   name?: string
+  kind?: string
   timestamp?: number
   duration?: number
   localEndpoint?: { serviceName?: string }
@@ -29,7 +32,7 @@ export interface ZipkinSpan {
 }
 
 export const fromZipkin = (spans: readonly ZipkinSpan[]): StoredSpan[] =>
-  spans.map(({ traceId, id, parentId, name, timestamp = 0, duration = 0, localEndpoint, tags = {} }) => ({
+  spans.map(({ traceId, id, parentId, name, kind, timestamp = 0, duration = 0, localEndpoint, tags = {} }) => ({
     traceId,
     spanId: id,
     parentId,
@@ -37,6 +40,7 @@ export const fromZipkin = (spans: readonly ZipkinSpan[]): StoredSpan[] =>
     name: name ?? '',
     start: timestamp,
     duration,
+    peer: kind === 'CLIENT' ? tags['server.address'] : undefined,
     error: tags['otel.status_code'] === 'ERROR' || 'error' in tags ? (tags['error.type'] ?? 'error') : undefined,
   }))
 
@@ -58,6 +62,7 @@ interface OtlpSpan {
   spanId: string
   parentSpanId?: string
   name: string
+  kind?: number
   startTimeUnixNano: string
   endTimeUnixNano: string
   attributes?: Attribute[]
@@ -65,6 +70,7 @@ interface OtlpSpan {
 }
 
 const isError = 2
+const isClient = 3
 
 export const fromOtlp = ({ resourceSpans = [] }: ExportedSpans): StoredSpan[] =>
   resourceSpans.flatMap(({ resource, scopeSpans }) =>
@@ -77,6 +83,7 @@ export const fromOtlp = ({ resourceSpans = [] }: ExportedSpans): StoredSpan[] =>
         name: span.name,
         start: microseconds(span.startTimeUnixNano),
         duration: microseconds(span.endTimeUnixNano) - microseconds(span.startTimeUnixNano),
+        peer: span.kind === isClient ? textOf(span.attributes, 'server.address') : undefined,
         error: span.status?.code === isError ? (textOf(span.attributes, 'error.type') ?? 'error') : undefined,
       })),
     ),
@@ -105,8 +112,8 @@ export function treeOf(spans: readonly StoredSpan[]): string[] {
   ]
 }
 
-const rowOf = ({ service, name, start, duration, error }: StoredSpan, depth: number, first: number): string[] => [
-  `${'  '.repeat(depth)}${shown(service)} ${shown(name)}`,
+const rowOf = ({ service, name, peer, start, duration, error }: StoredSpan, depth: number, first: number): string[] => [
+  `${'  '.repeat(depth)}${shown(service)} ${shown(name)}${peer === undefined ? '' : ` → ${shown(peer)}`}`,
   `+${milliseconds(start - first)} ms`,
   `${milliseconds(duration)} ms`,
   error === undefined ? '' : `failed: ${shown(error)}`,

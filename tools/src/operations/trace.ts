@@ -42,10 +42,14 @@ export async function trace(args: string[]): Promise<number> {
       `${place} has no trace ${traceIds.join(', ')}. Spans are kept only where services send them: npm start -- --traces, or docs/deploying.md.`,
     )
   if (values.json) console.log(toJson(found, 2))
-  else
-    print(
-      [...Map.groupBy(found, ({ traceId }) => traceId).values()].map((spans) => treeOf(spans).join('\n')).join('\n\n'),
-    )
+  else {
+    const pageOf = (traceId: string) => (file ? [] : [`In the browser: ${place}/zipkin/traces/${traceId}`])
+    const trees = [...Map.groupBy(found, ({ traceId }) => traceId)].map(([id, spans]) => [
+      ...treeOf(spans),
+      ...pageOf(id),
+    ])
+    print(trees.map((lines) => lines.join('\n')).join('\n\n'))
+  }
   return 0
 }
 

@@ -4,10 +4,10 @@ import { parseArgs } from 'node:util'
 import { repository } from '@shopstream/testing'
 import { Refusal } from '../terminal/options.ts'
 
-export const usage = `Usage: npm run packages -- licences
+export const usage = `Usage: npm run packages -- licences [--packages]
 
-Lists the licences of all packages that package-lock.json names and that are installed, those for development too.
-Exit code 1 when one does not fit MIT, under which shopstream is given away, or is not known.`
+Lists the licences of all packages that package-lock.json names and that are installed, those for development too; with
+--packages the packages below each. What jars, Go modules and base images are made of is not among them. Exit code 1 when one does not fit MIT, under which shopstream is given away, or is not known.`
 
 /** What may be given away with MIT code: each asks for its notice to be kept, or for nothing. */
 const fitting = new Set([
@@ -61,15 +61,20 @@ function installed(root: string): Manifest[] {
 }
 
 export async function licences(args: string[]): Promise<number> {
-  parseArgs({ args, options: {} })
+  const { values } = parseArgs({ args, options: { packages: { type: 'boolean' } } })
   const byLicence = Map.groupBy(installed(repository), licenceOf)
-  const inWords = (packages: readonly Manifest[]) =>
-    packages.map(({ name, version }) => `${name} ${version}`).join(', ')
-  for (const [licence, packages] of [...byLicence].sort(([, a], [, b]) => b.length - a.length))
-    console.log(`${licence} (${packages.length}): ${inWords(packages)}`)
+  const named = (packages: readonly Manifest[]) =>
+    [...new Set(packages.map(({ name, version }) => `${name} ${version}`))].sort()
+  for (const [licence, packages] of [...byLicence].sort(([, a], [, b]) => b.length - a.length)) {
+    console.log(`${licence}: ${named(packages).length}`)
+    if (values.packages) for (const one of named(packages)) console.log(`  ${one}`)
+  }
   const unfit = [...byLicence].filter(([licence]) => !fits(licence))
-  if (unfit.length === 0) return 0
+  if (unfit.length === 0) {
+    console.log('All fit MIT.')
+    return 0
+  }
   throw new Refusal(
-    `No licence that fits MIT:\n${unfit.map(([licence, packages]) => `  ${licence}: ${inWords(packages)}`).join('\n')}`,
+    `No licence that fits MIT:\n${unfit.map(([licence, packages]) => `  ${licence}: ${named(packages).join(', ')}`).join('\n')}`,
   )
 }

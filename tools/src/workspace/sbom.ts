@@ -49,7 +49,9 @@ function limitedTo(document: Document, image: string, refs: ReadonlySet<string>)
   const components = document.components.filter((component) => refs.has(component['bom-ref']))
   const missing = [...refs].filter((ref) => !components.some((component) => component['bom-ref'] === ref))
   if (missing.length > 0) throw new Error(`npm does not know ${missing.join(', ')}: run npm ci`)
-  const root = { ...document.metadata.component, type: 'application', name: `shopstream/${image}` }
+  const { version } = document.metadata.component
+  const name = `shopstream/${image}`
+  const root = { 'bom-ref': `${name}@${version}`, type: 'application', name, version }
   const among = (all: readonly string[]) => all.filter((ref) => refs.has(ref))
   return {
     ...document,

@@ -20,8 +20,8 @@ export const questions: readonly [question: string, query: string][] = [
   ],
   ['Which mails went out, which did not?', 'sum by (kind, outcome) (increase(shopstream_mail_attempts_total[1h]))'],
   [
-    'How many requests of clients failed? 0: none',
-    'sum by (route, status) (increase(http_request_duration_seconds_count{service="gateway",route=~"/v1/.*",status=~"5.."}[1h])) or vector(0)',
+    'How many requests of clients failed?',
+    'sum by (service) (increase(http_requests_failed_total{service="gateway"}[1h]))',
   ],
   [
     'What repeats were dropped?',
