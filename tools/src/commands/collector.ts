@@ -13,6 +13,10 @@ Ctrl-C. Without arguments it takes spans at 127.0.0.1:4318 and passes them on to
   components               says which there are
   --help                   this
 
+Its metrics and logs too go to Datadog with:
+
+  npm run collector -- --config infra/collector/collector.yaml --config infra/collector/datadog.yaml
+
 docs/monitoring says which configurations there are. COLLECTOR_BIN names a collector that is there already.`
 
 const args = process.argv.slice(2)

@@ -78,7 +78,12 @@ ${table(['metric', 'labels', 'what it says', 'where'], rows)}
 The [dashboards](../infra/grafana) ask them over time; [monitoring](monitoring/prometheus.md) says how to start a Prometheus. A counter
 begins again at 0 with its process, which \`increase\` and \`rate\` know. They do not see the first value of a series: those of
 \`http_request_duration_seconds\` begin with the first request of their route and status, so the first 5xx of a route since a start (what
-came until the next scrape) is in no alert. How orders are decided begins at 0.
+came until the next scrape) is in no alert. How orders are decided begins at 0. Neither do they know what was before Prometheus first
+scraped: start it, wait half a minute, then play the demo.
+
+They extend what they saw to the whole hour, so of few events the answer is a fraction, and may differ between who made and who handled
+the same ones. For few compare the counters themselves, \`sum by (type) (shopstream_events_produced_total)\`. Whether something is missing
+is said by what waits, outbox and backlog, and by events' age; \`npm run shop -- verify\` proves it.
 
 ${table(
   ['question', 'query'],

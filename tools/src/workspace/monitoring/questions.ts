@@ -7,7 +7,10 @@ export const questions: readonly [question: string, query: string][] = [
     'How old is an event when it takes effect?',
     'histogram_quantile(0.99, sum by (service, type, le) (rate(shopstream_event_age_seconds_bucket[1h])))',
   ],
-  ['Does processing keep up?', 'max by (service, topic) (shopstream_consumer_backlog_seconds)'],
+  [
+    'Does processing keep up? What is away measures nothing: ServiceAway tells of it',
+    'max by (service, topic) (shopstream_consumer_backlog_seconds)',
+  ],
   [
     'Where are errors: what failed, and is tried again or dead?',
     'sum by (service, type, outcome) (increase(shopstream_events_consumed_total{outcome=~"parked|dead"}[1h]))',
