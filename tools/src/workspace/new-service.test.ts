@@ -13,6 +13,7 @@ beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'shopstream-new-service-'))
   for (const part of [
     'biome.json',
+    'infra/prometheus/alerts.yml',
     'package-lock.json',
     'tsconfig.base.json',
     'schemas',
@@ -37,7 +38,10 @@ const newcomer = (more: Partial<NewService> = {}) => ({
 })
 const read = (file: string) => readFileSync(join(root, file), 'utf8')
 const everything = () =>
-  globSync(['services/**/*.{ts,sql,json,md}', 'package-lock.json'], { cwd: root }).map((file) => [file, read(file)])
+  globSync(['services/**/*.{ts,sql,json,md}', 'package-lock.json', 'infra/**/*.yml'], { cwd: root }).map((file) => [
+    file,
+    read(file),
+  ])
 
 test.each([
   ['OrderDelivered', 'newcomer'],
@@ -59,7 +63,12 @@ test.each([
 
 test('it has a row in the list, with the next port, and a place in the lock as the others have', () => {
   const files = newService(newcomer())
-  expect(files.slice(-2)).toEqual(['services/gateway/src/services.ts', 'package-lock.json'])
+  expect(files.slice(-3)).toEqual([
+    'services/gateway/src/services.ts',
+    'package-lock.json',
+    'infra/prometheus/alerts.yml',
+  ])
+  expect(read('infra/prometheus/alerts.yml')).toContain('or absent(shopstream_service_info{service="newcomer"})')
   const last = Math.max(...Object.values(services).map(({ port }) => port))
   expect(read('services/gateway/src/services.ts')).toContain(
     `  newcomer: { port: ${last + 1}, paths: ['/v1/newcomers'] },\n} as`,

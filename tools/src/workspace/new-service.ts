@@ -21,6 +21,8 @@ export interface NewService {
 /** Which services there are. */
 const listFile = 'services/gateway/src/services.ts'
 const lockFile = 'package-lock.json'
+/** An alert tells of each service that is away, by its name. */
+const alertsFile = 'infra/prometheus/alerts.yml'
 /** What npm has put into node_modules, where it was installed. */
 const installedFile = 'node_modules/.package-lock.json'
 const templates = 'tools/templates/service'
@@ -47,6 +49,7 @@ export function newService(service: NewService): string[] {
     ...own,
     [listFile]: withRow(readFileSync(join(root, listFile), 'utf8'), service),
     [lockFile]: withPackage(readFileSync(join(root, lockFile), 'utf8'), name, manifest),
+    [alertsFile]: withAlert(readFileSync(join(root, alertsFile), 'utf8'), name),
     ...(installed !== undefined && { [installedFile]: withPackage(installed, name, manifest) }),
   }
   for (const [file, text] of Object.entries(files)) write(join(root, file), text)
@@ -81,12 +84,14 @@ export function removeService(root: string, name: string): string[] {
   const files = {
     [listFile]: list.replace(row.text, ''),
     [lockFile]: withoutPackage(readFileSync(join(root, lockFile), 'utf8'), name),
+    [alertsFile]: readFileSync(join(root, alertsFile), 'utf8').replace(alertOf(name), ''),
     ...(installed !== undefined && { [installedFile]: withoutPackage(installed, name) }),
   }
   for (const [file, text] of Object.entries(files)) write(join(root, file), text)
   rmSync(linkOf(root, name), { force: true })
   rmSync(folder, { recursive: true, force: true }) // it may be gone already
-  return [listFile, lockFile]
+  rmSync(join(root, `infra/grafana/dashboards/${name}.json`), { force: true })
+  return [listFile, lockFile, alertsFile]
 }
 
 /** Every file of a folder but what is built or installed there; none where there is no folder. */
@@ -191,6 +196,15 @@ function withRow(list: string, { name, path }: NewService): string {
   const port = last.port + 1 === metricsPort ? metricsPort + 1 : last.port + 1
   const row = `  ${name}: { port: ${port}, paths: ['${path}'] },\n`
   return list.replace(last.text, () => last.text + row)
+}
+
+const alertOf = (name: string) => `            or absent(shopstream_service_info{service="${name}"})\n`
+
+/** Before the gateway, which is the last in every list. */
+function withAlert(alerts: string, name: string): string {
+  const last = alertOf('gateway')
+  if (!alerts.includes(last)) throw new Error(`${alertsFile} does not ask for the gateway as it is expected`)
+  return alerts.replace(last, () => alertOf(name) + last)
 }
 
 interface Lock {
