@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { topicOf } from '@shopstream/events'
@@ -221,7 +221,7 @@ async function assess({ options, arena, ledger, people, faults, startedAt, probl
     .map(({ path }) => path.slice('/v1/products/'.length))
   const final = {
     ...(await readFinalState(arena, people, [...new Set([...skus, ...listed])])),
-    mailFaults: mailFaults(options.kinds, faults, startedAt),
+    mailFaults: [...mailFaults(options.kinds, faults, startedAt), ...cutShort(options.folder)],
   }
   const givenUp = Object.values(arena.shop.services).filter((service) => service.givenUp)
   const done = faults.filter(({ healed }) => healed !== undefined)
@@ -273,6 +273,18 @@ function mailFaults(kinds: readonly FaultKind[], faults: readonly Fault[], start
     return [
       { from: startedAt + at, to: healed === undefined ? Number.POSITIVE_INFINITY : startedAt + healed + seenLateMs },
     ]
+  })
+}
+
+/**
+ * When notification was told to stop and its time was over before it could write down what had gone out, as when its database
+ * was slow just then: it ends as by a kill.
+ */
+function cutShort(folder: string) {
+  const log = readFileSync(join(folder, 'logs', 'notification.log'), 'utf8')
+  return [...log.matchAll(/"time":"([^"]+)"[^\n]*"msg":"not stopped after (\d+) ms"/g)].map(([, time = '', ms]) => {
+    const ended = Date.parse(time)
+    return { from: ended - Number(ms) - seenLateMs, to: ended + seenLateMs }
   })
 }
 
