@@ -1,9 +1,10 @@
 /** `npm run infra -- kubernetes`: checks the Helm chart with all tools that this machine has, and says how to get the others. */
 import { spawnSync } from 'node:child_process'
 import { repository } from '@shopstream/testing'
+import { isOnPath } from '../local/on-path.ts'
 import { bad, good } from '../terminal/format.ts'
 import { readArguments } from '../terminal/options.ts'
-import { folderOf, isOnPath } from '../workspace/kubernetes-schemas.ts'
+import { folderOf } from '../workspace/kubernetes-schemas.ts'
 
 const usage = `Usage: npm run infra -- kubernetes
 

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process'
 import { existsSync, globSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseAllDocuments } from 'yaml'
@@ -85,6 +84,3 @@ export function strict(schema: Schema): Schema {
 /** Whether there is a folder of that name in the environment; undefined otherwise. */
 export const folderOf = (variable: string, env: NodeJS.ProcessEnv = process.env): string | undefined =>
   env[variable] && existsSync(env[variable]) ? env[variable] : undefined
-
-export const isOnPath = (program: string): boolean =>
-  spawnSync(program, ['--help'], { stdio: 'ignore' }).error === undefined

@@ -6,10 +6,11 @@ import { deadLetterTopic, topics } from '@shopstream/events'
 import { repository, runCommand } from '@shopstream/testing'
 import { readWiring } from '@shopstream/testing/wiring'
 import { parse, parseAllDocuments } from 'yaml'
+import { isOnPath } from '../local/on-path.ts'
 import { configOf } from '../local/services.ts'
 import { databaseOwners, ofProcessesAlone, serviceNames } from './container-environment.ts'
 import { chartData, ofTheOwner, type ServiceData, secretInPods } from './kubernetes.ts'
-import { folderOf, isOnPath, schemaLocations, strict, versionsIn, writeSchemas } from './kubernetes-schemas.ts'
+import { folderOf, schemaLocations, strict, versionsIn, writeSchemas } from './kubernetes-schemas.ts'
 
 const folder = join(repository, 'infra/kubernetes')
 const chart = join(folder, 'shopstream')

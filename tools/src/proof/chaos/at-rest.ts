@@ -1,9 +1,21 @@
 import { sql } from '@shopstream/database'
-import { eventually } from '@shopstream/testing'
+import { topicOf } from '@shopstream/events'
+import { eventually, repository } from '@shopstream/testing'
 import { type Owner, owners } from '../../operations/shop-access.ts'
+import { readWiring, withSchemas } from '../../schemas/wiring.ts'
 import type { Arena } from './shop-under-chaos.ts'
 
 const limitMs = 180_000
+
+/** The topics of each consumer group, as the services' tables say. */
+export async function consumedTopics(): Promise<Record<Owner, readonly string[]>> {
+  const wiring = withSchemas(await readWiring(repository))
+  const topics = wiring.map(({ service, consumes }) => [
+    service,
+    [...new Set(consumes.map(({ event }) => topicOf(event).name))],
+  ])
+  return Object.fromEntries(topics)
+}
 
 /**
  * Waits until nothing is on its way any more. Throws with what still was after three minutes.

@@ -1,13 +1,9 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { topicOf } from '@shopstream/events'
-import { repository } from '@shopstream/testing'
-import type { Owner } from '../../operations/shop-access.ts'
 import { verify } from '../../operations/verify.ts'
-import { readWiring, withSchemas } from '../../schemas/wiring.ts'
 import { checkAnswers, emailOf } from './answers.ts'
-import { waitForRest } from './at-rest.ts'
+import { consumedTopics, waitForRest } from './at-rest.ts'
 import { type Credentials, createClient } from './client.ts'
 import { liveAsCustomer, liveAsStaff, openShop, skus } from './customers.ts'
 import { mailAnswerSeconds } from './faults.ts'
@@ -108,16 +104,6 @@ export async function runChaos(options: ChaosOptions): Promise<Report> {
   } finally {
     await arena.close()
   }
-}
-
-/** The topics of each consumer group, as the services' tables say. */
-async function consumedTopics(): Promise<Record<Owner, readonly string[]>> {
-  const wiring = withSchemas(await readWiring(repository))
-  const topics = wiring.map(({ service, consumes }) => [
-    service,
-    [...new Set(consumes.map(({ event }) => topicOf(event).name))],
-  ])
-  return Object.fromEntries(topics)
 }
 
 /** Lets customers and faults loose, and returns when the last of both has ended. */

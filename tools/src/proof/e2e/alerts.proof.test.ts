@@ -8,6 +8,7 @@ import { encodeBatch, openForeignProducer } from '@shopstream/messaging/testing'
 import { eventually, repository } from '@shopstream/testing'
 import { type Customer, call, order, persistently, register, staffToken, stock } from '../../local/client.ts'
 import { play } from '../../local/demo/scenes.ts'
+import { isOnPath } from '../../local/on-path.ts'
 import { serviceNames } from '../../local/services.ts'
 import { nodeFlags, type Shop } from '../../local/shop.ts'
 import { runningShop } from '../../local/state-folder.ts'
@@ -18,7 +19,7 @@ import { questions } from '../../workspace/monitoring/questions.ts'
 import { startMonitoring } from './monitoring-under-test.ts'
 import { openShop } from './shop-under-test.ts'
 
-const missing = ['prometheus', 'prometheus-alertmanager'].filter((name) => spawnSync(name, ['--version']).error)
+const missing = ['prometheus', 'prometheus-alertmanager'].filter((name) => !isOnPath(name))
 const prove = (name: string, run: () => Promise<void>) =>
   missing.length > 0
     ? test.skip(

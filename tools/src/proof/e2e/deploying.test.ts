@@ -2,12 +2,10 @@
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { topicOf } from '@shopstream/events'
-import { eventually, repository, temporaryFolder } from '@shopstream/testing'
-import { type Owner, owners } from '../../operations/shop-access.ts'
+import { eventually, temporaryFolder } from '@shopstream/testing'
+import { owners } from '../../operations/shop-access.ts'
 import { verify } from '../../operations/verify.ts'
-import { readWiring, withSchemas } from '../../schemas/wiring.ts'
-import { waitForRest } from '../chaos/at-rest.ts'
+import { consumedTopics, waitForRest } from '../chaos/at-rest.ts'
 import { refusedByServer, startBusyDay } from '../chaos/busy-day.ts'
 import { rolled } from '../chaos/inflictions.ts'
 import { previousVersion, thisVersion, type Version } from '../chaos/previous-version.ts'
@@ -41,9 +39,7 @@ test('each service is rolled to the version before and back, and both run side b
   await rolled(arena, 'gateway', previous)
   await rolled(arena, 'gateway', thisVersion)
   const answers = await end()
-  const wiring = withSchemas(await readWiring(repository))
-  const consumed = wiring.map(({ service, consumes }) => [service, consumes.map(({ event }) => topicOf(event).name)])
-  await waitForRest(arena, Object.fromEntries(consumed) as Record<Owner, string[]>)
+  await waitForRest(arena, await consumedTopics())
   expect(answers.length).toBeGreaterThan(100)
   expect(refusedByServer(answers)).toEqual([])
   const { checks } = await verify(arena.reach, { settleMs: 10_000 })

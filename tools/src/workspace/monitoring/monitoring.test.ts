@@ -6,6 +6,7 @@ import { expect, test } from '@jest/globals'
 import { createMetrics } from '@shopstream/observability'
 import { repository } from '@shopstream/testing'
 import { parse } from 'yaml'
+import { isOnPath } from '../../local/on-path.ts'
 import { serviceNames } from '../../local/services.ts'
 import { dashboards } from './grafana.ts'
 import { questions } from './questions.ts'
@@ -176,7 +177,7 @@ const commands: [command: string, debianPackage: string][] = [
 ]
 for (const [command, debianPackage] of commands) {
   const [program = '', ...args] = command.split(' ')
-  if (spawnSync(program, ['--version']).error)
+  if (!isOnPath(program))
     test.skip(`${command}: skipped, this machine lacks ${program}: apt-get install ${debianPackage}`, () => {})
   else
     test(command, () => {
