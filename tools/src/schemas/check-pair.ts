@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { incompatibilities } from '@shopstream/events/compatibility'
-import { readJson } from '@shopstream/events/json'
+import { readJson } from '@shopstream/events/read-json'
 import { UsageError } from '../terminal/options.ts'
 
 export const usage = `Usage: npm run -s schemas -- check-pair READER WRITER

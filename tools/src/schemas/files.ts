@@ -1,6 +1,6 @@
 import { globSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { readJson } from '@shopstream/events/json'
+import { readJson } from '@shopstream/events/read-json'
 import { type EnumSchema, parseSchema, type RecordSchema, type Schema, shortName } from '@shopstream/events/schema'
 import type { Finding } from './findings.ts'
 import { layOut } from './layout.ts'
@@ -33,6 +33,12 @@ export function readSchemaFiles(root: string): SchemaFile[] {
       }
     })
 }
+
+/** The JSON Schemas that are there, from the top of the workspace. */
+export const jsonSchemaFiles = (root: string): string[] =>
+  globSync('schemas/*/*.schema.json', { cwd: root })
+    .map((path) => path.replaceAll('\\', '/'))
+    .sort()
 
 /** The schemas among the files that are any. */
 export const eventsOf = (files: readonly SchemaFile[]): RecordSchema[] => files.flatMap(({ event }) => event ?? [])

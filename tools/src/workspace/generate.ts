@@ -1,7 +1,17 @@
+import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Topic } from '@shopstream/events'
-import { eventsOf, fileFindings, pathOf, readIfThere, readSchemaFiles, workspace, write } from '../schemas/files.ts'
+import {
+  eventsOf,
+  fileFindings,
+  jsonSchemaFiles,
+  pathOf,
+  readIfThere,
+  readSchemaFiles,
+  workspace,
+  write,
+} from '../schemas/files.ts'
 import { type Finding, isPending, Refused } from '../schemas/findings.ts'
 import { newRows, readLock } from '../schemas/lock.ts'
 import { readTopics } from '../schemas/topics-lock.ts'
@@ -27,6 +37,7 @@ async function outputsOf(model: Model): Promise<Record<string, string>> {
   const { printAcls } = await import('../schemas/acl.ts')
   const { printAsyncApi } = await import('../schemas/asyncapi.ts')
   const { printCatalogue } = await import('../schemas/catalogue.ts')
+  const { printJsonSchemas } = await import('../schemas/json-schemas.ts')
   const { printSaga } = await import('../proof/saga/picture.ts')
   const { printCompose } = await import('./compose.ts')
   const { printDashboards } = await import('./monitoring/grafana.ts')
@@ -34,6 +45,7 @@ async function outputsOf(model: Model): Promise<Record<string, string>> {
   const { printChart } = await import('./kubernetes.ts')
   return {
     [typesFile]: printTypes(model.events),
+    ...printJsonSchemas(model.events),
     'schemas/asyncapi.yaml': printAsyncApi(model),
     'docs/events.md': printCatalogue(model),
     'docs/saga.md': printSaga(),
@@ -50,8 +62,8 @@ async function outputsOf(model: Model): Promise<Record<string, string>> {
 }
 
 /**
- * Brings the derived files up to date, and returns the paths of those that it wrote; with `check`, of those that are
- * stale. Throws {@link Refused}, having written nothing, when the schemas or the lock are refused or a version is not
+ * Brings the derived files up to date, and returns the paths of those that it wrote or, as their event is gone, removed;
+ * with `check`, of those that are stale. Throws {@link Refused}, having written nothing, when the schemas or the lock are refused or a version is not
  * registered yet.
  */
 export async function generate({ root, check = false, ...given }: GenerateOptions): Promise<string[]> {
@@ -65,8 +77,12 @@ export async function generate({ root, check = false, ...given }: GenerateOption
   const wiring = given.wiring ?? (await (await import('../schemas/wiring.ts')).readWiring(root))
   const outputs = await outputsOf({ events, lock, topics, wiring })
   const stale = Object.entries(outputs).filter(([file, text]) => readIfThere(join(root, file)) !== text)
-  if (!check) for (const [file, text] of stale) write(join(root, file), text)
-  return stale.map(([file]) => file)
+  const leftOver = jsonSchemaFiles(root).filter((file) => !Object.hasOwn(outputs, file))
+  if (!check) {
+    for (const [file, text] of stale) write(join(root, file), text)
+    for (const file of leftOver) rmSync(join(root, file))
+  }
+  return [...stale.map(([file]) => file), ...leftOver]
 }
 
 function notRegistered({ subject, version }: { subject: string; version: number }): Finding {
@@ -78,6 +94,7 @@ export const usage = `Usage: npm run schemas -- generate [--check]   (also: npm 
 
 Writes what follows from schemas/, its lock, the topics and the services' tables:
   libs/events/src/generated/events.ts   TypeScript types of the events
+  schemas/*/*.schema.json               JSON Schema of each event in JSON
   schemas/asyncapi.yaml                 AsyncAPI 3.0 document of all topics
   docs/events.md                        catalogue: each event, its fields, who produces and who consumes it
   docs/saga.md                          tables and pictures of the life of an order and of its reservation
@@ -97,7 +114,8 @@ export async function generateCommand(args: string[]): Promise<number> {
   const { values } = parseArgs({ args, options: { check: { type: 'boolean', default: false } } })
   const files = await generate({ root: workspace, check: values.check })
   if (files.length === 0) console.log('Generated files are fresh.')
-  else if (!values.check) console.log(files.map((file) => `${file} written`).join('\n'))
+  else if (!values.check)
+    console.log(files.map((file) => `${file} ${existsSync(join(workspace, file)) ? 'written' : 'removed'}`).join('\n'))
   else console.error(files.map((file) => `${file} is stale: run \`npm run generate\` and commit the result`).join('\n'))
   return values.check && files.length > 0 ? 1 : 0
 }

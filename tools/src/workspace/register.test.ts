@@ -14,7 +14,7 @@ import { generate, typesFile } from './generate.ts'
 import { register } from './register.ts'
 
 const orderPlaced = 'schemas/order/OrderPlaced.avsc'
-const derived = [typesFile, 'schemas/asyncapi.yaml', 'docs/events.md']
+const derived = [typesFile, 'schemas/order/OrderPlaced.schema.json', 'schemas/asyncapi.yaml', 'docs/events.md']
 
 let wiring: ServiceWiring[]
 beforeAll(async () => {
@@ -119,6 +119,15 @@ test('all is made again when everything is gone, with SchemaRegistered at its pi
   expect(copy.lock().every(({ version }) => version === 1)).toBe(true)
   expect(copy.lock()[0]).toMatchObject({ id: 100_001, subject: 'shopstream.schema.SchemaRegistered', version: 1 })
   expect(await generate({ ...options, check: true })).toEqual([])
+})
+
+test('a JSON Schema whose event is gone is stale, and removed', async () => {
+  const left = 'schemas/order/OrderLost.schema.json'
+  copy.write(left, '{}')
+  expect(await generate({ ...options, check: true })).toEqual([left])
+  expect(copy.read(left)).toBe('{}')
+  expect(await generate(options)).toEqual([left])
+  expect(() => copy.read(left)).toThrow('ENOENT')
 })
 
 test('enums, maps and nullable values as types', async () => {

@@ -1,5 +1,5 @@
 import { type AvroSchema, readAvro } from '@shopstream/events/avro-model'
-import { readJson } from '@shopstream/events/json'
+import { readJson } from '@shopstream/events/read-json'
 import { normalise, parseSchema } from '@shopstream/events/schema'
 import { RegistryError } from './errors.ts'
 
