@@ -9,13 +9,13 @@ import { serviceLife } from './service-life.ts'
 
 const logger = testLogger()
 
-const idle: Messaging = {
+const idle = {
   checks: [],
   start: () => {},
   stop: async () => {},
   overloaded: () => undefined,
   hasPublished: async () => true,
-}
+} as unknown as Messaging
 
 test.each([
   ['DATABASE_URL', true],

@@ -2,7 +2,7 @@ import { type Database, sql } from '@shopstream/database'
 import type { Logger, Registry } from '@shopstream/observability'
 import { pause, withTimeLimit } from './async.ts'
 import type { Bus } from './broker/bus.ts'
-import { createBlockedPartitions } from './consumer/blocked-partitions.ts'
+import { type BlockedPartitions, createBlockedPartitions } from './consumer/blocked-partitions.ts'
 import { type RunningConsumer, startConsumer } from './consumer/consumer.ts'
 import { type Progress, watchProgress } from './consumer/progress.ts'
 import { createReplicas } from './consumer/replicas.ts'
@@ -24,7 +24,7 @@ import { firstOfOutbox } from './outbox/outbox-floor.ts'
 import { type Relay, startRelay } from './outbox/relay.ts'
 import { keepSchemas } from './parked/learned-schemas.ts'
 import { hastenWaiting } from './parked/parked.ts'
-import { type Retrier, startRetrier } from './parked/retrier.ts'
+import { handlingBy, type Retrier, startRetrier } from './parked/retrier.ts'
 
 export interface MessagingOptions {
   /** Also the name of its consumer group. */
@@ -46,6 +46,8 @@ export interface MessagingOptions {
 /** The relay, the consumer and the retrier of one service. */
 export interface Messaging {
   readonly checks: ReadinessCheck[]
+  /** The partitions of this instance that stand still; those of its bridges too. */
+  readonly blocked: BlockedPartitions
   /** Starts everything in the background, once the database is migrated. Never throws for an absent broker or database. */
   start(): void
   /** Finishes the chunk in hand, empties the outbox as far as the broker takes it, disconnects. */
@@ -96,6 +98,7 @@ export function createMessaging(options: MessagingOptions): Messaging {
 
   return {
     checks,
+    blocked,
     overloaded: () => outbox().overloaded,
     async hasPublished() {
       const { rows } = await sql.raw(firstOfOutbox({ columns: 'id', limit: 1 })).execute(database.query)
@@ -107,7 +110,7 @@ export function createMessaging(options: MessagingOptions): Messaging {
       if (consumes.length > 0) {
         const measured = { ...common, meters: createConsumptionMeters(options.metrics, consumptions.keys()) }
         consumer = startConsumer(measured)
-        retrier = startRetrier(measured)
+        retrier = startRetrier({ ...common, handling: handlingBy(measured) })
         watching = watchProgress(consumer, measured, { progress, replicas, backlogLimits }, stopping.signal)
       }
       registerGauges(database, options.metrics, parkedLimits, logger)

@@ -12,6 +12,8 @@ export interface ServiceWiring {
   produces: EventName[]
   /** By event, the fields of its payload that a handler uses. */
   consumes: { event: EventName; fields: string[] }[]
+  /** Events that its bridges hand on, by groups whose names begin with the service's; see `forwards.ts` of services/bridge. */
+  forwards?: readonly EventName[]
 }
 
 /**
@@ -30,14 +32,16 @@ async function readTables(root: string, folder: string): Promise<ServiceWiring> 
     if (!existsSync(path)) throw new Error(`${folder}/${file} is missing: a service has both tables, an empty one too`)
     return import(pathToFileURL(path).href)
   }
-  return wiringOf(folder, await read('produces.ts'), await read('consumes.ts'))
+  const forwards = existsSync(join(root, folder, 'forwards.ts')) ? await read('forwards.ts') : {}
+  return wiringOf(folder, await read('produces.ts'), await read('consumes.ts'), forwards)
 }
 
-/** Of the modules of a service's two tables. `where` is for the words of what is thrown when they hold none. */
+/** Of the modules of a service's tables, of which a service with bridges has three. `where` is for the words of what is thrown when they hold none. */
 export function wiringOf(
   where: string,
   { produces }: { produces?: Producer },
   { consumes }: { consumes?: readonly Consumption[] },
+  { forwards }: { forwards?: readonly EventName[] } = {},
 ): ServiceWiring {
   if (!produces?.events) throw new Error(`${where}/produces.ts exports no \`produces\`, made by producer()`)
   if (!Array.isArray(consumes)) throw new Error(`${where}/consumes.ts exports no \`consumes\`, a list of on()`)
@@ -46,6 +50,7 @@ export function wiringOf(
     service: produces.service,
     produces: [...produces.events],
     consumes: uses.map(([event, fields]) => ({ event: event as EventName, fields: [...fields] })),
+    ...(forwards && { forwards }),
   }
 }
 

@@ -8,6 +8,7 @@ export const services = {
   order: { port: 8082, paths: ['/v1/orders'], keepsAnswers: true },
   inventory: { port: 8083, paths: ['/v1/products'], keepsAnswers: true },
   notification: { port: 8084, paths: ['/v1/notifications', '/v1/mailings'], keepsAnswers: true },
+  bridge: { port: 8085, paths: ['/v1/bridges'] },
 } as const satisfies Record<string, { port: number; paths: readonly string[]; keepsAnswers?: true }>
 
 export type ServiceName = keyof typeof services

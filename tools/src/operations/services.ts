@@ -20,6 +20,7 @@ export const readServices = (): Promise<ServiceWiring[]> =>
         name,
         await import(`../../../services/${name}/src/produces.ts`),
         await import(`../../../services/${name}/src/consumes.ts`),
+        name === 'bridge' ? await import(`../../../services/bridge/src/forwards.ts`) : {},
       ),
     ),
   )

@@ -60,7 +60,8 @@ test('operators read all topics and groups, and write what they move where topic
   const may = permissions('User:operator')
   const names = [...topics.map(({ name }) => name), ...model.wiring.map(({ service }) => `shop.${service}.dlq`)]
   expect(may.filter((one) => one.startsWith('READ shop.'))).toEqual(names.map((name) => `READ ${name}`).toSorted())
-  expect(may.filter((one) => one.startsWith('READ group '))).toHaveLength(model.wiring.length)
+  const withBridges = model.wiring.filter(({ forwards }) => forwards)
+  expect(may.filter((one) => one.startsWith('READ group '))).toHaveLength(model.wiring.length + withBridges.length)
   expect(may.filter((one) => one.startsWith('WRITE'))).toEqual([
     'WRITE shop.product.v1',
     'WRITE shop.signing-key.v1',
@@ -70,19 +71,25 @@ test('operators read all topics and groups, and write what they move where topic
 })
 
 test('each topic of the catalogue that is written has its writers and readers, by row of the tables', () => {
-  for (const { service, produces, consumes } of model.wiring) {
+  for (const { service, produces, consumes, forwards = [] } of model.wiring) {
     for (const { name, events } of topics) {
       if (name === 'shop.schema.v1') continue
       const may = permissions(`User:${service}`)
       expect(may.includes(`WRITE ${name}`)).toBe(events.some((event) => produces.includes(event)))
-      expect(may.includes(`READ ${name}`)).toBe(consumes.some(({ event }) => events.includes(event)))
+      const read = [...consumes.map(({ event }) => event), ...forwards]
+      expect(may.includes(`READ ${name}`)).toBe(events.some((event) => read.includes(event)))
     }
   }
 })
 
-test('no row is a wildcard or a prefix, and no principal has two rows for one thing', () => {
+test('no row is a wildcard, groups of bridges alone are a prefix, and no principal has two rows for one thing', () => {
   const rows = aclsOf(model)
-  expect(rows.filter(({ resourceName, patternType }) => resourceName === '*' || patternType !== 'LITERAL')).toEqual([])
+  expect(rows.filter(({ resourceName }) => resourceName === '*')).toEqual([])
+  const prefixes = rows.filter(({ patternType }) => patternType !== 'LITERAL')
+  expect(prefixes.map(({ resourceType, resourceName }) => `${resourceType} ${resourceName}`)).toEqual([
+    'GROUP bridge-',
+    'GROUP bridge-',
+  ])
   const places = rows.map(({ principal, resourceType, resourceName }) => `${principal} ${resourceType} ${resourceName}`)
   expect(new Set(places).size).toBe(places.length)
 })

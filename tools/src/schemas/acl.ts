@@ -6,7 +6,7 @@ export interface Acl {
   principal: string
   resourceType: 'TOPIC' | 'GROUP' | 'TRANSACTIONAL_ID'
   resourceName: string
-  patternType: 'LITERAL'
+  patternType: 'LITERAL' | 'PREFIXED'
   permissionType: 'ALLOW'
   host: '*'
   operations: Operation[]
@@ -39,9 +39,7 @@ export function aclsOf({ topics, wiring }: Pick<Model, 'topics' | 'wiring'>): Ac
     ...deployed.map((topic) => deploymentAcl(topic, announced)),
     ...services.flatMap((service) => serviceAcls(topics, service)),
     ...deployed.map((topic) => operatorAcl(topic, announced)),
-    ...services.map(({ service }) =>
-      acl(operator, 'GROUP', service, ['READ', 'DESCRIBE'], 'shows how far it is, and moves it back'),
-    ),
+    ...services.flatMap((service) => groupAcls(operator, service, 'shows how far it is, and moves it back')),
   ]
 }
 
@@ -62,14 +60,26 @@ function deploymentAcl({ name, events }: Topic, announced: readonly EventName[])
 
 const write: Operation[] = ['WRITE']
 
+/** Its own consumer group, and those of its bridges, whose names only a deployment knows. */
+const groupAcls = (who: string, { service, forwards }: ServiceWiring, why: string): Acl[] => [
+  acl(who, 'GROUP', service, ['READ', 'DESCRIBE'], why),
+  ...(forwards
+    ? [{ ...acl(who, 'GROUP', `${service}-`, ['READ', 'DESCRIBE'], why), patternType: 'PREFIXED' as const }]
+    : []),
+]
+
 function serviceAcls(topics: readonly Topic[], wiring: ServiceWiring): Acl[] {
-  const { service, produces, consumes } = wiring
+  const { service, produces, consumes, forwards = [] } = wiring
   const own = topics.flatMap(({ name, events }) => {
     const written = events.filter((event) => produces.includes(event))
     const read = events.filter((event) => consumes.some((row) => row.event === event))
-    const operations: Operation[] = [...(written.length ? write : []), ...(read.length ? (['READ'] as const) : [])]
+    const handedOn = events.filter((event) => forwards.includes(event))
+    const isRead = read.length + handedOn.length > 0
+    const operations: Operation[] = [...(written.length ? write : []), ...(isRead ? (['READ'] as const) : [])]
     if (operations.length === 0) return []
-    const why = [told('produces', written), told('consumes', read)].filter((text) => text !== '').join('; ')
+    const why = [told('produces', written), told('consumes', read), told('hands on', handedOn)]
+      .filter((text) => text !== '')
+      .join('; ')
     return [acl(service, 'TOPIC', name, [...operations, 'DESCRIBE'], why)]
   })
   const publishes = produces.length > 0 || consumesAny(wiring)
@@ -87,7 +97,7 @@ function serviceAcls(topics: readonly Topic[], wiring: ServiceWiring): Acl[] {
     relay,
     acl(service, 'TOPIC', deadLetterTopic(service).name, ['WRITE', 'DESCRIBE'], 'copies what it gave up on'),
     // joining, committing and asking for committed offsets
-    acl(service, 'GROUP', service, ['READ', 'DESCRIBE'], 'its consumer group'),
+    ...groupAcls(service, wiring, 'its consumer group'),
   ]
 }
 

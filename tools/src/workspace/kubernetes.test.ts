@@ -154,8 +154,12 @@ needing({ helm }, 'with Strimzi, topics and ACLs are those of acls.json, in its 
       ({ kind, metadata }) => kind === 'KafkaUser' && metadata.name === `shop-kafka-${principal}`,
     )
     expect(user?.spec.authorization.acls).toEqual(
-      rows.map(({ resourceType, resourceName, operations }) => ({
-        resource: { type: word(resourceType), name: `test.${resourceName}`, patternType: 'literal' },
+      rows.map(({ resourceType, resourceName, operations, ...row }) => ({
+        resource: {
+          type: word(resourceType),
+          name: `test.${resourceName}`,
+          patternType: 'isPrefix' in row ? 'prefix' : 'literal',
+        },
         operations: operations.map((operation) => capital(word(operation))),
       })),
     )

@@ -108,7 +108,12 @@ export function chartData(root: string, { topics, wiring }: Pick<Model, 'topics'
     acls: Object.fromEntries(
       [...acls].map(([principal, rows]) => [
         principal,
-        rows.map(({ resourceType, resourceName, operations }) => ({ resourceType, resourceName, operations })),
+        rows.map(({ resourceType, resourceName, patternType, operations }) => ({
+          resourceType,
+          resourceName,
+          ...(patternType === 'PREFIXED' ? { isPrefix: true } : {}),
+          operations,
+        })),
       ]),
     ),
     brokers: brokerSettings(root),

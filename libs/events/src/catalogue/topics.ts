@@ -69,6 +69,7 @@ export const topics: readonly Topic[] = [
     'OrderCancelled',
   ]),
   kept('shop.notification.v1', 'notification id', ['NotificationSent', 'NotificationFailed']),
+  kept('shop.loyalty.v1', 'user id', ['PointsAwarded']),
   compacted('shop.schema.v1', 'schema id', ['SchemaRegistered']),
 ]
 

@@ -128,6 +128,20 @@ export interface OrderShipped {
   shippedAt: Date
 }
 
+/** A loyalty programme beside the shop has given points to a user. Avro: `shopstream.loyalty.PointsAwarded`. */
+export interface PointsAwarded {
+  /** The user, and the key of the topic. */
+  userId: string
+  /** How many were given. */
+  points: number
+  /** How many the user has now. */
+  total: number
+  /** What they were given for, as the programme names it, 1 to 100 characters. */
+  reason: string
+  /** When they were given. */
+  awardedAt: Date
+}
+
 /** Name, description or price of a product changed. Carries its full state. Avro: `shopstream.product.ProductChanged`. */
 export interface ProductChanged {
   /** Stock keeping unit, the product's id: 1 to 64 of A-Z, a-z, 0-9, dot, underscore and hyphen. */
@@ -314,6 +328,7 @@ export interface EventTypes {
   OrderPlaced: OrderPlaced
   OrderRejected: OrderRejected
   OrderShipped: OrderShipped
+  PointsAwarded: PointsAwarded
   ProductChanged: ProductChanged
   ProductListed: ProductListed
   ProductRetired: ProductRetired
@@ -342,6 +357,7 @@ export interface EventDefaults {
   OrderPlaced: never
   OrderRejected: never
   OrderShipped: never
+  PointsAwarded: never
   ProductChanged: never
   ProductListed: never
   ProductRetired: never

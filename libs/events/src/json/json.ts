@@ -68,9 +68,16 @@ export function fromJson<N extends EventName>(event: N, text: string): EventType
   return jsonFor(event).from(text) as EventTypes[N]
 }
 
+/** {@link fromJson} of what `readJson` has read already, such as a part of a larger text. */
+export function fromJsonValue<N extends EventName>(event: N, json: unknown): EventTypes[N] {
+  return jsonFor(event).fromValue(json) as EventTypes[N]
+}
+
 export interface EventJson {
   to(data: unknown): unknown
   from(text: string): unknown
+  /** Of what `readJson` has read. */
+  fromValue(json: unknown): unknown
 }
 
 /** {@link toJson} and {@link fromJson} of any schema. */
@@ -78,6 +85,14 @@ export function compile(schema: RecordSchema): EventJson {
   const event = shortName(schema.name)
   const write: Write = writeOf(schema)
   const read: FromJson = fromJsonOf(schema)
+  const fromValue = (json: unknown): unknown => {
+    const problems: Problem[] = []
+    const value = read(json, '', (problem) => {
+      if (problems.push(problem) === maxProblems) throw new JsonError(event, problems)
+    })
+    if (problems.length > 0) throw new JsonError(event, problems)
+    return value
+  }
   return {
     to(data) {
       try {
@@ -86,14 +101,8 @@ export function compile(schema: RecordSchema): EventJson {
         throw error instanceof TimeBeyond ? new JsonError(event, [{ path: '', problem: error.message }]) : error
       }
     },
-    from(text) {
-      const problems: Problem[] = []
-      const value = read(parsed(event, text), '', (problem) => {
-        if (problems.push(problem) === maxProblems) throw new JsonError(event, problems)
-      })
-      if (problems.length > 0) throw new JsonError(event, problems)
-      return value
-    },
+    from: (text) => fromValue(parsed(event, text)),
+    fromValue,
   }
 }
 

@@ -136,6 +136,9 @@ export interface ReadOptions {
 /** The broker refuses these messages for good; sending them again is of no use. */
 export class MessageRefused extends Error {}
 
+/** What is needed to handle a message is away, or full: trying again later may help, and no attempt counts. */
+export class NotNow extends Error {}
+
 /** Another publisher of the same name has begun: nothing more of this one's is taken. */
 export class PublisherFenced extends Error {}
 

@@ -17,6 +17,8 @@ export interface NewEvent<N extends EventName = EventName> {
   causedBy?: { id: string; traceparent?: string }
   /** Trace of its cause, if that is neither a message nor the trace of the running code. */
   traceparent?: string
+  /** The bridge that brought it, which does not hand it on to where it came from. */
+  origin?: string
 }
 
 /** {@link NewEvent} of any of the named types, with the payload that belongs to the type. */
@@ -66,7 +68,7 @@ export function producer<N extends EventName>(service: string, events: readonly 
 /** The message that carries an event of `service`, with a new event id. Throws as {@link Producer.emit} does. */
 export function outgoing(
   service: string,
-  { type, key, sequence, data, causedBy, traceparent = causedBy?.traceparent }: NewEvent,
+  { type, key, sequence, data, causedBy, origin, traceparent = causedBy?.traceparent }: NewEvent,
 ): OutgoingMessage {
   const value = encode(type, data)
   if (value.length > maxEventBytes)
@@ -94,6 +96,7 @@ export function outgoing(
       ce_time: new Date().toISOString(),
       ce_sequence: String(sequence),
       ...(causedBy && { ce_causationid: causedBy.id }),
+      ...(origin && { ce_origin: origin }),
       traceparent: formatTraceparent(span.context),
     },
   }

@@ -1,20 +1,32 @@
 import { type RawBuilder, sql, type Transaction } from '@shopstream/database'
-import type { ParkedRow } from './parked.ts'
+import { bridgeMark, type ParkedRow } from './parked.ts'
 
 /** So many of those that became due last are candidates for the turns that the longest due does not have. */
 const newlyDue = 100
 
+/**
+ * Which parked messages somebody tries: a service those of these types, or a bridge those under these topics. In a rolling
+ * deployment the other version parks events that this one does not know; they are left to it.
+ */
+export type Scope = { types: readonly string[] } | { topics: readonly string[] }
+
 /** Whose turn it is among the parked messages that are due. */
 export interface Turns {
-  /** In a rolling deployment the other version parks events that this one does not know; they are left to it. */
-  types: readonly string[]
+  scope: Scope
   /** So far. */
   count: number
   /** By topic, the last one that it had. */
   lastOf: Map<string, number>
 }
 
-export const turnsOf = (types: readonly string[]): Turns => ({ types, count: 0, lastOf: new Map() })
+export const turnsOf = (scope: Scope): Turns => ({ scope, count: 0, lastOf: new Map() })
+
+/** SQL: of topics that the scope has. */
+const isInTopics = ({ scope }: Turns) =>
+  'topics' in scope ? sql`topic = any(${scope.topics}::text[])` : sql`strpos(topic, ${bridgeMark}) = 0`
+
+const isOfTypes = ({ scope }: Turns) =>
+  'types' in scope ? sql`coalesce(headers->>'ce_type' = any(${scope.types}::text[]), true)` : sql`true`
 
 /**
  * The message to be tried next, locked; undefined when none is due. Every third turn is for the longest due, so that
@@ -34,8 +46,8 @@ export async function nextDue(tx: Transaction, turns: Turns): Promise<ParkedRow 
   return row
 }
 
-const isFirstDue = ({ types }: Turns) => sql`
-  state = 'waiting' and next_attempt_at <= now() and coalesce(headers->>'ce_type' = any(${types}::text[]), true)
+const isFirstDue = (turns: Turns) => sql`
+  state = 'waiting' and next_attempt_at <= now() and ${isInTopics(turns)} and ${isOfTypes(turns)}
     and not exists (
       select 1 from parked_message as earlier
       where earlier.blocks and earlier.topic = head.topic and earlier.key = head.key and earlier.id < head.id)`
@@ -54,7 +66,7 @@ async function longestDue(tx: Transaction, turns: Turns, schema: RawBuilder<unkn
 async function newlyDueOf(tx: Transaction, turns: Turns, direction: 1 | -1): Promise<ParkedRow | undefined> {
   const { rows: candidates } = await sql<{ id: bigint; topic: string }>`
     select id, topic from parked_message
-    where state = 'waiting' and next_attempt_at <= now() and waits_for_schema is null
+    where state = 'waiting' and next_attempt_at <= now() and waits_for_schema is null and ${isInTopics(turns)}
     order by next_attempt_at desc
     limit ${newlyDue}`.execute(tx)
   const lastTurn = ({ topic }: { topic: string }) => turns.lastOf.get(topic) ?? 0

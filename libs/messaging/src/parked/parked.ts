@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { isNativeError } from 'node:util/types'
-import { type RawBuilder, signal, sql, type Transaction } from '@shopstream/database'
+import { type Database, type RawBuilder, signal, sql, type Transaction } from '@shopstream/database'
 import { DecodeError, deadLetterTopic, partitionOf } from '@shopstream/events'
 import type { IncomingMessage, OutgoingMessage } from '../broker/bus.ts'
 import { crashPoint } from '../crash-points.ts'
@@ -40,11 +40,23 @@ export interface ParkedRow {
   waits_for_schema: bigint | null
 }
 
+/** Not in any name of a topic, see {@link parkedBy}. */
+export const bridgeMark = '@'
+
+/**
+ * The topic under which a bridge parks what it cannot pass on: each of a service's bridges fails, and goes on, by itself,
+ * and the same message may be parked by several.
+ */
+export const parkedBy = (bridge: string, topic: string) => `${topic}${bridgeMark}${bridge}`
+
 /** Identifies a key within its topic. */
 export const keyOf = ({ topic, key }: { topic: string; key: string | null }) => `${topic}\n${key}`
 
 /** Which of these messages' keys are blocked by a parked message; as {@link keyOf} gives them. */
-export async function blockedKeys(tx: Transaction, messages: readonly IncomingMessage[]): Promise<Set<string>> {
+export async function blockedKeys(
+  tx: Transaction | Database<unknown>['query'],
+  messages: readonly Pick<IncomingMessage, 'topic' | 'key'>[],
+): Promise<Set<string>> {
   if (messages.length === 0) return new Set()
   const { rows } = await sql<{ topic: string; key: string }>`
     select topic, key

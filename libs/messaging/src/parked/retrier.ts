@@ -1,14 +1,14 @@
 import { type Database, isUnavailable, sql, type Transaction, tookTooLong } from '@shopstream/database'
 import type { Logger } from '@shopstream/observability'
 import { createAlarm, pause } from '../async.ts'
-import type { IncomingMessage } from '../broker/bus.ts'
+import { type IncomingMessage, NotNow } from '../broker/bus.ts'
 import { crashPoint } from '../crash-points.ts'
 import { type Consumption, type FailurePolicy, foreignPolicy } from '../event/consumption.ts'
 import { compactedTopics, fromStored, MalformedMessage, type Message, readMessage, typeOf } from '../event/envelope.ts'
 import { type ConsumptionMeters, type Counted, type Outcome, typeLabelOf } from '../event/meters.ts'
 import { inTrace } from '../event/tracing.ts'
 import { recordParked } from '../inbox/inbox.ts'
-import { nextDue, type Turns, turnsOf } from './due.ts'
+import { nextDue, type Scope, type Turns, turnsOf } from './due.ts'
 import { learnMissing } from './learned-schemas.ts'
 import {
   copyToDeadLetters,
@@ -22,12 +22,27 @@ import {
 } from './parked.ts'
 
 export interface RetrierOptions {
-  database: Database<unknown>
+  // biome-ignore lint/suspicious/noExplicitAny: any service's database
+  database: Database<any>
   group: string
-  consumptions: ReadonlyMap<string, Consumption>
+  handling: ParkedHandling
   logger: Logger
-  meters: ConsumptionMeters
 }
+
+/** Which parked messages are tried, and what an attempt is. */
+export interface ParkedHandling {
+  scope: Scope
+  policyOf(message: IncomingMessage): FailurePolicy
+  /**
+   * An attempt, in a transaction that also notes its success. What it throws counts as failed, but for trouble of the
+   * database and {@link NotNow}.
+   */
+  handle(tx: Transaction, message: IncomingMessage): Promise<Tried>
+  meters: Pick<ConsumptionMeters, 'count' | 'failedAgain'>
+}
+
+/** A message that was tried, and what became of its event, if that is over. */
+export type Tried = Counted & { outcome?: Outcome }
 
 export interface Retrier {
   /** Finishes the message in hand. */
@@ -53,14 +68,13 @@ interface Attempts extends RetrierOptions {
  * is locked while it is tried.
  */
 export function startRetrier(options: RetrierOptions): Retrier {
-  const { database, consumptions, logger, meters } = options
+  const { database, handling, logger } = options
   const stopping = new AbortController()
   const alarm = createAlarm(stopping.signal)
   const stopListening = database.on(parkedSignal, alarm.wake)
-  const turns = turnsOf([...consumptions.keys()])
   const attempts: Attempts = {
     ...options,
-    turns,
+    turns: turnsOf(handling.scope),
     tellFailure: createTelling(logger),
     trying: undefined,
     slow: undefined,
@@ -76,7 +90,7 @@ export function startRetrier(options: RetrierOptions): Retrier {
           continue
         }
         crashPoint('retry-committed')
-        if (tried.outcome) meters.count([tried], tried.outcome)
+        if (tried.outcome) handling.meters.count([tried], tried.outcome)
       } catch (error) {
         logger.warn({ err: error }, 'parked messages are tried again later')
         const tooLong = tookTooLong(error, performance.now() - begun)
@@ -101,7 +115,7 @@ export function startRetrier(options: RetrierOptions): Retrier {
  * it took too long, as it may have caused that itself. If it takes too long again, it counts as failed.
  */
 async function settleTrouble(attempts: Attempts, row: ParkedRow, error: unknown, tooLong: boolean): Promise<void> {
-  const { database, consumptions } = attempts
+  const { database, handling } = attempts
   const isAgain = tooLong && attempts.slow === row.id
   attempts.slow = tooLong && !isAgain ? row.id : undefined
   await database.transaction(async (tx) => {
@@ -110,8 +124,7 @@ async function settleTrouble(attempts: Attempts, row: ParkedRow, error: unknown,
       for update skip locked`.execute(tx)
     const [current] = rows
     if (!current) return
-    const policy = consumptions.get(typeOf(fromStored(current.headers)) ?? '')?.policy ?? foreignPolicy
-    if (isAgain) await recordFailure(attempts, tx, current, error, policy)
+    if (isAgain) await recordFailure(attempts, tx, current, error, handling.policyOf(messageOf(current)))
     else
       await sql`
         update parked_message set next_attempt_at = now() + make_interval(secs => ${tooLong ? 60 : 5})
@@ -123,41 +136,70 @@ async function settleTrouble(attempts: Attempts, row: ParkedRow, error: unknown,
  * Tries one due message, and returns it with what became of its event, if that is over; undefined when none is due. Its end
  * makes the next of its key due.
  */
-async function retryNext(attempts: Attempts, tx: Transaction): Promise<(Counted & { outcome?: Outcome }) | undefined> {
+async function retryNext(attempts: Attempts, tx: Transaction): Promise<Tried | undefined> {
   attempts.trying = undefined
   const row = await nextDue(tx, attempts.turns)
   if (!row) return undefined
   attempts.trying = row
   crashPoint('retry-locked')
-  const { topic, partition, offset, key, bytes } = row
-  const message = { topic, partition, offset, key, value: bytes, headers: fromStored(row.headers) }
-  const consumption = attempts.consumptions.get(typeOf(message.headers) ?? '')
+  const message = messageOf(row)
   try {
     await sql`savepoint attempt`.execute(tx)
-    if (!consumption) throw new MalformedMessage('header ce_type is missing')
-    const event = await read(attempts, tx, message)
-    const place = { ...message, offset: row.former_offset ?? row.offset }
-    const isFresh = compactedTopics.has(topic) || (await recordParked(tx, { id: event.id, message: place }))
-    if (isFresh) {
-      const stop = attempts.meters.handling(event.type, 1)
-      await inTrace([event], (traced) => consumption.handle(tx, traced)).finally(stop)
-    }
+    const tried = await attempts.handling.handle(tx, message)
     await sql`
       update parked_message set state = 'handled', ended_at = now(), blocks = false, next_attempt_at = null, waits_for_schema = null
       where id = ${row.id}`.execute(tx)
     crashPoint('retry-handled')
-    return { message, event, outcome: isFresh ? 'handled' : 'repeated' }
+    return tried
   } catch (error) {
-    if (isUnavailable(error)) throw error
+    if (isUnavailable(error) || error instanceof NotNow) throw error
     await sql`rollback to savepoint attempt`.execute(tx)
     // Whatever was thrown, `undefined` included, becomes an error, so that it counts as an attempt.
     const problem = error ?? new Error('the handler threw nothing')
-    await recordFailure(attempts, tx, row, problem, consumption?.policy ?? foreignPolicy)
+    await recordFailure(attempts, tx, row, problem, attempts.handling.policyOf(message))
     return { message }
   }
 }
 
-async function read({ logger }: Attempts, tx: Transaction, message: IncomingMessage): Promise<Message> {
+/** As it came. */
+const messageOf = ({ topic, partition, offset, former_offset, key, bytes, headers }: ParkedRow): IncomingMessage => ({
+  topic,
+  partition,
+  offset: former_offset ?? offset,
+  key,
+  value: bytes,
+  headers: fromStored(headers),
+})
+
+interface Handlers {
+  consumptions: ReadonlyMap<string, Consumption>
+  meters: ConsumptionMeters
+  logger: Logger
+}
+
+/** What a service parks goes to its own handlers; what has taken effect meanwhile does not. */
+export function handlingBy({ consumptions, meters, logger }: Handlers): ParkedHandling {
+  const consumptionOf = ({ headers }: IncomingMessage) => consumptions.get(typeOf(headers) ?? '')
+  return {
+    scope: { types: [...consumptions.keys()] },
+    policyOf: (message) => consumptionOf(message)?.policy ?? foreignPolicy,
+    async handle(tx, message) {
+      const consumption = consumptionOf(message)
+      if (!consumption) throw new MalformedMessage('header ce_type is missing')
+      const event = await readParked(tx, message, logger)
+      const isFresh = compactedTopics.has(message.topic) || (await recordParked(tx, { id: event.id, message }))
+      if (isFresh) {
+        const stop = meters.handling(event.type, 1)
+        await inTrace([event], (traced) => consumption.handle(tx, traced)).finally(stop)
+      }
+      return { message, event, outcome: isFresh ? 'handled' : 'repeated' }
+    },
+    meters,
+  }
+}
+
+/** Reads a message by a schema that may have arrived meanwhile. */
+export async function readParked(tx: Transaction, message: IncomingMessage, logger: Logger): Promise<Message> {
   try {
     return readMessage(message)
   } catch (error) {
@@ -167,7 +209,7 @@ async function read({ logger }: Attempts, tx: Transaction, message: IncomingMess
 }
 
 async function recordFailure(
-  { group, meters, tellFailure }: Attempts,
+  { group, handling, tellFailure }: Attempts,
   tx: Transaction,
   row: ParkedRow,
   error: unknown,
@@ -187,7 +229,7 @@ async function recordFailure(
   if (!hasWaited || row.waits_for_schema !== missing) await recordAttempt(tx, row.id, error)
   crashPoint('attempt-recorded')
   if (fate.state === 'dead') await copyToDeadLetters(tx, group, [failed])
-  meters.failedAgain({ topic: row.topic, type: typeLabelOf(fromStored(row.headers)), state: fate.state })
+  handling.meters.failedAgain({ topic: row.topic, type: typeLabelOf(fromStored(row.headers)), state: fate.state })
   tellFailure(failed, error)
 }
 

@@ -1,0 +1,258 @@
+import { type Database, isUnavailable } from '@shopstream/database'
+import type { EventName } from '@shopstream/events'
+import type { Logger } from '@shopstream/observability'
+import { pause } from '../async.ts'
+import type { AssignedPartition, Bus, IncomingBatch, IncomingMessage } from '../broker/bus.ts'
+import { MessageRefused, NotNow } from '../broker/bus.ts'
+import type { BlockedPartitions } from '../consumer/blocked-partitions.ts'
+import { PartitionLost } from '../consumer/effects.ts'
+import { type Item, readAll } from '../consumer/items.ts'
+import { standBefore } from '../consumer/standing-partition.ts'
+import { crashPoint } from '../crash-points.ts'
+import { byEvent, type Consumption, type FailurePolicy, on, topicsOf } from '../event/consumption.ts'
+import { MalformedMessage } from '../event/envelope.ts'
+import { blockedKeys, keyOf, type Parking, park, parkedBy } from '../parked/parked.ts'
+import { type ParkedHandling, type Retrier, readParked, startRetrier } from '../parked/retrier.ts'
+import { type Absence, createAbsence } from './absence.ts'
+import { deliver, type Forward, type Forwarded } from './deliver.ts'
+
+/** What became of events that a bridge has handled; `dead` can never be read. */
+export type ForwardOutcome = 'forwarded' | 'parked' | 'dead'
+
+/** Hears what a forwarder does. */
+export interface ForwardMeters {
+  count(type: string, outcome: ForwardOutcome, events: number): void
+  /** Of a topic: messages that are not handled yet, and the age in seconds of the oldest; undefined while it is not known. */
+  behind(topic: string, messages: number, seconds: number | undefined): void
+}
+
+export interface ForwarderOptions {
+  /** Small letters, digits and hyphens. */
+  bridge: string
+  /** The service that it runs in, whose database parks what is refused. */
+  service: string
+  events: readonly EventName[]
+  forward: Forward
+  policy?: Partial<FailurePolicy> | undefined
+  // biome-ignore lint/suspicious/noExplicitAny: any service's database
+  database: Database<any>
+  bus: Bus
+  blocked: BlockedPartitions
+  logger: Logger
+  meters: ForwardMeters
+}
+
+export interface Forwarder {
+  /** Since when the receiver takes nothing, and why; undefined: it takes what comes. */
+  away(): { since: Date; reason: string } | undefined
+  /** Throws while the receiver is away, or its consumer keeps breaking. */
+  check(): void
+  /** Finishes what is in hand; what the receiver has not taken by then is handed on again after the next start. */
+  close(): Promise<void>
+}
+
+/** The consumer group of a bridge. */
+export const bridgeGroup = (service: string, bridge: string) => `${service}-${bridge}`
+
+/** Messages that are read and handed on together. */
+const chunkSize = 500
+/** How often the distance to the end of the topics is measured, in ms. */
+const measureMs = 5_000
+
+/** What batches share. */
+interface Forwarding extends ForwarderOptions {
+  consumptions: ReadonlyMap<string, Consumption>
+  policy: FailurePolicy
+  absence: Absence
+}
+
+/**
+ * Hands the events of topics on to a receiver of another kind, by a consumer group of its own: in the order of each key, at
+ * least once. Their offsets are done once the receiver has confirmed them. While it is away or full its partitions wait, and
+ * Kafka keeps what comes; what it refuses for good is parked with its key, as {@link parkedBy} names it, and tried again.
+ */
+export function startForwarder(options: ForwarderOptions): Forwarder {
+  const { service, bridge, bus, events, logger } = options
+  const group = bridgeGroup(service, bridge)
+  const row: Consumption = { ...on({}, async () => {}, options.policy), events } // no handler: they are handed on
+  const forwarding: Forwarding = {
+    ...options,
+    consumptions: byEvent([row]),
+    policy: row.policy,
+    absence: createAbsence(logger),
+  }
+  const topics = topicsOf([row])
+  const consumer = bus.consume({
+    group,
+    topics,
+    handle: (batch, partition) => handleBatch(forwarding, batch, partition),
+  })
+  const retrier: Retrier = startRetrier({ ...options, group: service, handling: handlingOf(forwarding, topics) })
+  const stopping = new AbortController()
+  const measuring = measure(forwarding, group, topics, stopping.signal)
+  return {
+    away: forwarding.absence.now,
+    check() {
+      consumer.check()
+      const away = forwarding.absence.now()
+      if (away) throw new Error(`takes nothing since ${away.since.toISOString()}: ${away.reason}`)
+    },
+    async close() {
+      stopping.abort()
+      await Promise.all([consumer.close(), retrier.close(), measuring])
+    },
+  }
+}
+
+async function handleBatch(forwarding: Forwarding, batch: IncomingBatch, partition: AssignedPartition): Promise<void> {
+  const { blocked } = forwarding
+  try {
+    for (let start = 0; start < batch.messages.length; start += chunkSize) {
+      const chunk = batch.messages.slice(start, start + chunkSize)
+      await whileDatabaseIsAway(forwarding, partition, () => handleChunk(forwarding, chunk, partition))
+      crashPoint('chunk-committed')
+      partition.done((chunk.at(-1) as IncomingMessage).offset + 1n)
+      blocked.free(partition)
+    }
+    if (batch.unreadable) await standBefore(forwarding, batch.unreadable, partition)
+    else partition.done(batch.next)
+  } catch (error) {
+    if (!(error instanceof PartitionLost)) throw error
+  }
+}
+
+/** Hands on again what was handed on before the database went away: at least once. */
+async function whileDatabaseIsAway(
+  { logger }: Forwarding,
+  partition: AssignedPartition,
+  work: () => Promise<void>,
+): Promise<void> {
+  for (let backoff = 100; ; backoff = Math.min(5_000, backoff * 2)) {
+    try {
+      return await work()
+    } catch (error) {
+      if (!isUnavailable(error)) throw error
+      logger.warn({ err: error }, 'the database is unavailable; events are handed on again')
+      await pause(backoff)
+      if (partition.revoked.aborted)
+        throw new PartitionLost('the partition moved while the database was unavailable', { cause: error })
+    }
+  }
+}
+
+async function handleChunk(
+  forwarding: Forwarding,
+  chunk: readonly IncomingMessage[],
+  partition: AssignedPartition,
+): Promise<void> {
+  const { bridge, database, forward, meters, absence } = forwarding
+  const items = (await readAll(forwarding, chunk)).map((item) => ({ ...item, message: parkable(bridge, item.message) }))
+  if (items.length === 0) return
+  const stopped = await blockedKeys(
+    database.query,
+    items.map(({ message }) => message),
+  )
+  const { ready, unready } = sortedOut(items, stopped)
+  const refused = await deliver(forward, ready, partition, absence.tell)
+  const failed = new Map([...unready, ...[...refused].map(([{ message }, error]) => [message, error] as const)])
+  const parkings = withFollowers(items, failed, stopped, forwarding.policy)
+  crashPoint('effects-written')
+  if (parkings.length > 0) await database.transaction((tx) => park(tx, forwarding.service, parkings))
+  countAll(meters, items, parkings)
+}
+
+/** As it is parked. */
+const parkable = (bridge: string, message: IncomingMessage): IncomingMessage => ({
+  ...message,
+  topic: parkedBy(bridge, message.topic),
+})
+
+/** What can be handed on: neither unreadable, nor behind what is parked or unreadable of its key. */
+function sortedOut(items: readonly Item[], stopped: ReadonlySet<string>) {
+  const waits = new Set(stopped)
+  const ready: Forwarded[] = []
+  const unready = new Map<IncomingMessage, unknown>()
+  for (const { message, event, problem } of items) {
+    if (problem !== undefined) unready.set(message, problem)
+    // What can never be read tells nothing of its key; what a missing schema keeps does.
+    if (problem !== undefined && !(problem instanceof MalformedMessage)) waits.add(keyOf(message))
+    if (event && problem === undefined && !waits.has(keyOf(message))) ready.push({ event, message })
+  }
+  return { ready, unready }
+}
+
+/** What is parked: what failed, and what comes behind it in its key; each in its order. */
+function withFollowers(
+  items: readonly Item[],
+  failed: ReadonlyMap<IncomingMessage, unknown>,
+  stopped: ReadonlySet<string>,
+  policy: FailurePolicy,
+): Parking[] {
+  const waits = new Set(stopped)
+  return items.flatMap(({ message }) => {
+    const problem = failed.get(message)
+    const isBehind = waits.has(keyOf(message)) && !(problem instanceof MalformedMessage)
+    if (problem === undefined && !isBehind) return []
+    if (!(problem instanceof MalformedMessage)) waits.add(keyOf(message))
+    return [{ message, policy, error: isBehind ? undefined : problem }]
+  })
+}
+
+function countAll(meters: ForwardMeters, items: readonly Item[], parkings: readonly Parking[]): void {
+  const parked = new Map(parkings.map(({ message, error }) => [message, error]))
+  const outcomeOf = ({ message }: Item): ForwardOutcome =>
+    !parked.has(message) ? 'forwarded' : parked.get(message) instanceof MalformedMessage ? 'dead' : 'parked'
+  const kinds = Map.groupBy(items, (item) => `${item.event?.type ?? 'unreadable'}\n${outcomeOf(item)}`)
+  for (const [kind, ofKind] of kinds) {
+    const [type, outcome] = kind.split('\n') as [string, ForwardOutcome]
+    meters.count(type, outcome, ofKind.length)
+  }
+}
+
+/** Tries what this bridge has parked again, one at a time. */
+function handlingOf(forwarding: Forwarding, topics: readonly string[]): ParkedHandling {
+  const { bridge, forward, logger, meters, policy, absence } = forwarding
+  return {
+    scope: { topics: topics.map((topic) => parkedBy(bridge, topic)) },
+    policyOf: () => policy,
+    async handle(tx, message) {
+      const event = await readParked(tx, message, logger)
+      const [error] = await forward([{ event, message }]).catch((thrown) => [thrown])
+      if (error !== undefined && !(error instanceof MessageRefused)) {
+        absence.tell(error)
+        throw new NotNow('the receiver is away', { cause: error })
+      }
+      absence.tell()
+      if (error) throw error
+      return { message, event, outcome: 'handled' }
+    },
+    meters: {
+      count: (tried) => {
+        for (const { event } of tried) meters.count(event?.type ?? 'unreadable', 'forwarded', 1)
+      },
+      failedAgain: () => {}, // its row says it
+    },
+  }
+}
+
+/** Measures how far the group is behind, until stopped. */
+async function measure(
+  { bus, meters, logger }: Forwarding,
+  group: string,
+  topics: string[],
+  stop: AbortSignal,
+): Promise<void> {
+  while (!stop.aborted) {
+    try {
+      const positions = await bus.positions(group, topics)
+      const ages = await bus.agesOf(positions)
+      for (const [topic, ofTopic] of Map.groupBy(positions, (position) => position.topic)) {
+        const messages = Number(ofTopic.reduce((sum, { end, done }) => sum + end - done, 0n))
+        meters.behind(topic, messages, ages.get(topic))
+      }
+    } catch (error) {
+      logger.debug({ err: error }, 'how far the bridge is behind cannot be measured now')
+    }
+    await pause(measureMs, stop)
+  }
+}

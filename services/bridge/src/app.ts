@@ -1,0 +1,51 @@
+import { readMigrations } from '@shopstream/database'
+import { createDataService } from '@shopstream/http'
+import { kafkaOptions, openKafkaBus } from '@shopstream/messaging'
+import type { Logger } from '@shopstream/observability'
+import { readBridges } from './bridges.ts'
+import { startBridges } from './bridging.ts'
+import type { Config } from './config.ts'
+import { consumes } from './consumes.ts'
+import { createBridgeMeters } from './meters.ts'
+import { produces } from './produces.ts'
+import { startForgetting } from './receiving/forget.ts'
+import { routes } from './routes.ts'
+import type { Tables } from './tables.ts'
+
+/** Connections for all bridges; each takes one for a moment, when it parks or takes in. */
+const bridgeConnections = 6
+
+/** Builds the bridge service from its settings; nothing is connected before `start`. Throws a ConfigError for a table that is wrong. */
+export async function buildBridge(config: Config, logger: Logger) {
+  const bridges = readBridges(config)
+  return createDataService<Tables>({
+    service: 'bridge',
+    title: 'shopstream: bridges',
+    tags: { bridges: 'Ways to and from brokers of other kinds.' },
+    config,
+    logger,
+    consumes,
+    produces,
+    migrations: readMigrations('bridge', import.meta.url),
+    parts: ({ database, messaging, metrics }) => ({
+      routes: routes(database),
+      async begin() {
+        const forBridges = database.withPool('bridges', bridgeConnections)
+        const bus = await openKafkaBus({ ...kafkaOptions(config), clientId: 'bridge', logger })
+        const started = startBridges(bridges, {
+          database: forBridges,
+          bus,
+          blocked: messaging.blocked,
+          meters: createBridgeMeters(metrics, bridges),
+          logger,
+        })
+        const stopForgetting = startForgetting(forBridges, logger)
+        return async () => {
+          await started.close()
+          await stopForgetting()
+          await bus.close()
+        }
+      },
+    }),
+  })
+}

@@ -1,0 +1,96 @@
+import type { Database } from '@shopstream/database'
+import { createAlarm } from '@shopstream/messaging'
+import type { BlockedPartitions, Bus } from '@shopstream/messaging/forwarding'
+import type { Logger } from '@shopstream/observability'
+import type { Bridge } from './bridges.ts'
+import type { BridgeMeters } from './meters.ts'
+import { startReceiving } from './receiving/receive.ts'
+import { startSending } from './sending.ts'
+import type { Tables } from './tables.ts'
+
+/** What bridges run with. */
+export interface Surroundings {
+  /** By connections that requests cannot take. */
+  database: Database<Tables>
+  bus: Bus
+  blocked: BlockedPartitions
+  meters: BridgeMeters
+  logger: Logger
+}
+
+/** A bridge that runs. One that waits for its broker stops no other. */
+export interface RunningBridge {
+  readonly bridge: Bridge
+  /** Since when the broker is away or takes nothing, and why; undefined: it is there. */
+  away(): { since: Date; reason: string } | undefined
+  /** Finishes what is in hand. */
+  close(): Promise<void>
+}
+
+/** How often what operators see of the bridges is written down, in ms. */
+const noteMs = 5_000
+
+/** Starts all bridges, and notes in the table `bridge` how they are. Never throws for an absent broker. */
+export function startBridges(bridges: readonly Bridge[], around: Surroundings) {
+  const running = bridges.map((bridge) => {
+    const own = { ...around, logger: around.logger.child({ bridge: bridge.name }) }
+    return bridge.direction === 'send' ? startSending(bridge, bridges, own) : startReceiving(bridge, own)
+  })
+  const stopping = new AbortController()
+  const noting = noteEach(running, around, stopping.signal)
+  return {
+    running,
+    async close() {
+      stopping.abort()
+      await noting
+      await Promise.all(running.map((one) => one.close()))
+    },
+  }
+}
+
+async function noteEach(running: readonly RunningBridge[], around: Surroundings, stop: AbortSignal): Promise<void> {
+  const { database, meters, logger } = around
+  const alarm = createAlarm(stop)
+  while (!stop.aborted) {
+    for (const { bridge, away } of running) meters.away(bridge.name, away()?.since)
+    await note(database, running).catch((error) =>
+      logger.warn({ err: error }, 'how the bridges are could not be noted'),
+    )
+    await alarm.wait(noteMs)
+  }
+}
+
+/** Bridges that are not in the table any more are forgotten; what they have parked stays. */
+async function note({ transaction }: Database<Tables>, running: readonly RunningBridge[]): Promise<void> {
+  await transaction(async (tx) => {
+    const names = running.map(({ bridge }) => bridge.name)
+    await tx
+      .deleteFrom('bridge')
+      .where('name', 'not in', [...names, ''])
+      .execute()
+    if (running.length === 0) return
+    const rows = running.map(({ bridge: { name, direction, kind, events }, away }) => ({
+      name,
+      direction,
+      kind,
+      events: [...events],
+      away_since: away()?.since ?? null,
+      away_reason: away()?.reason ?? null,
+      seen_at: new Date(),
+    }))
+    await tx
+      .insertInto('bridge')
+      .values(rows)
+      .onConflict((conflict) =>
+        conflict.column('name').doUpdateSet((row) => ({
+          direction: row.ref('excluded.direction'),
+          kind: row.ref('excluded.kind'),
+          events: row.ref('excluded.events'),
+          away_since: row.ref('excluded.away_since'),
+          away_reason: row.ref('excluded.away_reason'),
+          seen_at: row.ref('excluded.seen_at'),
+        })),
+      )
+      .execute()
+  })
+}

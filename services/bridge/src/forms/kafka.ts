@@ -1,0 +1,10 @@
+import type { Forwarded } from '@shopstream/messaging/forwarding'
+import { attributesOf } from './cloudevents.ts'
+import type { Formed } from './index.ts'
+
+/** A zero byte, the schema's id, Avro: as every client of the shop's topics reads it. */
+export const asOnKafka = (one: Forwarded): Formed => ({
+  contentType: 'application/avro',
+  body: one.message.value as Buffer, // it has been read
+  attributes: { specversion: '1.0', ...attributesOf(one) },
+})

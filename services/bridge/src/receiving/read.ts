@@ -1,0 +1,106 @@
+import { topicOf } from '@shopstream/events'
+import { fromJsonValue } from '@shopstream/events/json'
+import { readJson } from '@shopstream/events/read-json'
+import type { AnyNewEvent } from '@shopstream/messaging'
+import { MalformedMessage } from '@shopstream/messaging/forwarding'
+import { CloudEvent } from 'cloudevents'
+import type { BridgeRow } from '../table.ts'
+import type { Received } from '../targets/target.ts'
+
+/** An event that came in, read and checked; the bridge counts its sequence. */
+export interface Arrival {
+  /** As its source has it: by this a repeated one is recognised. */
+  id: string
+  topic: string
+  event: Pick<AnyNewEvent, 'type' | 'key' | 'data' | 'traceparent'>
+}
+
+/** The largest body that is read, in bytes; an event may have half of it as Avro. */
+const maxBytes = 1_048_576
+/** Of an id or a key, in characters. */
+const maxLength = 200
+
+/**
+ * Reads a message as a CloudEvent 1.0 in JSON: structured, or binary with attributes in headers that begin with `ce-`, `ce_` or
+ * `cloudEvents:`. Throws {@link MalformedMessage} with what keeps it out.
+ */
+export function readArrival(message: Received, row: BridgeRow): Arrival {
+  if (message.body.length > maxBytes)
+    throw new MalformedMessage(`its body has ${message.body.length} bytes; up to ${maxBytes} are read`)
+  const { id, type, key, traceparent, data } = partsOf(message)
+  const { receive = [], keyPrefix = '' } = row
+  const event = receive.find((one) => one === type)
+  if (!event) throw new MalformedMessage(`its type is ${shown(type)}; bridge ${row.name} brings ${receive.join(', ')}`)
+  if (!key.startsWith(keyPrefix))
+    throw new MalformedMessage(
+      `its subject ${shown(key)} does not begin with ${keyPrefix}: the key is another source's`,
+    )
+  try {
+    const read = { type: event, key, data: fromJsonValue(event, data), ...(traceparent && { traceparent }) }
+    return { id, topic: topicOf(event).name, event: read as Arrival['event'] }
+  } catch (error) {
+    throw new MalformedMessage(`it is no ${event}: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+interface Parts {
+  id: string
+  type: string
+  key: string
+  traceparent: string | undefined
+  data: unknown
+}
+
+/** The attributes that are used, and the data; both as they were written: no number is rounded. */
+function partsOf({ body, headers }: Received): Parts {
+  const read = readBody(body)
+  const attributes = attributesIn(headers)
+  const isBinary = attributes.specversion !== undefined
+  const { data, ...envelope } = isBinary ? { ...attributes, data: read } : { data: undefined, ...objectOf(read) }
+  // The package makes up what is missing, and an id that is made up is another one at each repetition.
+  const { id, type, subject, traceparent } = envelope as Record<string, unknown>
+  for (const [name, value] of Object.entries({ id, type, subject })) {
+    if (typeof value !== 'string' || value === '' || value.length > maxLength)
+      throw new MalformedMessage(`its ${name} is no text of 1 to ${maxLength} characters`)
+  }
+  validate(envelope)
+  const trace = typeof traceparent === 'string' ? traceparent : undefined
+  return { id: id as string, type: type as string, key: subject as string, traceparent: trace, data }
+}
+
+function readBody(body: Buffer): unknown {
+  try {
+    return readJson(new TextDecoder('utf-8', { fatal: true }).decode(body))
+  } catch (error) {
+    throw new MalformedMessage(`its body is no JSON: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+function objectOf(read: unknown): Record<string, unknown> {
+  if (typeof read === 'object' && read !== null && !Array.isArray(read)) return read as Record<string, unknown>
+  throw new MalformedMessage('it is no CloudEvent: an object with id, type, source, specversion, subject and data')
+}
+
+const attributeHeader = /^(?:ce[-_]|cloudEvents[:_])([a-z0-9]+)$/
+
+const attributesIn = (headers: Received['headers']): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(headers).flatMap(([name, value]) => {
+      const [, attribute] = attributeHeader.exec(name) ?? []
+      return attribute ? [[attribute, value]] : []
+    }),
+  )
+
+/** By the official package. */
+function validate(envelope: Record<string, unknown>): void {
+  const { specversion, source } = envelope
+  if (specversion !== '1.0') throw new MalformedMessage(`its specversion is ${shown(specversion)}; 1.0 is read`)
+  if (typeof source !== 'string' || source === '') throw new MalformedMessage('its source is missing')
+  try {
+    new CloudEvent(envelope)
+  } catch (error) {
+    throw new MalformedMessage(`it is no CloudEvent: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+const shown = (value: unknown) => (value === undefined ? 'missing' : JSON.stringify(value)?.slice(0, 60))

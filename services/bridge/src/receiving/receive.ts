@@ -1,0 +1,159 @@
+import { type Database, isUnavailable, sql } from '@shopstream/database'
+import { pause } from '@shopstream/messaging'
+import {
+  createAbsence,
+  foreignPolicy,
+  MalformedMessage,
+  type ParkedHandling,
+  type Parking,
+  park,
+  parkedBy,
+  startRetrier,
+} from '@shopstream/messaging/forwarding'
+import type { Bridge } from '../bridges.ts'
+import type { RunningBridge, Surroundings } from '../bridging.ts'
+import type { Tables } from '../tables.ts'
+import type { Inlet, Received } from '../targets/target.ts'
+import { accept } from './accept.ts'
+import { type Arrival, readArrival } from './read.ts'
+
+/** Pauses while the source is away, in ms. */
+const awayMs = { first: 500, longest: 10_000 }
+const databaseMs = { first: 100, longest: 5_000 }
+
+/** Takes events in from the broker of a row; what does not fit is parked with its bytes. */
+export function startReceiving(bridge: Bridge, around: Surroundings): RunningBridge {
+  const { name, target, options, url } = bridge
+  const { database, logger, meters } = around
+  const inlet = target.in?.open({ bridge: name, options, url, logger }) as Inlet // the table was judged
+  const absence = createAbsence(logger)
+  const stopping = new AbortController()
+  const take = (messages: readonly Received[]) => {
+    absence.tell()
+    return takeIn(bridge, around, messages, stopping.signal)
+  }
+  const receiving = receiveForEver(inlet, take, absence, stopping.signal)
+  const retrier = startRetrier({
+    database,
+    group: 'bridge',
+    handling: handlingOf(bridge, meters.receiving(name)),
+    logger,
+  })
+  return {
+    bridge,
+    away: absence.now,
+    async close() {
+      stopping.abort()
+      await Promise.all([receiving, retrier.close()])
+      await inlet.close()
+    },
+  }
+}
+
+async function receiveForEver(
+  inlet: Inlet,
+  take: (messages: readonly Received[]) => Promise<void>,
+  absence: ReturnType<typeof createAbsence>,
+  stop: AbortSignal,
+): Promise<void> {
+  for (let pauseMs = awayMs.first; !stop.aborted; ) {
+    const begun = performance.now()
+    try {
+      await inlet.receive(take, stop)
+    } catch (error) {
+      if (stop.aborted) return
+      absence.tell(error)
+    }
+    pauseMs = performance.now() - begun > awayMs.longest ? awayMs.first : Math.min(awayMs.longest, 2 * pauseMs)
+    await pause(pauseMs, stop)
+  }
+}
+
+/** Returns once all stands in the database, as events or parked; throws when the bridge stops before. */
+async function takeIn(
+  bridge: Bridge,
+  { database, meters, logger }: Surroundings,
+  messages: readonly Received[],
+  stop: AbortSignal,
+): Promise<void> {
+  const read = messages.map((message) => readOrProblem(message, bridge))
+  for (let backoff = databaseMs.first; ; backoff = Math.min(databaseMs.longest, 2 * backoff)) {
+    try {
+      const counts = await database.transaction(async (tx) => {
+        const arrivals = read.flatMap(({ arrival }) => arrival ?? [])
+        const fresh = await accept(tx, bridge.name, arrivals)
+        await park(tx, 'bridge', await parkingsOf(bridge, database, read))
+        return { taken: fresh.length, repeated: arrivals.length - fresh.length, dead: read.length - arrivals.length }
+      })
+      meters.receiving(bridge.name).count(counts)
+      return
+    } catch (error) {
+      if (!isUnavailable(error)) throw error
+      logger.warn({ err: error }, 'the database is unavailable; what came in is tried again')
+      await pause(backoff, stop)
+      if (stop.aborted) throw error
+    }
+  }
+}
+
+interface Read {
+  message: Received
+  arrival?: Arrival
+  problem?: unknown
+}
+
+function readOrProblem(message: Received, { row }: Bridge): Read {
+  try {
+    return { message, arrival: readArrival(message, row) }
+  } catch (problem) {
+    return { message, problem }
+  }
+}
+
+/** The name under which what came in is parked: there is no topic. */
+const inboundName = 'inbound'
+
+/** A source has no offsets: each that is parked gets a number. */
+async function parkingsOf({ name }: Bridge, { query }: Database<Tables>, read: readonly Read[]): Promise<Parking[]> {
+  const unfit = read.filter(({ problem }) => problem !== undefined)
+  if (unfit.length === 0) return []
+  const { rows } = await sql<{ number: bigint }>`
+    select nextval('received_unfit') as number from generate_series(1, ${unfit.length}::integer)`.execute(query)
+  return unfit.map(({ message, problem }, n) => ({
+    message: {
+      topic: parkedBy(name, inboundName),
+      partition: 0,
+      offset: rows[n]?.number ?? 0n,
+      key: null, // it holds back nobody
+      value: message.body,
+      headers: { ...message.headers, ...(message.contentType && { 'content-type': message.contentType }) },
+    },
+    policy: foreignPolicy,
+    error: problem,
+  }))
+}
+
+/** What was parked is tried again when somebody has redriven it: this version may take it. */
+function handlingOf(bridge: Bridge, meters: ReturnType<Surroundings['meters']['receiving']>): ParkedHandling {
+  return {
+    scope: { topics: [parkedBy(bridge.name, inboundName)] },
+    policyOf: () => foreignPolicy,
+    async handle(tx, message) {
+      const { value, headers } = message
+      if (value === null) throw new MalformedMessage('it has no body')
+      const texts = Object.entries(headers).map(([name, held]) => [name, held?.toString() ?? ''])
+      const received: Received = { body: value, headers: Object.fromEntries(texts) }
+      const fresh = await accept(tx, bridge.name, [readArrival(received, bridge.row)])
+      return { message, outcome: fresh.length > 0 ? 'handled' : 'repeated' }
+    },
+    meters: {
+      count: (tried, outcome) =>
+        meters.count({
+          taken: outcome === 'handled' ? tried.length : 0,
+          repeated: outcome === 'repeated' ? tried.length : 0,
+          dead: 0,
+        }),
+      failedAgain: () => {}, // its row says it
+    },
+  }
+}

@@ -1,0 +1,60 @@
+import { type Forwarded, MessageRefused, startForwarder } from '@shopstream/messaging/forwarding'
+import type { Bridge } from './bridges.ts'
+import type { RunningBridge, Surroundings } from './bridging.ts'
+import { toSendable } from './forms/index.ts'
+import type { Outlet, Sendable } from './targets/target.ts'
+
+/** Hands events on to the broker of a row. */
+export function startSending(bridge: Bridge, all: readonly Bridge[], around: Surroundings): RunningBridge {
+  const { name, row, target, options, url, events } = bridge
+  const { database, bus, blocked, meters, logger } = around
+  const outlet = target.out?.open({ bridge: name, options, url, logger }) as Outlet // the table was judged
+  const cameFrom = new Set(all.filter((one) => one.direction === 'receive' && one.url === url).map((one) => one.name))
+  const forwarder = startForwarder({
+    bridge: name,
+    service: 'bridge',
+    events,
+    forward: (some) => send(outlet, bridge, some, cameFrom),
+    policy: { ...(row.attempts && { attempts: row.attempts }) },
+    database,
+    bus,
+    blocked,
+    logger,
+    meters: meters.sending(name),
+  })
+  return {
+    bridge,
+    away: forwarder.away,
+    async close() {
+      await forwarder.close()
+      await outlet.close()
+    },
+  }
+}
+
+/** What came from this broker is not sent back to it. What its form or the row's limit excludes is refused unasked. */
+async function send(
+  outlet: Outlet,
+  { row }: Bridge,
+  events: readonly Forwarded[],
+  cameFrom: ReadonlySet<string>,
+): Promise<(Error | undefined)[]> {
+  const formed = events.map((one) => (cameFrom.has(originOf(one)) ? undefined : form(one, row)))
+  const sendable = formed.filter((one): one is Sendable => one !== undefined && !(one instanceof Error))
+  const sent = sendable.length > 0 ? await outlet.send(sendable) : []
+  const results = new Map(sendable.map((one, n) => [one, sent[n]]))
+  return formed.map((one) => (one === undefined || one instanceof Error ? one : results.get(one)))
+}
+
+const originOf = ({ message }: Forwarded): string => message.headers.ce_origin?.toString() ?? ''
+
+function form(one: Forwarded, row: Bridge['row']): Sendable | Error {
+  try {
+    const made = toSendable(one, row)
+    const { maxBytes } = row
+    if (maxBytes === undefined || made.body.length <= maxBytes) return made
+    return new MessageRefused(`the message has ${made.body.length} bytes, and maxBytes of its bridge is ${maxBytes}`)
+  } catch (error) {
+    return new MessageRefused(`the event cannot be written in this form: ${(error as Error).message}`, { cause: error })
+  }
+}

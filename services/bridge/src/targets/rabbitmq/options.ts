@@ -1,0 +1,63 @@
+import { type Static, Type } from '@shopstream/config'
+
+const name = (description: string) => Type.String({ minLength: 1, maxLength: 255, description })
+const variable = Type.String({
+  pattern: '^[A-Z][A-Z0-9_]*$',
+  description: 'the name of the variable that holds the URL, such as RABBITMQ_URL',
+})
+
+/** A queue that is declared; where one of that name is there with other arguments, the bridge waits and says so. */
+const Queue = Type.Object(
+  {
+    name: name('the name of a queue'),
+    type: Type.Optional(Type.Enum(['quorum', 'classic'], { description: 'quorum (default) or classic' })),
+    bind: Type.Optional(
+      Type.Array(name('a pattern of routing keys, such as order.#'), {
+        minItems: 1,
+        description: 'a list of patterns',
+      }),
+    ),
+    maxLength: Type.Optional(
+      Type.Integer({ minimum: 1, description: 'messages from which on it is full, and takes no more' }),
+    ),
+    deliveryLimit: Type.Optional(
+      Type.Integer({ minimum: 1, description: 'how often a message comes before it is a dead letter' }),
+    ),
+    deadLetterQueue: Type.Optional(name('the queue of its dead letters')),
+  },
+  {
+    additionalProperties: false,
+    description: 'a queue with name, type, bind, maxLength, deliveryLimit, deadLetterQueue',
+  },
+)
+export type QueueOptions = Static<typeof Queue>
+
+export const outOptions = Type.Object(
+  {
+    url: variable,
+    exchange: Type.Optional(
+      Type.String({
+        maxLength: 255,
+        description: 'a topic exchange; default shop.events, and none of its own for Celery',
+      }),
+    ),
+    routingKey: Type.Optional(
+      name('what messages are routed by: {aggregate}, {event} and {key} stand for those; default {aggregate}.{event}'),
+    ),
+    queues: Type.Optional(Type.Array(Queue, { description: 'a list of queues' })),
+  },
+  { additionalProperties: false },
+)
+export type OutletOptions = Static<typeof outOptions>
+
+export const inOptions = Type.Object(
+  {
+    url: variable,
+    queue: Queue,
+    exchange: Type.Optional(name('a topic exchange that it is bound to')),
+    prefetch: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 10_000, description: 'messages in hand at the most, from 1 to 10,000' }),
+    ),
+  },
+  { additionalProperties: false },
+)

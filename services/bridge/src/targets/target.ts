@@ -1,0 +1,80 @@
+import type { Static, TObject } from '@shopstream/config'
+import type { EventName } from '@shopstream/events'
+import type { Logger } from '@shopstream/observability'
+
+/** An event in the form that its row asks for. */
+export interface Sendable {
+  /** The event's id: what a target with deduplication goes by. */
+  id: string
+  type: EventName
+  /** Of the topic; what has one key arrives in its order. */
+  key: string
+  topic: string
+  contentType: string
+  body: Buffer
+  /** Attributes of CloudEvents, by their names without a prefix, where they travel beside the body (binary mode). */
+  attributes?: Readonly<Record<string, string>>
+  /** A task of Celery's: what it puts into headers. */
+  task?: Readonly<Record<string, unknown>>
+}
+
+/** The way out to a broker of another kind. */
+export interface Outlet {
+  /**
+   * Sends messages, of a key never two at once. One result for each: undefined, it is there and survives a restart of the broker;
+   * `MessageRefused`, it is never taken; any other error, not now, as a queue is full or missing. Throws when the broker is away.
+   */
+  send(messages: readonly Sendable[]): Promise<readonly (Error | undefined)[]>
+  /** Ids of events that the broker holds, the oldest first, for `verify`. Missing where a broker cannot be asked. */
+  held?(): AsyncIterable<string>
+  close(): Promise<void>
+}
+
+/** A message of another broker, as it came. */
+export interface Received {
+  body: Buffer
+  contentType?: string
+  /** As text; of others than CloudEvents too. */
+  headers: Readonly<Record<string, string>>
+}
+
+/** The way in from a broker of another kind. */
+export interface Inlet {
+  /**
+   * Gives what comes to `take`, in order, some at a time, and acknowledges it once that has returned. Throws when the broker goes
+   * away, and is called again then; returns once `stop` is aborted, with nothing in hand.
+   */
+  receive(take: (messages: readonly Received[]) => Promise<void>, stop: AbortSignal): Promise<void>
+  close(): Promise<void>
+}
+
+/** What an outlet or inlet is made with. */
+export interface Place<Options extends TObject> {
+  /** The name of its row. */
+  bridge: string
+  /** Of the table, by the schema of its target. */
+  options: Readonly<Static<Options>>
+  /** What the variable holds that `options.url` names; with passwords. */
+  url: string
+  logger: Logger
+}
+
+/** A way through a kind of broker: the part of a row that is its own, and what is made of it. */
+interface Way<Options extends TObject, Made> {
+  /** Has `url`, the name of a variable of the environment. */
+  options: Options
+  /** Connects when first used, and again whenever it has to. */
+  open(place: Place<Options>): Made
+}
+
+/** A kind of broker; see docs/bridges.md. */
+export interface Target<Out extends TObject = TObject, In extends TObject = TObject> {
+  /** Schemes of its URL. */
+  protocols: readonly string[]
+  out?: Way<Out, Outlet>
+  in?: Way<In, Inlet>
+}
+
+/** A target as the list of targets has it, whatever its options. */
+export const target = <Out extends TObject, In extends TObject>(one: Target<Out, In>): Target =>
+  one as unknown as Target
