@@ -1,7 +1,8 @@
 /**
- * Kafka, Postgres and mail on this machine, without any client of theirs: what the local stack needs, whose process stays
+ * Kafka, Postgres, mail and what may run beside them on this machine, without any client of theirs: what the local stack needs, whose process stays
  * small that way.
  */
+export { type BrokerOptions, brokerUrl, type LocalBroker } from './broker.ts'
 export { containerEngine } from './containers.ts'
 export { eventually, type Patience } from './eventually.ts'
 export { fetchKafkaJars, findJava, findMaven, type Java, kafkaVersion, knownKafkaJars } from './java.ts'
@@ -25,6 +26,7 @@ export {
   type MailTrouble,
   startMailSink,
 } from './mail-sink.ts'
+export { startNats, stopLeftoverNats, whyNoNats } from './nats.ts'
 export { cacheFolder, repository } from './paths.ts'
 export { type PgBouncer, type PgBouncerOptions, pgBouncerBinary, startPgBouncer } from './pgbouncer.ts'
 export { answers, freePort, isFree } from './ports.ts'
@@ -39,5 +41,7 @@ export {
 } from './postgres.ts'
 export { isFromOutside, type LocalProcess, runCommand, startProcess } from './process.ts'
 export { type Identity, identify, isAlive, parseIdentity, stopLeftover, writeIdentity } from './process-identity.ts'
+export { startRabbitmq, stopLeftoverRabbitmq, whyNoRabbitmq } from './rabbitmq.ts'
+export { startRedis, stopLeftoverRedis, whyNoRedis } from './redis.ts'
 export { temporaryFolder } from './temporary.ts'
-export { startZipkin, stopLeftoverZipkin } from './zipkin.ts'
+export { startZipkin, stopLeftoverZipkin, whyNoZipkin } from './zipkin.ts'

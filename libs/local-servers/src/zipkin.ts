@@ -13,15 +13,21 @@ const jar = join(cacheFolder, `zipkin-server-${version}-exec.jar`)
 const spansKept = 100_000
 
 const needed =
-  'Zipkin, which shows the traces, needs Java 17 or later and, the first time, Maven, which fetches it. Without them let spans go ' +
+  'needs Java 17 or later and, the first time, Maven, which fetches it. Without them let spans go ' +
   'to a trace store that runs already: OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4318 npm start, or for Zipkin ' +
   'OTEL_TRACES_EXPORTER=zipkin OTEL_EXPORTER_ZIPKIN_ENDPOINT=http://HOST:9411/api/v2/spans npm start'
 
-/** Throws, with other ways to see traces, where this machine has nothing to run Zipkin with. */
-async function findJavaFor(env: NodeJS.ProcessEnv): Promise<Java> {
+/** Other ways to see traces, in words, where this machine has nothing to run Zipkin with. */
+async function findJavaFor(env: NodeJS.ProcessEnv): Promise<Java | string> {
   const [java, maven] = await Promise.all([findJava(env), existsSync(jar) ? 'not needed' : findMaven()])
   if (java && java.version >= 17 && maven) return java
-  throw new Error(`${needed} (found: ${java ? `Java ${java.version}` : 'no Java'}, ${maven ? 'Maven' : 'no Maven'}).`)
+  return `${needed} (found: ${java ? `Java ${java.version}` : 'no Java'}, ${maven ? 'Maven' : 'no Maven'}).`
+}
+
+/** What this machine lacks for {@link startZipkin}, in words; undefined: nothing. */
+export async function whyNoZipkin(env: NodeJS.ProcessEnv): Promise<string | undefined> {
+  const found = await findJavaFor(env)
+  return typeof found === 'string' ? found : undefined
 }
 
 /** The server with its page, as Maven names it, fetched when needed (131 MB) and kept beside what else is ours. */
@@ -58,6 +64,7 @@ export async function startZipkin(options: ZipkinOptions): Promise<LocalProcess>
   mkdirSync(dir, { recursive: true })
   await stopLeftoverZipkin(dir)
   const java = await findJavaFor(env)
+  if (typeof java === 'string') throw new Error(`Zipkin ${java}`)
   await fetchZipkin(progress, rest.signal)
   const heap = ['-Xms64m', '-Xmx256m', '-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC']
   const place = { ip: '127.0.0.1', port, 'protocols[0]': 'http' }

@@ -2,6 +2,14 @@
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { ConfigError } from '@shopstream/config'
+import {
+  type CompanionName,
+  companionNames,
+  companions,
+  listCompanions,
+  readCompanions,
+  requireCompanions,
+} from '../local/companions.ts'
 import { paint, prefixer, readableLine } from '../local/log-lines.ts'
 import { type ServiceName, serviceNames } from '../local/services.ts'
 import { defaultPorts } from '../local/settings.ts'
@@ -13,6 +21,7 @@ const usage = `Usage: npm start [-- options]
 Runs the shop on this machine until Ctrl-C. Its state is kept in .shopstream/ (npm run reset forgets it).
 
   --only LIST     runs some of the services: ${serviceNames.join(', ')}
+  --with LIST     and beside it: ${companionNames.join(', ')}; alone it says what this machine has
   --traces        and a Zipkin in which each order can be seen as one trace; needs Java
   --verbose       log level debug, and every step of the start
   --log-level L   trace, debug, info, warn, error (default: LOG_LEVEL or info)
@@ -27,20 +36,27 @@ const colour = process.stdout.isTTY === true && !process.env.NO_COLOR
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
 const say = (line: string) => void process.stdout.write(`${line}\n`)
 
-const options = readArguments()
+const options = await readArguments()
 if (options) await main(options)
+
+/** `--with` alone asks what there is. */
+function withList(arg: string, n: number, all: string[]): string {
+  return arg === '--with' && (all[n + 1] ?? '-').startsWith('-') ? '--with=list' : arg
+}
 
 interface Arguments {
   only: ServiceName[]
-  traces: boolean
+  beside: CompanionName[]
   logLevel: string | undefined
 }
 
-function readArguments(): Arguments | undefined {
+async function readArguments(): Promise<Arguments | undefined> {
   try {
     const { values } = parseArgs({
+      args: process.argv.slice(2).map(withList),
       options: {
         only: { type: 'string' },
+        with: { type: 'string' },
         traces: { type: 'boolean', default: false },
         verbose: { type: 'boolean', default: false },
         'log-level': { type: 'string' },
@@ -51,13 +67,19 @@ function readArguments(): Arguments | undefined {
       say(usage)
       return undefined
     }
+    if (values.with === 'list' || values.with === '') {
+      say(await listCompanions(process.env))
+      return undefined
+    }
     const wanted = values.only?.split(',').map((name) => name.trim()) ?? serviceNames
     const unknown = wanted.filter((name) => !serviceNames.includes(name as ServiceName))
     if (unknown.length > 0)
       throw new Error(`--only: there is no service ${unknown.join(', ')}; there are ${serviceNames.join(', ')}`)
+    const beside = readCompanions(`${values.with ?? ''},${values.traces ? 'zipkin' : ''}`)
+    await requireCompanions(beside, process.env)
     return {
       only: serviceNames.filter((name) => wanted.includes(name)),
-      traces: values.traces,
+      beside,
       logLevel: values['log-level'] ?? (values.verbose ? 'debug' : undefined),
     }
   } catch (error) {
@@ -67,7 +89,7 @@ function readArguments(): Arguments | undefined {
   }
 }
 
-async function main({ only, traces, logLevel }: Arguments): Promise<void> {
+async function main({ only, beside, logLevel }: Arguments): Promise<void> {
   const env = { ...process.env, ...(logLevel && { LOG_LEVEL: logLevel }) }
   const prefixed = prefixer([...serviceNames, 'shop'], colour)
   let signalled: NodeJS.Signals | undefined
@@ -91,14 +113,14 @@ async function main({ only, traces, logLevel }: Arguments): Promise<void> {
   const starting = startShop({
     env,
     only,
-    traces,
+    with: beside,
     signal: abort.signal,
     onLine: (service, line) => say(prefixed(service, readableLine(line, colour))),
     onProgress: (line) => say(prefixed('shop', line)),
   })
   try {
     const shop = await starting
-    if (!signalled) say(table(shop, only))
+    if (!signalled) say(table(shop, only, beside))
   } catch (error) {
     if (!signalled) {
       process.stderr.write(`\n${explain(error)}\n`)
@@ -120,9 +142,10 @@ function explain(error: unknown): string {
   return `The shop was not started: ${error instanceof Error ? error.message : String(error)}`
 }
 
-function table(shop: Shop, only: readonly ServiceName[]): string {
+function table(shop: Shop, only: readonly ServiceName[], beside: readonly CompanionName[]): string {
   const moved = (name: keyof typeof defaultPorts) =>
     shop.ports[name] === defaultPorts[name] || process.env[name] ? '' : `   (${defaultPorts[name]} is busy)`
+  const passwordsPlace = `password in ${join(homeFolder(), 'secrets.json')}`
   const rows: [string, string][] = [
     ['inbox page', `${shop.mailUrl}${moved('MAIL_UI_PORT')}`],
     ['SMTP', `${shop.mail.smtpUrl}${moved('SMTP_PORT')}`],
@@ -132,10 +155,14 @@ function table(shop: Shop, only: readonly ServiceName[]): string {
     ],
     [
       'Postgres',
-      `${withoutPassword(shop.postgres.url)}   (${shop.postgres.origin})${shop.postgres.origin === 'POSTGRES_URL' ? '' : `${moved('POSTGRES_PORT')}   password in ${join(homeFolder(), 'secrets.json')}`}`,
+      `${withoutPassword(shop.postgres.url)}   (${shop.postgres.origin})${shop.postgres.origin === 'POSTGRES_URL' ? '' : `${moved('POSTGRES_PORT')}   ${passwordsPlace}`}`,
     ],
   ]
-  if (shop.zipkinUrl) rows.splice(1, 0, ['traces', `${shop.zipkinUrl}/zipkin/${moved('ZIPKIN_PORT')}`])
+  for (const name of beside) {
+    const { title, port, variable } = companions[name]
+    const url = shop.companionUrls[variable] ?? ''
+    rows.push([title, `${withoutPassword(url)}${moved(port)}${new URL(url).password && `   ${passwordsPlace}`}`])
+  }
   if (only.includes('user'))
     rows.push([
       'staff login',

@@ -49,3 +49,13 @@ export const schemasNow = () => {
   )
   return createHash('sha256').update(Buffer.concat(locks)).digest('hex')
 }
+
+/** Says which setting led to the part that failed. */
+export async function blame<T>(setting: string | undefined, part: Promise<T>): Promise<T> {
+  try {
+    return await part
+  } catch (error) {
+    if (setting === undefined) throw error
+    throw new Error(`what ${setting} names cannot be used: ${(error as Error).message}`, { cause: error })
+  }
+}

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
-import { stopLeftover, stopLeftoverPostgres, stopLeftoverZipkin } from '@shopstream/local-servers'
+import { stopLeftover, stopLeftoverPostgres } from '@shopstream/local-servers'
+import { companionNames, companions } from './companions.ts'
 import { stopStackKafkaLeftover } from './kafka.ts'
 import { type ServiceName, serviceNames } from './services.ts'
 
@@ -9,12 +10,15 @@ export async function cleanUp(home: string, env: NodeJS.ProcessEnv, progress: (l
     return (await stopLeftover(pidFile(home, name), { limitMs: 3_000 })) !== undefined && name
   })
   const left = (await Promise.all(stopServices)).filter(Boolean)
-  const [kafka, postgres, zipkin] = await Promise.all([
+  const stopCompanions = companionNames.map(async (name) => {
+    return (await companions[name].stopLeftover(join(home, name))) && companions[name].title
+  })
+  const [kafka, postgres, ...beside] = await Promise.all([
     stopStackKafkaLeftover(home, env),
     stopLeftoverPostgres(join(home, 'postgres')),
-    stopLeftoverZipkin(join(home, 'zipkin')),
+    ...stopCompanions,
   ])
-  const found = [...left, kafka && 'Kafka', postgres && 'Postgres', zipkin && 'Zipkin'].filter(Boolean)
+  const found = [...left, kafka && 'Kafka', postgres && 'Postgres', ...beside].filter(Boolean)
   if (found.length > 0) progress(`stopped what an earlier start that was killed had left: ${found.join(', ')}`)
 }
 

@@ -5,6 +5,7 @@ import {
   settingsOf,
   variableOf,
 } from '../services.ts'
+import { type CompanionName, companionNames, companions } from './companions.ts'
 import { defaultPorts, type PortName, type Ports, readStackSettings, type StackSettings } from './settings.ts'
 import type { Secrets } from './state-folder.ts'
 
@@ -27,6 +28,8 @@ export interface Surroundings {
   identitySecret?: string
   /** Variables that say where spans go. */
   tracing?: Record<string, string>
+  /** Variables that say where the companions are. */
+  companions?: Record<string, string>
 }
 
 export const urlOf = (port: number) => `http://127.0.0.1:${port}`
@@ -39,12 +42,12 @@ export const portVariable = (name: ServiceName) => (name === 'gateway' ? 'GATEWA
 export function unusedPorts(
   settings: { KAFKA_BROKERS?: string[]; POSTGRES_URL?: string },
   only: readonly ServiceName[],
-  traces = false,
+  beside: readonly CompanionName[] = [],
 ): Set<PortName> {
   const unused = new Set<PortName>(serviceNames.filter((name) => !only.includes(name)).map(portVariable))
   if (settings.KAFKA_BROKERS) unused.add('KAFKA_PORT')
   if (settings.POSTGRES_URL) unused.add('POSTGRES_PORT')
-  if (!traces) unused.add('ZIPKIN_PORT')
+  for (const name of companionNames) if (!beside.includes(name)) unused.add(companions[name].port)
   if (!only.includes('gateway')) unused.add('GATEWAY_METRICS_PORT')
   return unused
 }
@@ -85,6 +88,7 @@ export function serviceEnvironment(name: ServiceName, around: Surroundings): Rec
     }),
     ...ownSettings[name]?.(around),
     ...around.tracing,
+    ...(String(name) === 'bridge' && around.companions),
   }
 }
 
@@ -99,6 +103,7 @@ const example: Omit<Surroundings, 'settings'> = {
     staffPassword: 'x'.repeat(32),
     postgresPassword: '',
     databasePasswords: {},
+    companionPasswords: {},
   },
 }
 

@@ -37,6 +37,9 @@ export const defaultPorts = {
   KAFKA_PORT: 9092,
   POSTGRES_PORT: 54_320,
   ZIPKIN_PORT: 9411,
+  RABBITMQ_PORT: 5672,
+  REDIS_PORT: 6379,
+  NATS_PORT: 4222,
 }
 
 export type PortName = keyof typeof defaultPorts

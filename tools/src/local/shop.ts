@@ -11,9 +11,16 @@ import {
   type MailSinkOptions,
   repository,
   startMailSink,
-  startZipkin,
 } from '@shopstream/local-servers'
-import { type Deployer, deployedFile, readDeployed, schemasNow, startDeployer } from './deployment.ts'
+import {
+  bridgeSettings,
+  type CompanionName,
+  companions,
+  companionUrls,
+  requireCompanions,
+  startCompanion,
+} from './companions.ts'
+import { blame, type Deployer, deployedFile, readDeployed, schemasNow, startDeployer } from './deployment.ts'
 import { inherited, processEnvironment, tracesEnvironment, writeEnvironments } from './environments.ts'
 import { findWay, givenKafka, type KafkaWay, type StackKafka, startStackKafka } from './kafka.ts'
 import { cleanUp, pidFile } from './leftovers.ts'
@@ -41,8 +48,8 @@ export interface ShopOptions {
   env?: NodeJS.ProcessEnv
   /** Runs these services alone; all by default. */
   only?: readonly ServiceName[]
-  /** Runs a Zipkin as well, in which the spans of the services can be seen. */
-  traces?: boolean
+  /** Run beside the shop; with `zipkin` the spans of the services can be seen. */
+  with?: readonly CompanionName[]
   /** As if the environment had set them. */
   ports?: Partial<Ports>
   /** Has the last word about a service's environment, such as what stands between it and the others. */
@@ -70,8 +77,8 @@ export interface Shop {
   readonly home: string
   readonly gatewayUrl: string
   readonly mailUrl: string
-  /** Of Zipkin, where the traces are; undefined where none runs. */
-  readonly zipkinUrl: string | undefined
+  /** URLs of what runs beside it, with passwords, by the variable that tells each: `REDIS_URL`. */
+  readonly companionUrls: Record<string, string>
   readonly ports: Ports
   readonly staff: { email: string; password: string }
   readonly topicPrefix: string
@@ -113,6 +120,7 @@ interface Launch {
   env: NodeJS.ProcessEnv
   home: string
   only: readonly ServiceName[]
+  beside: readonly CompanionName[]
   settings: StackSettings
   explicit: Partial<Ports>
   progress: (line: string) => void
@@ -133,8 +141,10 @@ interface Launch {
  */
 export async function startShop(options: ShopOptions = {}): Promise<Shop> {
   const begun = performance.now()
-  const { env = process.env, home = homeFolder(env), only = serviceNames, onProgress: progress = () => {} } = options
+  const { env = process.env, home = homeFolder(env), only = serviceNames, with: beside = [] } = options
+  const { onProgress: progress = () => {} } = options
   const { settings, explicit } = await readSettings(env, only)
+  await requireCompanions(beside, env)
   const release = claimHome(home)
   const undo: UndoStep[] = []
   const starting = new AbortController()
@@ -151,7 +161,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
     const { signal } = starting
     options.signal?.addEventListener('abort', () => starting.abort(options.signal?.reason), { once: true })
     const aborted = once(signal, 'abort').then(() => Promise.reject(signal.reason))
-    const launch = { options, env, home, only, settings, explicit, progress, begun, signal, undo, stop }
+    const launch = { options, env, home, only, beside, settings, explicit, progress, begun, signal, undo, stop }
     const shop = await Promise.race([start(launch), aborted])
     return Object.assign(shop, { startedInMs: Math.round(performance.now() - begun) })
   } catch (error) {
@@ -161,15 +171,15 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
 }
 
 async function start(launch: Launch): Promise<Shop> {
-  const { options, env, home, only, settings, explicit, progress, signal, begun, undo } = launch
+  const { options, env, home, only, beside, settings, explicit, progress, signal, begun, undo } = launch
   rmSync(join(home, 'shop.json'), { force: true })
   await cleanUp(home, env, progress)
   const way = settings.KAFKA_BROKERS ? undefined : await findWay(env)
   signal.throwIfAborted()
-  const ports = await choosePorts({ ...explicit, ...options.ports }, unusedPorts(settings, only, options.traces))
+  const ports = await choosePorts({ ...explicit, ...options.ports }, unusedPorts(settings, only, beside))
   const schemas = schemasNow()
   const isDeployed = readDeployed(home) === schemas
-  const secrets = readSecrets(home, databaseOwners)
+  const secrets = readSecrets(home, databaseOwners, beside)
   const identitySecret = randomBytes(24).toString('base64url') // another one at each start
   const deployer = startDeployer(inherited(env))
   undo.push(async () => deployer.close())
@@ -181,14 +191,16 @@ async function start(launch: Launch): Promise<Shop> {
   const databaseUrl = (service: ServiceName) => urls[(databaseOwners as readonly ServiceName[]).indexOf(service)] ?? ''
   const brokers = settings.KAFKA_BROKERS ?? [`127.0.0.1:${ports.KAFKA_PORT}`]
   const { smtpUrl } = mail
-  const tracing = options.traces ? tracesEnvironment(env, ports.ZIPKIN_PORT) : {}
-  const around: Surroundings = { ports, brokers, databaseUrl, smtpUrl, secrets, settings, identitySecret, tracing }
+  const tracing = beside.includes('zipkin') ? tracesEnvironment(env, ports.ZIPKIN_PORT) : {}
+  const told = bridgeSettings(beside, companionUrls(beside, ports, secrets), env)
+  const known = { ports, brokers, databaseUrl, smtpUrl, secrets, settings, identitySecret }
+  const around: Surroundings = { ...known, tracing, companions: told }
   writeEnvironments(home, around)
   const topicsMade = servers.kafka.then(() => makeTopics(launch, deployer, { brokers, schemas }))
   topicsMade.catch(() => {})
   // Topics and schemas come before who writes by them. A start with the same as before saves a second.
   if (!isDeployed) await topicsMade
-  await servers.orFail(servers.zipkin) // before there are spans: an exporter that nobody answers complains
+  await servers.orFail(servers.companions) // before there are spans: an exporter that nobody answers complains
   signal.throwIfAborted() // nothing may be started behind the back of a stop
   const running = startServices(launch, around)
   undo.push(async (remainingMs) => {
@@ -204,7 +216,7 @@ async function start(launch: Launch): Promise<Shop> {
   return shop
 }
 
-/** Starts Kafka, Postgres, mail and, where asked for, Zipkin, or takes what the environment names. */
+/** Starts Kafka, Postgres, mail and what was asked for beside them, or takes what the environment names. */
 function startServers(
   launch: Launch,
   { way, ports, secrets }: { way: KafkaWay | undefined; ports: Ports; secrets: Secrets },
@@ -241,23 +253,20 @@ function startServers(
   })
   undo.push(async () => (await mail.catch(() => undefined))?.close())
 
-  const zipkin: Promise<LocalProcess | undefined> = options.traces
-    ? startZipkin({
-        dir: join(home, 'zipkin'),
-        port: ports.ZIPKIN_PORT,
-        env,
-        progress,
-        signal,
-        onUnexpectedEnd: onEnd('Zipkin', async () => (await zipkin)?.restart()),
-      })
-    : Promise.resolve(undefined)
-  undo.push(async (remainingMs) => (await zipkin.catch(() => undefined))?.stop(remainingMs()))
+  const start = (name: CompanionName) => {
+    const onUnexpectedEnd = onEnd(companions[name].title, async () => (await running).restart())
+    const parts = { home, ports, secrets, env, progress, signal, onUnexpectedEnd }
+    const running: Promise<LocalProcess> = startCompanion(name, parts)
+    undo.push(async (remainingMs) => (await running.catch(() => undefined))?.stop(Math.min(3_000, remainingMs())))
+    return running
+  }
+  const beside = Promise.all(launch.beside.map(start))
 
   // No failure may go unnoticed while another part is awaited.
-  const failed = Promise.all([kafka, postgres, mail, zipkin])
+  const failed = Promise.all([kafka, postgres, mail, beside])
   failed.catch(() => {})
   const orFail = async <T>(part: Promise<T>): Promise<T> => (await Promise.race([part, failed.then(() => part)])) as T
-  return { kafka, postgres, mail, zipkin, orFail }
+  return { kafka, postgres, mail, companions: beside, orFail }
 }
 
 /** Tries until it is there again, or the shop stops. */
@@ -332,7 +341,7 @@ function startServices({ options, env, home, only, progress }: Launch, around: S
 }
 
 function shopOf(
-  { options, home, settings, stop }: Launch,
+  { home, beside, settings, stop }: Launch,
   { ports, secrets, databaseUrl }: Surroundings,
   parts: Pick<Shop, 'services' | 'kafka' | 'postgres' | 'mail'>,
 ): Shop {
@@ -341,7 +350,7 @@ function shopOf(
     home,
     gatewayUrl: urlOf(ports.GATEWAY_PORT),
     mailUrl: urlOf(ports.MAIL_UI_PORT),
-    zipkinUrl: options.traces ? urlOf(ports.ZIPKIN_PORT) : undefined,
+    companionUrls: companionUrls(beside, ports, secrets),
     ports,
     staff: { email: settings.STAFF_EMAIL, password: settings.STAFF_PASSWORD ?? secrets.staffPassword },
     topicPrefix: settings.KAFKA_TOPIC_PREFIX,
@@ -350,16 +359,6 @@ function shopOf(
     databaseUrl,
     startedInMs: 0,
     stop,
-  }
-}
-
-/** Says which setting led to the part that failed. */
-async function blame<T>(setting: string | undefined, part: Promise<T>): Promise<T> {
-  try {
-    return await part
-  } catch (error) {
-    if (setting === undefined) throw error
-    throw new Error(`what ${setting} names cannot be used: ${(error as Error).message}`, { cause: error })
   }
 }
 
@@ -382,7 +381,7 @@ function describe(shop: Shop): RunningShop {
     pid: process.pid,
     gatewayUrl: shop.gatewayUrl,
     mailUrl: shop.mailUrl,
-    zipkinUrl: shop.zipkinUrl,
+    companionUrls: shop.companionUrls,
     smtpUrl: shop.mail.smtpUrl,
     brokers: shop.kafka.brokers,
     topicPrefix: shop.topicPrefix,

@@ -87,20 +87,24 @@ export interface Secrets {
   staffPassword: string
   /** Database passwords by service. */
   databasePasswords: Record<string, string>
+  /** By companion. */
+  companionPasswords: Record<string, string>
 }
 
 /** The folder's secrets, made at random the first time; readable by their owner alone. */
-export function readSecrets(home: string, services: readonly string[]): Secrets {
+export function readSecrets(home: string, services: readonly string[], companions: readonly string[] = []): Secrets {
   const file = join(home, 'secrets.json')
   const known: Partial<Secrets> = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {}
   const secret = (bytes: number) => randomBytes(bytes).toString('base64url')
+  const passwords = (names: readonly string[], made: Record<string, string> = {}) =>
+    Object.fromEntries(names.map((name) => [name, made[name] ?? secret(18)]))
   const secrets: Secrets = {
     postgresPassword: known.postgresPassword ?? secret(18),
     keyEncryptionSecret: known.keyEncryptionSecret ?? secret(32),
     staffPassword: known.staffPassword ?? `staff-${randomBytes(6).toString('hex')}`,
-    databasePasswords: Object.fromEntries(
-      services.map((name) => [name, known.databasePasswords?.[name] ?? secret(18)]),
-    ),
+    databasePasswords: passwords(services, known.databasePasswords),
+    // Of those that were asked for at some time.
+    companionPasswords: { ...known.companionPasswords, ...passwords(companions, known.companionPasswords) },
   }
   writePrivate(file, JSON.stringify(secrets, null, 2))
   return secrets
@@ -117,8 +121,8 @@ export interface RunningShop {
   pid: number
   gatewayUrl: string
   mailUrl: string
-  /** Where its traces are, with `npm start -- --traces`. */
-  zipkinUrl?: string | undefined
+  /** URLs of what runs beside it (`npm start -- --with …`), by the variable that tells each: `REDIS_URL`. */
+  companionUrls: Record<string, string>
   smtpUrl: string
   brokers: string[]
   topicPrefix: string

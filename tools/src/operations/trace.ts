@@ -66,7 +66,7 @@ async function tracesOf(order: string): Promise<string[]> {
 
 /** May have a path, as behind a proxy. */
 const zipkinUrl = () =>
-  (process.env.ZIPKIN_URL || (runningShop()?.zipkinUrl ?? 'http://127.0.0.1:9411')).replace(/\/+$/, '')
+  (process.env.ZIPKIN_URL || (runningShop()?.companionUrls.ZIPKIN_URL ?? 'http://127.0.0.1:9411')).replace(/\/+$/, '')
 
 async function askZipkin(url: string, traceIds: readonly string[]): Promise<StoredSpan[]> {
   const asked = traceIds.map(async (id) => {

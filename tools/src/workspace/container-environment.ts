@@ -22,7 +22,13 @@ const around: Surroundings = {
   brokers: ['kafka:9093'],
   databaseUrl: () => inFile,
   smtpUrl: 'smtp://mail:1025',
-  secrets: { keyEncryptionSecret: inFile, staffPassword: inFile, postgresPassword: inFile, databasePasswords: {} },
+  secrets: {
+    keyEncryptionSecret: inFile,
+    staffPassword: inFile,
+    postgresPassword: inFile,
+    databasePasswords: {},
+    companionPasswords: {},
+  },
   settings: readStackSettings({}).settings,
   identitySecret: inFile,
 }
