@@ -23,7 +23,7 @@ testContract({
     atEnd(() => database.close())
     const event = exampleEvent('PointsAwarded', newEventId(), {})
     await database.transaction((tx) =>
-      accept(tx, 'loyalty', [{ id: 'a-1', topic: 'shop.loyalty.v1', event: { ...event } as never }]),
+      accept(tx, { name: 'loyalty' }, [{ id: 'a-1', topic: 'shop.loyalty.v1', event: { ...event } as never }]),
     )
   },
 })

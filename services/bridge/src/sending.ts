@@ -41,7 +41,7 @@ async function send(
 ): Promise<(Error | undefined)[]> {
   const formed = events.map((one) => (cameFrom.has(originOf(one)) ? undefined : form(one, row)))
   const sendable = formed.filter((one): one is Sendable => one !== undefined && !(one instanceof Error))
-  const sent = sendable.length > 0 ? await outlet.send(sendable) : []
+  const sent = sendable.length > 0 || events.length === 0 ? await outlet.send(sendable) : []
   const results = new Map(sendable.map((one, n) => [one, sent[n]]))
   return formed.map((one) => (one === undefined || one instanceof Error ? one : results.get(one)))
 }

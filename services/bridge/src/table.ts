@@ -19,6 +19,8 @@ export interface BridgeRow {
   /** The broker, with what it needs: one entry. */
   to?: Record<string, object>
   receive?: EventName[]
+  /** The application that the events are from; default the name of the row. Rows of one source may bring the same keys. */
+  source?: string
   /** What the keys of this source begin with, where several sources bring events of one topic. */
   keyPrefix?: string
   from?: Record<string, object>
@@ -52,6 +54,7 @@ const schemas = {
     {
       name,
       receive: listOf(produces.events),
+      source: Type.Optional(name),
       keyPrefix: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
       from: Type.Record(Type.String(), Type.Unknown()),
     },
@@ -145,6 +148,9 @@ function sameNames(rows: readonly BridgeRow[]): string[] {
   )
 }
 
+/** Who a row's events are from. */
+export const sourceOf = ({ name, source = name }: Pick<BridgeRow, 'name' | 'source'>) => source
+
 /** A key belongs to one source, who alone says what comes next of it. */
 function sharedKeys(rows: readonly BridgeRow[]): string[] {
   const sources = rows.filter(({ receive }) => receive)
@@ -153,7 +159,7 @@ function sharedKeys(rows: readonly BridgeRow[]): string[] {
     sources.slice(n + 1).flatMap((other) => {
       const topic = topicsOf(one).find((name) => topicsOf(other).includes(name))
       const [a, b] = [one.keyPrefix ?? '', other.keyPrefix ?? '']
-      if (!topic || !(a.startsWith(b) || b.startsWith(a))) return []
+      if (!topic || sourceOf(one) === sourceOf(other) || !(a.startsWith(b) || b.startsWith(a))) return []
       return `bridges ${one.name} and ${other.name} both bring ${topic}: give each a keyPrefix that no key of the other begins with`
     }),
   )

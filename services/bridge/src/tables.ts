@@ -3,7 +3,7 @@ import type { Generated } from '@shopstream/database'
 /** The tables of the bridge database, as migrations/ makes them. */
 export interface Tables {
   bridge: BridgeRow
-  received: { bridge: string; id: string; received_at: Generated<Date> }
+  received: { source: string; id: string; received_at: Generated<Date> }
   received_key: { topic: string; key: string; sequence: bigint; born_at: Generated<Date>; changed_at: Generated<Date> }
 }
 

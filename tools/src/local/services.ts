@@ -88,7 +88,7 @@ export function serviceEnvironment(name: ServiceName, around: Surroundings): Rec
     }),
     ...ownSettings[name]?.(around),
     ...around.tracing,
-    ...(String(name) === 'bridge' && around.companions),
+    ...(name === 'bridge' && around.companions),
   }
 }
 

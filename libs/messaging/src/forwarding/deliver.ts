@@ -11,7 +11,7 @@ export interface Forwarded {
 
 /**
  * Hands events on. Returns for each: undefined, it is there; {@link MessageRefused}, it is never taken; any other error,
- * not now. Throws when nothing is taken now. Of a key it never gets two at once.
+ * not now. Throws when nothing is taken now. Of a key it never gets two at once; it gets none to see whether the receiver is there.
  */
 export type Forward = (events: readonly Forwarded[]) => Promise<readonly (Error | undefined)[]>
 

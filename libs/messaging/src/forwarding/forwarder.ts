@@ -235,14 +235,12 @@ function handlingOf(forwarding: Forwarding, topics: readonly string[]): ParkedHa
   }
 }
 
-/** Measures how far the group is behind, until stopped. */
-async function measure(
-  { bus, meters, logger }: Forwarding,
-  group: string,
-  topics: string[],
-  stop: AbortSignal,
-): Promise<void> {
+/** Measures how far the group is behind, and whether the receiver is there while nothing is to be handed on, until stopped. */
+async function measure(forwarding: Forwarding, group: string, topics: string[], stop: AbortSignal): Promise<void> {
+  const { bus, meters, logger } = forwarding
+  const probe = createProbe(forwarding)
   while (!stop.aborted) {
+    await probe()
     try {
       const positions = await bus.positions(group, topics)
       const ages = await bus.agesOf(positions)
@@ -254,5 +252,21 @@ async function measure(
       logger.debug({ err: error }, 'how far the bridge is behind cannot be measured now')
     }
     await pause(measureMs, stop)
+  }
+}
+
+/** A receiver that is away is known before the first event comes. What events say of it, such as a full queue, stands. */
+function createProbe({ forward, absence }: Forwarding): () => Promise<void> {
+  let isAway = false
+  return async () => {
+    if (absence.now() && !isAway) return
+    try {
+      await forward([])
+      if (isAway) absence.tell()
+      isAway = false
+    } catch (error) {
+      isAway = true
+      absence.tell(error)
+    }
   }
 }

@@ -11,10 +11,10 @@ create table bridge (
 
 -- Ids of messages that came in, for as long as a source may bring one again.
 create table received (
-  bridge text not null,
+  source text not null,
   id text not null,
   received_at timestamptz not null default now(),
-  primary key (bridge, id)
+  primary key (source, id)
 );
 create index on received (received_at);
 

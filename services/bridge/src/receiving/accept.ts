@@ -1,6 +1,7 @@
 import { sql, type Transaction } from '@shopstream/database'
 import type { AnyNewEvent } from '@shopstream/messaging'
 import { produces } from '../produces.ts'
+import { type BridgeRow, sourceOf } from '../table.ts'
 import type { Tables } from '../tables.ts'
 import type { Arrival } from './read.ts'
 
@@ -10,27 +11,27 @@ import type { Arrival } from './read.ts'
  */
 export async function accept(
   tx: Transaction<Tables>,
-  bridge: string,
+  row: Pick<BridgeRow, 'name' | 'source'>,
   arrivals: readonly Arrival[],
 ): Promise<Arrival[]> {
   if (arrivals.length === 0) return []
-  const fresh = await withoutRepeated(tx, bridge, arrivals)
+  const fresh = await withoutRepeated(tx, sourceOf(row), arrivals)
   const next = await raise(tx, fresh)
   const events = fresh.map(({ topic, event }) => {
     const place = placeOf(topic, event.key)
     const sequence = (next.get(place) ?? 0n) + 1n
     next.set(place, sequence)
-    return { ...event, sequence, origin: bridge } as AnyNewEvent<'PointsAwarded'>
+    return { ...event, sequence, origin: row.name } as AnyNewEvent<'PointsAwarded'>
   })
   await produces.emit(tx, events)
   return fresh
 }
 
-async function withoutRepeated(tx: Transaction<Tables>, bridge: string, arrivals: readonly Arrival[]) {
+async function withoutRepeated(tx: Transaction<Tables>, source: string, arrivals: readonly Arrival[]) {
   const first = new Map(arrivals.toReversed().map((one) => [one.id, one])) // of several with one id, in one batch
   const rows = await tx
     .insertInto('received')
-    .values([...first.keys()].sort().map((id) => ({ bridge, id })))
+    .values([...first.keys()].sort().map((id) => ({ source, id })))
     .onConflict((conflict) => conflict.doNothing())
     .returning('id')
     .execute()

@@ -29,8 +29,8 @@ export function startForgetting(database: Database<Tables>, logger: Logger): () 
 
 async function forget({ query }: Database<Tables>): Promise<boolean> {
   const { numAffectedRows } = await sql`
-    delete from received where (bridge, id) in (
-      select bridge, id from received where received_at < now() - make_interval(days => ${rememberedDays}::integer)
+    delete from received where (source, id) in (
+      select source, id from received where received_at < now() - make_interval(days => ${rememberedDays}::integer)
       limit ${batchRows} for update skip locked)`.execute(query)
   return Number(numAffectedRows ?? 0) < batchRows
 }

@@ -81,7 +81,7 @@ async function takeIn(
     try {
       const counts = await database.transaction(async (tx) => {
         const arrivals = read.flatMap(({ arrival }) => arrival ?? [])
-        const fresh = await accept(tx, bridge.name, arrivals)
+        const fresh = await accept(tx, bridge.row, arrivals)
         await park(tx, 'bridge', await parkingsOf(bridge, database, read))
         return { taken: fresh.length, repeated: arrivals.length - fresh.length, dead: read.length - arrivals.length }
       })
@@ -143,7 +143,7 @@ function handlingOf(bridge: Bridge, meters: ReturnType<Surroundings['meters']['r
       if (value === null) throw new MalformedMessage('it has no body')
       const texts = Object.entries(headers).map(([name, held]) => [name, held?.toString() ?? ''])
       const received: Received = { body: value, headers: Object.fromEntries(texts) }
-      const fresh = await accept(tx, bridge.name, [readArrival(received, bridge.row)])
+      const fresh = await accept(tx, bridge.row, [readArrival(received, bridge.row)])
       return { message, outcome: fresh.length > 0 ? 'handled' : 'repeated' }
     },
     meters: {

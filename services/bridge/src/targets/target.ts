@@ -22,7 +22,8 @@ export interface Sendable {
 export interface Outlet {
   /**
    * Sends messages, of a key never two at once. One result for each: undefined, it is there and survives a restart of the broker;
-   * `MessageRefused`, it is never taken; any other error, not now, as a queue is full or missing. Throws when the broker is away.
+   * `MessageRefused`, it is never taken; any other error, not now, as a queue is full or missing. Throws when the broker is away. None are sent to
+   * see whether it is there.
    */
   send(messages: readonly Sendable[]): Promise<readonly (Error | undefined)[]>
   /** Ids of events that the broker holds, the oldest first, for `verify`. Missing where a broker cannot be asked. */
