@@ -13,4 +13,4 @@ export const configSchema = Type.Object({
 export type Config = Static<typeof configSchema>
 
 /** Throws a ConfigError with everything that is wrong in the table, and with each URL that it wants and does not get. */
-export const checkConfig = (config: Config) => readBridges(config)
+export const checkConfig = (config: Config, env?: NodeJS.ProcessEnv) => readBridges(config, env)

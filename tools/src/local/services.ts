@@ -5,7 +5,7 @@ import {
   settingsOf,
   variableOf,
 } from '../services.ts'
-import { type CompanionName, companionNames, companions } from './companions.ts'
+import { bridgeSettings, type CompanionName, companionNames, companions, companionUrls } from './companions.ts'
 import { defaultPorts, type PortName, type Ports, readStackSettings, type StackSettings } from './settings.ts'
 import type { Secrets } from './state-folder.ts'
 
@@ -111,7 +111,7 @@ const example: Omit<Surroundings, 'settings'> = {
 interface ConfigModule {
   configSchema: TObject
   /** Throws a ConfigError for what the schema cannot say. */
-  checkConfig?: (config: unknown) => unknown
+  checkConfig?: (config: unknown, env?: NodeJS.ProcessEnv) => unknown
 }
 
 export const configOf = (name: ServiceName): Promise<ConfigModule> => import(`../../../services/${name}/src/config.ts`)
@@ -120,13 +120,19 @@ export const configOf = (name: ServiceName): Promise<ConfigModule> => import(`..
  * Reads the stack's settings, and judges the environment of each service that would be started by the service's own
  * rules. Throws one ConfigError with everything that is wrong, the first problem of each variable.
  */
-export async function readSettings(env: NodeJS.ProcessEnv, only: readonly ServiceName[] = serviceNames) {
+export async function readSettings(
+  env: NodeJS.ProcessEnv,
+  only: readonly ServiceName[] = serviceNames,
+  beside: readonly CompanionName[] = [],
+) {
   const own = problemsOf(() => readStackSettings(env))
   const { settings } = own.value ?? readStackSettings({ STAFF_EMAIL: env.STAFF_EMAIL })
   const perService = only.map(async (name) => {
     const { configSchema, checkConfig } = await configOf(name)
-    const environment = { ...env, ...serviceEnvironment(name, { ...example, settings }) }
-    const judge = (set: NodeJS.ProcessEnv) => problemsOf(() => checkConfig?.(readConfig(configSchema, set))).problems
+    const told = bridgeSettings(beside, companionUrls(beside, example.ports, example.secrets), env)
+    const environment = { ...env, ...serviceEnvironment(name, { ...example, companions: told, settings }) }
+    const judge = (set: NodeJS.ProcessEnv) =>
+      problemsOf(() => checkConfig?.(readConfig(configSchema, set), set)).problems
     const first = judge(environment)
     // Without what is wrong by the schema, the rest is judged as well.
     const without = Object.fromEntries(first.map((problem) => [variableIn(problem), undefined]))

@@ -79,6 +79,8 @@ export interface Shop {
   readonly mailUrl: string
   /** URLs of what runs beside it, with passwords, by the variable that tells each: `REDIS_URL`. */
   readonly companionUrls: Record<string, string>
+  /** What runs beside it, by name. */
+  readonly companions: ReadonlyMap<CompanionName, LocalProcess>
   readonly ports: Ports
   readonly staff: { email: string; password: string }
   readonly topicPrefix: string
@@ -143,7 +145,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
   const begun = performance.now()
   const { env = process.env, home = homeFolder(env), only = serviceNames, with: beside = [] } = options
   const { onProgress: progress = () => {} } = options
-  const { settings, explicit } = await readSettings(env, only)
+  const { settings, explicit } = await readSettings(env, only, beside)
   await requireCompanions(beside, env)
   const release = claimHome(home)
   const undo: UndoStep[] = []
@@ -200,7 +202,7 @@ async function start(launch: Launch): Promise<Shop> {
   topicsMade.catch(() => {})
   // Topics and schemas come before who writes by them. A start with the same as before saves a second.
   if (!isDeployed) await topicsMade
-  await servers.orFail(servers.companions) // before there are spans: an exporter that nobody answers complains
+  const started = await servers.orFail(servers.companions) // before there are spans: an exporter that nobody answers complains
   signal.throwIfAborted() // nothing may be started behind the back of a stop
   const running = startServices(launch, around)
   undo.push(async (remainingMs) => {
@@ -211,7 +213,8 @@ async function start(launch: Launch): Promise<Shop> {
   await topicsMade
   const limitMs = options.readyLimitMs ?? 120_000
   await waitUntilReady({ only, ports, identitySecret, begun, limitMs, progress }, running.givenUp)
-  const shop = shopOf(launch, around, { services: running.services, kafka, postgres, mail })
+  const processes = new Map(beside.map((name, n) => [name, started[n] as LocalProcess]))
+  const shop = shopOf(launch, around, { services: running.services, companions: processes, kafka, postgres, mail })
   writePrivate(join(home, 'shop.json'), JSON.stringify(describe(shop), null, 2))
   return shop
 }
@@ -343,7 +346,7 @@ function startServices({ options, env, home, only, progress }: Launch, around: S
 function shopOf(
   { home, beside, settings, stop }: Launch,
   { ports, secrets, databaseUrl }: Surroundings,
-  parts: Pick<Shop, 'services' | 'kafka' | 'postgres' | 'mail'>,
+  parts: Pick<Shop, 'services' | 'kafka' | 'postgres' | 'mail' | 'companions'>,
 ): Shop {
   const urls = serviceNames.map((name) => [name, serviceUrl(name, ports)])
   return {

@@ -11,10 +11,18 @@ export interface OpenShop {
   ports?: Ports
   only?: readonly ServiceName[]
   around?: ShopOptions['around']
+  with?: ShopOptions['with']
 }
 
 /** A shop of a test's own: own folder, own ports, own Kafka and Postgres. With TEST_LOG_LEVEL what it prints goes to stderr; `lines` has what services log. */
-export async function openShop({ home = temporaryFolder('e2e'), env = {}, ports, only, around }: OpenShop = {}) {
+export async function openShop({
+  home = temporaryFolder('e2e'),
+  env = {},
+  ports,
+  only,
+  around,
+  with: beside = [],
+}: OpenShop = {}) {
   const level = process.env.TEST_LOG_LEVEL
   const lines: string[] = []
   const tell = (line: string) => level && process.stderr.write(`${line}\n`)
@@ -24,6 +32,7 @@ export async function openShop({ home = temporaryFolder('e2e'), env = {}, ports,
     ports: ports ?? (await ownPorts()),
     ...(only && { only }),
     ...(around && { around }),
+    with: beside,
     onLine(service, line) {
       lines.push(line)
       tell(`${service} ${line}`)

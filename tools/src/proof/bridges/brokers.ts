@@ -1,0 +1,99 @@
+import { type ChannelModel, connect } from 'amqplib'
+
+/** An event as it arrived at a broker. */
+export interface Arrived {
+  id: string
+  key: string
+  sequence: number
+}
+
+/** What a proof needs of a broker: the table of its bridges, what arrives there, and a way to bring events in. */
+export interface BrokerUnderProof {
+  /** Bridges that send OrderShipped and receive PointsAwarded. */
+  table: string
+  /** Reads until it is closed, whatever is killed meanwhile; each is acknowledged after `arrived` has returned. */
+  collect(url: string, arrived: (event: Arrived) => void): { close(): Promise<void> }
+  /** Sends CloudEvents as JSON in; throws when the broker has not confirmed all. */
+  bring(url: string, bodies: readonly string[]): Promise<void>
+}
+
+const pauseMs = 200
+const pause = () => new Promise((resolve) => setTimeout(resolve, pauseMs))
+
+function arrivedOf(text: string): Arrived {
+  const { id, subject, sequence } = JSON.parse(text)
+  return { id, key: subject, sequence: Number(sequence) }
+}
+
+/** Runs `work` again and again until closed: it ends or throws when its connection does. */
+function again(work: (isClosed: () => boolean) => Promise<void>) {
+  let isClosed = false
+  const running = (async () => {
+    while (!isClosed) {
+      await work(() => isClosed).catch(() => {})
+      await pause()
+    }
+  })()
+  return {
+    async close() {
+      isClosed = true
+      await running
+    },
+  }
+}
+
+async function openAmqp(url: string): Promise<{ model: ChannelModel; ended: Promise<never> }> {
+  const model = await connect(`${url}?heartbeat=5`)
+  const ended = Promise.withResolvers<never>()
+  ended.promise.catch(() => {})
+  model.on('error', ended.reject)
+  model.on('close', () => ended.reject(new Error('closed')))
+  return { model, ended: ended.promise }
+}
+
+const rabbitmq: BrokerUnderProof = {
+  table: `
+- name: proof
+  send: [OrderShipped]
+  to:
+    rabbitmq:
+      url: RABBITMQ_URL
+      queues: [{ name: proof, bind: [order.#], maxLength: 500 }]
+- name: proof-in
+  receive: [PointsAwarded]
+  from: { rabbitmq: { url: RABBITMQ_URL, queue: { name: proof-in } } }
+`,
+  collect: (url, arrived) =>
+    again(async (isClosed) => {
+      const { model, ended } = await openAmqp(url)
+      try {
+        const channel = await model.createChannel()
+        channel.on('error', () => {})
+        await channel.prefetch(100)
+        await channel.consume('proof', (message) => {
+          if (!message) return
+          arrived(arrivedOf(message.content.toString()))
+          channel.ack(message)
+        })
+        while (!isClosed()) await Promise.race([pause(), ended])
+      } finally {
+        await model.close().catch(() => {})
+      }
+    }),
+  async bring(url, bodies) {
+    const { model, ended } = await openAmqp(url)
+    try {
+      const channel = await model.createConfirmChannel()
+      channel.on('error', () => {})
+      for (const body of bodies) channel.sendToQueue('proof-in', Buffer.from(body), { persistent: true })
+      const late = new Promise((_, reject) => setTimeout(() => reject(new Error('not confirmed')), 20_000).unref())
+      await Promise.race([channel.waitForConfirms(), ended, late])
+    } finally {
+      await model.close().catch(() => {})
+    }
+  },
+}
+
+/** By the name of what runs beside the shop. */
+export const brokersUnderProof = { rabbitmq } satisfies Record<string, BrokerUnderProof>
+export type ProvenBroker = keyof typeof brokersUnderProof
