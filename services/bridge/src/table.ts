@@ -79,10 +79,11 @@ function rowProblems(row: unknown): string[] {
   const direction = 'send' in row ? 'send' : 'receive' in row ? 'receive' : undefined
   if (!direction) return ['says neither `send` nor `receive`']
   const side = direction === 'send' ? 'to' : 'from'
-  return [...schemaProblems(schemas[direction], row), ...targetProblems((row as BridgeRow)[side], direction, side)]
+  return [...schemaProblems(schemas[direction], row), ...targetProblems(row as BridgeRow, direction, side)]
 }
 
-function targetProblems(held: unknown, direction: 'send' | 'receive', side: string): string[] {
+function targetProblems(row: BridgeRow, direction: 'send' | 'receive', side: 'to' | 'from'): string[] {
+  const held: unknown = row[side]
   if (typeof held !== 'object' || held === null) return []
   const [entry, ...more] = Object.entries(held)
   if (!entry || more.length > 0) return [`${side} has to name one broker`]
@@ -94,7 +95,10 @@ function targetProblems(held: unknown, direction: 'send' | 'receive', side: stri
     )
     return [`${side} names ${kind}; there are ${able.join(', ')}`]
   }
-  return schemaProblems(way.options, options ?? {}, `${side}.${kind}`)
+  const at = `${side}.${kind}`
+  const problems = schemaProblems(way.options, options ?? {}, at)
+  if (problems.length > 0) return problems
+  return (way.problems?.(options, row.form) ?? []).map((problem) => `${at} ${problem}`)
 }
 
 /** A line for each place that does not fit, with what belongs there. */

@@ -64,6 +64,8 @@ export interface Place<Options extends TObject> {
 interface Way<Options extends TObject, Made> {
   /** Has `url`, the name of a variable of the environment. */
   options: Options
+  /** What is wrong with options that each are right: among themselves, or with the form of their row. */
+  problems?(options: Readonly<Static<Options>>, form: string | undefined): string[]
   /** Connects when first used, and again whenever it has to. */
   open(place: Place<Options>): Made
 }

@@ -1,0 +1,173 @@
+import { rmSync } from 'node:fs'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { eventually, freePort, temporaryFolder } from '@shopstream/local-servers'
+import { testLogger } from '@shopstream/testing'
+import type { Received } from '../target.ts'
+import { messageOf, readBody } from '../testing/conformance.ts'
+import { openInlet } from './inlet.ts'
+import { openOutlet } from './outlet.ts'
+import { clientOf, startRedis, whyNoRedis } from './testing.ts'
+
+const lacks = whyNoRedis()
+const ifRedis = lacks ? describe.skip : describe
+ifRedis(`an inlet from Redis${lacks ? ` (skipped: it ${lacks})` : ''}`, () => {
+  const password = 'a-secret-word'
+  let dir: string
+  let server: Awaited<ReturnType<typeof startRedis>>
+  let client: Awaited<ReturnType<typeof clientOf>>
+  beforeAll(async () => {
+    dir = temporaryFolder('redis-inlet')
+    server = await startRedis({ dir, port: await freePort(), password })
+    client = await clientOf(server.url)
+  })
+  afterAll(async () => {
+    client?.destroy()
+    await server?.stop()
+    rmSync(dir, { recursive: true, force: true })
+  })
+
+  const open = (stream: string, options: { count?: number; claimAfterSeconds?: number } = {}) =>
+    openInlet({
+      bridge: 'test',
+      options: { url: 'REDIS_URL', stream, ...options },
+      url: server.url,
+      logger: testLogger(),
+    })
+  const numberOf = ({ body }: Received) => readBody(body).n
+  const countWaiting = async (stream: string) => (await client.xPending(stream, 'shopstream')).pending
+  const readers = async (stream: string) => (await client.xInfoConsumers(stream, 'shopstream')).length
+
+  /** Fills a stream as a bridge does. */
+  async function fill(stream: string, from: number, to: number) {
+    const outlet = openOutlet({
+      bridge: 'out',
+      options: { url: 'REDIS_URL', stream },
+      url: server.url,
+      logger: testLogger(),
+    })
+    await outlet.send(Array.from({ length: to - from }, (_, n) => messageOf('key', from + n)))
+    await outlet.close()
+  }
+
+  /** Receives until so many have come, with what fails and how often. */
+  async function receive(inlet: ReturnType<typeof open>, until: number, take = async (_: readonly Received[]) => {}) {
+    const got: Received[] = []
+    const stop = new AbortController()
+    const receiving = inlet.receive(async (messages) => {
+      await take(messages)
+      got.push(...messages)
+      if (got.length >= until) stop.abort()
+    }, stop.signal)
+    await receiving
+    return got
+  }
+  const upTo = (count: number, from = 0) => Array.from({ length: count }, (_, n) => n + from)
+
+  test('brings what was there before and what comes, in order, and leaves nothing behind', async () => {
+    await fill('all', 0, 250)
+    const inlet = open('all', { count: 100 })
+    const receiving = receive(inlet, 300)
+    await eventually('the first', async () => (await client.xInfoGroups('all')).length === 1)
+    await fill('all', 250, 300)
+    expect((await receiving).map(numberOf)).toEqual(upTo(300))
+    expect([await countWaiting('all'), await readers('all')]).toEqual([0, 0])
+    await inlet.close()
+  })
+
+  test('what is written field by field comes as a CloudEvent in binary mode', async () => {
+    await client.sendCommand(['XADD', 'fields', '*', 'id', 'a', 'specversion', '1.0', 'data', '{"ü":1}'])
+    await client.sendCommand(['XADD', 'fields', '*', 'nothing', 'of', 'ours', ''])
+    const inlet = open('fields')
+    expect(await receive(inlet, 2)).toEqual([
+      { body: Buffer.from('{"ü":1}'), contentType: '', headers: { 'ce-id': 'a', 'ce-specversion': '1.0' } },
+      { body: Buffer.alloc(0), contentType: '', headers: { 'ce-nothing': 'of', 'ce-ours': '' } },
+    ])
+    await inlet.close()
+  })
+
+  test('what was read and could not be taken comes again, before what is new', async () => {
+    await fill('again', 0, 20)
+    const inlet = open('again', { count: 10 })
+    let attempts = 0
+    const fails = async (): Promise<void> => {
+      attempts += 1
+      if (attempts === 2) throw new Error('the database has gone')
+    }
+    const first: number[] = []
+    const failing = receive(inlet, 20, async (messages) => {
+      await fails()
+      first.push(...messages.map(numberOf))
+    })
+    await expect(failing).rejects.toThrow('the database has gone')
+    expect([first, await countWaiting('again')]).toEqual([upTo(10), 10])
+    await fill('again', 20, 25)
+    expect((await receive(inlet, 15)).map(numberOf)).toEqual(upTo(15, 10))
+    expect(await countWaiting('again')).toBe(0)
+    await inlet.close()
+  })
+
+  test('what a dead reader holds is taken from it, and comes before what is new', async () => {
+    await fill('claimed', 0, 30)
+    await client.sendCommand(['XGROUP', 'CREATE', 'claimed', 'shopstream', '0'])
+    const read = ['XREADGROUP', 'GROUP', 'shopstream', 'test-dead', 'COUNT', '10', 'STREAMS', 'claimed', '>']
+    await client.sendCommand(read)
+    const waiting = open('claimed', { count: 7 }) // its 60 s are not over
+    expect((await receive(waiting, 20)).map(numberOf)).toEqual(upTo(20, 10))
+    await waiting.close()
+    expect(await countWaiting('claimed')).toBe(10)
+    await fill('claimed', 30, 35)
+    const inlet = open('claimed', { count: 7, claimAfterSeconds: 1 })
+    const isIdle = async () =>
+      (await client.xPendingRange('claimed', 'shopstream', '-', '+', 1))[0]?.millisecondsSinceLastDelivery
+    await eventually('the dead reader to be idle', async () => Number(await isIdle()) > 1_000)
+    expect((await receive(inlet, 15)).map(numberOf)).toEqual([...upTo(10), ...upTo(5, 30)])
+    expect(await countWaiting('claimed')).toBe(0)
+    await inlet.close()
+  })
+
+  test('claims again and again while it runs', async () => {
+    await fill('later', 0, 10)
+    const inlet = open('later', { claimAfterSeconds: 1 })
+    const receiving = receive(inlet, 13)
+    await eventually('the ten', async () => (await countWaiting('later')) === 0 && (await readers('later')) === 1)
+    await fill('later', 10, 13)
+    // A reader that dies with what it has read: whoever was first has each of them.
+    const read = ['XREADGROUP', 'GROUP', 'shopstream', 'test-dead', 'COUNT', '3', 'STREAMS', 'later', '>']
+    await client.sendCommand(read)
+    expect((await receiving).map(numberOf).sort((a, b) => a - b)).toEqual(upTo(13))
+    await inlet.close()
+  })
+
+  test('a deleted entry that was given to a reader is done with', async () => {
+    await fill('deleted', 0, 3)
+    const inlet = open('deleted', { claimAfterSeconds: 3_600 })
+    await expect(
+      receive(inlet, 3, async () => {
+        throw new Error('not now')
+      }),
+    ).rejects.toThrow('not now')
+    const second = (await client.xRange('deleted', '-', '+'))?.[1]
+    await client.xDel('deleted', second?.id ?? '')
+    expect((await receive(inlet, 2)).map(numberOf)).toEqual([0, 2])
+    expect(await countWaiting('deleted')).toBe(0)
+    await inlet.close()
+  })
+
+  test('throws when the server goes, and goes on where it was', async () => {
+    await fill('outage', 0, 10)
+    const inlet = open('outage')
+    const stop = new AbortController()
+    const got: number[] = []
+    const take = async (messages: readonly Received[]) => void got.push(...messages.map(numberOf))
+    const receiving = inlet.receive(take, stop.signal)
+    await eventually('the first ten', () => got.length === 10)
+    const threw = expect(receiving).rejects.toThrow(/Redis/)
+    await server.kill()
+    await threw
+    await expect(inlet.receive(take, stop.signal)).rejects.toThrow(/Redis: .*ECONNREFUSED/)
+    await server.restart()
+    await fill('outage', 10, 12)
+    expect((await receive(inlet, 2)).map(numberOf).slice(-2)).toEqual([10, 11])
+    await inlet.close()
+  })
+})

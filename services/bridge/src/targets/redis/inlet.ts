@@ -1,0 +1,100 @@
+import { randomUUID } from 'node:crypto'
+import type { Inlet, Place, Received } from '../target.ts'
+import { keepOpen, type Open } from './connection.ts'
+import type { inOptions } from './options.ts'
+import { forgetReaders } from './scripts.ts'
+
+const usual = { group: 'shopstream', count: 100, claimAfterSeconds: 60 }
+/** For so long a read waits for something new, in ms: no stop waits longer. */
+const blockMs = 1_000
+/** A reader that holds nothing and has not come for so long is forgotten, in ms. */
+const goneMs = 86_400_000
+
+/** An entry with its fields; without where it was deleted. */
+type Read = [id: Buffer, fields: Buffer[] | null]
+/** By stream; null: nothing new. */
+type Answer = [Buffer, Read[]][] | null
+
+/** Reads a stream for a group, under a name that no other process has. What was read and not acknowledged comes again. */
+export function openInlet(place: Place<typeof inOptions>): Inlet {
+  const { bridge, logger } = place
+  const { stream, group, count, claimAfterSeconds } = { ...usual, ...place.options }
+  const connection = keepOpen(place)
+  const readers = `${bridge}-`
+  const reader = `${readers}${randomUUID()}`
+  const claimMs = 1_000 * claimAfterSeconds
+
+  /** Of what is new (`>`), or of what this reader holds. */
+  async function read(open: Open, from: string): Promise<Read[]> {
+    const block = from === '>' ? ['BLOCK', String(blockMs)] : []
+    const args = ['XREADGROUP', 'GROUP', group, reader, 'COUNT', String(count), ...block, 'STREAMS', stream, from]
+    const answer = await open.ask<Answer>(args, { buffers: true })
+    return answer?.[0]?.[1] ?? []
+  }
+
+  async function handOn(open: Open, entries: readonly Read[], take: Take): Promise<void> {
+    if (entries.length === 0) return
+    const gone = entries.filter(([, fields]) => fields === null).map(([id]) => id.toString())
+    if (gone.length > 0) logger.warn({ stream, group, ids: gone }, 'entries were deleted before they were taken')
+    const there = entries.flatMap(([, fields]) => (fields ? toReceived(fields) : []))
+    if (there.length > 0) await take(there)
+    await open.ask(['XACK', stream, group, ...entries.map(([id]) => id)])
+  }
+
+  /** Takes over what readers have held for too long, and hands on all that this one holds, in the order of ids. */
+  async function takeHeld(open: Open, take: Take, stop: AbortSignal): Promise<void> {
+    for (let cursor = '0-0'; ; ) {
+      const claim = ['XAUTOCLAIM', stream, group, reader, String(claimMs), cursor, 'COUNT', String(count), 'JUSTID']
+      const [next, , gone = []] = await open.ask<[string, string[], string[]?]>(claim)
+      if (gone.length > 0) logger.warn({ stream, group, ids: gone }, 'entries were deleted before they were taken')
+      cursor = next
+      if (cursor === '0-0') break
+    }
+    while (!stop.aborted) {
+      const entries = await read(open, '0')
+      if (entries.length === 0) return
+      await handOn(open, entries, take)
+    }
+  }
+
+  return {
+    async receive(take, stop) {
+      const open = await connection.get()
+      await makeGroup(open, stream, group)
+      let claimedAt = Number.NEGATIVE_INFINITY
+      while (!stop.aborted) {
+        if (performance.now() >= claimedAt + claimMs / 2) {
+          await takeHeld(open, take, stop)
+          claimedAt = performance.now()
+        } else {
+          await handOn(open, await read(open, '>'), take)
+        }
+      }
+      await open.run(forgetReaders, stream, [group, reader, readers, String(goneMs)])
+    },
+    close: connection.close,
+  }
+}
+
+type Take = (messages: readonly Received[]) => Promise<void>
+
+/** From the first entry on: what came before the bridge is taken as well. */
+async function makeGroup(open: Open, stream: string, group: string): Promise<void> {
+  await open.ask(['XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM']).catch((error: Error) => {
+    if (!/BUSYGROUP/.test(error.message)) throw error
+  })
+}
+
+/** Structured in the field `cloudevent`; else the data in `data`, and attributes beside it. */
+function toReceived(texts: readonly Buffer[]): Received {
+  const fields = new Map<string, Buffer>()
+  for (let i = 0; i + 1 < texts.length; i += 2) fields.set(String(texts[i]), texts[i + 1] as Buffer)
+  const whole = fields.get('cloudevent')
+  if (whole) return { body: whole, contentType: 'application/cloudevents+json', headers: {} }
+  const attributes = [...fields].filter(([name]) => name !== 'data')
+  return {
+    body: fields.get('data') ?? Buffer.alloc(0),
+    contentType: fields.get('datacontenttype')?.toString() ?? '',
+    headers: Object.fromEntries(attributes.map(([name, value]) => [`ce-${name}`, value.toString()])),
+  }
+}

@@ -1,0 +1,33 @@
+import type { Logger } from '@shopstream/observability'
+import type { Open } from './connection.ts'
+
+/** Where a user may not ask: what Redis has by itself. */
+const usualMaxBytes = 536_870_912
+
+/** Looks at the server of each connection, once: how large a text may be, and whether it may forget what it has taken. */
+export function createLook(logger: Logger) {
+  const looks = new WeakMap<Open, Promise<number>>()
+  return (open: Open): Promise<number> => {
+    const look = looks.get(open) ?? lookAt(open, logger)
+    looks.set(open, look)
+    return look
+  }
+}
+
+async function lookAt(open: Open, logger: Logger): Promise<number> {
+  const info = await open.ask<string>(['INFO']).catch(() => '')
+  const told = new Map(info.split('\r\n').map((line) => line.split(':', 2) as [string, string]))
+  if (told.get('aof_enabled') === '0')
+    logger.warn('Redis has appendonly no: a restart loses events that it has taken; set appendonly yes')
+  if (/^allkeys/.test(told.get('maxmemory_policy') ?? '') && told.get('maxmemory') !== '0')
+    logger.warn('Redis drops whole streams when its memory is full; set maxmemory-policy noeviction')
+  // Redis up to 8.4 and Valkey up to 9.0 load scripts of several writes in the name of the default user (valkey#3983).
+  const may = await open.ask<string>(['ACL', 'DRYRUN', 'default', 'XADD', 'shop', '*', 'id', '1']).catch(() => 'OK')
+  if (told.get('aof_enabled') === '1' && may !== 'OK')
+    logger.warn(
+      'the default user of Redis has no rights, in whose name it loads its file: a restart may lose events that it has ' +
+        'taken; it can stay off, but needs rights: ACL SETUSER default off resetpass ~* &* +@all',
+    )
+  const [, maxBytes] = await open.ask<string[]>(['CONFIG', 'GET', 'proto-max-bulk-len']).catch(() => [])
+  return Number(maxBytes ?? usualMaxBytes)
+}
