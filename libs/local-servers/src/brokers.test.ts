@@ -57,7 +57,7 @@ unless(redis)(
     }
     try {
       expectHidden(folder)
-      await ask(server.url, (client) => client.set('kept', 'ünïcode'))
+      await ask(server.url, (client) => client.multi().set('kept', 'ünïcode').set('too', 'of one transaction').exec())
       const isWritten = async () =>
         /aof_buffer_length:0\r/.test(await ask(server.url, (client) => client.info('persistence')))
       await eventually('the file', isWritten)

@@ -31,7 +31,7 @@ export async function startRedis(options: BrokerOptions): Promise<LocalBroker> {
     `port ${tls ? 0 : port}`,
     tls && `tls-port ${port}`,
     tls && 'tls-ca-cert-file ca.pem\ntls-cert-file cert.pem\ntls-key-file key.pem\ntls-auth-clients optional',
-    'user default off',
+    'user default off ~* &* +@all', // it loads transactions of its file in that one's name, and drops what it may not do
     `user ${brokerUser} on >${password} ~* &* +@all`,
     'appendonly yes',
     'appendfsync everysec',
