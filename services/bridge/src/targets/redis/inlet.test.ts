@@ -1,12 +1,12 @@
 import { rmSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { eventually, freePort, temporaryFolder } from '@shopstream/local-servers'
+import { eventually, freePort, startRedis, temporaryFolder, whyNoRedis } from '@shopstream/local-servers'
 import { testLogger } from '@shopstream/testing'
 import type { Received } from '../target.ts'
 import { messageOf, readBody } from '../testing/conformance.ts'
 import { openInlet } from './inlet.ts'
 import { openOutlet } from './outlet.ts'
-import { clientOf, startRedis, whyNoRedis } from './testing.ts'
+import { clientOf } from './testing.ts'
 
 const lacks = whyNoRedis()
 const ifRedis = lacks ? describe.skip : describe

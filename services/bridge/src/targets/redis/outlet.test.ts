@@ -2,13 +2,20 @@ import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import tls from 'node:tls'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { freePort, hasOpenssl, makeCertificates, temporaryFolder } from '@shopstream/local-servers'
+import {
+  freePort,
+  hasOpenssl,
+  makeCertificates,
+  startRedis,
+  temporaryFolder,
+  whyNoRedis,
+} from '@shopstream/local-servers'
 import { MessageRefused } from '@shopstream/messaging/forwarding'
 import { testLogger } from '@shopstream/testing'
 import { messageOf, sendAll, testOutlet } from '../testing/conformance.ts'
 import type { OutletOptions } from './options.ts'
 import { openOutlet } from './outlet.ts'
-import { clientOf, startRedis, whyNoRedis } from './testing.ts'
+import { clientOf } from './testing.ts'
 
 type Server = Awaited<ReturnType<typeof startRedis>>
 type Client = Awaited<ReturnType<typeof clientOf>>
