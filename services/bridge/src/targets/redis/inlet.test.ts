@@ -106,6 +106,22 @@ ifRedis(`an inlet from Redis${lacks ? ` (skipped: it ${lacks})` : ''}`, () => {
     await inlet.close()
   })
 
+  test('what was taken comes again where its XACK was lost', async () => {
+    await fill('lost', 0, 5)
+    const inlet = open('lost')
+    const cut = receive(inlet, 5, async () => {
+      const others = (await client.sendCommand<string>(['CLIENT', 'LIST'])).split('\n')
+      const ids = others
+        .filter((line) => line.includes('name=shopstream-bridge-test '))
+        .map((line) => /id=(\d+)/.exec(line)?.[1])
+      for (const id of ids) await client.sendCommand(['CLIENT', 'KILL', 'ID', String(id)])
+    })
+    await expect(cut).rejects.toThrow(/Redis/)
+    expect((await receive(inlet, 5)).map(numberOf)).toEqual(upTo(5))
+    expect(await countWaiting('lost')).toBe(0)
+    await inlet.close()
+  })
+
   test('what a dead reader holds is taken from it, and comes before what is new', async () => {
     await fill('claimed', 0, 30)
     await client.sendCommand(['XGROUP', 'CREATE', 'claimed', 'shopstream', '0'])
@@ -130,25 +146,29 @@ ifRedis(`an inlet from Redis${lacks ? ` (skipped: it ${lacks})` : ''}`, () => {
     const inlet = open('later', { claimAfterSeconds: 1 })
     const receiving = receive(inlet, 13)
     await eventually('the ten', async () => (await countWaiting('later')) === 0 && (await readers('later')) === 1)
-    await fill('later', 10, 13)
-    // A reader that dies with what it has read: whoever was first has each of them.
-    const read = ['XREADGROUP', 'GROUP', 'shopstream', 'test-dead', 'COUNT', '3', 'STREAMS', 'later', '>']
-    await client.sendCommand(read)
-    expect((await receiving).map(numberOf).sort((a, b) => a - b)).toEqual(upTo(13))
+    // A reader that gets what comes in the moment in which it comes, and dies.
+    const transaction = client.multi()
+    for (let n = 10; n < 13; n += 1)
+      transaction.addCommand(['XADD', 'later', '*', 'cloudevent', messageOf('key', n).body.toString()])
+    transaction.addCommand(['XREADGROUP', 'GROUP', 'shopstream', 'test-dead', 'STREAMS', 'later', '>'])
+    await transaction.exec()
+    expect(await countWaiting('later')).toBe(3)
+    expect((await receiving).map(numberOf)).toEqual(upTo(13))
     await inlet.close()
   })
 
   test('a deleted entry that was given to a reader is done with', async () => {
-    await fill('deleted', 0, 3)
-    const inlet = open('deleted', { claimAfterSeconds: 3_600 })
-    await expect(
-      receive(inlet, 3, async () => {
-        throw new Error('not now')
-      }),
-    ).rejects.toThrow('not now')
-    const second = (await client.xRange('deleted', '-', '+'))?.[1]
-    await client.xDel('deleted', second?.id ?? '')
-    expect((await receive(inlet, 2)).map(numberOf)).toEqual([0, 2])
+    await fill('deleted', 0, 4)
+    await client.sendCommand(['XGROUP', 'CREATE', 'deleted', 'shopstream', '0'])
+    await client.sendCommand(['XREADGROUP', 'GROUP', 'shopstream', 'test-dead', 'STREAMS', 'deleted', '>'])
+    const ids = ((await client.xRange('deleted', '-', '+')) ?? []).map(({ id }) => id)
+    await client.xDel('deleted', ids[3] ?? '') // before it is claimed
+    const isIdle = async () =>
+      (await client.xPendingRange('deleted', 'shopstream', '-', '+', 1))[0]?.millisecondsSinceLastDelivery
+    await eventually('the dead reader to be idle', async () => Number(await isIdle()) > 1_000)
+    const inlet = open('deleted', { count: 1, claimAfterSeconds: 1 })
+    const got = await receive(inlet, 2, async () => void (await client.xDel('deleted', ids[1] ?? ''))) // once it is
+    expect(got.map(numberOf)).toEqual([0, 2])
     expect(await countWaiting('deleted')).toBe(0)
     await inlet.close()
   })

@@ -142,9 +142,9 @@ ifRedis('an outlet to Redis', () => {
     for (let n = 0; n < 20; n += 1) {
       expect(countTaken(await outlet.send(messages(500)))).toBe(500)
       if (n === 9) expect(await client.xLen('long')).toBe(5_000)
+      if (n >= 9) expect(await client.xLen('long')).toBeGreaterThan(3_500)
       await readOn(client, 'long', 'readers', 1_000)
     }
-    expect(await client.xLen('long')).toBeGreaterThan(3_500)
     expect(await client.xLen('long')).toBeLessThanOrEqual(5_000)
     await outlet.close()
   })
@@ -191,7 +191,9 @@ ifRedis('an outlet to Redis', () => {
     await client.configSet('maxmemory', '1')
     const results = await outlet.send(all.slice(10))
     await client.configSet('maxmemory', '0')
-    expect(results.map((error) => error?.message)).toEqual(all.slice(10).map(() => expect.stringMatching(/memory/)))
+    expect(results.map((error) => error?.message)).toEqual(
+      all.slice(10).map(() => 'Redis has no memory left: see its maxmemory'),
+    )
     expect(results.some((error) => error instanceof MessageRefused)).toBe(false)
     expect(countTaken(await outlet.send(all.slice(10)))).toBe(10)
     expect(await client.xLen('memory')).toBe(20)

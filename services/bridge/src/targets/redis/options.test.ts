@@ -1,0 +1,39 @@
+import { expect, test } from '@jest/globals'
+import { type BridgeRow, problemsOf } from '../../table.ts'
+
+const row = (redis: object, more: Partial<BridgeRow> = {}): BridgeRow => ({
+  name: 'out',
+  send: ['OrderShipped'],
+  to: { redis: { url: 'REDIS_URL', ...redis } },
+  ...more,
+})
+
+test.each<[string, BridgeRow, string[]]>([
+  ['a stream', row({ stream: 'shop:{aggregate}', groups: ['a', 'b'], maxLength: 10, replicas: 1 }), []],
+  ['a queue', row({ queue: 'celery', priority: 3 }, { form: 'celery' }), []],
+  [
+    'both',
+    row({ queue: 'celery', stream: 'shop' }, { form: 'celery' }),
+    ['bridge out: to.redis has both stream and queue: one of them'],
+  ],
+  [
+    'a queue of events',
+    row({ queue: 'celery' }),
+    ["bridge out: to.redis has queue, which is Celery's: it needs form: celery"],
+  ],
+  [
+    'a stream of tasks',
+    row({ priority: 3 }, { form: 'celery' }),
+    [
+      'bridge out: to.redis has priority, which a stream has not',
+      'bridge out: to.redis lacks queue, from which workers take tasks: such as queue: celery',
+    ],
+  ],
+  [
+    'a wrong limit',
+    row({ maxLength: 0 }),
+    ['bridge out: to.redis.maxLength must be entries from which on it is full; default 100,000'],
+  ],
+])('a row with %s', (_, judged, problems) => {
+  expect(problemsOf([judged])).toEqual(problems)
+})
