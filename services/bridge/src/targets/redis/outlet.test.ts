@@ -22,7 +22,9 @@ type Client = Awaited<ReturnType<typeof clientOf>>
 
 const password = 'a-secret-word'
 const folders: string[] = []
-afterAll(() => {
+const replicas: Server[] = []
+afterAll(async () => {
+  for (const replica of replicas) await replica.stop()
   for (const folder of folders) rmSync(folder, { recursive: true, force: true })
 })
 
@@ -246,6 +248,7 @@ ifRedis('an outlet to Redis', () => {
     const dir = temporaryFolder('redis-replica')
     folders.push(dir)
     const replica = await startRedis({ dir, port: await freePort(), password })
+    replicas.push(replica)
     const onReplica = await clientOf(replica.url)
     await onReplica.configSet({ masteruser: 'shopstream', masterauth: password })
     await onReplica.sendCommand(['REPLICAOF', '127.0.0.1', String(server.port)])
@@ -265,7 +268,6 @@ ifRedis('an outlet to Redis', () => {
     expect(readonly?.message).toMatch(/is a replica/)
     onReplica.destroy()
     await outlet.close()
-    await replica.stop()
   })
 })
 
