@@ -23,6 +23,11 @@ export const questions: readonly [question: string, query: string][] = [
   ],
   ['Which mails went out, which did not?', 'sum by (kind, outcome) (increase(shopstream_mail_attempts_total[1h]))'],
   [
+    'What went to brokers of other kinds, and what of it is parked?',
+    'sum by (bridge, outcome) (increase(shopstream_bridge_sent_total[1h]))',
+  ],
+  ['Which of these brokers is away, and for how long?', 'max by (bridge) (shopstream_bridge_away_seconds) > 0'],
+  [
     'How many requests of clients failed?',
     'sum by (service) (increase(http_requests_failed_total{service="gateway"}[1h]))',
   ],

@@ -18,6 +18,34 @@ const ownPanels: Partial<Record<ServiceName, Panel[]>> = {
       queries: one('max(shopstream_signing_key_expiry_timestamp_seconds) - time()', 'left'),
     },
   ],
+  bridge: [
+    {
+      title: 'For how long brokers have been away, by bridge',
+      description: 'Gone, full, or refusing everything. Over 300 s BridgeBrokerAway is on.',
+      unit: 's',
+      queries: one('max by (bridge) (shopstream_bridge_away_seconds)', '{{bridge}}'),
+    },
+    {
+      title: 'How far bridges are behind',
+      description: 'The age of the oldest event that is not handed on. Over 300 s BridgeBehind is on.',
+      unit: 's',
+      queries: one('max by (bridge) (shopstream_bridge_backlog_seconds)', '{{bridge}}'),
+    },
+    {
+      title: 'Events handed on, per minute',
+      description: 'By bridge and what became of them.',
+      unit: 'cpm',
+      stacked: true,
+      queries: one(perMinuteIfAny('bridge, outcome', 'shopstream_bridge_sent_total'), '{{bridge}} {{outcome}}'),
+    },
+    {
+      title: 'Messages that came in, per minute',
+      description: 'By bridge and what became of them; dead are those that do not fit.',
+      unit: 'cpm',
+      stacked: true,
+      queries: one(perMinuteIfAny('bridge, outcome', 'shopstream_bridge_received_total'), '{{bridge}} {{outcome}}'),
+    },
+  ],
   notification: [
     {
       title: 'Mails on their way',
