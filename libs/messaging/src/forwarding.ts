@@ -14,5 +14,5 @@ export {
   type ForwardOutcome,
   startForwarder,
 } from './forwarding/forwarder.ts'
-export { type Parking, park, parkedBy } from './parked/parked.ts'
+export { inboundName, type Parking, park, parkedBy } from './parked/parked.ts'
 export { type ParkedHandling, type Retrier, startRetrier } from './parked/retrier.ts'

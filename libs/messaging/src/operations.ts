@@ -27,6 +27,7 @@ export {
   typeOf,
   unreadableIdOf,
 } from './event/envelope.ts'
+export { bridgeGroup } from './forwarding/forwarder.ts'
 export { inboxWindowDays } from './inbox/inbox.ts'
 export { type ArchiveFile, archive, leastDays, type Retention } from './operations/archive.ts'
 export { CannotGrow, countOf, type GrowthStep, growTopic } from './operations/growth.ts'
@@ -48,3 +49,4 @@ export {
   showLetter,
   statesFor,
 } from './parked/dead-letters.ts'
+export { inboundName, unparkedBy } from './parked/parked.ts'

@@ -1,10 +1,12 @@
 import {
+  inboundName,
   inboxWindowDays,
   type KeyPlan,
   type Letter,
   type LetterAction,
   type LetterDetails,
   type LetterState,
+  unparkedBy,
 } from '@shopstream/messaging/operations'
 import {
   age,
@@ -36,6 +38,7 @@ export type Details = Omit<LetterDetails, 'headers' | 'bytes'> &
     data?: unknown
     problem?: string | undefined
     bytes?: Buffer | undefined
+    text?: string | undefined
   }
 
 export type Planned = KeyPlan & { group: Owner }
@@ -65,9 +68,9 @@ export function listLines(found: readonly Found[], now = new Date()): string[] {
 }
 
 export function detailLines(letter: Details, now = new Date()): string[] {
-  const { ref, topic, partition, offset, followers, schemaId, data, problem, bytes, failures, actions } = letter
+  const { ref, followers, schemaId, data, problem, bytes, text, failures, actions } = letter
   return [
-    `${strong(ref)}  ${nameOf(letter)}, ${topic}/${partition}@${offset}`,
+    `${strong(ref)}  ${nameOf(letter)}, ${placeOf(letter)}`,
     `  ${stateOf(letter, now)}`,
     ...(followers > 0 ? [`  ${plural(followers, 'later message')} of its key behind it`] : []),
     strong('Headers'),
@@ -75,7 +78,7 @@ export function detailLines(letter: Details, now = new Date()): string[] {
     strong('Payload'),
     ...(problem === undefined
       ? [`  by schema ${schemaId}`, ...indented(toJson(data, 2))]
-      : [`  ${bad(`cannot be read: ${printable(problem)}`)}`, ...(bytes ? dump(bytes) : [])]),
+      : [`  ${bad(`cannot be read: ${printable(problem)}`)}`, ...payloadLines(text, bytes)]),
     strong('Attempts that failed'),
     ...(failures.length === 0 ? ['  none'] : []),
     ...failures.flatMap(({ number, at, error }) => [`  ${number}. ${clock(at, now)}`, ...indented(error, '     ')]),
@@ -87,6 +90,17 @@ export function detailLines(letter: Details, now = new Date()): string[] {
     ),
     ...hints(letter),
   ]
+}
+
+const payloadLines = (text: string | undefined, bytes: Buffer | undefined) =>
+  text !== undefined ? indented(text) : bytes ? dump(bytes) : []
+
+/** By which bridge it was parked, if it was by one. */
+function placeOf({ topic: parkedUnder, partition, offset }: Letter): string {
+  const { topic, bridge } = unparkedBy(parkedUnder)
+  if (bridge === undefined) return `${topic}/${partition}@${offset}`
+  if (topic === inboundName) return `number ${offset} of what came in by bridge ${bridge} and does not fit`
+  return `${topic}/${partition}@${offset}, parked by bridge ${bridge}, whose broker does not take it`
 }
 
 function stateOf({ state, group, attempts, behindDead, ...letter }: Found | Details, now: Date): string {

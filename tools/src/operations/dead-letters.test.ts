@@ -68,6 +68,17 @@ test('a row of the list says of which topic it is; what waits for a schema can b
   expect(told.join('\n')).toContain("dead-letters discard order/7 --reason '...'")
 })
 
+test.each([
+  ['shop.order.v1@tasks', 'shop.order.v1/1@12, parked by bridge tasks'],
+  ['inbound@erp', 'number 12 of what came in by bridge erp'],
+  ['shop.order.v1', 'shop.order.v1/1@12$'],
+])('what is parked under %s says by whom: %s', (topic, words) => {
+  const details = { headers: {}, schemaId: undefined, problem: 'no', text: '{"id":"a"}', failures: [], actions: [] }
+  const [head, ...lines] = detailLines({ ...letter, ...details, topic } as never)
+  expect(head).toMatch(new RegExp(words))
+  expect(lines).toContain('  {"id":"a"}')
+})
+
 test('a rate is kept in small steps, and never exceeded', () => {
   for (const rate of [1, 7, 10, 15, 100, 12_345]) {
     const { size, pauseMs } = stepOf(rate)

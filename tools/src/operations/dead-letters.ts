@@ -157,8 +157,9 @@ async function show(values: Values): Promise<number> {
       data,
       problem,
       bytes,
+      text,
     } = await createReader(reach.databases, values.personal)(message)
-    const details = { ref, group, ...letter, headers: texts, schemaId, data, problem, bytes }
+    const details = { ref, group, ...letter, headers: texts, schemaId, data, problem, bytes, text }
     say(values, details, () => detailLines(details))
     return 0
   })

@@ -4,13 +4,14 @@ import { age, good, shop, table, toJson } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { repeatedly } from '../terminal/repeat.ts'
 import { ask } from './answers.ts'
+import { bridgeService, groupOfBridge, readBridgeNotes, serviceOf } from './bridges.ts'
 import { readGroups } from './groups.ts'
-import { reachHelp, withReach } from './shop-access.ts'
+import { type Reach, reachHelp, withReach } from './shop-access.ts'
 import { allMet, type Met, placeInWords } from './unreadable-stretches.ts'
 
 export const usage = `Usage: npm run shop -- lag [--group GROUP] [--all] [--watch] [--json]
 
-What each consumer group has not handled yet, by topic and partition: messages, and the age of the oldest in seconds; up to
+What each consumer group, also that of each bridge, has not handled yet, by topic and partition: messages, and the age of the oldest in seconds; up to
 the end of the log, so that nothing is left out which cannot be seen yet. What a partition waits for is told beside it: a
 transaction that a producer has left open hides all that comes behind it, and what cannot be read stops its partition.
 
@@ -95,11 +96,12 @@ export async function lag(args: string[]): Promise<number> {
       json: { type: 'boolean' },
     },
   })
-  const groups = await readGroups()
-  const chosen = groups.filter(({ group }) => values.group === undefined || group === values.group)
-  if (chosen.length === 0)
-    throw new UsageError(`there is no group ${values.group}, only ${groups.map(({ group }) => group).join(', ')}`)
+  const ofServices = await readGroups()
   return withReach(async (reach) => {
+    const groups = [...ofServices, ...(await groupsOfBridges(reach))]
+    const chosen = groups.filter(({ group }) => values.group === undefined || group === values.group)
+    if (chosen.length === 0)
+      throw new UsageError(`there is no group ${values.group}, only ${groups.map(({ group }) => group).join(', ')}`)
     await repeatedly(values.watch === true, async () => {
       const [asked, { met }] = await Promise.all([
         ask('Kafka', () => Promise.all(chosen.map((group) => lagOf(reach.bus, group)))),
@@ -114,10 +116,18 @@ export async function lag(args: string[]): Promise<number> {
   })
 }
 
+/** Says on stderr, and returns none, when nobody can be asked which bridges there are. */
+async function groupsOfBridges({ databases }: Reach): Promise<{ group: string; topics: string[] }[]> {
+  const { answer = [], reason } = await ask('the bridge database', () => readBridgeNotes(databases[bridgeService]))
+  if (reason) console.error(`Groups of bridges are left out: the bridge database ${reason}`)
+  return answer.flatMap((note) => groupOfBridge(note) ?? [])
+}
+
 /** The unreadable stretch that a group stands before; null if there is none. */
 function standsBefore(met: readonly Met[], { group, topic, partition }: Lag): string | null {
   const found = met.find(
-    (one) => one.state === 'stands' && one.service === group && one.topic === topic && one.partition === partition,
+    (one) =>
+      one.state === 'stands' && one.service === serviceOf(group) && one.topic === topic && one.partition === partition,
   )
   return found ? placeInWords(found) : null
 }

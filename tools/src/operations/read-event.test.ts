@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals'
 import type { IncomingMessage } from '@shopstream/messaging/operations'
+import { toJson } from '../terminal/format.ts'
 import { createReader } from './read-event.ts'
 import type { Reach } from './shop-access.ts'
 import type { EventStory } from './story.ts'
@@ -62,4 +63,32 @@ test('a dead-letter copy is told as one, and waits in the outbox of the group th
   expect(verdict?.text).toContain('The dead-letter copy that inventory made of OrderPlaced #?')
   expect(verdict?.run.join()).toContain('(database inventory)')
   expect(JSON.stringify(verdict)).not.toMatch(/was decided|acme/)
+})
+
+test('of what came in by a bridge its attributes are shown, and the rest with --personal', async () => {
+  const parked = { topic: 'inbound@erp', key: null }
+  const body = {
+    specversion: '1.0',
+    id: 'a-1',
+    type: 'PointsAwarded',
+    subject: 'k',
+    data: { name: 'Ada' },
+    note: 'Ada',
+  }
+  const value = Buffer.from(JSON.stringify(body))
+  const headers = { 'ce-id': 'a-1', 'content-type': 'application/json', 'x-user': 'Ada' }
+  const event = await read(headers, { ...parked, value })
+  expect(JSON.parse(event.text ?? '')).toEqual({ ...body, data: '•••', note: '•••' })
+  expect(event).toMatchObject({ headers: { ...headers, 'x-user': '•••' }, problem: expect.stringContaining('bridge') })
+  expect(toJson(event)).not.toContain('Ada')
+  const copy = await read({ ...headers, dlq_topic: 'inbound@erp' }, { topic: 'shop.bridge.dlq', value })
+  expect(toJson(copy)).not.toContain('Ada')
+  const all = await createReader(noDatabases, true)({ ...event, ...parked, value, headers })
+  expect([all.text, all.headers]).toEqual([String(value), headers])
+  expect((await read({}, { ...parked, value: Buffer.from('Ada') })).text).toBe('••• (3 bytes; --personal shows them)')
+})
+
+test('an event of a user is masked under whatever name a bridge has parked it', async () => {
+  const parked = await read({}, { topic: 'shop.user.v1@erp' })
+  expect([parked.bytes, (await read({}, { topic: 'shop.order.v1@erp' })).bytes]).toEqual([undefined, Buffer.from('x')])
 })

@@ -1,6 +1,12 @@
 import { sql } from '@shopstream/database'
 import { DecodeError, deadLetterTopic, decode, learnSchema, topicOf } from '@shopstream/events'
-import { eventIdOf, type IncomingMessage, unreadableIdOf } from '@shopstream/messaging/operations'
+import {
+  eventIdOf,
+  type IncomingMessage,
+  inboundName,
+  unparkedBy,
+  unreadableIdOf,
+} from '@shopstream/messaging/operations'
 import { ask } from './answers.ts'
 import { type Owner, owners, type Reach } from './shop-access.ts'
 
@@ -35,6 +41,8 @@ export interface ReadEvent {
   /** Why it cannot be decoded; `bytes` are its payload then. */
   problem?: string
   bytes?: Buffer
+  /** What came in by a bridge, as text; without what may be personal in it. */
+  text?: string
 }
 
 /** Of which message a dead letter is a copy. */
@@ -100,14 +108,21 @@ export function createReader(databases: Reach['databases'], personal = false) {
   }
 
   return async function readEvent(message: IncomingMessage): Promise<ReadEvent> {
-    const headers = Object.fromEntries(
+    const all = Object.fromEntries(
       Object.entries(message.headers).map(([name, value]) => [name, textOf(value)] as const),
     )
     const { problem } = message
-    const payload = problem === undefined ? await payloadOf(message.value) : { schemaId: undefined, problem }
+    // What a bridge has parked, and the dead-letter copy of it, is of its topic.
+    const topicNames = [message.topic, all.dlq_topic ?? ''].map((name) => unparkedBy(name).topic)
+    const isInbound = topicNames.includes(inboundName)
+    const headers = isInbound && !personal ? maskedHeaders(all) : all
+    const payload = isInbound
+      ? { schemaId: undefined, problem: problem ?? notTaken }
+      : problem === undefined
+        ? await payloadOf(message.value)
+        : { schemaId: undefined, problem }
     const type = headers.ce_type ?? undefined
-    const isPersonal =
-      !personal && (userEvents.has(type ?? '') || message.topic === userTopic || headers.dlq_topic === userTopic)
+    const isPersonal = !personal && (isInbound || userEvents.has(type ?? '') || topicNames.includes(userTopic))
     const time = new Date(headers.ce_time ?? '')
     const source = sourceOf(headers.ce_source)
     return {
@@ -129,7 +144,8 @@ export function createReader(databases: Reach['databases'], personal = false) {
       headers,
       ...payload,
       ...('data' in payload && { data: isPersonal ? masked(payload.data) : payload.data }),
-      ...('problem' in payload && message.value && !isPersonal && { bytes: message.value }),
+      ...('problem' in payload && message.value && !isPersonal && !isInbound && { bytes: message.value }),
+      ...(isInbound && message.value && { text: personal ? message.value.toString() : maskedText(message.value) }),
     }
   }
 }
@@ -148,6 +164,38 @@ function copyOf(topic: string, { dlq_topic, dlq_partition, dlq_offset }: ReadEve
   const group = owners.find((owner) => deadLetterTopic(owner).name === topic)
   return group && { group, place: `${dlq_topic ?? '?'}/${dlq_partition ?? '?'}@${dlq_offset ?? '?'}` }
 }
+
+const notTaken = 'it came in by a bridge, which has not taken it as an event'
+
+/** Attributes of CloudEvents that say what an event is and which; whatever else is in it may be about a person. */
+const attributes = new Set(
+  'specversion id source type subject time sequence partitionkey datacontenttype dataschema traceparent'.split(' '),
+)
+
+/** Nobody knows what others write: of an object its attributes are shown, of anything else how long it is. */
+function maskedText(bytes: Buffer): string {
+  try {
+    const read: unknown = JSON.parse(bytes.toString())
+    if (typeof read === 'object' && read !== null && !Array.isArray(read)) {
+      const shown = Object.entries(read).map(([name, value]) => [name, attributes.has(name) ? value : mask])
+      return JSON.stringify(Object.fromEntries(shown))
+    }
+  } catch {
+    // It is no JSON, and shown as what it is.
+  }
+  return `${mask} (${bytes.length} bytes; --personal shows them)`
+}
+
+/** Attributes may have the prefixes that bindings of CloudEvents give them. */
+const plainHeader = /^(?:content-type|dlq_\w+|(?:ce[-_]|cloudEvents[:_])(?<attribute>\w+))$/
+
+const maskedHeaders = (headers: ReadEvent['headers']): ReadEvent['headers'] =>
+  Object.fromEntries(
+    Object.entries(headers).map(([name, value]) => {
+      const { attribute } = plainHeader.exec(name)?.groups ?? { attribute: 'none' }
+      return [name, attribute === undefined || attributes.has(attribute) ? value : mask]
+    }),
+  )
 
 const masked = (data: unknown): unknown =>
   Object.fromEntries(

@@ -1,5 +1,6 @@
 import { type Database, sql } from '@shopstream/database'
 import { type Asked, ask } from './answers.ts'
+import { type BridgeNote, bridgeService, groupOfBridge, readBridgeNotes } from './bridges.ts'
 import type { Group } from './groups.ts'
 import { type Lag, lagOf } from './lag.ts'
 import { type Owner, owners, type Reach } from './shop-access.ts'
@@ -20,12 +21,18 @@ export interface ServiceState {
   reasons: string[]
 }
 
-interface GroupState {
+/** Also of a bridge's group. */
+export interface GroupState {
   group: string
   messages: bigint
   seconds: number
   /** The partitions that have any. */
   partitions: Lag[]
+}
+
+/** `behind` is of those that send: what their group has not handed on. */
+export interface BridgeState extends BridgeNote {
+  behind?: Asked<GroupState>
 }
 
 interface DatabaseState {
@@ -70,6 +77,8 @@ export interface ShopState {
   /** Stretches of partitions that groups stand before. */
   unreadable: Stretch[]
   groups: ({ group: string } & Asked<GroupState>)[]
+  /** None in a deployment without any. */
+  bridges: Asked<BridgeState[]>
   databases: ({ service: Owner } & Asked<DatabaseState>)[]
   orders: Asked<OrderState>
   mails: Asked<MailState>
@@ -77,11 +86,12 @@ export interface ShopState {
 
 export async function stateOf(reach: Reach, groups: Group[]): Promise<ShopState> {
   const { serviceUrls, bus, databases } = reach
-  const [services, lags, perDatabase, orders, mails, { met }] = await Promise.all([
+  const [services, lags, bridges, perDatabase, orders, mails, { met }] = await Promise.all([
     Promise.all(Object.entries(serviceUrls).map(([service, url]) => serviceState(service, url))),
     Promise.all(
       groups.map(async (group) => ({ group: group.group, ...(await ask('Kafka', () => lagSum(bus, group))) })),
     ),
+    bridgesOf(reach),
     Promise.all(
       owners.map(async (service) => ({
         service,
@@ -97,6 +107,7 @@ export async function stateOf(reach: Reach, groups: Group[]): Promise<ShopState>
     kafka: await ask('Kafka', async () => whetherItAnswers(bus)),
     unreadable: stretchesOf(met.filter(({ state }) => state === 'stands')),
     groups: lags,
+    bridges,
     databases: perDatabase,
     orders,
     mails,
@@ -127,7 +138,18 @@ export async function serviceState(service: string, url: string): Promise<Servic
   return { service, state, reasons: failed.map(({ name, reason }) => `${name}: ${reason ?? 'failed'}`) }
 }
 
-async function lagSum(bus: Reach['bus'], group: Group): Promise<GroupState> {
+/** Those of the table, each that sends with how far its group has come. */
+async function bridgesOf({ bus, databases }: Reach): Promise<Asked<BridgeState[]>> {
+  const { answer: notes, reason } = await ask('the bridge database', () => readBridgeNotes(databases[bridgeService]))
+  if (!notes) return { reason: reason ?? '' }
+  const answer = notes.map(async (note): Promise<BridgeState> => {
+    const group = groupOfBridge(note)
+    return group ? { ...note, behind: await ask('Kafka', () => lagSum(bus, group)) } : note
+  })
+  return { answer: await Promise.all(answer) }
+}
+
+async function lagSum(bus: Reach['bus'], group: { group: string; topics: string[] }): Promise<GroupState> {
   const lags = await lagOf(bus, group)
   return {
     group: group.group,

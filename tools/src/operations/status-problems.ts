@@ -1,12 +1,22 @@
-import { age, plural, shop } from '../terminal/format.ts'
+import { age, firstLine, plural, secondsSince, shop } from '../terminal/format.ts'
 import { shown } from '../terminal/printing.ts'
+import { bridgeService } from './bridges.ts'
 import type { Lag } from './lag.ts'
-import type { Problem, ShopState } from './shop-state.ts'
+import type { BridgeState, Problem, ShopState } from './shop-state.ts'
 import { type Stretch, type StretchPlace, showCommand } from './unreadable-stretches.ts'
 import { isUuid } from './uuids.ts'
 
 /** From when on something that heals by itself as a rule is told as a problem; in seconds. */
-export const patience = { lag: 60, outbox: 60, overdue: 60, parked: 600, mail: 300, mailing: 3_600 }
+export const patience = {
+  lag: 60,
+  outbox: 60,
+  overdue: 60,
+  parked: 600,
+  mail: 300,
+  mailing: 3_600,
+  bridge: 300,
+  unseen: 60,
+}
 
 /** What needs a person, the cause before what follows from it. */
 export function problemsOf(state: ShopState): Problem[] {
@@ -17,6 +27,7 @@ export function problemsOf(state: ShopState): Problem[] {
     ...kafkaProblems(state),
     ...transactionProblems(state),
     ...backlogProblems(state),
+    ...bridgeProblems(state),
     ...orderProblems(state),
     ...mailProblems(state),
   ]
@@ -161,14 +172,17 @@ function transactionProblems(state: ShopState): Problem[] {
 }
 
 /** What waits for a reason that is told by itself is not told again. */
+function isTold({ unreadable }: Pick<ShopState, 'unreadable'>, service: string, lag: Lag): boolean {
+  const { topic, partition, position, end, hidden } = lag
+  if (end - hidden <= position) return true
+  return unreadable.some(
+    (one) => one.topic === topic && one.partition === partition && one.met.some((met) => met.service === service),
+  )
+}
+
 function backlogProblems(state: ShopState): Problem[] {
-  const isTold = ({ group, topic, partition, position, end, hidden }: Lag) =>
-    end - hidden <= position ||
-    state.unreadable.some(
-      (one) => one.topic === topic && one.partition === partition && one.met.some(({ service }) => service === group),
-    )
   return state.groups.flatMap(({ group, answer }) => {
-    const slow = (answer?.partitions ?? []).filter((one) => !isTold(one))
+    const slow = (answer?.partitions ?? []).filter((one) => !isTold(state, group, one))
     const seconds = Math.max(0, ...slow.map((one) => one.seconds))
     if (seconds <= patience.lag) return []
     const messages = slow.reduce((sum, one) => sum + one.messages, 0n)
@@ -178,6 +192,45 @@ function backlogProblems(state: ShopState): Problem[] {
       'backlog-too-old',
     )
   })
+}
+
+/** One that waits for its broker, or does not run, is behind by that: it is told once. */
+export function bridgeProblems(
+  state: Pick<ShopState, 'bridges' | 'services' | 'unreadable'>,
+  now = new Date(),
+): Problem[] {
+  const isAway = state.services.some(({ service, state }) => service === bridgeService && state === 'away')
+  return (state.bridges.answer ?? []).flatMap((bridge) => {
+    const { name, kind, direction, awaySince, awayReason, unseenSeconds } = bridge
+    if (!isAway && unseenSeconds > patience.unseen)
+      return problem(
+        `bridge ${name} has not been seen for ${age(unseenSeconds)}, and what it does is not known`,
+        `see that every instance of the ${bridgeService} service runs, and what its log says`,
+        'bridge-behind',
+      )
+    if (!isAway && awaySince)
+      return problem(
+        `bridge ${name}: its broker (${kind}) ${direction === 'send' ? 'takes' : 'gives'} nothing for ` +
+          `${age(secondsSince(awaySince, now))}, since ${awaySince.toISOString()}: ${shown(firstLine(awayReason ?? ''))}`,
+        'mend what it names: the broker, its queue, or the URL with its password; what waits is handed on then',
+        'bridge-broker-away',
+      )
+    return behindProblem(state, bridge)
+  })
+}
+
+function behindProblem(state: Pick<ShopState, 'unreadable'>, { name, behind }: BridgeState): Problem[] {
+  const slow = (behind?.answer?.partitions ?? []).filter((one) => !isTold(state, bridgeService, one))
+  const seconds = Math.max(0, ...slow.map((one) => one.seconds))
+  if (seconds <= patience.bridge) return []
+  const messages = slow.reduce((sum, one) => sum + one.messages, 0n)
+  return [
+    problem(
+      `bridge ${name} is ${plural(messages, 'message')} behind, by ${age(seconds)}`,
+      shop(`lag --group ${behind?.answer?.group}`),
+      'bridge-behind',
+    ),
+  ]
 }
 
 function orderProblems({ orders }: ShopState): Problem[] {

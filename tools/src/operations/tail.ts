@@ -181,7 +181,7 @@ const shownBytes = 200
 
 /** An event in two lines: what and where, and its payload. */
 function lineOf(event: ReadEvent): string {
-  const { topic, partition, offset, writtenAt, type, key, id, sequence, data, problem, bytes, copyOf } = event
+  const { topic, partition, offset, writtenAt, type, key, id, sequence, data, problem, bytes, text, copyOf } = event
   const copy = copyOf ? ` copy of ${shown(copyOf.place)}` : ''
   const head = [
     writtenAt ? clock(writtenAt) : '',
@@ -190,5 +190,5 @@ function lineOf(event: ReadEvent): string {
     faint(`#${sequence ?? '?'} by ${writerOf(event)} ${topic}/${partition}@${offset}${copy} id ${shown(id ?? '?')}`),
   ]
   const hex = bytes && `${bytes.subarray(0, shownBytes).toString('hex')}${bytes.length > shownBytes ? '...' : ''}`
-  return `${head.join(' ')}\n  ${problem ? `${shown(problem)}${hex ? `\n  bytes ${hex}` : ''}` : toJson(data)}`
+  return `${head.join(' ')}\n  ${problem ? `${[problem, ...(text === undefined ? [] : [text])].map((line) => shown(line)).join('\n  ')}${hex ? `\n  bytes ${hex}` : ''}` : toJson(data)}`
 }

@@ -49,6 +49,15 @@ export const bridgeMark = '@'
  */
 export const parkedBy = (bridge: string, topic: string) => `${topic}${bridgeMark}${bridge}`
 
+/** What {@link parkedBy} has put together; without a bridge for what a service has parked for itself. */
+export function unparkedBy(name: string): { topic: string; bridge?: string } {
+  const [topic = '', bridge] = name.split(bridgeMark)
+  return bridge === undefined ? { topic } : { topic, bridge }
+}
+
+/** Stands for a topic where a bridge parks what came in to it: its source has none. */
+export const inboundName = 'inbound'
+
 /** Identifies a key within its topic. */
 export const keyOf = ({ topic, key }: { topic: string; key: string | null }) => `${topic}\n${key}`
 

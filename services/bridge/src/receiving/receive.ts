@@ -3,6 +3,7 @@ import { pause } from '@shopstream/messaging'
 import {
   createAbsence,
   foreignPolicy,
+  inboundName,
   MalformedMessage,
   type ParkedHandling,
   type Parking,
@@ -109,9 +110,6 @@ function readOrProblem(message: Received, { row }: Bridge): Read {
     return { message, problem }
   }
 }
-
-/** The name under which what came in is parked: there is no topic. */
-const inboundName = 'inbound'
 
 /** A source has no offsets: each that is parked gets a number. */
 async function parkingsOf({ name }: Bridge, { query }: Database<Tables>, read: readonly Read[]): Promise<Parking[]> {
