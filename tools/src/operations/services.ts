@@ -1,3 +1,4 @@
+import { readConfig, Type } from '@shopstream/config'
 import type { Ownership } from '@shopstream/messaging'
 import { type ServiceWiring, wiringOf } from '@shopstream/testing/wiring'
 import { perService, type ServiceName, serviceNames } from '../services.ts'
@@ -24,6 +25,17 @@ export const readServices = (): Promise<ServiceWiring[]> =>
       ),
     ),
   )
+
+/**
+ * The bridges of a deployment, as the environment of their service says: BRIDGES_FILE, and the variables that its rows name.
+ * Throws a ConfigError with all that is wrong or missing.
+ */
+export async function readBridgeTable(env: NodeJS.ProcessEnv) {
+  const { readBridges } = await import('../../../services/bridge/src/bridges.ts')
+  const { configSchema } = await import('../../../services/bridge/src/config.ts')
+  const { BRIDGES_FILE } = configSchema.properties
+  return readBridges(readConfig(Type.Object({ BRIDGES_FILE }), env), env)
+}
 
 /** A service's `owns.ts`. */
 export async function ownershipOf(name: string): Promise<Ownership> {

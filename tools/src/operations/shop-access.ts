@@ -1,5 +1,6 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { parseEnv } from 'node:util'
 import { ConfigError, dataSettings, kafkaIdentitySettings, readConfig, settings, Type } from '@shopstream/config'
 import { createDatabase, type Database } from '@shopstream/database'
 import { repository } from '@shopstream/local-servers'
@@ -33,6 +34,8 @@ export interface ShopAddresses {
   batchLimitBytes?: number
   /** Lists who writes events beside the services, for `verify`; default: nobody does. */
   producersFile?: string | undefined
+  /** As the bridge service has it, as far as it is known: which bridges there are, and the URLs of their brokers. */
+  bridgeEnvironment?: NodeJS.ProcessEnv
 }
 
 /** An operator's hands on a shop: its topics and every service's database, by the service's own role. */
@@ -102,6 +105,12 @@ const producersFile = ({ FOREIGN_PRODUCERS, INIT_CWD }: NodeJS.ProcessEnv) =>
 /** Whose producers are for the local shop; not there in a bundle. */
 const examples = join(repository, 'examples/producers.json')
 
+/** What the local shop has written for a service. */
+function environmentOf(service: Owner, home: string): NodeJS.ProcessEnv {
+  const file = join(home, 'env', `${service}.env`)
+  return existsSync(file) ? parseEnv(readFileSync(file, 'utf8')) : {}
+}
+
 function localPlace(env: NodeJS.ProcessEnv): ShopAddresses {
   const running = runningShop(homeFolder(env))
   if (!running) throw new Refusal(`No shop runs in ${homeFolder(env)}: npm start starts one.\n\n${reachHelp}`)
@@ -111,6 +120,7 @@ function localPlace(env: NodeJS.ProcessEnv): ShopAddresses {
     topicPrefix,
     databaseUrls: databaseUrls as Record<Owner, string>,
     producersFile: producersFile(env) ?? (existsSync(examples) ? examples : undefined),
+    bridgeEnvironment: { ...environmentOf('bridge', homeFolder(env)), ...env },
     serviceUrls: { ...services, gateway: gatewayUrl },
   }
 }
@@ -123,6 +133,7 @@ function deployedPlace(env: NodeJS.ProcessEnv): ShopAddresses {
     topicPrefix: config.KAFKA_TOPIC_PREFIX,
     databaseUrls: perOwner((owner) => config[variableOf(owner, 'DATABASE_URL')]),
     producersFile: producersFile(env),
+    bridgeEnvironment: env,
     serviceUrls: Object.fromEntries(urls),
   }
 }

@@ -6,6 +6,7 @@ import { Refusal, UsageError } from '../terminal/options.ts'
 import { print } from '../terminal/printing.ts'
 import { readServices } from './services.ts'
 import { type Reach, reachHelp, withReach } from './shop-access.ts'
+import { openBridges, undeliveredEvent } from './verify/bridges.ts'
 import { type Check, checksFor, unreadableRecords } from './verify/checks.ts'
 import { type CheckVerdict, judge } from './verify/judge.ts'
 import { readProducers } from './verify/producers.ts'
@@ -54,9 +55,22 @@ export async function verify(reach: Reach, options: VerifyOptions = {}): Promise
   const begun = performance.now()
   const chosen = only?.map(checkNamed) ?? checks
   const isListed = await readProducers(reach.producersFile)
-  const { verdicts, strays } = await judge(reach, { checks: withUnreadable(chosen), settleMs, isListed, progress })
-  const told = verdicts.filter(({ check, findings }) => chosen.includes(check) || findings.length > 0)
-  return summarise(told, strays, (performance.now() - begun) / 1_000)
+  const held = chosen.find(({ needsHeld }) => needsHeld)
+  const bridges = held ? await openBridges(reach) : { asked: [], unasked: [], close: async () => {} }
+  try {
+    const named = chosen.map((check) => (check === held ? undeliveredEvent(bridges.asked) : check))
+    const { verdicts, strays } = await judge(reach, {
+      checks: withUnreadable(named),
+      settleMs,
+      isListed,
+      bridges,
+      progress,
+    })
+    const told = verdicts.filter(({ check, findings }) => named.includes(check) || findings.length > 0)
+    return summarise(told, { strays, bridges: bridges.unasked }, (performance.now() - begun) / 1_000)
+  } finally {
+    await bridges.close()
+  }
 }
 
 /** Whoever reads a topic is told what of it could not be read: it makes every proof incomplete. */
@@ -115,15 +129,21 @@ function numberOf(option: string, value: string, form: RegExp): number {
   return Number(value)
 }
 
-function summarise(verdicts: readonly CheckVerdict[], strays: readonly Strays[], seconds: number) {
+interface Notes {
+  /** What the topics hold that is no event, which is no discrepancy. */
+  strays: readonly Strays[]
+  /** Of which bridges nothing is proven, and why. */
+  bridges: readonly string[]
+}
+
+function summarise(verdicts: readonly CheckVerdict[], notes: Notes, seconds: number) {
   return {
     discrepancies: verdicts.reduce((sum, { findings }) => sum + findings.length, 0),
     rows: verdicts.reduce((sum, { looked }) => sum + looked, 0),
     seconds: Math.round(seconds * 10) / 10,
     /** The most that this process has had in memory. */
     peakMegabytes: Math.round(process.resourceUsage().maxRSS / 1_024),
-    /** What the topics hold that is no event, which is no discrepancy. */
-    strays,
+    ...notes,
     checks: verdicts.map(({ check: { name, promise }, looked, findings, more }) => ({
       name,
       promise,
@@ -139,7 +159,7 @@ function summarise(verdicts: readonly CheckVerdict[], strays: readonly Strays[],
 
 export type Summary = ReturnType<typeof summarise>
 
-function inWords({ checks, rows, seconds, discrepancies, strays }: Summary, limit: number): string {
+function inWords({ checks, rows, seconds, discrepancies, strays, bridges }: Summary, limit: number): string {
   const number = (value: number) => value.toLocaleString('en')
   const lines = checks.flatMap((check) => {
     const found = check.discrepancies === 0 ? 'ok' : `${check.more ? 'over ' : ''}${number(check.discrepancies)} found`
@@ -160,7 +180,8 @@ function inWords({ checks, rows, seconds, discrepancies, strays }: Summary, limi
     discrepancies === 0
       ? 'Nothing is wrong.'
       : `${number(discrepancies)} ${discrepancies === 1 ? 'discrepancy' : 'discrepancies'}.`
-  return `${[...lines, ...strays.flatMap((one) => ['', ...strayLines(one)])].join('\n')}\n\n${result} Looked at ${number(rows)} rows in ${seconds} s.`
+  const notes = [...strays.flatMap((one) => ['', ...strayLines(one)]), ...(bridges.length > 0 ? ['', ...bridges] : [])]
+  return `${[...lines, ...notes].join('\n')}\n\n${result} Looked at ${number(rows)} rows in ${seconds} s.`
 }
 
 /** Of lines that tell of the same with another number, one a second. */

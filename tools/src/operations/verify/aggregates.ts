@@ -1,4 +1,4 @@
-import type { EventName, EventTypes } from '@shopstream/events'
+import { type EventName, type EventTypes, type Topic, topics } from '@shopstream/events'
 import { type Owner, readServices } from '../services.ts'
 
 /** What an event says about its aggregate, and the same as the aggregate's row has it, so that both can be compared. */
@@ -76,6 +76,27 @@ const mail = ({ userId, kind, causeId }: Pick<EventTypes['NotificationSent'], 'u
   causeId,
 })
 const mailRow = `jsonb_build_object('userId', user_id, 'kind', kind, 'causeId', cause_id)`
+
+/** Who produces and consumes what, as this build has it. */
+export const wiring = await readServices()
+
+/** What bridges bring in: rows count the events of each key, and know no more of them. */
+const broughtIn = (topic: Topic): Aggregate => ({
+  topic: topic.name,
+  database: 'bridge',
+  table: `(select * from received_key where topic = '${topic.name}') as received_key`,
+  key: 'key',
+  sequence: 'sequence',
+  born: 'born_at',
+  changed: 'changed_at',
+  lastTypes: 'null::text[]',
+  claims: topic.events.map(readable),
+})
+
+const topicsOf = (service: Owner): Topic[] => {
+  const events = new Set<EventName>(wiring.find((one) => one.service === service)?.produces)
+  return topics.filter((topic) => topic.events.some((event) => events.has(event)))
+}
 
 /** Every aggregate of the shop, by the topic that tells of it. */
 export const aggregates: readonly Aggregate[] = [
@@ -198,10 +219,8 @@ export const aggregates: readonly Aggregate[] = [
     lastTypes: `case state when 'sent' then array['NotificationSent'] when 'failed' then array['NotificationFailed'] end`,
     claims: [claim('NotificationSent', 'always', mail, mailRow), claim('NotificationFailed', 'always', mail, mailRow)],
   },
+  ...topicsOf('bridge').map(broughtIn),
 ]
-
-/** Who produces and consumes what, as this build has it. */
-export const wiring = await readServices()
 
 /** The services that consume such an event. */
 const readersOf = (isSuch: (event: EventName) => boolean) =>

@@ -1,5 +1,5 @@
 import { topics } from '@shopstream/events'
-import { compactedTopics } from '@shopstream/messaging/operations'
+import { compactedTopics, inboundName, unparkedBy } from '@shopstream/messaging/operations'
 import type { ServiceWiring } from '../../schemas/wiring.ts'
 import { shop } from '../../terminal/format.ts'
 import { keyInWords, shopWith } from '../../terminal/printing.ts'
@@ -23,6 +23,8 @@ export interface Check {
   at: Partial<Record<Owner, readonly string[]>>
   /** Needs the orders beside the reservations. */
   needsOrders?: true
+  /** Needs what the brokers of bridges hold. */
+  needsHeld?: true
   /** SQL: how many rows are looked at. */
   looked(database: Owner): string
   /** SQL: a row for each discrepancy, with at least `subject`, by which they are sorted. */
@@ -51,9 +53,11 @@ export const list = (values: readonly string[]) => `array[${values.map(text).joi
 
 export const events = (names: readonly string[]) => `f.topic = any(${list(names)})`
 
-/** The commands that show an aggregate, by the topic of its events. */
-export function show(topic: unknown, key: unknown): string[] {
-  const kind = explained[String(topic)]
+/** The commands that show an aggregate, by the topic of its events, under whatever name a bridge has parked them. */
+export function show(name: unknown, key: unknown): string[] {
+  const { topic } = unparkedBy(String(name))
+  if (topic === inboundName) return [] // what came in and does not fit stands in none
+  const kind = explained[topic]
   const commands = [
     kind === undefined ? undefined : shopWith(`explain${kind}`, String(key)),
     shopWith(`tail ${topic} --from beginning --to-end --key`, String(key)),

@@ -1,4 +1,5 @@
 import type { ServiceWiring } from '../../schemas/wiring.ts'
+import { undeliveredEvent } from './bridges.ts'
 import { type Check, scopeOf } from './check.ts'
 import { consumerChecks } from './consumers.ts'
 import { eventChecks, unreadable } from './events.ts'
@@ -12,5 +13,6 @@ export { mailKinds } from './mails.ts'
 /** The checks, for services that consume what `wiring` says. */
 export function checksFor(wiring: readonly ServiceWiring[]): Check[] {
   const scope = scopeOf(wiring)
-  return [unreadable(scope), ...orderChecks(scope), ...eventChecks(scope), ...consumerChecks(scope), ...mailChecks]
+  const ofEvents = [...eventChecks(scope), ...consumerChecks(scope), undeliveredEvent()]
+  return [unreadable(scope), ...orderChecks(scope), ...ofEvents, ...mailChecks]
 }

@@ -1,4 +1,4 @@
-import { compactedTopics } from '@shopstream/messaging/operations'
+import { compactedTopics, inboundName, unparkedBy } from '@shopstream/messaging/operations'
 import { shop } from '../../terminal/format.ts'
 import { contradicts, replicas, rowsSql } from './aggregates.ts'
 import {
@@ -128,11 +128,16 @@ const orphanedParkedMessage = ({ consumed, atConsumers }: Scope): Check => ({
         and not exists (
           select 1 from parked_message as earlier
           where earlier.blocks and earlier.topic = m.topic and earlier.key = m.key and earlier.id < m.id)))`,
-  message: ({ group, id, topic, partition, offset, state, seconds, missing, other }) => {
-    const which = `message ${id} parked by ${group} (${state}), from offset ${offset} of ${topic}, partition ${partition},`
+  message: ({ group, id, topic: name, partition, offset, state, seconds, missing, other }) => {
+    const { topic, bridge } = unparkedBy(String(name))
+    const place =
+      topic === inboundName
+        ? `number ${offset} of what came in,`
+        : `from offset ${offset} of ${topic}, partition ${partition},`
+    const which = `message ${id} parked by ${bridge === undefined ? group : `bridge ${bridge}`} (${state}), ${place}`
     if (other) return `${which} is not the one that the topic has there`
     if (state === 'waiting' && Number(seconds) > untriedSeconds)
-      return `${which} was due ${seconds} s ago and is not tried: does ${group} run, and does it consume this event?`
+      return `${which} was due ${seconds} s ago and is not tried: does ${group} run, and ${bridge === undefined ? 'does it consume this event' : 'has it still this bridge'}?`
     return missing ? `${which} is not in the topic` : `${which} differs from the one in the topic`
   },
   about: (found) => [placed(found)],

@@ -139,5 +139,6 @@ function needsOf(checks: readonly Check[]): Needs {
   return {
     topics: new Map([...topics].map(([owner, names]) => [owner, [...names]])),
     orders: checks.some(({ needsOrders }) => needsOrders),
+    held: checks.some(({ needsHeld }) => needsHeld),
   }
 }

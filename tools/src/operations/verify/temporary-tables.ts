@@ -9,8 +9,10 @@ import {
   typeOf,
   unreadableIdOf,
 } from '@shopstream/messaging/operations'
+import { bridgeService } from '../bridges.ts'
 import type { Owner, Reach } from '../shop-access.ts'
 import { aggregates, type Claim, linesDigest, replicas, wiring } from './aggregates.ts'
+import { type AskedBridges, bridgeTables, noteHeld } from './bridges.ts'
 import { findGaps, type Gap, type Gaps } from './gaps.ts'
 import type { IsListed } from './producers.ts'
 import { snapshotOrder } from './snapshot-order.ts'
@@ -25,6 +27,8 @@ export class CannotVerify extends Error {}
 export interface Needs {
   topics: ReadonlyMap<Owner, readonly string[]>
   orders: boolean
+  /** What brokers of bridges hold is compared. */
+  held: boolean
 }
 
 /** Temporary tables in every database that is needed, in which the checks find what the other parts of the shop hold. */
@@ -53,10 +57,10 @@ const sessionSettings = {
 }
 const queryTimeoutMs = 1_230_000
 
-const tables = `
-  -- one row per message of a topic; when it was written in ms since 1970, and whether a producer that is listed may write it
+export const tables = `
+  -- one row per message of a topic; the bridge that brought it in, when it was written in ms since 1970, and whether a producer that is listed may write it
   create temp table fact (topic text, partition integer, "offset" bigint, event_id uuid, unreadable_id uuid, key text, sequence bigint,
-    type text, bytes uuid, says uuid, source text, written bigint, listed boolean);
+    type text, bytes uuid, says uuid, source text, origin text, written bigint, listed boolean);
   -- messages of compacted topics that tell compaction to forget their key
   create temp table tombstone (topic text, partition integer, "offset" bigint, key text, source text, written bigint);
   -- what the database held at its moment: its aggregates and its outbox, of one snapshot
@@ -81,6 +85,7 @@ const compactionLagMs = 7 * 86_400_000
 
 export interface GroundOptions {
   isListed: IsListed
+  bridges: AskedBridges
   progress: (line: string) => void
 }
 
@@ -98,7 +103,7 @@ export async function openGround(reach: Reach, needs: Needs, options: GroundOpti
     reaching(`the database of ${owner}`, async () => {
       const url = reach.databaseUrls[owner]
       sessions.set(owner, await openSession(url, 'shop-verify', sessionSettings, queryTimeoutMs))
-      await sessions.get(owner)?.query(tables)
+      await sessions.get(owner)?.query(owner === bridgeService ? `${tables};${bridgeTables}` : tables)
     }),
   )
   const broker = reaching(`Kafka at ${reach.brokers}`, async () => {
@@ -122,6 +127,13 @@ export async function openGround(reach: Reach, needs: Needs, options: GroundOpti
     async refresh(wanted) {
       progress('asking how far each group has come')
       await notePositions(reach, sessions, wanted)
+      const ofBridges = wanted.held ? sessions.get(bridgeService) : undefined
+      if (ofBridges && options.bridges.asked.length > 0) {
+        progress('asking what brokers of bridges hold')
+        await reaching(`Kafka at ${reach.brokers}, or the database of ${bridgeService}`, () =>
+          noteHeld(ofBridges, reach, options.bridges),
+        )
+      }
       for (const [owner, session] of inOrder(sessions)) {
         progress(`looking into the database of ${owner}`)
         await reaching(`the database of ${owner}`, () => takeSnapshot(owner, session, wanted.topics.get(owner) ?? []))
@@ -316,11 +328,11 @@ async function insertFacts(
   if (facts.length === 0) return
   await session.query(
     `insert into fact
-     select $1, $2, "offset", event_id, unreadable_id, key, sequence, type, bytes, md5(said::jsonb::text)::uuid, source, written,
+     select $1, $2, "offset", event_id, unreadable_id, key, sequence, type, bytes, md5(said::jsonb::text)::uuid, source, origin, written,
        listed
      from unnest($3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[], $8::text[], $9::uuid[], $10::text[],
-         $11::text[], $12::bigint[], $13::boolean[])
-       as message ("offset", event_id, unreadable_id, key, sequence, type, bytes, said, source, written, listed)`,
+         $11::text[], $12::bigint[], $13::boolean[], $14::text[])
+       as message ("offset", event_id, unreadable_id, key, sequence, type, bytes, said, source, written, listed, origin)`,
     [
       topic,
       partition,
@@ -339,6 +351,7 @@ async function insertFacts(
       facts.map(({ headers }) => sourceOf(headers)),
       facts.map(({ timestamp }) => timestamp?.getTime() ?? null),
       facts.map(isListed),
+      facts.map(({ headers }) => headers.ce_origin?.toString().replaceAll('\0', '\ufffd').toWellFormed() ?? null),
     ],
   )
 }
