@@ -1,4 +1,5 @@
 import { expect, test } from '@jest/globals'
+import { bridgeHandlingLine, handlingOf } from './bridge-handlings.ts'
 import { groupOfBridge, serviceOf } from './bridges.ts'
 import type { BridgeState } from './shop-state.ts'
 import { bridgeProblems } from './status-problems.ts'
@@ -60,4 +61,36 @@ test('a bridge that sends has a group of its own, of the topics of its events; i
   expect(groupOfBridge(bridge)).toEqual({ group: 'bridge-tasks', topics: ['shop.order.v1', 'shop.user.v1'] })
   expect(groupOfBridge({ ...bridge, direction: 'receive' })).toBeUndefined()
   expect(['bridge-tasks', 'bridge', 'order'].map(serviceOf)).toEqual(['bridge', 'bridge', 'order'])
+})
+
+const event = { topic: 'shop.order.v1', partition: 1, offset: 5n }
+const parkedAt = (topic: string, state: 'waiting' | 'dead' | 'handled' | 'discarded', offset = 5n) => ({
+  ...event,
+  id: 7n,
+  topic,
+  offset,
+  state,
+  error: 'no\u001b[2J',
+})
+const stands = (done: bigint) => ({ answer: [{ ...event, start: 0n, end: 9n, stableEnd: 9n, done }] })
+
+test.each([
+  ['has passed it$', [], 6n],
+  ['has passed it$', [parkedAt('shop.order.v1@other', 'dead'), parkedAt('shop.order.v1@tasks', 'dead', 4n)], 6n],
+  ['has not passed it: it is the next; its broker is away since ', [], 5n],
+  ['has not passed it: 2 messages before it; ', [], 3n],
+  ['has parked it as bridge/7, and tries it again: no', [parkedAt('shop.order.v1@tasks', 'waiting')], 6n],
+  ['has given up on it, bridge/7: no', [parkedAt('shop.order.v1@tasks', 'dead')], 6n],
+  ['handed it on, parked before as bridge/7', [parkedAt('shop.order.v1@tasks', 'handled')], 6n],
+  ['bridge/7 was discarded', [parkedAt('shop.order.v1@tasks', 'discarded')], 6n],
+])('of an event it is told that a bridge %s', (words, parked, done) => {
+  const found = handlingOf({ name: 'tasks', awaySince: away.awaySince }, event, parked, stands(done))
+  const line = bridgeHandlingLine({ bridge: 'tasks', kind: 'redis', ...found }, now)
+  expect(line).toMatch(new RegExp(`bridge tasks \\(redis\\) .*${words}`))
+  expect(line).not.toContain('\u001b[2J')
+})
+
+test('where Kafka cannot be asked, what a bridge has done is not known', () => {
+  const found = handlingOf({ name: 'tasks', awaySince: null }, event, [], { reason: 'cannot be asked: gone' })
+  expect(found).toEqual({ state: 'unknown', reason: 'cannot be asked: gone' })
 })

@@ -52,14 +52,18 @@ export async function tellEvent(teller: Teller, id: string, now = new Date()): P
 }
 
 /** What is left to say of an event that nothing is in the way of. */
-function endOf({ copyOf, handledBy }: EventStory): Verdict {
+function endOf({ copyOf, handledBy, bridges = [] }: EventStory): Verdict {
   if (copyOf)
     return {
       state: 'final',
       text: `Its topic does not have it any more; this is the copy that ${copyOf.group} has made of ${shown(copyOf.place)}, on which it had given up.`,
       run: [shop(`dead-letters list --group ${copyOf.group} --state all`)],
     }
-  if (handledBy.length === 0) return { state: 'final', text: 'Nobody consumes it.', run: [] }
+  if (handledBy.length === 0) {
+    const who =
+      bridges.length > 0 ? 'No service consumes it; what bridges have done with it is above.' : 'Nobody consumes it.'
+    return { state: 'final', text: who, run: [] }
+  }
   return { state: 'final', text: 'Every group that consumes it has done so.', run: [] }
 }
 

@@ -20,7 +20,7 @@ an @ is a user's address, and other text is a sku.
                         attempts and errors, mails, trace id; what has not happened, and why
   explain user ID|EMAIL account, its events, who knows them, mails, latest orders
   explain product SKU   catalogue, stock, who knows its state, latest events
-  explain event ID      one event: headers, payload, what became of it in each group
+  explain event ID      one event: headers, payload, what became of it in each group and each bridge
 
   --follow        again each 2 s, until nothing more will happen
   --json          the story as an object; its verdict is {state, text, run}

@@ -1,5 +1,6 @@
 import { bad, clock, faint, firstLine, good, plural, strong } from '../terminal/format.ts'
 import { shown } from '../terminal/printing.ts'
+import { bridgeHandlingLine } from './bridge-handlings.ts'
 import type { EventStory, Handling } from './story.ts'
 import { placeInWords } from './unreadable-stretches.ts'
 import { type MailStory, nameOf, type Verdict, writerOf } from './verdict.ts'
@@ -12,7 +13,7 @@ export function headline(what: string, state: string, { state: verdict }: Verdic
 
 /** An event, and a line for each group that consumes it. */
 export function eventLines(event: EventStory, now: Date): string[] {
-  const { topic, partition, offset, time, writtenAt, inOutbox, handledBy, id, problem, copyOf } = event
+  const { topic, partition, offset, time, writtenAt, inOutbox, handledBy, bridges = [], id, problem, copyOf } = event
   const place = offset === null ? `in the outbox of ${inOutbox?.owner}` : `${topic}/${partition}@${offset}`
   const copy = copyOf ? `, a dead-letter copy that ${copyOf.group} has made of ${shown(copyOf.place)}` : ''
   const written = inOutbox
@@ -22,6 +23,7 @@ export function eventLines(event: EventStory, now: Date): string[] {
     `${time ? clock(time, now) : '?'.padEnd(12)}  ${strong(nameOf(event))} by ${writerOf(event)}${copy}, ${place}, ${written}  ${faint(`id ${shown(id ?? '?')}`)}`,
     ...(problem ? [`              ${bad(shown(problem))}`] : []),
     ...handledBy.flatMap((handling) => handlingLines(handling, now)),
+    ...bridges.map((handling) => bridgeHandlingLine(handling, now)),
   ]
 }
 

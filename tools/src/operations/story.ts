@@ -13,6 +13,7 @@ import {
 } from '@shopstream/messaging/operations'
 import { age, plural, shop } from '../terminal/format.ts'
 import { type Asked, ask } from './answers.ts'
+import { type BridgeHandling, bridgeHandlings } from './bridge-handlings.ts'
 import { type Group, readGroups } from './groups.ts'
 import { standingOf } from './lag.ts'
 import { outboxRows } from './outbox-rows.ts'
@@ -74,6 +75,8 @@ export interface EventStory extends Omit<ReadEvent, 'offset'> {
   offset: bigint | null
   inOutbox?: { owner: Owner; since: Date; before: number; refused: string | null }
   handledBy: Handling[]
+  /** What bridges have done with it; absent where it is not published. */
+  bridges?: BridgeHandling[]
 }
 
 /** Where the messages of a key are, and from when on. */
@@ -234,9 +237,12 @@ export async function createTeller(reach: Reach, personal: boolean) {
     const reasons = perGroup.flatMap(({ group, knowledge }) =>
       knowledge.reason ? [`the ${group.group} database ${knowledge.reason}`] : [],
     )
+    const bridges = await bridgeHandlings(reach, events)
+    if (bridges.reason) reasons.push(bridges.reason)
     const told = events.map(
       (event): EventStory => ({
         ...event,
+        bridges: bridges.of(event),
         handledBy: perGroup
           .filter(({ group }) => consumes(group, event))
           .map(({ group, knowledge, positions }) => handlingOf(group, event, knowledge, positions)),
