@@ -91,13 +91,15 @@ export async function noteHeld(
   { asked, unasked }: Pick<AskedBridges, 'asked' | 'unasked'>,
 ): Promise<void> {
   await session.query('truncate bridge_asked, bridge_position, bridge_held')
+  const tell = (words: string) => void (unasked.includes(words) || unasked.push(words))
   for (const { name, group, topics, events, origins, held } of asked) {
     const positions = await bus.positions(group, topics)
     try {
-      await copyHeld(session, name, held())
+      const count = await copyHeld(session, name, held())
+      if (count === 0 && positions.some(({ start, done }) => done > start))
+        tell(`bridge ${name}: its broker holds no event, so that there is nothing to compare`)
     } catch (error) {
-      const words = `bridge ${name}: its broker cannot be asked now: ${shown(reasonOf(error))}`
-      if (!unasked.includes(words)) unasked.push(words)
+      tell(`bridge ${name}: its broker cannot be asked now: ${shown(reasonOf(error))}`)
       continue
     }
     await session.query(
@@ -114,7 +116,8 @@ export async function noteHeld(
   await session.query('analyze bridge_held')
 }
 
-async function copyHeld(session: Session, bridge: string, held: AsyncIterable<string>): Promise<void> {
+/** Returns how many it holds. */
+async function copyHeld(session: Session, bridge: string, held: AsyncIterable<string>): Promise<number> {
   let place = 0
   let ids: string[] = []
   const write = async () => {
@@ -131,6 +134,7 @@ async function copyHeld(session: Session, bridge: string, held: AsyncIterable<st
     if (ids.length === idsAtOnce) await write()
   }
   if (ids.length > 0) await write()
+  return place
 }
 
 /** How much older an event may be than another that its broker got before it, where some are not held any more. */

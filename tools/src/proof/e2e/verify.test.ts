@@ -861,7 +861,8 @@ test(
     expected.push(...(await stuck.plant()))
     const summary = await verify(held, { settleMs: 1_000 })
     expect(found(summary)).toEqual(expected.toSorted())
-    expect(summary.checks.filter(({ discrepancies }) => discrepancies === 0).map(({ name }) => name)).toEqual([])
+    const unfound = summary.checks.filter(({ discrepancies }) => discrepancies === 0)
+    expect(unfound.map(({ name }) => name)).toEqual(['undelivered-event']) // this shop has no bridges: verify/bridges.test.ts
 
     const told = summary.checks.flatMap(({ findings }) => findings.map(({ message }) => message))
     const time = '\\d{4}-\\d\\d-\\d\\dT[\\d:.]+Z'
