@@ -16,6 +16,7 @@ import type { RunningBridge, Surroundings } from '../bridging.ts'
 import type { Tables } from '../tables.ts'
 import type { Inlet, Received } from '../targets/target.ts'
 import { accept } from './accept.ts'
+import { whileLeading } from './lead.ts'
 import { type Arrival, readArrival } from './read.ts'
 
 /** Pauses while the source is away, in ms. */
@@ -29,11 +30,13 @@ export function startReceiving(bridge: Bridge, around: Surroundings): RunningBri
   const inlet = target.in?.open({ bridge: name, options, url, logger }) as Inlet // the table was judged
   const absence = createAbsence(logger)
   const stopping = new AbortController()
-  const take = (messages: readonly Received[]) => {
+  const take = (messages: readonly Received[], stop: AbortSignal) => {
     absence.tell()
-    return takeIn(bridge, around, messages, stopping.signal)
+    return takeIn(bridge, around, messages, stop)
   }
-  const receiving = receiveForEver(inlet, take, absence, stopping.signal)
+  const receiving = whileLeading({ database, bridge: name, logger }, stopping.signal, (stop) =>
+    receiveForEver(inlet, take, absence, stop),
+  )
   const retrier = startRetrier({
     database,
     group: 'bridge',
@@ -53,14 +56,14 @@ export function startReceiving(bridge: Bridge, around: Surroundings): RunningBri
 
 async function receiveForEver(
   inlet: Inlet,
-  take: (messages: readonly Received[]) => Promise<void>,
+  take: (messages: readonly Received[], stop: AbortSignal) => Promise<void>,
   absence: ReturnType<typeof createAbsence>,
   stop: AbortSignal,
 ): Promise<void> {
   for (let pauseMs = awayMs.first; !stop.aborted; ) {
     const begun = performance.now()
     try {
-      await inlet.receive(take, stop)
+      await inlet.receive((messages) => take(messages, stop), stop)
     } catch (error) {
       if (stop.aborted) return
       absence.tell(error)
@@ -70,7 +73,7 @@ async function receiveForEver(
   }
 }
 
-/** Returns once all stands in the database, as events or parked; throws when the bridge stops before. */
+/** Returns once all stands in the database, as events or parked; throws when this instance stops, or leads no more, before. */
 async function takeIn(
   bridge: Bridge,
   { database, meters, logger }: Surroundings,

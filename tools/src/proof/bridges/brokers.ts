@@ -1,3 +1,4 @@
+import { createClient } from '@redis/client'
 import { type ChannelModel, connect } from 'amqplib'
 
 /** An event as it arrived at a broker. */
@@ -94,6 +95,57 @@ const rabbitmq: BrokerUnderProof = {
   },
 }
 
+type Redis = ReturnType<typeof createClient>
+
+/** Throws when the server goes away; it is called again. */
+async function withRedis(url: string, work: (client: Redis) => Promise<void>): Promise<void> {
+  const client: Redis = createClient({ url, socket: { reconnectStrategy: false } })
+  client.on('error', () => {})
+  await client.connect()
+  try {
+    await work(client)
+  } finally {
+    client.destroy()
+  }
+}
+
+const group = 'proof'
+type Entries = { name: string; messages: { id: string; message: Record<string, string> }[] }[] | null
+
+const redis: BrokerUnderProof = {
+  table: `
+- name: proof
+  send: [OrderShipped]
+  to: { redis: { url: REDIS_URL, stream: 'proof', maxLength: 500, groups: [${group}] } }
+- name: proof-in
+  receive: [PointsAwarded]
+  from: { redis: { url: REDIS_URL, stream: proof-in } }
+`,
+  collect: (url, arrived) =>
+    again((isClosed) =>
+      withRedis(url, async (client) => {
+        // '0': what was read and not acknowledged, before the last connection ended
+        for (let from = '0'; !isClosed(); ) {
+          const options = { COUNT: 100, BLOCK: pauseMs }
+          const read = (await client.xReadGroup(group, 'reader', { key: 'proof', id: from }, options)) as Entries
+          const entries = read?.[0]?.messages ?? []
+          if (entries.length === 0) from = '>'
+          for (const { message } of entries) arrived(arrivedOf(message.cloudevent ?? ''))
+          if (entries.length > 0)
+            await client.xAck(
+              'proof',
+              group,
+              entries.map(({ id }) => id),
+            )
+        }
+      }),
+    ),
+  bring: (url, bodies) =>
+    withRedis(url, async (client) => {
+      for (const body of bodies) await client.xAdd('proof-in', '*', { cloudevent: body })
+    }),
+}
+
 /** By the name of what runs beside the shop. */
-export const brokersUnderProof = { rabbitmq } satisfies Record<string, BrokerUnderProof>
+export const brokersUnderProof = { rabbitmq, redis } satisfies Record<string, BrokerUnderProof>
 export type ProvenBroker = keyof typeof brokersUnderProof

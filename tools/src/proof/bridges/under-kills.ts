@@ -43,7 +43,7 @@ export async function runUnderKills({ broker, seed, events, home }: KillsOptions
   const under = brokersUnderProof[broker]
   const file = join(home, 'bridges.yaml')
   writeFileSync(file, under.table)
-  const { shop } = await openShop({ home, only: ['bridge'], with: [broker], env: { BRIDGES_FILE: file } })
+  const { shop } = await openShop({ home, only: ['user', 'bridge'], with: [broker], env: { BRIDGES_FILE: file } })
   const url = Object.values(shop.companionUrls)[0] as string
   const logger = createLogger({ service: 'proof', level: 'silent', format: 'json' })
   const bus = await openKafkaBus({ brokers: shop.kafka.brokers, topicPrefix: '', clientId: 'proof', logger })

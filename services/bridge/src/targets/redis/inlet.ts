@@ -1,27 +1,24 @@
-import { randomUUID } from 'node:crypto'
 import type { Inlet, Place, Received } from '../target.ts'
 import { keepOpen, type Open } from './connection.ts'
 import type { inOptions } from './options.ts'
-import { forgetReaders } from './scripts.ts'
 
 const usual = { group: 'shopstream', count: 100, claimAfterSeconds: 60 }
 /** For so long a read waits for something new, in ms: no stop waits longer. */
 const blockMs = 1_000
-/** A reader that holds nothing and has not come for so long is forgotten, in ms. */
-const goneMs = 86_400_000
 
 /** An entry with its fields; without where it was deleted. */
 type Read = [id: Buffer, fields: Buffer[] | null]
 /** By stream; null: nothing new. */
 type Answer = [Buffer, Read[]][] | null
 
-/** Reads a stream for a group, under a name that no other process has. What was read and not acknowledged comes again. */
+/**
+ * Reads a stream for a group. What was read and not acknowledged comes again, before what is new: one instance at a time reads,
+ * under the bridge's name, so that the next one finds what the last one held.
+ */
 export function openInlet(place: Place<typeof inOptions>): Inlet {
-  const { bridge, logger } = place
+  const { bridge: reader, logger } = place
   const { stream, group, count, claimAfterSeconds } = { ...usual, ...place.options }
   const connection = keepOpen(place)
-  const readers = `${bridge}-`
-  const reader = `${readers}${randomUUID()}`
   const claimMs = 1_000 * claimAfterSeconds
 
   /** Of what is new (`>`), or of what this reader holds. */
@@ -70,7 +67,6 @@ export function openInlet(place: Place<typeof inOptions>): Inlet {
           await handOn(open, await read(open, '>'), take)
         }
       }
-      await open.run(forgetReaders, stream, [group, reader, readers, String(goneMs)])
     },
     close: connection.close,
   }

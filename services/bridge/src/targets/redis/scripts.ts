@@ -83,19 +83,3 @@ while added < #ARGV - 1 and added < room do
 end
 return { added, '', '' }
 `)
-
-/**
- * Forgets readers of a group that hold nothing: the one that is named, and those of its kind which have not come for long.
- * Arguments: group, reader, what names of its kind begin with, and what is long, in ms.
- */
-export const forgetReaders = script(`
-for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-  local reader = {}
-  for i = 1, #info, 2 do reader[info[i]] = info[i + 1] end
-  local isOld = string.sub(reader.name, 1, #ARGV[3]) == ARGV[3] and reader.idle > tonumber(ARGV[4])
-  if reader.pending == 0 and (reader.name == ARGV[2] or isOld) then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], reader.name)
-  end
-end
-return 1
-`)
