@@ -11,3 +11,6 @@ export const loadMails = async () => ({
   ...(await import('../../../services/notification/src/notifications/queries.ts')),
   ...(await import('../../../services/notification/src/mails/mail.ts')),
 })
+
+/** The bridge's `forms/index.ts`. */
+export const loadForms = () => import('../../../services/bridge/src/forms/index.ts')

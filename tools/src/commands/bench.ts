@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import { kafkaVersion, repository } from '@shopstream/testing'
 import { idle, rest } from '../bench/at-rest.ts'
 import { backlog, scaleOut } from '../bench/backlog.ts'
+import { bridges } from '../bench/bridges.ts'
 import { codec } from '../bench/codec.ts'
 import { consume } from '../bench/consume.ts'
 import { cost } from '../bench/cost.ts'
@@ -36,6 +37,7 @@ const measured = {
   consume,
   ingest,
   mails,
+  bridges,
   idle,
   grown,
   snapshot,
@@ -69,6 +71,7 @@ Of a shop of its own:
   consume   messages a second of inventory's whole consumer on a full topic, beside its very statements by plain connections
   ingest    orders a second that the order service accepts, beside an insert of the same row for each by plain connections
   mails     confirmations a second that notification sends, beside nodemailer's pool with the same mails from memory
+  bridges   events a second out of a full topic to RabbitMQ and to Redis, beside a plain client with the same JSON
   idle      CPU and memory of everything while nobody uses it
   cost      what one order of 32 clients costs each part, each decided before the next; transactions, rows, write-ahead log
   start     time from npm start to ready, memory of everything together, time until all is stopped

@@ -145,27 +145,42 @@ async function handleChunk(
   chunk: readonly IncomingMessage[],
   partition: AssignedPartition,
 ): Promise<void> {
-  const { bridge, database, forward, meters, absence } = forwarding
-  const items = (await readAll(forwarding, chunk)).map((item) => ({ ...item, message: parkable(bridge, item.message) }))
+  const { bridge, service, database, forward, meters, absence } = forwarding
+  const items = await readAll(forwarding, chunk)
   if (items.length === 0) return
-  const stopped = await blockedKeys(
-    database.query,
-    items.map(({ message }) => message),
-  )
+  const stopped = await stoppedKeys(forwarding, items)
   const { ready, unready } = sortedOut(items, stopped)
   const refused = await deliver(forward, ready, partition, absence.tell)
   const failed = new Map([...unready, ...[...refused].map(([{ message }, error]) => [message, error] as const)])
-  const parkings = withFollowers(items, failed, stopped, forwarding.policy)
+  const parkings = failed.size + stopped.size > 0 ? withFollowers(items, failed, stopped, forwarding.policy) : []
   crashPoint('effects-written')
-  if (parkings.length > 0) await database.transaction((tx) => park(tx, forwarding.service, parkings))
+  if (parkings.length > 0) {
+    const named = parkings.map((one) => ({ ...one, message: parkable(bridge, one.message) }))
+    await database.transaction((tx) => park(tx, service, named))
+  }
   countAll(meters, items, parkings)
 }
 
 /** As it is parked. */
-const parkable = (bridge: string, message: IncomingMessage): IncomingMessage => ({
+const parkable = <M extends { topic: string }>(bridge: string, message: M): M => ({
   ...message,
   topic: parkedBy(bridge, message.topic),
 })
+
+/** The keys, as {@link keyOf} gives them, of which something is parked. */
+async function stoppedKeys({ bridge, database }: Forwarding, items: readonly Item[]): Promise<ReadonlySet<string>> {
+  const parked = await blockedKeys(
+    database.query,
+    items.map(({ message: { topic, key } }) => ({ topic: parkedBy(bridge, topic), key })),
+  )
+  if (parked.size === 0) return parked
+  return new Set(
+    items
+      .map(({ message }) => message)
+      .filter((message) => parked.has(keyOf(parkable(bridge, message))))
+      .map(keyOf),
+  )
+}
 
 /** What can be handed on: neither unreadable, nor behind what is parked or unreadable of its key. */
 function sortedOut(items: readonly Item[], stopped: ReadonlySet<string>) {
@@ -176,7 +191,8 @@ function sortedOut(items: readonly Item[], stopped: ReadonlySet<string>) {
     if (problem !== undefined) unready.set(message, problem)
     // What can never be read tells nothing of its key; what a missing schema keeps does.
     if (problem !== undefined && !(problem instanceof MalformedMessage)) waits.add(keyOf(message))
-    if (event && problem === undefined && !waits.has(keyOf(message))) ready.push({ event, message })
+    if (event && problem === undefined && (waits.size === 0 || !waits.has(keyOf(message))))
+      ready.push({ event, message })
   }
   return { ready, unready }
 }
@@ -200,13 +216,22 @@ function withFollowers(
 
 function countAll(meters: ForwardMeters, items: readonly Item[], parkings: readonly Parking[]): void {
   const parked = new Map(parkings.map(({ message, error }) => [message, error]))
-  const outcomeOf = ({ message }: Item): ForwardOutcome =>
-    !parked.has(message) ? 'forwarded' : parked.get(message) instanceof MalformedMessage ? 'dead' : 'parked'
-  const kinds = Map.groupBy(items, (item) => `${item.event?.type ?? 'unreadable'}\n${outcomeOf(item)}`)
-  for (const [kind, ofKind] of kinds) {
-    const [type, outcome] = kind.split('\n') as [string, ForwardOutcome]
-    meters.count(type, outcome, ofKind.length)
+  const counts = {
+    forwarded: new Map<string, number>(),
+    parked: new Map<string, number>(),
+    dead: new Map<string, number>(),
   }
+  for (const { message, event } of items) {
+    const outcome = !parked.has(message)
+      ? 'forwarded'
+      : parked.get(message) instanceof MalformedMessage
+        ? 'dead'
+        : 'parked'
+    const type = event?.type ?? 'unreadable'
+    counts[outcome].set(type, (counts[outcome].get(type) ?? 0) + 1)
+  }
+  for (const [outcome, ofTypes] of Object.entries(counts))
+    for (const [type, events] of ofTypes) meters.count(type, outcome as ForwardOutcome, events)
 }
 
 /** Tries what this bridge has parked again, one at a time. */

@@ -1,6 +1,6 @@
 import type { Forwarded } from '@shopstream/messaging/forwarding'
 import type { BridgeRow } from '../table.ts'
-import { toCloudEvent } from './cloudevents.ts'
+import { cloudEventOf } from './cloudevents.ts'
 import type { Formed } from './index.ts'
 
 /**
@@ -13,7 +13,7 @@ export function celeryTask(one: Forwarded, { tasks }: BridgeRow): Formed {
   const embed = { callbacks: null, errbacks: null, chain: null, chord: null }
   return {
     contentType: 'application/json',
-    body: Buffer.from(JSON.stringify([[toCloudEvent(one).toJSON()], {}, embed])),
+    body: Buffer.from(JSON.stringify([[cloudEventOf(one)], {}, embed])),
     task: {
       lang: 'py',
       task: tasks?.[type] ?? `shopstream.${type}`,

@@ -76,7 +76,7 @@ async function declare(channel: ConfirmChannel, { exchange, queues = [] }: Outle
 const defaultExchange = 'shop.events'
 
 /** `shop.order.v1` is of the aggregate `order`. */
-const aggregateOf = (topic: string) => topic.split('.')[1] ?? topic
+const aggregateOf = (topic: string) => topic.slice(topic.indexOf('.') + 1, topic.lastIndexOf('.'))
 
 const routingKeyOf = ({ routingKey = '{aggregate}.{event}' }: OutletOptions, { topic, type, key }: Sendable) =>
   routingKey.replaceAll('{aggregate}', aggregateOf(topic)).replaceAll('{event}', type).replaceAll('{key}', key)
