@@ -5,7 +5,8 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, write
 import { basename, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { partitionOf } from '@shopstream/events'
-import { cacheFolder, repository, runCommand } from '@shopstream/testing'
+import { cacheFolder, eventually, repository, runCommand } from '@shopstream/testing'
+import { type CompanionName, companionNames, companions } from '../../local/companions.ts'
 import { virtualEnvironment, withoutOtherTools } from '../../local/python.ts'
 import type { Shop } from '../../local/shop.ts'
 import { findPlace, reach } from '../../operations/shop-access.ts'
@@ -15,6 +16,8 @@ import { openShop } from './shop-under-test.ts'
 interface Example {
   /** What this machine has to have beside Node. */
   needs?: { tool: string; command: [string, ...string[]] }[]
+  /** What has to run beside the shop. */
+  beside?: CompanionName[]
   /** Installs what the example pins, unless it is there, and returns its test command and where to run it. */
   prepare(folder: string): Promise<{ command: [string, ...string[]]; cwd: string }>
 }
@@ -39,6 +42,11 @@ const examples: Record<string, Example> = {
     needs: [python],
     prepare: async (cwd) => ({ cwd, command: [await pythonOf(cwd), 'run.py', 'test'] }),
   },
+  celery: {
+    needs: [python],
+    beside: ['rabbitmq', 'redis'],
+    prepare: async (cwd) => ({ cwd, command: [await pythonOf(cwd), 'run.py', 'test'] }),
+  },
   java: {
     needs: [
       { tool: 'a JDK of 17 or later (javac)', command: ['javac', '--release', '17', '--version'] },
@@ -53,12 +61,19 @@ const examples: Record<string, Example> = {
 }
 
 let opened: Awaited<ReturnType<typeof openShop>>
+const lackOf = new Map(
+  await Promise.all(companionNames.map(async (name) => [name, await companions[name].whyNot(process.env)] as const)),
+)
 const missing = Object.fromEntries(
-  Object.entries(examples).map(([name, { needs = [] }]) => [
+  Object.entries(examples).map(([name, { needs = [], beside = [] }]) => [
     name,
-    needs.filter(({ command }) => !runs(command)).map(({ tool }) => tool),
+    [
+      ...needs.filter(({ command }) => !runs(command)).map(({ tool }) => tool),
+      ...beside.flatMap((one) => (lackOf.get(one) ? `${companions[one].title} (${lackOf.get(one)})` : [])),
+    ],
   ]),
 )
+const beside = Object.keys(examples).flatMap((name) => (missing[name]?.length ? [] : (examples[name]?.beside ?? [])))
 /** Begun together: each waits for its registry. */
 const prepared: Record<string, ReturnType<Example['prepare']>> = {}
 
@@ -68,7 +83,7 @@ beforeAll(async () => {
     prepared[name] = prepare(join(repository, 'examples', name))
     prepared[name].catch(() => {}) // its own test tells
   }
-  opened = await openShop()
+  opened = await openShop({ with: beside })
 }, 180_000)
 
 afterAll(async () => {
@@ -105,6 +120,25 @@ for (const name of Object.keys(examples)) {
     )
 }
 
+const whenCelery = missing.celery?.length ? test.skip : test
+
+whenCelery(
+  'what examples/celery has answered by each broker is in the topic, in order and once',
+  async () => {
+    // By each somebody registers, gets a parcel, another by a task that comes twice, another by a worker that is killed.
+    const totals = await eventually('the last answers', async () => {
+      const found = await totalsByUser()
+      return found.filter((ofUser) => ofUser.at(-1) === 80).length >= 2 ? found : undefined
+    })
+    expect(totals.filter((ofUser) => Math.max(...ofUser) >= 70)).toEqual([
+      [50, 60, 70, 80],
+      [50, 60, 70, 80],
+    ])
+    expect(totals.filter((ofUser) => new Set(ofUser).size < ofUser.length)).toEqual([])
+  },
+  60_000,
+)
+
 test('what the examples have written is no discrepancy: their producers are listed', async () => {
   const hold = await reach(findPlace({ SHOPSTREAM_HOME: opened.home }))
   try {
@@ -122,8 +156,21 @@ function runs([program, ...args]: [string, ...string[]]): boolean {
   return spawnSync(program, args, { stdio: 'ignore', timeout: 20_000 }).status === 0
 }
 
+/** What users have had in all after each of their awards. */
+async function totalsByUser(): Promise<number[][]> {
+  const args = ['shop', 'tail', 'shop.loyalty.v1', '--from', 'beginning', '--to-end', '--json']
+  const printed = await runCommand(process.execPath, [join(repository, 'tools/bootstrap.mjs'), ...args], {
+    env: { ...withoutOtherTools(process.env), SHOPSTREAM_HOME: opened.home },
+  })
+  const awards: { key: string; data: { total: number } }[] = printed
+    .split('\n')
+    .flatMap((line) => (line.startsWith('{') ? JSON.parse(line) : []))
+  const byUser = Map.groupBy(awards, ({ key }) => key)
+  return [...byUser.values()].map((ofUser) => ofUser.map(({ data }) => data.total))
+}
+
 /** Where the examples find the shop. */
-function environment({ kafka, gatewayUrl, mailUrl, staff }: Shop): NodeJS.ProcessEnv {
+function environment({ kafka, gatewayUrl, mailUrl, staff, companionUrls }: Shop): NodeJS.ProcessEnv {
   return {
     ...withoutOtherTools(process.env),
     KAFKA_BROKERS: kafka.brokers.join(),
@@ -132,6 +179,7 @@ function environment({ kafka, gatewayUrl, mailUrl, staff }: Shop): NodeJS.Proces
     MAIL_URL: mailUrl,
     STAFF_EMAIL: staff.email,
     STAFF_PASSWORD: staff.password,
+    ...companionUrls,
     LOYALTY_STATE: join(opened.home, 'loyalty'),
     PYTHONPYCACHEPREFIX: join(cacheFolder, 'examples', 'bytecode'), // none in the working tree
   }
