@@ -32,10 +32,12 @@ CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "amqp://guest@127.0.0.1/
 # Where our own events go and the shop's orders are: the same broker unless it is said.
 SHOP_BROKER_URL = os.environ.get("SHOP_BROKER_URL", CELERY_BROKER_URL)
 
+# Of Redis: a task that nobody has acknowledged for so long comes again, which is what a killed worker held. It has to be
+# longer than any task, and any pause before a retry; one that is not lost is run twice then, and counts once.
+VISIBILITY_TIMEOUT_S = int(os.environ.get("CELERY_VISIBILITY_TIMEOUT", "600"))
 CELERY_BROKER_TRANSPORT_OPTIONS = (
-    # A task that nobody has acknowledged for so long comes again: what a killed worker held. It has to be longer than any
-    # task and any pause before a retry; one that was not lost is then run twice, and counts once.
-    {"visibility_timeout": int(os.environ.get("CELERY_VISIBILITY_TIMEOUT", "600"))}
+    # Kombu looks for those each 100 s by default; here each 5 s.
+    {"visibility_timeout": VISIBILITY_TIMEOUT_S, "unacked_restore_interval": 5, "unacked_restore_throttle": 1}
     if CELERY_BROKER_URL.startswith("redis")
     else {"confirm_publish": True}  # a retry is a message too: it is sent when RabbitMQ has it
 )

@@ -67,7 +67,7 @@ def workers_below(pid: int) -> list[int]:
     processes = [line.split(None, 2) for line in lines.splitlines()]
     family = [pid]
     for parent in family:
-        family += [int(each[0]) for each in processes if each[1] == str(parent) and "celery" in each[2]]
+        family += [int(each[0]) for each in processes if each[1] == str(parent) and "-m celery" in each[2]]
     return family[1:]
 
 
