@@ -4,6 +4,7 @@ shop:orders. Needs no Django and no Celery. Run it by run.py orders, which finds
 """
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -77,6 +78,7 @@ def main(url: str) -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)  # Kombu says that it connects again
     url = os.environ.get("SHOP_BROKER_URL") or os.environ.get("CELERY_BROKER_URL")
     if not url:
         sys.exit("SHOP_BROKER_URL is not set: amqp://… or redis://…; or run: python3 run.py orders")

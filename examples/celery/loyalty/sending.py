@@ -48,7 +48,7 @@ def rabbitmq_queue(url: str) -> Iterator[Send]:
 
             yield send
         except errors as error:
-            raise NotSent(f"RabbitMQ: {error}") from error
+            raise NotSent(f"RabbitMQ: {str(error) or type(error).__name__}") from error  # a full queue: MessageNacked
 
 
 @contextmanager

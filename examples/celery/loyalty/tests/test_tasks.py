@@ -7,7 +7,7 @@ from django.test import TestCase
 
 from loyalty.management.commands.relay_outbox import relay
 from loyalty.models import FailedEvent, HandledEvent, Member, OutboxEvent
-from loyalty.sending import NotSent
+from loyalty.sending import NotSent, connected
 from loyalty.tasks import RETRIES, order_shipped, user_registered
 
 USER = str(uuid4())
@@ -83,3 +83,8 @@ class Tasks(TestCase):
         self.assertEqual([total for _, _, total in self.emitted()], [20, 30])
         relay(lambda event: sent.append(event["data"]["total"]))
         self.assertEqual((sent, self.emitted()), ([10, 20, 30], []))
+
+    def test_a_broker_that_is_away_is_told_as_such(self):
+        for url in ["amqp://127.0.0.1:1", "redis://127.0.0.1:1"]:  # nothing listens there
+            with self.assertRaises(NotSent), connected(url) as send:
+                send({"id": str(uuid4())})
