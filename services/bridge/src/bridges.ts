@@ -24,8 +24,11 @@ export interface Bridge {
 }
 
 /** Reads the table. Throws one ConfigError with everything that is wrong. */
-export function readBridges({ BRIDGES_FILE: files }: Pick<Config, 'BRIDGES_FILE'>, env = process.env): Bridge[] {
-  const { rows, problems } = files ? readFiles(files) : { rows: bridges, problems: [] as string[] }
+export function readBridges(
+  { BRIDGES: text, BRIDGES_FILE: files }: Pick<Config, 'BRIDGES' | 'BRIDGES_FILE'>,
+  env = process.env,
+): Bridge[] {
+  const { rows, problems } = readTable(text, files)
   problems.push(...problemsOf(rows))
   if (problems.length > 0) throw new ConfigError(problems)
   const found = rows.map((row) => bridgeOf(row, env))
@@ -34,19 +37,29 @@ export function readBridges({ BRIDGES_FILE: files }: Pick<Config, 'BRIDGES_FILE'
   return found.filter((one) => 'name' in one)
 }
 
-function readFiles(files: readonly string[]): { rows: BridgeRow[]; problems: string[] } {
-  const problems: string[] = []
-  const rows = files.flatMap((file): BridgeRow[] => {
-    try {
-      const read: unknown = parse(readFileSync(file, 'utf8')) ?? []
-      if (Array.isArray(read)) return read
-      problems.push(`BRIDGES_FILE names ${file}, which is no list of bridges: each begins with "- name:"`)
-    } catch (error) {
-      problems.push(`BRIDGES_FILE names ${file}, which cannot be read: ${(error as Error).message.split('\n')[0]}`)
-    }
-    return []
-  })
-  return { rows, problems }
+/** Rows, and why there are no more of them. */
+interface Table {
+  rows: readonly BridgeRow[]
+  problems: string[]
+}
+
+function readTable(text: string | undefined, files: readonly string[] | undefined): Table {
+  if (text && files) return { rows: [], problems: ['BRIDGES and BRIDGES_FILE are both set: set one of them'] }
+  const read = text
+    ? [rowsOf('BRIDGES', () => text)]
+    : files?.map((file) => rowsOf(`BRIDGES_FILE names ${file}, which`, () => readFileSync(file, 'utf8')))
+  if (!read) return { rows: bridges, problems: [] }
+  return { rows: read.flatMap(({ rows }) => rows), problems: read.flatMap(({ problem }) => problem ?? []) }
+}
+
+function rowsOf(where: string, textOf: () => string): { rows: BridgeRow[]; problem?: string } {
+  try {
+    const read: unknown = parse(textOf()) ?? []
+    if (Array.isArray(read)) return { rows: read }
+    return { rows: [], problem: `${where} is no list of bridges: each begins with "- name:"` }
+  } catch (error) {
+    return { rows: [], problem: `${where} cannot be read: ${(error as Error).message.split('\n')[0]}` }
+  }
 }
 
 /** Of a row that has no problem, but that its URL may be missing. */

@@ -1,13 +1,26 @@
 import { dataSettings, type Static, serviceSettings, settings, Type } from '@shopstream/config'
 import { readBridges } from './bridges.ts'
+import { targets } from './targets/index.ts'
+
+/** Rows may name other variables; these are known to what deploys the service. */
+const usualUrls = Object.fromEntries(
+  Object.entries(targets).map(([kind, { protocols }]) => [
+    `${kind.toUpperCase()}_URL`,
+    Type.Optional(
+      settings.url(`where bridges to ${kind} lead, for rows that name this variable`, { protocols: [...protocols] }),
+    ),
+  ]),
+)
 
 /** The environment of the bridge service; each row of its table names variables of its own. */
 export const configSchema = Type.Object({
   ...serviceSettings,
   ...dataSettings,
+  BRIDGES: Type.Optional(settings.text('bridges as YAML or JSON, in place of a file', { example: '[]' })),
   BRIDGES_FILE: Type.Optional(
     settings.list('files of bridges, as YAML, in place of src/bridges.ts', { example: '/etc/shopstream/bridges.yaml' }),
   ),
+  ...usualUrls,
 })
 
 export type Config = Static<typeof configSchema>

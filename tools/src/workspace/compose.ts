@@ -26,12 +26,19 @@ const ofContainers: Record<string, string> = {
 /** An empty one counts as not set. */
 const tracing = Object.fromEntries(tracingSettings.map((name) => [name, `\${${name}:-}`]))
 
+/** What whoever runs the containers says of bridges: BRIDGES_FILE=/bridges/rabbitmq.yaml and the like. */
+const ofBridges = Object.fromEntries(
+  ['BRIDGES', 'BRIDGES_FILE', 'RABBITMQ_URL', 'REDIS_URL', 'NATS_URL'].map((name) => [name, `\${${name}:-}`]),
+)
+const volumesOf = (name: ServiceName) =>
+  JSON.stringify([`secrets-${name}:/secrets:ro`, ...(name === 'bridge' ? ['./infra/bridges:/bridges:ro'] : [])])
+
 /** The environment of a service's container, by the name of each variable. */
 function containerEnvironment(name: ServiceName): Record<string, string> {
   const said = containerSettings(name, ofContainers).map(({ name, value, isSecret }) =>
     isSecret ? [`${name}_FILE`, `/secrets/${value}`] : [name, value],
   )
-  return { ...Object.fromEntries(said), ...tracing }
+  return { ...Object.fromEntries(said), ...(name === 'bridge' && ofBridges), ...tracing }
 }
 
 const lines = (entries: Record<string, string>, indent: string) =>
@@ -58,7 +65,7 @@ const parts: Record<string, () => string> = {
   ${image(name)}
   environment:
 ${lines(containerEnvironment(name), '    ')}
-  volumes: ["secrets-${name}:/secrets:ro"]
+  volumes: ${volumesOf(name).replaceAll(',', ', ')}
 `,
       )
       .join('\n'),

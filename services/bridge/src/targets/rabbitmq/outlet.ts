@@ -110,7 +110,7 @@ const propertiesOf = ({ id, type, contentType, attributes = {}, task }: Sendable
   messageId: id,
   type,
   contentType,
-  contentEncoding: 'utf-8', // kombu decodes text by it
+  ...(contentType.includes('json') && { contentEncoding: 'utf-8' }), // kombu decodes text by it
   ...(task && { correlationId: id }),
   headers: task ?? prefixed(attributes),
 })
