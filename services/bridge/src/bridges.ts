@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs'
 import { ConfigError, readConfig, settings, Type } from '@shopstream/config'
 import type { EventName } from '@shopstream/events'
 import { parse } from 'yaml'
-import type { Config } from './config.ts'
-import { type BridgeRow, problemsOf } from './table.ts'
+import type { BridgeRow } from './row.ts'
+import { problemsOf } from './table.ts'
 import { targets } from './targets/index.ts'
 import type { Target } from './targets/target.ts'
 
@@ -23,11 +23,14 @@ export interface Bridge {
   url: string
 }
 
+/** Where the table is; without both it is {@link bridges}. */
+interface TableSettings {
+  BRIDGES?: string
+  BRIDGES_FILE?: readonly string[]
+}
+
 /** Reads the table. Throws one ConfigError with everything that is wrong. */
-export function readBridges(
-  { BRIDGES: text, BRIDGES_FILE: files }: Pick<Config, 'BRIDGES' | 'BRIDGES_FILE'>,
-  env = process.env,
-): Bridge[] {
+export function readBridges({ BRIDGES: text, BRIDGES_FILE: files }: TableSettings, env = process.env): Bridge[] {
   const { rows, problems } = readTable(text, files)
   problems.push(...problemsOf(rows))
   if (problems.length > 0) throw new ConfigError(problems)

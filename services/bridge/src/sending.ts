@@ -1,7 +1,7 @@
 import { type Forwarded, MessageRefused, startForwarder } from '@shopstream/messaging/forwarding'
 import type { Bridge } from './bridges.ts'
-import type { RunningBridge, Surroundings } from './bridging.ts'
 import { toSendable } from './forms/index.ts'
+import type { RunningBridge, Surroundings } from './running.ts'
 import type { Outlet, Sendable } from './targets/target.ts'
 
 /** Hands events on to the broker of a row. */

@@ -1,34 +1,11 @@
 import { Type } from '@shopstream/config'
-import { type EventName, topicOf } from '@shopstream/events'
+import { topicOf } from '@shopstream/events'
 import type { TObject, TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
-import { type FormName, forms } from './forms/index.ts'
 import { forwards } from './forwards.ts'
 import { produces } from './produces.ts'
+import { type BridgeRow, formNames, sourceOf } from './row.ts'
 import { targets } from './targets/index.ts'
-
-/** A row of the table: events that go out to a broker, or that come in from one. */
-export interface BridgeRow {
-  /** Small letters, digits and hyphens; also part of its consumer group and of what it parks. */
-  name: string
-  send?: EventName[]
-  /** How events are written; default `cloudevents`. */
-  form?: FormName
-  /** For the form `celery`: the names of tasks by event; default `shopstream.EVENT`. */
-  tasks?: Record<string, string>
-  /** The broker, with what it needs: one entry. */
-  to?: Record<string, object>
-  receive?: EventName[]
-  /** The application that the events are from; default the name of the row. Rows of one source may bring the same keys. */
-  source?: string
-  /** What the keys of this source begin with, where several sources bring events of one topic. */
-  keyPrefix?: string
-  from?: Record<string, object>
-  /** Bytes of a body from which on it is refused without asking the broker. */
-  maxBytes?: number
-  /** How often a refused message is tried before it is dead; default 8. */
-  attempts?: number
-}
 
 const name = Type.String({ pattern: '^[a-z][a-z0-9-]{0,40}$', description: 'small letters, digits and hyphens' })
 const oneOf = (names: readonly string[]) => Type.Enum([...names], { description: `of ${names.join(', ')}` })
@@ -42,7 +19,7 @@ const schemas = {
     {
       name,
       send: listOf(forwards),
-      form: Type.Optional(oneOf(Object.keys(forms))),
+      form: Type.Optional(oneOf(formNames)),
       tasks: Type.Optional(Type.Record(Type.String(), Type.String({ minLength: 1, maxLength: 200 }))),
       to: Type.Record(Type.String(), Type.Unknown()),
       maxBytes: Type.Optional(Type.Integer({ minimum: 1, maximum: 2 ** 30 })),
@@ -151,9 +128,6 @@ function sameNames(rows: readonly BridgeRow[]): string[] {
     (one) => `there are several bridges ${one}`,
   )
 }
-
-/** Who a row's events are from. */
-export const sourceOf = ({ name, source = name }: Pick<BridgeRow, 'name' | 'source'>) => source
 
 /** A key belongs to one source, who alone says what comes next of it. */
 function sharedKeys(rows: readonly BridgeRow[]): string[] {

@@ -26,10 +26,11 @@ const ofContainers: Record<string, string> = {
 /** An empty one counts as not set. */
 const tracing = Object.fromEntries(tracingSettings.map((name) => [name, `\${${name}:-}`]))
 
+/** In a pod, values say them or nobody does. */
+export const bridgeSettings = ['BRIDGES', 'BRIDGES_FILE', 'RABBITMQ_URL', 'REDIS_URL', 'NATS_URL']
+
 /** What whoever runs the containers says of bridges: BRIDGES_FILE=/bridges/rabbitmq.yaml and the like. */
-const ofBridges = Object.fromEntries(
-  ['BRIDGES', 'BRIDGES_FILE', 'RABBITMQ_URL', 'REDIS_URL', 'NATS_URL'].map((name) => [name, `\${${name}:-}`]),
-)
+const ofBridges = Object.fromEntries(bridgeSettings.map((name) => [name, `\${${name}:-}`]))
 const volumesOf = (name: ServiceName) =>
   JSON.stringify([`secrets-${name}:/secrets:ro`, ...(name === 'bridge' ? ['./infra/bridges:/bridges:ro'] : [])])
 

@@ -8,6 +8,8 @@ import { readWiring } from '@shopstream/testing/wiring'
 import { parse, parseAllDocuments } from 'yaml'
 import { isOnPath } from '../local/on-path.ts'
 import { configOf } from '../local/services.ts'
+import type { Acl } from '../schemas/acl.ts'
+import { bridgeSettings } from './compose.ts'
 import { databaseOwners, ofProcessesAlone, serviceNames } from './container-environment.ts'
 import { chartData, ofTheOwner, type ServiceData, secretInPods } from './kubernetes.ts'
 import { folderOf, schemaLocations, strict, versionsIn, writeSchemas } from './kubernetes-schemas.ts'
@@ -34,7 +36,9 @@ test('what the chart loops over is up to date', async () => {
 })
 
 test.each(serviceNames)('%s is told in a pod what it is told in a container, but for what has a name', (name) => {
-  const told = Object.keys(compose.services[name]?.environment ?? {}).filter((key) => !key.startsWith('OTEL_'))
+  const told = Object.keys(compose.services[name]?.environment ?? {}).filter(
+    (key) => !key.startsWith('OTEL_') && !(name === 'bridge' && bridgeSettings.includes(key)),
+  )
   const inFiles = told.filter((key) => key.endsWith('_FILE')).map((key) => key.replace(/_FILE$/, ''))
   const own = data.services[name] as ServiceData
   const expected = told
@@ -66,13 +70,14 @@ test('topics and ACLs are those that `shop deploy topics` makes and acls.json li
     deployed.map(({ name, partitions, settings }) => ({ name, partitions, config: settings })),
   )
   const rows = Object.entries(data.acls).flatMap(([principal, acls]) => acls.map((acl) => ({ principal, ...acl })))
-  const listed: { acls: { principal: string; resourceType: string; resourceName: string; operations: string[] }[] } =
+  const listed: { acls: Pick<Acl, 'principal' | 'resourceType' | 'resourceName' | 'patternType' | 'operations'>[] } =
     JSON.parse(read('infra/kafka/acls.json'))
   expect(rows).toEqual(
-    listed.acls.map(({ principal, resourceType, resourceName, operations }) => ({
+    listed.acls.map(({ principal, resourceType, resourceName, patternType, operations }) => ({
       principal: principal.replace('User:', ''),
       resourceType,
       resourceName,
+      ...(patternType === 'PREFIXED' && { isPrefix: true }),
       operations,
     })),
   )

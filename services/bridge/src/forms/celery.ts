@@ -1,7 +1,7 @@
 import type { Forwarded } from '@shopstream/messaging/forwarding'
-import type { BridgeRow } from '../table.ts'
+import type { BridgeRow } from '../row.ts'
+import type { Formed } from '../targets/target.ts'
 import { cloudEventOf } from './cloudevents.ts'
-import type { Formed } from './index.ts'
 
 /**
  * Celery's task protocol 2 (docs.celeryq.dev, "Message Protocol"): headers say which task, the body is its arguments. The task's

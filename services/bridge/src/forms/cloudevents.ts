@@ -1,6 +1,6 @@
 import { toJson } from '@shopstream/events/json'
 import type { Forwarded } from '@shopstream/messaging/forwarding'
-import type { Formed } from './index.ts'
+import type { Formed } from '../targets/target.ts'
 
 /** What an event says of itself, by the names of CloudEvents 1.0 and of its extensions for sequences, keys and traces. */
 export function attributesOf({ event, message: { headers } }: Forwarded) {

@@ -1,15 +1,12 @@
 import type { Forwarded } from '@shopstream/messaging/forwarding'
-import type { BridgeRow } from '../table.ts'
-import type { Sendable } from '../targets/target.ts'
+import type { BridgeRow, FormName } from '../row.ts'
+import type { Formed, Sendable } from '../targets/target.ts'
 import { celeryTask } from './celery.ts'
 import { binaryCloudEvent, cloudEvent } from './cloudevents.ts'
 import { asOnKafka } from './kafka.ts'
 
-/** What a form makes of an event; the rest of a {@link Sendable} is the same for all. */
-export type Formed = Pick<Sendable, 'contentType' | 'body' | 'attributes' | 'task'>
-
 /** How events can be written. */
-export const forms = {
+const forms = {
   /** One JSON object with the event's attributes and its data. */
   cloudevents: cloudEvent,
   /** The data as JSON; attributes in headers. */
@@ -18,9 +15,7 @@ export const forms = {
   avro: asOnKafka,
   /** A task for Celery's workers, with the event as its one argument. */
   celery: celeryTask,
-} as const satisfies Record<string, (one: Forwarded, row: BridgeRow) => Formed>
-
-export type FormName = keyof typeof forms
+} as const satisfies Record<FormName, (one: Forwarded, row: BridgeRow) => Formed>
 
 /** An event as its row wants it. */
 export function toSendable(one: Forwarded, row: BridgeRow): Sendable {

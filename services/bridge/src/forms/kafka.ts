@@ -1,6 +1,6 @@
 import type { Forwarded } from '@shopstream/messaging/forwarding'
+import type { Formed } from '../targets/target.ts'
 import { attributesOf } from './cloudevents.ts'
-import type { Formed } from './index.ts'
 
 /** A zero byte, the schema's id, Avro: as every client of the shop's topics reads it. */
 export const asOnKafka = (one: Forwarded): Formed => ({

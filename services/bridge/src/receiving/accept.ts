@@ -1,7 +1,7 @@
 import { sql, type Transaction } from '@shopstream/database'
 import type { AnyNewEvent } from '@shopstream/messaging'
 import { produces } from '../produces.ts'
-import { type BridgeRow, sourceOf } from '../table.ts'
+import { type BridgeRow, sourceOf } from '../row.ts'
 import type { Tables } from '../tables.ts'
 import type { Arrival } from './read.ts'
 

@@ -4,7 +4,7 @@ import { readJson } from '@shopstream/events/read-json'
 import type { AnyNewEvent } from '@shopstream/messaging'
 import { MalformedMessage } from '@shopstream/messaging/forwarding'
 import { CloudEvent } from 'cloudevents'
-import type { BridgeRow } from '../table.ts'
+import type { BridgeRow } from '../row.ts'
 import type { Received } from '../targets/target.ts'
 
 /** An event that came in, read and checked; the bridge counts its sequence. */

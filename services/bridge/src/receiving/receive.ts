@@ -12,7 +12,7 @@ import {
   startRetrier,
 } from '@shopstream/messaging/forwarding'
 import type { Bridge } from '../bridges.ts'
-import type { RunningBridge, Surroundings } from '../bridging.ts'
+import type { RunningBridge, Surroundings } from '../running.ts'
 import type { Tables } from '../tables.ts'
 import type { Inlet, Received } from '../targets/target.ts'
 import { accept } from './accept.ts'

@@ -18,6 +18,9 @@ export interface Sendable {
   task?: Readonly<Record<string, unknown>>
 }
 
+/** What a form makes of an event; the rest of a {@link Sendable} is the same for all. */
+export type Formed = Pick<Sendable, 'contentType' | 'body' | 'attributes' | 'task'>
+
 /** The way out to a broker of another kind. */
 export interface Outlet {
   /**

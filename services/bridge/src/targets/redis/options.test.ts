@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals'
-import { type BridgeRow, problemsOf } from '../../table.ts'
+import type { BridgeRow } from '../../row.ts'
+import { problemsOf } from '../../table.ts'
 
 const row = (redis: object, more: Partial<BridgeRow> = {}): BridgeRow => ({
   name: 'out',
