@@ -12,8 +12,8 @@ import { startForgetting } from './receiving/forget.ts'
 import { routes } from './routes.ts'
 import type { Tables } from './tables.ts'
 
-/** Connections for all bridges; each takes one for a moment, when it parks or takes in. */
-const bridgeConnections = 6
+/** Connections of all bridges, and one for each: it takes one for a moment, when it parks, tries again or takes in. */
+const bridgeConnections = 4
 
 /** Builds the bridge service from its settings; nothing is connected before `start`. Throws a ConfigError for a table that is wrong. */
 export async function buildBridge(config: Config, logger: Logger) {
@@ -30,12 +30,13 @@ export async function buildBridge(config: Config, logger: Logger) {
     parts: ({ database, messaging, metrics }) => ({
       routes: routes(database),
       async begin() {
-        const forBridges = database.withPool('bridges', bridgeConnections)
+        const forBridges = database.withPool('bridges', bridgeConnections + bridges.length)
         const bus = await openKafkaBus({ ...kafkaOptions(config), clientId: 'bridge', logger })
         const started = startBridges(bridges, {
           database: forBridges,
           bus,
           blocked: messaging.blocked,
+          overloaded: messaging.overloaded,
           meters: createBridgeMeters(metrics, bridges),
           logger,
         })

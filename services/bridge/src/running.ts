@@ -11,6 +11,8 @@ export interface Surroundings {
   database: Database<Tables>
   bus: Bus
   blocked: BlockedPartitions
+  /** Why nothing more may be taken in: events wait for Kafka. */
+  overloaded(): string | undefined
   meters: BridgeMeters
   logger: Logger
 }

@@ -1,3 +1,4 @@
+import { pause } from '@shopstream/messaging'
 import { type Forwarded, MessageRefused, startForwarder } from '@shopstream/messaging/forwarding'
 import type { Bridge } from './bridges.ts'
 import { toSendable } from './forms/index.ts'
@@ -9,7 +10,10 @@ export function startSending(bridge: Bridge, all: readonly Bridge[], around: Sur
   const { name, row, target, options, url, events } = bridge
   const { database, bus, blocked, meters, logger } = around
   const outlet = target.out?.open({ bridge: name, options, url, logger }) as Outlet // the table was judged
-  const cameFrom = new Set(all.filter((one) => one.direction === 'receive' && one.url === url).map((one) => one.name))
+  const here = serverOf(url)
+  const cameFrom = new Set(
+    all.filter((one) => one.direction === 'receive' && serverOf(one.url) === here).map((one) => one.name),
+  )
   const forwarder = startForwarder({
     bridge: name,
     service: 'bridge',
@@ -26,10 +30,19 @@ export function startSending(bridge: Bridge, all: readonly Bridge[], around: Sur
     bridge,
     away: forwarder.away,
     async close() {
-      await forwarder.close()
-      await outlet.close()
+      // What a broker that hangs has not answered by then is sent again after the next start.
+      await Promise.all([forwarder.close(), pause(closeMs).then(outlet.close)])
     },
   }
+}
+
+/** What is in hand may take so long when the bridge stops, in ms. */
+const closeMs = 1_500
+
+/** Whoever logs in there, and by whichever variable. */
+const serverOf = (url: string) => {
+  const { host, pathname } = new URL(url)
+  return `${host}${pathname}`
 }
 
 /** What came from this broker is not sent back to it. What its form or the row's limit excludes is refused unasked. */

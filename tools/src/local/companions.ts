@@ -114,7 +114,7 @@ export const companionUrls = (names: readonly CompanionName[], ports: Ports, sec
 /** What the bridge is told about these: their URLs, and its files for them where there are any. */
 export function bridgeSettings(names: readonly CompanionName[], urls: Record<string, string>, env: NodeJS.ProcessEnv) {
   const files = names.map((name) => join(repository, `infra/bridges/${name}.yaml`)).filter((file) => existsSync(file))
-  return { ...urls, ...(files.length > 0 && !env.BRIDGES_FILE && { BRIDGES_FILE: files.join() }) }
+  return { ...urls, ...(files.length > 0 && !env.BRIDGES_FILE && !env.BRIDGES && { BRIDGES_FILE: files.join() }) }
 }
 
 /** Reads `--with`: names between commas. Throws with what is unknown. */

@@ -36,6 +36,7 @@ export async function deliver(
   const stopped = new Set<string>()
   let left = events
   while (left.length > 0) {
+    if (partition.revoked.aborted) throw new PartitionLost('the partition moved between two events of a key')
     const { wave, later } = firstOfEachKey(left)
     for (const [one, error] of await untilTaken(forward, wave, partition, tellAway)) {
       refused.set(one, error)
@@ -73,6 +74,7 @@ async function untilTaken(
   let left = wave
   for (let pauseMs = awayMs.first; ; pauseMs = Math.min(awayMs.longest, 2 * pauseMs)) {
     const results = await forward(left).catch((error): Error[] => left.map(() => asError(error)))
+    if (results.length !== left.length) throw new Error(`of ${left.length} events ${results.length} have a result`)
     for (const [i, one] of left.entries()) {
       const error = results[i]
       if (error instanceof MessageRefused) refused.push([one, error])

@@ -1,9 +1,9 @@
 import { type Database, isUnavailable } from '@shopstream/database'
 import type { EventName } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
-import { pause } from '../async.ts'
-import type { AssignedPartition, Bus, IncomingBatch, IncomingMessage } from '../broker/bus.ts'
-import { MessageRefused, NotNow } from '../broker/bus.ts'
+import { pause, withTimeLimit } from '../async.ts'
+import type { AssignedPartition, Bus, Consumer, IncomingBatch, IncomingMessage } from '../broker/bus.ts'
+import { MessageRefused, NotNow, placeOf } from '../broker/bus.ts'
 import type { BlockedPartitions } from '../consumer/blocked-partitions.ts'
 import { PartitionLost } from '../consumer/effects.ts'
 import { type Item, readAll } from '../consumer/items.ts'
@@ -45,8 +45,6 @@ export interface ForwarderOptions {
 export interface Forwarder {
   /** Since when the receiver takes nothing, and why; undefined: it takes what comes. */
   away(): { since: Date; reason: string } | undefined
-  /** Throws while the receiver is away, or its consumer keeps breaking. */
-  check(): void
   /** Finishes what is in hand; what the receiver has not taken by then is handed on again after the next start. */
   close(): Promise<void>
 }
@@ -58,6 +56,11 @@ export const bridgeGroup = (service: string, bridge: string) => `${service}-${br
 const chunkSize = 500
 /** How often the distance to the end of the topics is measured, in ms. */
 const measureMs = 5_000
+/**
+ * For so long a parked message may be on its way, in ms: its row is locked meanwhile, and Postgres ends a transaction that says
+ * nothing for 5 s. One that arrives later is handed on again.
+ */
+const retryMs = 4_000
 
 /** What batches share. */
 interface Forwarding extends ForwarderOptions {
@@ -77,6 +80,7 @@ export function startForwarder(options: ForwarderOptions): Forwarder {
   const row: Consumption = { ...on({}, async () => {}, options.policy), events } // no handler: they are handed on
   const forwarding: Forwarding = {
     ...options,
+    blocked: ofBridge(bridge, options.blocked),
     consumptions: byEvent([row]),
     policy: row.policy,
     absence: createAbsence(logger),
@@ -89,14 +93,9 @@ export function startForwarder(options: ForwarderOptions): Forwarder {
   })
   const retrier: Retrier = startRetrier({ ...options, group: service, handling: handlingOf(forwarding, topics) })
   const stopping = new AbortController()
-  const measuring = measure(forwarding, group, topics, stopping.signal)
+  const measuring = measure(forwarding, { group, topics, consumer }, stopping.signal)
   return {
     away: forwarding.absence.now,
-    check() {
-      consumer.check()
-      const away = forwarding.absence.now()
-      if (away) throw new Error(`takes nothing since ${away.since.toISOString()}: ${away.reason}`)
-    },
     async close() {
       stopping.abort()
       await Promise.all([consumer.close(), retrier.close(), measuring])
@@ -105,7 +104,7 @@ export function startForwarder(options: ForwarderOptions): Forwarder {
 }
 
 async function handleBatch(forwarding: Forwarding, batch: IncomingBatch, partition: AssignedPartition): Promise<void> {
-  const { blocked } = forwarding
+  const { blocked, absence } = forwarding
   try {
     for (let start = 0; start < batch.messages.length; start += chunkSize) {
       const chunk = batch.messages.slice(start, start + chunkSize)
@@ -118,6 +117,7 @@ async function handleBatch(forwarding: Forwarding, batch: IncomingBatch, partiti
     else partition.done(batch.next)
   } catch (error) {
     if (!(error instanceof PartitionLost)) throw error
+    absence.tell(placeOf(partition)) // whoever has it now says how it is
   }
 }
 
@@ -150,7 +150,7 @@ async function handleChunk(
   if (items.length === 0) return
   const stopped = await stoppedKeys(forwarding, items)
   const { ready, unready } = sortedOut(items, stopped)
-  const refused = await deliver(forward, ready, partition, absence.tell)
+  const refused = await deliver(forward, ready, partition, (reason) => absence.tell(placeOf(partition), reason))
   const failed = new Map([...unready, ...[...refused].map(([{ message }, error]) => [message, error] as const)])
   const parkings = failed.size + stopped.size > 0 ? withFollowers(items, failed, stopped, forwarding.policy) : []
   crashPoint('effects-written')
@@ -242,12 +242,13 @@ function handlingOf(forwarding: Forwarding, topics: readonly string[]): ParkedHa
     policyOf: () => policy,
     async handle(tx, message) {
       const event = await readParked(tx, message, logger)
-      const [error] = await forward([{ event, message }]).catch((thrown) => [thrown])
+      const forwarded = withTimeLimit(forward([{ event, message }]), retryMs, 'the receiver')
+      const [error] = await forwarded.catch((thrown) => [thrown])
       if (error !== undefined && !(error instanceof MessageRefused)) {
-        absence.tell(error)
+        absence.tell('parked', error)
         throw new NotNow('the receiver is away', { cause: error })
       }
-      absence.tell()
+      absence.tell('parked')
       if (error) throw error
       return { message, event, outcome: 'handled' }
     },
@@ -261,11 +262,19 @@ function handlingOf(forwarding: Forwarding, topics: readonly string[]): ParkedHa
 }
 
 /** Measures how far the group is behind, and whether the receiver is there while nothing is to be handed on, until stopped. */
-async function measure(forwarding: Forwarding, group: string, topics: string[], stop: AbortSignal): Promise<void> {
-  const { bus, meters, logger } = forwarding
-  const probe = createProbe(forwarding)
+async function measure(
+  forwarding: Forwarding,
+  { group, topics, consumer }: { group: string; topics: string[]; consumer: Consumer },
+  stop: AbortSignal,
+): Promise<void> {
+  const { bus, meters, logger, forward, absence } = forwarding
   while (!stop.aborted) {
-    await probe()
+    // A receiver that is away is known before the first event comes.
+    await forward([]).then(
+      () => absence.tell('probe'),
+      (error) => absence.tell('probe', error),
+    )
+    tellBroken(consumer, absence)
     try {
       const positions = await bus.positions(group, topics)
       const ages = await bus.agesOf(positions)
@@ -280,18 +289,19 @@ async function measure(forwarding: Forwarding, group: string, topics: string[], 
   }
 }
 
-/** A receiver that is away is known before the first event comes. What events say of it, such as a full queue, stands. */
-function createProbe({ forward, absence }: Forwarding): () => Promise<void> {
-  let isAway = false
-  return async () => {
-    if (absence.now() && !isAway) return
-    try {
-      await forward([])
-      if (isAway) absence.tell()
-      isAway = false
-    } catch (error) {
-      isAway = true
-      absence.tell(error)
-    }
+/** Who reads for the bridge may be what is away. */
+function tellBroken(consumer: Consumer, absence: Absence): void {
+  try {
+    consumer.check()
+    absence.tell('consumer')
+  } catch (error) {
+    absence.tell('consumer', error)
   }
 }
+
+/** The same partition may stand still for one bridge, and not for another. */
+const ofBridge = (bridge: string, blocked: BlockedPartitions): BlockedPartitions => ({
+  ...blocked,
+  failed: (place, ...rest) => blocked.failed({ ...place, topic: parkedBy(bridge, place.topic) }, ...rest),
+  free: ({ topic, partition }) => blocked.free({ topic: parkedBy(bridge, topic), partition }),
+})

@@ -27,6 +27,3 @@ create table received_key (
   changed_at timestamptz not null default now(),
   primary key (topic, key)
 );
-
--- Numbers of what came in and is parked: a source has no offsets.
-create sequence received_unfit;

@@ -1,4 +1,5 @@
-import { type Database, isUnavailable, sql } from '@shopstream/database'
+import { createHash } from 'node:crypto'
+import { isUnavailable } from '@shopstream/database'
 import { pause } from '@shopstream/messaging'
 import {
   createAbsence,
@@ -13,12 +14,13 @@ import {
 } from '@shopstream/messaging/forwarding'
 import type { Bridge } from '../bridges.ts'
 import type { RunningBridge, Surroundings } from '../running.ts'
-import type { Tables } from '../tables.ts'
 import type { Inlet, Received } from '../targets/target.ts'
 import { accept } from './accept.ts'
 import { whileLeading } from './lead.ts'
 import { type Arrival, readArrival } from './read.ts'
 
+/** What an inbound bridge is away of, as {@link createAbsence} wants it. */
+const source = 'source'
 /** Pauses while the source is away, in ms. */
 const awayMs = { first: 500, longest: 10_000 }
 const databaseMs = { first: 100, longest: 5_000 }
@@ -31,7 +33,6 @@ export function startReceiving(bridge: Bridge, around: Surroundings): RunningBri
   const absence = createAbsence(logger)
   const stopping = new AbortController()
   const take = (messages: readonly Received[], stop: AbortSignal) => {
-    absence.tell()
     return takeIn(bridge, around, messages, stop)
   }
   const receiving = whileLeading({ database, bridge: name, logger }, stopping.signal, (stop) =>
@@ -63,41 +64,78 @@ async function receiveForEver(
   for (let pauseMs = awayMs.first; !stop.aborted; ) {
     const begun = performance.now()
     try {
-      await inlet.receive((messages) => take(messages, stop), stop)
+      await inlet.receive(
+        (messages) => take(messages, stop),
+        stop,
+        () => absence.tell(source),
+      )
     } catch (error) {
       if (stop.aborted) return
-      absence.tell(error)
+      absence.tell(source, error)
     }
     pauseMs = performance.now() - begun > awayMs.longest ? awayMs.first : Math.min(awayMs.longest, 2 * pauseMs)
     await pause(pauseMs, stop)
   }
 }
 
-/** Returns once all stands in the database, as events or parked; throws when this instance stops, or leads no more, before. */
+/**
+ * Returns once all stands in the database, as events or parked; throws when this instance stops, or leads no more, before. While
+ * events wait for Kafka, nothing more is taken.
+ */
 async function takeIn(
   bridge: Bridge,
-  { database, meters, logger }: Surroundings,
+  around: Surroundings,
   messages: readonly Received[],
   stop: AbortSignal,
 ): Promise<void> {
+  const { overloaded, logger } = around
+  while (overloaded() && !stop.aborted) await pause(databaseMs.longest, stop)
   const read = messages.map((message) => readOrProblem(message, bridge))
   for (let backoff = databaseMs.first; ; backoff = Math.min(databaseMs.longest, 2 * backoff)) {
+    stop.throwIfAborted()
     try {
-      const counts = await database.transaction(async (tx) => {
-        const arrivals = read.flatMap(({ arrival }) => arrival ?? [])
-        const fresh = await accept(tx, bridge.row, arrivals)
-        await park(tx, 'bridge', await parkingsOf(bridge, database, read))
-        return { taken: fresh.length, repeated: arrivals.length - fresh.length, dead: read.length - arrivals.length }
-      })
-      meters.receiving(bridge.name).count(counts)
-      return
+      return await takeTogether(bridge, around, read)
     } catch (error) {
-      if (!isUnavailable(error)) throw error
+      if (!isUnavailable(error)) return takeOneByOne(bridge, around, read, error)
       logger.warn({ err: error }, 'the database is unavailable; what came in is tried again')
       await pause(backoff, stop)
-      if (stop.aborted) throw error
     }
   }
+}
+
+async function takeTogether(bridge: Bridge, { database, meters }: Surroundings, read: readonly Read[]): Promise<void> {
+  const counts = await database.transaction(async (tx) => {
+    const arrivals = read.flatMap(({ arrival }) => arrival ?? [])
+    const fresh = await accept(tx, bridge.row, arrivals)
+    await park(tx, 'bridge', parkingsOf(bridge, read))
+    return { taken: fresh.length, repeated: arrivals.length - fresh.length, dead: read.length - arrivals.length }
+  })
+  meters.receiving(bridge.name).count(counts)
+}
+
+/** What the database refuses for its own sake is parked; the others do not suffer for it. */
+async function takeOneByOne(
+  bridge: Bridge,
+  around: Surroundings,
+  read: readonly Read[],
+  problem: unknown,
+): Promise<void> {
+  const [first, ...others] = read
+  if (!first) return
+  if (others.length > 0) {
+    for (const one of read)
+      await takeTogether(bridge, around, [one]).catch((error) => takeRefused(bridge, around, one, error))
+    return
+  }
+  await takeRefused(bridge, around, first, problem)
+}
+
+async function takeRefused(bridge: Bridge, around: Surroundings, { message }: Read, problem: unknown): Promise<void> {
+  if (isUnavailable(problem)) throw problem
+  around.logger.error({ err: problem }, 'a message that came in cannot be taken, and is parked')
+  await takeTogether(bridge, around, [
+    { message, problem: new MalformedMessage('the database refuses it', { cause: problem }) },
+  ])
 }
 
 interface Read {
@@ -114,17 +152,19 @@ function readOrProblem(message: Received, { row }: Bridge): Read {
   }
 }
 
-/** A source has no offsets: each that is parked gets a number. */
-async function parkingsOf({ name }: Bridge, { query }: Database<Tables>, read: readonly Read[]): Promise<Parking[]> {
+/** A source has no offsets: a number of its content stands for one, so that what comes again is parked once. */
+function numberOf({ body, headers }: Received): bigint {
+  const hash = createHash('sha256').update(body).update(JSON.stringify(headers)).digest()
+  return hash.readBigUInt64BE() >> 1n
+}
+
+function parkingsOf({ name }: Bridge, read: readonly Read[]): Parking[] {
   const unfit = read.filter(({ problem }) => problem !== undefined)
-  if (unfit.length === 0) return []
-  const { rows } = await sql<{ number: bigint }>`
-    select nextval('received_unfit') as number from generate_series(1, ${unfit.length}::integer)`.execute(query)
-  return unfit.map(({ message, problem }, n) => ({
+  const parkings = unfit.map(({ message, problem }) => ({
     message: {
       topic: parkedBy(name, inboundName),
       partition: 0,
-      offset: rows[n]?.number ?? 0n,
+      offset: numberOf(message),
       key: null, // it holds back nobody
       value: message.body,
       headers: { ...message.headers, ...(message.contentType && { 'content-type': message.contentType }) },
@@ -132,6 +172,7 @@ async function parkingsOf({ name }: Bridge, { query }: Database<Tables>, read: r
     policy: foreignPolicy,
     error: problem,
   }))
+  return [...new Map(parkings.map((one) => [one.message.offset, one])).values()]
 }
 
 /** What was parked is tried again when somebody has redriven it: this version may take it. */

@@ -5,71 +5,112 @@ import type { QueueOptions } from './options.ts'
 const connectMs = 10_000
 /** Between heartbeats; without two of them a connection is gone. */
 const heartbeatSeconds = 10
+/** A broker that hangs may not keep a bridge from stopping, in ms. */
+const closeMs = 1_000
 
-/** A connection with its one channel. */
+/** A connection with its one channel. It ends for good when either is lost. */
 export interface Open<C extends Channel> {
   channel: C
-  /** Rejects when the two have ended, with why. */
-  ended: Promise<never>
+  /** The outcome of `work`, or why the connection has ended meanwhile. */
+  whileThere<T>(work: Promise<T>): Promise<T>
+  isThere(): boolean
   /** Why the broker takes nothing from this connection: its memory or disk is short. */
   blocked(): string | undefined
+  /** Ends it: what is not acknowledged comes again, what is not confirmed is sent again. */
+  end(reason?: Error): Promise<void>
 }
 
-/** Opens one when it is needed and none is there. */
-export function keepOpen<C extends Channel>(
-  place: { bridge: string; url: string },
-  open: (connection: ChannelModel) => Promise<C>,
-  prepare: (channel: C) => Promise<void>,
-) {
-  let current: Promise<Open<C>> | undefined
-  let connection: ChannelModel | undefined
-  let isClosed = false
+/** What is opened, for whom, and what is declared. */
+interface Opening<C extends Channel> {
+  bridge: string
+  url: string
+  channelOf(connection: ChannelModel): Promise<C>
+  declare(channel: C): Promise<void>
+}
 
-  async function start(): Promise<Open<C>> {
-    const made = await connect(withHeartbeat(place.url), {
+/** Throws in words while the broker is away, refuses the login, or has what is declared in another form. */
+export async function open<C extends Channel>({ bridge, url, channelOf, declare }: Opening<C>): Promise<Open<C>> {
+  try {
+    const connection = await connect(withHeartbeat(url), {
       timeout: connectMs,
-      clientProperties: { connection_name: `shopstream bridge ${place.bridge}` },
+      clientProperties: { connection_name: `shopstream bridge ${bridge}` },
     })
-    connection = made
-    const ended = Promise.withResolvers<never>()
-    ended.promise.catch(() => {})
-    let blocked: string | undefined
-    let reason: Error | undefined
-    const end = (error?: Error) => {
-      ended.reject(reason ?? error ?? new Error('the connection to RabbitMQ has ended'))
-      current = undefined
-      made.close().catch(() => {}) // it may have ended already
-    }
-    made.on('error', (error: Error) => (reason ??= error))
-    made.on('close', end)
-    made.on('blocked', (why: string) => (blocked = why))
-    made.on('unblocked', () => (blocked = undefined))
-    try {
-      const channel = await open(made)
-      channel.on('error', (error: Error) => (reason ??= error))
-      channel.on('close', end)
-      await prepare(channel)
-      return { channel, ended: ended.promise, blocked: () => blocked }
-    } catch (error) {
-      end(error as Error)
-      throw error
-    }
+    return await prepare(connection, channelOf, declare)
+  } catch (error) {
+    throw inWords(error as Error)
   }
+}
 
+async function prepare<C extends Channel>(
+  connection: ChannelModel,
+  channelOf: Opening<C>['channelOf'],
+  declare: Opening<C>['declare'],
+): Promise<Open<C>> {
+  // Not a promise that all race with: each race would stay in its memory for as long as the connection lasts.
+  const waiting = new Set<(reason: Error) => void>()
+  let reason: Error | undefined
+  let ended: Promise<void> | undefined
+  let blocked: string | undefined
+  const end = (error?: Error) => {
+    reason ??= error ?? new Error('the connection to RabbitMQ has ended')
+    for (const reject of waiting) reject(reason)
+    ended ??= Promise.race([
+      connection.close().catch(() => {}),
+      new Promise<void>((late) => setTimeout(late, closeMs).unref()),
+    ])
+    return ended
+  }
+  const note = (error: Error) => {
+    reason ??= inWords(error)
+  }
+  connection.on('error', note)
+  connection.on('close', end)
+  connection.on('blocked', (why: string) => {
+    blocked = why
+  })
+  connection.on('unblocked', () => {
+    blocked = undefined
+  })
+  try {
+    const channel = await channelOf(connection)
+    channel.on('error', note)
+    channel.on('close', end)
+    await declare(channel)
+    return {
+      channel,
+      whileThere: (work) =>
+        new Promise((resolve, reject) => {
+          if (reason) return reject(reason)
+          waiting.add(reject)
+          work.then(resolve, reject).finally(() => waiting.delete(reject))
+        }),
+      isThere: () => reason === undefined,
+      blocked: () => blocked,
+      end,
+    }
+  } catch (error) {
+    await end(error as Error)
+    throw error
+  }
+}
+
+/** Opens a connection when it is needed and none is there. */
+export function keepOpen<C extends Channel>(opening: Opening<C>) {
+  let current: Promise<Open<C>> | undefined
+  let isClosed = false
   return {
-    /** Throws while the broker is away, refuses the login, or what is declared differs from what is there. */
-    get(): Promise<Open<C>> {
-      if (isClosed) return Promise.reject(new Error('the bridge is stopping'))
-      current ??= start().catch((error) => {
-        current = undefined
-        throw inWords(error)
-      })
+    async get(): Promise<Open<C>> {
+      const tried = current
+      const there = await tried?.catch(() => undefined)
+      if (isClosed) throw new Error('the bridge is stopping')
+      if (there?.isThere()) return there
+      if (current === tried || !current) current = open(opening) // else another call has begun to
       return current
     },
     async close() {
       isClosed = true
-      await current?.catch(() => undefined)
-      await connection?.close().catch(() => {})
+      const there = await current?.catch(() => undefined)
+      await there?.end()
     },
   }
 }
@@ -82,14 +123,20 @@ function withHeartbeat(text: string): string {
 
 /** What RabbitMQ's errors mean, without the URL: it holds the password. */
 function inWords(error: Error & { code?: string | number }): Error {
+  if (/^RabbitMQ/.test(error.message)) return error
   if (/ACCESS.REFUSED|403/.test(error.message) && !/vhost|queue|exchange/.test(error.message))
     return new Error('RabbitMQ refuses user or password', { cause: error })
   const words = error.message || String(error.code ?? error.name)
   return new Error(`RabbitMQ: ${words.replace(/amqps?:\/\/\S+/g, 'its URL')}`, { cause: error })
 }
 
-export async function declareQueue(channel: Channel | ConfirmChannel, queue: QueueOptions): Promise<void> {
-  const { name, type = 'quorum', maxLength, deliveryLimit, deadLetterQueue } = queue
+/** @param deliveryLimit of a quorum queue whose row says none; by default the broker's own. */
+export async function declareQueue(
+  channel: Channel | ConfirmChannel,
+  { name, type = 'quorum', maxLength, deliveryLimit, deadLetterQueue }: QueueOptions,
+  usualLimit?: number,
+): Promise<void> {
+  const limit = deliveryLimit ?? (type === 'quorum' ? usualLimit : undefined)
   if (deadLetterQueue)
     await channel.assertQueue(deadLetterQueue, { durable: true, arguments: { 'x-queue-type': 'quorum' } })
   await channel.assertQueue(name, {
@@ -97,7 +144,7 @@ export async function declareQueue(channel: Channel | ConfirmChannel, queue: Que
     arguments: {
       ...(type === 'quorum' && { 'x-queue-type': 'quorum' }), // without an argument it is classic, as Celery's users have it
       ...(maxLength && { 'x-max-length': maxLength, 'x-overflow': 'reject-publish' }),
-      ...(deliveryLimit && { 'x-delivery-limit': deliveryLimit }),
+      ...(limit && { 'x-delivery-limit': limit }),
       ...(deadLetterQueue && { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': deadLetterQueue }),
     },
   })

@@ -1,54 +1,64 @@
 import type { Channel, ConsumeMessage } from 'amqplib'
 import type { Inlet, Place, Received } from '../target.ts'
-import { declareQueue, keepOpen } from './connection.ts'
+import { declareQueue, open } from './connection.ts'
 import type { inOptions } from './options.ts'
 
 const usualPrefetch = 100
+/** RabbitMQ 4 drops after 20 times what a bridge was given and could not take in, as its database was away. */
+const deliveries = 1_000_000
 
-/** Consumes a queue; what was given and is not acknowledged comes again when the connection ends. */
-export function openInlet(place: Place<typeof inOptions>): Inlet {
-  const { queue, exchange, prefetch = usualPrefetch } = place.options
-  const connection = keepOpen<Channel>(
-    place,
-    (made) => made.createChannel(),
-    async (channel) => {
-      await declareQueue(channel, queue)
+/**
+ * Consumes a queue, by a connection for each call: what was given and is not acknowledged when it ends comes again, before what
+ * is behind it.
+ */
+export function openInlet({ bridge, url, options }: Place<typeof inOptions>): Inlet {
+  const { queue, exchange, prefetch = usualPrefetch } = options
+  const opening = {
+    bridge,
+    url,
+    channelOf: (made: { createChannel(): Promise<Channel> }) => made.createChannel(),
+    async declare(channel: Channel) {
+      await declareQueue(channel, queue, deliveries)
       if (exchange) {
         await channel.assertExchange(exchange, 'topic', { durable: true })
         for (const pattern of queue.bind ?? ['#']) await channel.bindQueue(queue.name, exchange, pattern)
       }
       await channel.prefetch(prefetch)
     },
-  )
+  }
   return {
-    async receive(take, stop) {
-      const { channel, ended } = await connection.get()
+    async receive(take, stop, there) {
+      const connection = await open<Channel>(opening)
+      const { channel, whileThere, end } = connection
       const waiting: ConsumeMessage[] = []
       let wake = () => {}
-      const failed = Promise.withResolvers<never>()
-      failed.promise.catch(() => {})
-      const { consumerTag } = await channel.consume(queue.name, (message) => {
-        if (message) waiting.push(message)
-        else failed.reject(new Error(`queue ${queue.name} was deleted`))
-        wake()
-      })
-      const stopped = new Promise<void>((resolve) => stop.addEventListener('abort', () => resolve(), { once: true }))
-      while (!stop.aborted) {
-        if (waiting.length === 0) {
-          const woken = new Promise<void>((resolve) => {
-            wake = resolve
-          })
-          await Promise.race([woken, stopped, ended, failed.promise])
-          continue
+      const stopped = () => wake()
+      stop.addEventListener('abort', stopped)
+      try {
+        await channel.consume(queue.name, (message) => {
+          if (message) waiting.push(message)
+          else void end(new Error(`RabbitMQ: queue ${queue.name} was deleted`))
+          wake()
+        })
+        there()
+        while (!stop.aborted) {
+          if (waiting.length === 0) {
+            const woken = new Promise<void>((resolve) => {
+              wake = resolve
+            })
+            if (!stop.aborted) await whileThere(woken)
+            continue
+          }
+          const batch = waiting.splice(0, prefetch)
+          await whileThere(take(batch.map(toReceived)))
+          for (const message of batch) channel.ack(message)
         }
-        const batch = waiting.splice(0, prefetch)
-        await Promise.race([take(batch.map(toReceived)), ended])
-        const last = batch.at(-1)
-        if (last) channel.ack(last, true) // and all before it
+      } finally {
+        stop.removeEventListener('abort', stopped)
+        await end()
       }
-      await channel.cancel(consumerTag)
     },
-    close: connection.close,
+    async close() {},
   }
 }
 

@@ -38,7 +38,7 @@ export const outOptions = Type.Object(
     exchange: Type.Optional(
       Type.String({
         maxLength: 255,
-        description: 'a topic exchange; default shop.events, and none of its own for Celery',
+        description: "a topic exchange; default shop.events; '' for Celery",
       }),
     ),
     routingKey: Type.Optional(
@@ -61,3 +61,16 @@ export const inOptions = Type.Object(
   },
   { additionalProperties: false },
 )
+
+/** What options that are right for themselves lack together, or with the form of their row. */
+export function outProblems({ exchange, queues = [] }: OutletOptions, form: string | undefined): string[] {
+  return [
+    ...(form === 'celery' && exchange !== ''
+      ? ["lacks exchange: '', by which a task goes to the queue that routingKey names, such as routingKey: celery"]
+      : []),
+    ...(exchange === '' && queues.some(({ bind }) => bind) ? ["has bind, and with exchange: '' nothing is bound"] : []),
+  ]
+}
+
+export const inProblems = ({ queue, exchange }: Static<typeof inOptions>): string[] =>
+  queue.bind && exchange === undefined ? ['has bind, which needs an exchange'] : []

@@ -11,58 +11,64 @@ const confirmMs = 30_000
 export function openOutlet(place: Place<typeof outOptions>): Outlet {
   const { options } = place
   const returned = new Map<string, string>()
-  const connection = keepOpen<ConfirmChannel>(
-    place,
-    (made) => made.createConfirmChannel(),
-    async (channel) => {
+  /** What the broker takes of a body, in bytes, as far as it has said. */
+  let maxBytes = Number.POSITIVE_INFINITY
+  const connection = keepOpen<ConfirmChannel>({
+    ...place,
+    channelOf: (made) => made.createConfirmChannel(),
+    async declare(channel) {
       channel.on('return', ({ properties, fields }: Message) => {
         returned.set(String(properties.messageId), (fields as { replyText?: string }).replyText ?? 'NO_ROUTE')
       })
       await declare(channel, options)
     },
-  )
+  })
 
-  async function sendAll(open: Open<ConfirmChannel>, messages: readonly Sendable[]): Promise<(Error | undefined)[]> {
-    const confirms = messages.map((message) => publish(open.channel, options, message, returned))
-    const late = Promise.withResolvers<never>()
-    const timer = setTimeout(() => {
-      late.reject(new Error(`RabbitMQ has not confirmed for ${confirmMs / 1_000} s${because(open.blocked())}`))
-    }, confirmMs)
+  async function sendFitting(messages: readonly Sendable[]): Promise<(Error | undefined)[]> {
+    const open = await connection.get()
+    const blocked = open.blocked()
+    if (blocked) throw new Error(`RabbitMQ takes nothing: ${blocked}`)
     try {
-      return await Promise.race([Promise.all(confirms), open.ended, late.promise])
+      const confirms = messages.map((message) => publish(open.channel, options, message, returned))
+      return await inTime(open, Promise.all(confirms))
     } finally {
-      clearTimeout(timer)
+      for (const { id } of messages) returned.delete(id)
     }
   }
 
-  return {
-    async send(messages) {
-      const open = await connection.get()
-      const blocked = open.blocked()
-      if (blocked) throw new Error(`RabbitMQ takes nothing: ${blocked}`)
-      try {
-        return await sendAll(open, messages)
-      } catch (error) {
-        if (!isRefused(error)) throw error
-        if (messages.length === 1) return [new MessageRefused((error as Error).message, { cause: error })]
-        return oneByOne(this, messages)
-      } finally {
-        for (const { id } of messages) returned.delete(id)
-      }
-    },
-    close: connection.close,
+  async function send(messages: readonly Sendable[]): Promise<(Error | undefined)[]> {
+    const fitting = messages.filter(({ body }) => body.length <= maxBytes)
+    const results = new Map<Sendable, Error | undefined>()
+    const sent = await sendFitting(fitting).catch((error) => {
+      // It ends the channel, and with it what others have sent; whose message it was shows by its size.
+      const [, limit] = /larger than configured max size (\d+)/.exec((error as Error).message) ?? []
+      if (limit) maxBytes = Math.min(maxBytes, Number(limit))
+      if (!fitting.some(({ body }) => body.length > maxBytes)) throw error
+      return undefined
+    })
+    if (!sent) return send(messages)
+    for (const [n, one] of fitting.entries()) results.set(one, sent[n])
+    return messages.map((one) => (results.has(one) ? results.get(one) : tooLarge(one, maxBytes)))
+  }
+
+  return { send, close: connection.close }
+}
+
+const tooLarge = ({ body }: Sendable, limit: number) =>
+  new MessageRefused(`the message has ${body.length} bytes, and RabbitMQ's max_message_size is ${limit}`)
+
+/** Without a confirm in time the connection is ended: what it still holds would be sent again behind it, and again. */
+async function inTime<T>(open: Open<ConfirmChannel>, confirmed: Promise<T>): Promise<T> {
+  const timer = setTimeout(() => {
+    const why = open.blocked() ?? 'is the leader of its quorum queue there?'
+    void open.end(new Error(`RabbitMQ has not confirmed for ${confirmMs / 1_000} s: ${why}`))
+  }, confirmMs)
+  try {
+    return await open.whileThere(confirmed)
+  } finally {
+    clearTimeout(timer)
   }
 }
-
-/** The broker ends the channel for a message, and does not say for which. */
-async function oneByOne(outlet: Outlet, messages: readonly Sendable[]): Promise<(Error | undefined)[]> {
-  const results: (Error | undefined)[] = []
-  for (const message of messages) results.push(...(await outlet.send([message])))
-  return results
-}
-
-const isRefused = (error: unknown) => /message size|PRECONDITION.FAILED.*larger/i.test((error as Error).message)
-const because = (reason: string | undefined) => (reason ? `: ${reason}` : '')
 
 async function declare(channel: ConfirmChannel, { exchange, queues = [] }: OutletOptions): Promise<void> {
   if (exchange !== '') await channel.assertExchange(exchange ?? defaultExchange, 'topic', { durable: true })
@@ -89,6 +95,8 @@ function publish(
 ): Promise<Error | undefined> {
   const routingKey = routingKeyOf(options, message)
   const { exchange = defaultExchange } = options
+  if (Buffer.byteLength(routingKey) > maxRoutingKey)
+    return Promise.resolve(new MessageRefused(`its routing key is longer than ${maxRoutingKey} bytes`))
   return new Promise((resolve) => {
     channel.publish(exchange, routingKey, message.body, propertiesOf(message), (error: Error | null) => {
       const back = returned.get(message.id)
@@ -99,6 +107,9 @@ function publish(
     })
   })
 }
+
+/** Of AMQP, in bytes. */
+const maxRoutingKey = 255
 
 /** The prefix is that of CloudEvents' binding for AMQP. */
 const prefixed = (attributes: Readonly<Record<string, string>>) =>

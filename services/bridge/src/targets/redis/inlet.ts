@@ -55,9 +55,10 @@ export function openInlet(place: Place<typeof inOptions>): Inlet {
   }
 
   return {
-    async receive(take, stop) {
+    async receive(take, stop, there) {
       const open = await connection.get()
       await makeGroup(open, stream, group)
+      there()
       let claimedAt = Number.NEGATIVE_INFINITY
       while (!stop.aborted) {
         if (performance.now() >= claimedAt + claimMs / 2) {
