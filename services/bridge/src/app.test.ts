@@ -67,6 +67,12 @@ async function onChannel<T>(work: (channel: Channel) => Promise<T>): Promise<T> 
   }
 }
 
+/** As operators see it. */
+async function awayReason(name: string): Promise<string | null | undefined> {
+  const row = await database.query.selectFrom('bridge').selectAll().where('name', '=', name).executeTakeFirst()
+  return row?.away_reason
+}
+
 /** Takes a message off a queue; false while there is none. */
 const take = (channel: Channel, queue: string) => channel.get(queue, { noAck: true })
 
@@ -124,10 +130,7 @@ withRabbitmq('a full queue makes its bridge wait, and no other; nothing is lost 
   expect(await takeAll('other', 30)).toHaveLength(30)
   await eventually(
     'the bridge to be seen waiting',
-    async () => {
-      const row = await database.query.selectFrom('bridge').selectAll().where('name', '=', 'small').executeTakeFirst()
-      return row?.away_reason?.includes('is full')
-    },
+    async () => (await awayReason('small'))?.includes('is full'),
     patience,
   )
   const found = await takeAll('small', 30)
@@ -236,13 +239,18 @@ withRabbitmq(
     await start(`
 - name: killed
   send: [OrderCancelled]
-  to: { rabbitmq: { url: RABBITMQ_URL, queues: [{ name: killed, bind: [order.OrderCancelled] }] } }`)
+  to: { rabbitmq: { url: RABBITMQ_URL, queues: [{ name: killed, bind: [order.OrderCancelled] }] } }
+- name: idle
+  receive: [PointsAwarded]
+  from: { rabbitmq: { url: RABBITMQ_URL, queue: { name: idle } } }`)
     const cancelled = (n: number) => keys.map((key) => exampleEvent('OrderCancelled', key, { orderId: key }, BigInt(n)))
     await world.publish(...upTo(20).flatMap(cancelled))
     await rabbitmq.kill()
     await world.publish(...upTo(40).slice(20).flatMap(cancelled))
+    await eventually('an idle bridge to be away', () => awayReason('idle'), patience)
     await rabbitmq.restart()
     const found = await takeAll('killed', 80)
+    await eventually('it to be there again', async () => (await awayReason('idle')) === null, patience)
     for (const key of keys) expect([...new Set(sequencesOf(found, key))]).toEqual(upTo(40))
   },
   120_000,

@@ -32,8 +32,9 @@ export function startReceiving(bridge: Bridge, around: Surroundings): RunningBri
   const inlet = target.in?.open({ bridge: name, options, url, logger }) as Inlet // the table was judged
   const absence = createAbsence(logger)
   const stopping = new AbortController()
-  const take = (messages: readonly Received[], stop: AbortSignal) => {
-    return takeIn(bridge, around, messages, stop)
+  const take = async (messages: readonly Received[], stop: AbortSignal) => {
+    absence.tell(source)
+    if (messages.length > 0) await takeIn(bridge, around, messages, stop)
   }
   const receiving = whileLeading({ database, bridge: name, logger }, stopping.signal, (stop) =>
     receiveForEver(inlet, take, absence, stop),
@@ -64,11 +65,7 @@ async function receiveForEver(
   for (let pauseMs = awayMs.first; !stop.aborted; ) {
     const begun = performance.now()
     try {
-      await inlet.receive(
-        (messages) => take(messages, stop),
-        stop,
-        () => absence.tell(source),
-      )
+      await inlet.receive((messages) => take(messages, stop), stop)
     } catch (error) {
       if (stop.aborted) return
       absence.tell(source, error)

@@ -45,15 +45,11 @@ export interface Received {
 /** The way in from a broker of another kind. */
 export interface Inlet {
   /**
-   * Gives what comes to `take`, in order, some at a time, and acknowledges it once that has returned. Throws when the broker goes
-   * away, and is called again then; returns once `stop` is aborted, with nothing in hand.
+   * Gives what comes to `take`, in order, some at a time, and acknowledges it once that has returned; at first none, which says
+   * that the broker is there. Throws when it goes away, and is called again then; returns once `stop` is aborted, with nothing
+   * in hand.
    */
-  receive(
-    take: (messages: readonly Received[]) => Promise<void>,
-    stop: AbortSignal,
-    /** Called once the broker is there, and whatever comes will be given. */
-    there: () => void,
-  ): Promise<void>
+  receive(take: (messages: readonly Received[]) => Promise<void>, stop: AbortSignal): Promise<void>
   close(): Promise<void>
 }
 

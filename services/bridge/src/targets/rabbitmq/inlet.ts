@@ -27,7 +27,7 @@ export function openInlet({ bridge, url, options }: Place<typeof inOptions>): In
     },
   }
   return {
-    async receive(take, stop, there) {
+    async receive(take, stop) {
       const connection = await open<Channel>(opening)
       const { channel, whileThere, end } = connection
       const waiting: ConsumeMessage[] = []
@@ -40,7 +40,7 @@ export function openInlet({ bridge, url, options }: Place<typeof inOptions>): In
           else void end(new Error(`RabbitMQ: queue ${queue.name} was deleted`))
           wake()
         })
-        there()
+        await take([])
         while (!stop.aborted) {
           if (waiting.length === 0) {
             const woken = new Promise<void>((resolve) => {

@@ -52,15 +52,11 @@ ifRedis(`an inlet from Redis${lacks ? ` (skipped: it ${lacks})` : ''}`, () => {
   async function receive(inlet: ReturnType<typeof open>, until: number, take = async (_: readonly Received[]) => {}) {
     const got: Received[] = []
     const stop = new AbortController()
-    const receiving = inlet.receive(
-      async (messages) => {
-        await take(messages)
-        got.push(...messages)
-        if (got.length >= until) stop.abort()
-      },
-      stop.signal,
-      () => {},
-    )
+    const receiving = inlet.receive(async (messages) => {
+      if (messages.length > 0) await take(messages)
+      got.push(...messages)
+      if (got.length >= until) stop.abort()
+    }, stop.signal)
     await receiving
     return got
   }
@@ -182,12 +178,12 @@ ifRedis(`an inlet from Redis${lacks ? ` (skipped: it ${lacks})` : ''}`, () => {
     const stop = new AbortController()
     const got: number[] = []
     const take = async (messages: readonly Received[]) => void got.push(...messages.map(numberOf))
-    const receiving = inlet.receive(take, stop.signal, () => {})
+    const receiving = inlet.receive(take, stop.signal)
     await eventually('the first ten', () => got.length === 10)
     const threw = expect(receiving).rejects.toThrow(/Redis/)
     await server.kill()
     await threw
-    await expect(inlet.receive(take, stop.signal, () => {})).rejects.toThrow(/Redis: .*ECONNREFUSED/)
+    await expect(inlet.receive(take, stop.signal)).rejects.toThrow(/Redis: .*ECONNREFUSED/)
     await server.restart()
     await fill('outage', 10, 12)
     expect((await receive(inlet, 2)).map(numberOf).slice(-2)).toEqual([10, 11])

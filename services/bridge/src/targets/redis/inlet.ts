@@ -55,10 +55,10 @@ export function openInlet(place: Place<typeof inOptions>): Inlet {
   }
 
   return {
-    async receive(take, stop, there) {
+    async receive(take, stop) {
       const open = await connection.get()
       await makeGroup(open, stream, group)
-      there()
+      await take([])
       let claimedAt = Number.NEGATIVE_INFINITY
       while (!stop.aborted) {
         if (performance.now() >= claimedAt + claimMs / 2) {

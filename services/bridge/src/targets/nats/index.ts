@@ -1,0 +1,22 @@
+import { Type } from '@shopstream/config'
+import { target } from '../target.ts'
+import { keepOpen } from './connection.ts'
+import { openInlet, openOutlet } from './ways.ts'
+
+const properties = {
+  url: Type.String({ pattern: '^[A-Z][A-Z0-9_]*$', description: 'the name of the variable that holds the URL' }),
+  stream: Type.String({ pattern: '^[\\w-]{1,200}$', description: 'a stream, which is made where it is missing' }),
+  subject: Type.String({ pattern: '^\\S+$', description: 'a subject, such as shop.{aggregate}.{event}' }),
+  maxMessages: Type.Optional(Type.Integer({ minimum: 1, description: 'messages from which on it is full' })),
+}
+const options = Type.Object(properties, { additionalProperties: false })
+
+const outProblems = (_: unknown, form: string | undefined) =>
+  form === 'celery' ? ['cannot take form celery: Celery does not read from NATS'] : []
+
+/** NATS from 2.9 on, with JetStream. */
+export const nats = target({
+  protocols: ['nats', 'tls'],
+  out: { options, problems: outProblems, open: (place) => openOutlet(place, keepOpen(place, 'limits')) },
+  in: { options, open: (place) => openInlet(place, keepOpen(place, 'workqueue')) },
+})
