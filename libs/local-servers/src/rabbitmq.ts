@@ -25,13 +25,18 @@ const needed = 'needs rabbitmq-server on PATH: apt-get install rabbitmq-server'
 /** What this machine lacks for {@link startRabbitmq}, in words; undefined: nothing. */
 export const whyNoRabbitmq = () => (findRabbitmq() ? undefined : needed)
 
+export interface RabbitmqOptions extends BrokerOptions {
+  /** More lines of rabbitmq.conf. */
+  settings?: readonly string[]
+}
+
 /**
  * Starts a RabbitMQ, with no plugin, and returns when it takes connections: 5 to 10 s. Besides its port it takes two free
  * ones, for Erlang's own connections, on 127.0.0.1 as well. {@link LocalProcess.stop} ends Erlang's port mapper (epmd)
  * with it, which would outlive it.
  */
-export async function startRabbitmq(options: BrokerOptions): Promise<LocalBroker> {
-  const { dir, port, password, tls, ...rest } = options
+export async function startRabbitmq(options: RabbitmqOptions): Promise<LocalBroker> {
+  const { dir, port, password, tls, settings = [], ...rest } = options
   const command = findRabbitmq()
   if (!command) throw new Error(`RabbitMQ ${needed}`)
   await stopLeftoverRabbitmq(dir)
@@ -43,6 +48,7 @@ export async function startRabbitmq(options: BrokerOptions): Promise<LocalBroker
     `default_pass = ${password}`,
     'log.console = true',
     'log.file = false',
+    ...settings,
   ])
   writeFileSync(join(dir, 'enabled_plugins'), '[].\n')
   const [nodePort, mapperPort] = await Promise.all([freePort(), freePort()])
