@@ -9,8 +9,8 @@ import { PartitionLost } from '../consumer/effects.ts'
 import { type Item, readAll } from '../consumer/items.ts'
 import { standBefore } from '../consumer/standing-partition.ts'
 import { crashPoint } from '../crash-points.ts'
-import { byEvent, type Consumption, type FailurePolicy, on, topicsOf } from '../event/consumption.ts'
-import { MalformedMessage } from '../event/envelope.ts'
+import { byEvent, type Consumption, type FailurePolicy, foreignPolicy, on, topicsOf } from '../event/consumption.ts'
+import { MalformedMessage, readMessage } from '../event/envelope.ts'
 import { blockedKeys, keyOf, type Parking, park, parkedBy } from '../parked/parked.ts'
 import { type ParkedHandling, type Retrier, readParked, startRetrier } from '../parked/retrier.ts'
 import { type Absence, createAbsence } from './absence.ts'
@@ -210,6 +210,7 @@ function withFollowers(
     const isBehind = waits.has(keyOf(message)) && !(problem instanceof MalformedMessage)
     if (problem === undefined && !isBehind) return []
     if (!(problem instanceof MalformedMessage)) waits.add(keyOf(message))
+    if (problem instanceof MalformedMessage) return [{ message, policy: foreignPolicy, error: problem }]
     return [{ message, policy, error: isBehind ? undefined : problem }]
   })
 }
@@ -239,7 +240,7 @@ function handlingOf(forwarding: Forwarding, topics: readonly string[]): ParkedHa
   const { bridge, forward, logger, meters, policy, absence } = forwarding
   return {
     scope: { topics: topics.map((topic) => parkedBy(bridge, topic)) },
-    policyOf: () => policy,
+    policyOf: (message) => (isMalformed(message) ? foreignPolicy : policy),
     async handle(tx, message) {
       const event = await readParked(tx, message, logger)
       const forwarded = withTimeLimit(forward([{ event, message }]), retryMs, 'the receiver')
@@ -258,6 +259,16 @@ function handlingOf(forwarding: Forwarding, topics: readonly string[]): ParkedHa
       },
       failedAgain: () => {}, // its row says it
     },
+  }
+}
+
+/** What can never be read holds back nothing of its key. */
+function isMalformed(message: IncomingMessage): boolean {
+  try {
+    readMessage(message)
+    return false
+  } catch (error) {
+    return error instanceof MalformedMessage
   }
 }
 
