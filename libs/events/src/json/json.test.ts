@@ -234,18 +234,49 @@ const problemsOf = (given: string): readonly unknown[] => {
 test('everything that is wrong is said, ten things at most, and little of each', () => {
   const { note: _, ...others } = JSON.parse(text)
   expect(problemsOf(JSON.stringify({ ...others, int: 'x\n'.repeat(1000), more: 1 }))).toEqual([
-    { path: '', problem: 'has a field that the schema does not have: "more"' },
-    { path: 'int', problem: expect.stringMatching(/^is no whole number of 32 bits: "x\\n.{50,60}\.\.\.$/) },
+    { path: '', problem: 'has a field that the schema does not have', found: '"more"' },
+    { path: 'int', problem: 'is no whole number of 32 bits', found: expect.stringMatching(/^"x\\n.{50,60}\.\.\.$/) },
     { path: 'note', problem: 'is missing' },
   ])
   expect(problemsOf(withField('lines', `[${'0,'.repeat(100_000)}0]`))).toHaveLength(10)
   expect(problemsOf('{\n\u001b')).toHaveLength(1)
 })
 
+test('what is wrong can be said without a piece of what was read', () => {
+  const secret = 'Zoe'
+  const errorOf = (given: string) => {
+    try {
+      return json.from(given)
+    } catch (error) {
+      return error
+    }
+  }
+  const wrong = Object.fromEntries(all.fields.map(({ name }) => [name, { [secret]: secret }]))
+  const given = [
+    secret,
+    JSON.stringify(secret),
+    JSON.stringify({ ...JSON.parse(text), [secret]: secret }),
+    JSON.stringify(wrong),
+    ...all.fields.map(({ name }) => withField(name, name === 'text' ? `["${secret}"]` : `"${secret}!"`)),
+  ].map(errorOf)
+  expect(given).toEqual(given.map(() => expect.any(JsonError)))
+  const told = given.map((error) => (error as JsonError).withoutValues)
+  expect(told.join('\n')).not.toContain(secret)
+  expect(told).toEqual(
+    expect.arrayContaining([
+      'All: is no JSON',
+      'All: id: is no UUID',
+      'All: has a field that the schema does not have',
+    ]),
+  )
+})
+
 test('what is deep or long beyond all bounds is refused', () => {
   const depth = 1_000_000
   const deep = '['.repeat(depth) + ']'.repeat(depth)
-  expect(problemsOf(withField('lines', deep))).toEqual([{ path: 'lines[0]', problem: 'is no object: (an array)' }])
+  expect(problemsOf(withField('lines', deep))).toEqual([
+    { path: 'lines[0]', problem: 'is no object', found: '(an array)' },
+  ])
   expect(problemsOf(withField('int', deep))).toHaveLength(1)
   const most = maxJsonLength - withField('text', '""').length
   expect(readField('text', `"${'\\"'.repeat(most / 2)}"`)).toHaveLength(Math.floor(most / 2))

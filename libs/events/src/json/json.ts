@@ -14,13 +14,20 @@ export class JsonError extends Error {
   readonly problems: readonly Problem[]
 
   constructor(event: string, problems: readonly Problem[]) {
-    const told = problems.map(({ path, problem }) => (path === '' ? problem : `${path}: ${problem}`))
-    super(`${event}: ${told.join('; ')}`)
+    super(inWords(event, problems, ({ problem, found }) => (found === undefined ? problem : `${problem}: ${found}`)))
     this.name = 'JsonError'
     this.event = event
     this.problems = problems
   }
+
+  /** The message without any piece of what was read, which may be personal: for what is kept or sent on. */
+  get withoutValues(): string {
+    return inWords(this.event, this.problems, ({ problem }) => problem)
+  }
 }
+
+const inWords = (event: string, problems: readonly Problem[], tell: (problem: Problem) => string) =>
+  `${event}: ${problems.map((one) => (one.path === '' ? tell(one) : `${one.path}: ${tell(one)}`)).join('; ')}`
 
 const maxProblems = 10
 
@@ -116,6 +123,6 @@ function parsed(event: string, text: string): unknown {
   } catch (error) {
     // the message of V8 has a piece of the text in it, with line breaks and all
     const why = (error as Error).message.replace(/[\p{C}\s]+/gu, ' ')
-    throw new JsonError(event, [{ path: '', problem: `is no JSON: ${why}` }])
+    throw new JsonError(event, [{ path: '', problem: 'is no JSON', found: why }])
   }
 }

@@ -9,6 +9,8 @@ import { earliest, latest } from './writing.ts'
 export interface Problem {
   readonly path: string
   readonly problem: string
+  /** The start of what was read in its place. */
+  readonly found?: string
 }
 
 /** Takes in what is wrong; throws when that is enough. */
@@ -59,7 +61,7 @@ function build(schema: Schema, made: Map<Schema, FromJson>): FromJson {
 function single(problem: string, take: (json: unknown) => unknown): FromJson {
   return (json, path, report) => {
     const value = take(json)
-    if (value === undefined) report({ path, problem: `${problem}: ${brief(json)}` })
+    if (value === undefined) report({ path, problem, found: brief(json) })
     return value
   }
 }
@@ -67,13 +69,13 @@ function single(problem: string, take: (json: unknown) => unknown): FromJson {
 function array(item: FromJson): FromJson {
   return (json, path, report) => {
     if (Array.isArray(json)) return json.map((each, index) => item(each, `${path}[${index}]`, report))
-    return report({ path, problem: `is no array: ${brief(json)}` })
+    return report({ path, problem: 'is no array', found: brief(json) })
   }
 }
 
 function map(value: FromJson): FromJson {
   return (json, path, report) => {
-    if (!isJsonObject(json)) return report({ path, problem: `is no object: ${brief(json)}` })
+    if (!isJsonObject(json)) return report({ path, problem: 'is no object', found: brief(json) })
     const entries: Record<string, unknown> = {}
     // keys of maps are data, such as somebody's address, so they are counted and not told
     for (const [index, key] of Object.keys(json).entries()) {
@@ -91,9 +93,9 @@ function record(schema: RecordSchema, made: Map<Schema, FromJson>): FromJson {
     return { name: field.name, read: fromJsonOf(field.type, made), standIn: standInOf(schema, field) }
   })
   return (json, path, report) => {
-    if (!isJsonObject(json)) return report({ path, problem: `is no object: ${brief(json)}` })
+    if (!isJsonObject(json)) return report({ path, problem: 'is no object', found: brief(json) })
     for (const key of Object.keys(json)) {
-      if (!names.has(key)) report({ path, problem: `has a field that the schema does not have: ${brief(key)}` })
+      if (!names.has(key)) report({ path, problem: 'has a field that the schema does not have', found: brief(key) })
     }
     const fields: Record<string, unknown> = {}
     for (const { name, read, standIn } of parts) {

@@ -1,0 +1,71 @@
+import { expect, test } from '@jest/globals'
+import { MalformedMessage } from '@shopstream/messaging/forwarding'
+import { readArrival } from './read.ts'
+
+const row = { name: 'loyalty', receive: ['PointsAwarded' as const], keyPrefix: 'l-' }
+/** A piece of what a message says; no error may say it. */
+const secret = 'Lovelace'
+const data = { userId: '0199a2b4-6c00-7000-8000-120559ff820e', points: 1, total: 1, reason: 'r' }
+const event = {
+  specversion: '1.0',
+  id: 'a',
+  source: '/loyalty',
+  type: 'PointsAwarded',
+  subject: 'l-1',
+  data: { ...data, awardedAt: '2026-01-31T10:00:00Z' },
+}
+const read = (body: Buffer, headers: Record<string, string> = {}) => readArrival({ body, headers }, row)
+const json = (change: object) => Buffer.from(JSON.stringify({ ...event, ...change }))
+const withData = (change: object) => json({ data: { ...event.data, ...change } })
+
+test.each<[what: string, body: Buffer, error: string]>([
+  ['text that is no JSON', Buffer.from(`Ada ${secret}`), 'its body is no JSON'],
+  ['bytes that are no text', Buffer.from([0xff, 0]), 'its body is no JSON: no UTF-8'],
+  ['another kind of JSON', Buffer.from(JSON.stringify(secret)), 'it is no CloudEvent: an object with id, '],
+  ['an event without an id', json({ id: undefined }), 'its id is no text of 1 to 200 characters'],
+  ['another type', json({ type: secret }), 'its type is none that bridge loyalty brings: PointsAwarded'],
+  [
+    'a key of another source',
+    json({ subject: secret }),
+    "its subject does not begin with l-: the key is another source's",
+  ],
+  ['another version', json({ specversion: secret }), 'its specversion is not 1.0'],
+  [
+    'an attribute that is no URI',
+    json({ dataschema: `${secret} %%` }),
+    'it is no CloudEvent: dataschema must match format "uri"',
+  ],
+  [
+    'an attribute with a name',
+    json({ [`${secret}_`]: 1 }),
+    'it has an attribute whose name is not of a to z and 0 to 9',
+  ],
+  ['data that are none', json({ data: secret }), 'its data are no PointsAwarded: is no object'],
+  ['no UUID', withData({ userId: secret }), 'its data are no PointsAwarded: userId: is no UUID'],
+  ['a field too many', withData({ [secret]: secret }), 'PointsAwarded: has a field that the schema does not have'],
+])('%s is refused, and no error says a piece of it', (_, body, error) => {
+  const thrown = (() => {
+    try {
+      return read(body)
+    } catch (problem) {
+      return problem as Error
+    }
+  })()
+  expect(thrown).toBeInstanceOf(MalformedMessage)
+  expect((thrown as Error).message).toContain(error)
+  for (let one: unknown = thrown; one instanceof Error; one = one.cause) expect(`${one.stack}`).not.toContain(secret)
+})
+
+test('an event is read in structured and in binary mode', () => {
+  const found = {
+    id: 'a',
+    topic: 'shop.loyalty.v1',
+    event: { type: 'PointsAwarded', key: 'l-1', data: { ...data, awardedAt: new Date('2026-01-31T10:00:00Z') } },
+  }
+  expect(read(json({}))).toEqual(found)
+  const { data: held, ...attributes } = event
+  for (const prefix of ['ce-', 'ce_', 'cloudEvents:', 'cloudEvents_']) {
+    const headers = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [prefix + name, value]))
+    expect(read(Buffer.from(JSON.stringify(held)), headers)).toEqual(found)
+  }
+})
