@@ -1,8 +1,10 @@
 import { expect, test } from '@jest/globals'
-import { bridgeHandlingLine, handlingOf } from './bridge-handlings.ts'
+import { type BridgeHandling, bridgeHandlingLine, handlingOf } from './bridge-handlings.ts'
 import { groupOfBridge, serviceOf } from './bridges.ts'
 import type { BridgeState } from './shop-state.ts'
 import { bridgeProblems } from './status-problems.ts'
+import type { EventStory } from './story.ts'
+import { eventsVerdict, type Verdict } from './verdict.ts'
 
 const now = new Date('2026-01-31T12:00:00Z')
 const lag = { group: 'bridge-tasks', topic: 'shop.order.v1', partition: 1, position: 5n, end: 9n, messages: 4n }
@@ -26,6 +28,8 @@ const bridge: BridgeState = {
 }
 const away = { awaySince: new Date('2026-01-31T11:55:00Z'), awayReason: 'connect ECONNREFUSED\u001b[2J\nat x' }
 
+const lagging = { state: 'lagging', before: 2n, awaySince: away.awaySince } as const
+
 /** Of one bridge, while its service is in this state. */
 const told = (change: Partial<BridgeState>, state: 'ready' | 'away' = 'ready') =>
   bridgeProblems(
@@ -48,6 +52,32 @@ test.each<[string, Partial<BridgeState>, string, string]>([
   expect(one?.what).toContain(words)
   expect(one?.what).not.toContain('\u001b')
   expect(one?.runbook).toBe(`docs/runbooks/bridge-${page}.md`)
+})
+
+test('a broker that is away for seconds is restarted, and no problem yet', () => {
+  const since = (seconds: number) => ({ ...away, awaySince: new Date(now.getTime() - seconds * 1_000) })
+  expect([told(since(30)), told(since(31))].map((all) => all.length)).toEqual([0, 1])
+})
+
+test.each<[state: Verdict['state'], words: string, age: number, Partial<BridgeHandling>]>([
+  ['working', 'has not passed it: it is the next.', 5, { state: 'lagging', before: 0n }],
+  ['stuck', 'has not passed it: 2 messages before it. Its broker takes nothing since ', 61, lagging],
+  ['working', 'has parked it, and tries it again: no', 61, { state: 'waiting', id: 7n, error: 'no \u001b[2J' }],
+  ['stuck', 'has given up on it: no.', 5, { state: 'dead', id: 7n, error: 'no' }],
+  ['stuck', 'cannot be asked: gone.', 5, { state: 'unknown', reason: 'gone' }],
+])('the verdict on an event is %s while a bridge %s', (state, words, age, handling) => {
+  const story = {
+    type: 'OrderDelivered',
+    sequence: 4n,
+    writtenAt: new Date(now.getTime() - age * 1_000),
+    handledBy: [],
+    bridges: [{ bridge: 'tasks', kind: 'redis', ...handling }],
+  } as unknown as EventStory
+  const verdict = eventsVerdict([story], new Map(), now)
+  expect(verdict).toMatchObject({ state, text: expect.stringContaining(`bridge tasks (redis) ${words}`) })
+  expect(verdict?.run.join()).toContain(state === 'working' && handling.state === 'lagging' ? '' : 'npm run shop -- ')
+  const done = ['passed', 'handled', 'discarded'].map((over) => ({ bridge: 'tasks', kind: 'redis', state: over }))
+  expect(eventsVerdict([{ ...story, bridges: done as BridgeHandling[] }], new Map(), now)).toBeUndefined()
 })
 
 test('a bridge is none that keeps up, waits for an open transaction, or whose service is told as away', () => {

@@ -60,11 +60,11 @@ function endOf({ copyOf, handledBy, bridges = [] }: EventStory): Verdict {
       run: [shop(`dead-letters list --group ${copyOf.group} --state all`)],
     }
   if (handledBy.length === 0) {
-    const who =
-      bridges.length > 0 ? 'No service consumes it; what bridges have done with it is above.' : 'Nobody consumes it.'
+    const who = bridges.length > 0 ? 'No service consumes it, and its bridges are done with it.' : 'Nobody consumes it.'
     return { state: 'final', text: who, run: [] }
   }
-  return { state: 'final', text: 'Every group that consumes it has done so.', run: [] }
+  const also = bridges.length > 0 ? ', and its bridges are done with it' : ''
+  return { state: 'final', text: `Every group that consumes it has done so${also}.`, run: [] }
 }
 
 /**

@@ -14,6 +14,7 @@ export const patience = {
   parked: 600,
   mail: 300,
   mailing: 3_600,
+  away: 30,
   bridge: 300,
   unseen: 60,
 }
@@ -208,13 +209,15 @@ export function bridgeProblems(
         `see that every instance of the ${bridgeService} service runs, and what its log says`,
         'bridge-behind',
       )
-    if (!isAway && awaySince)
+    if (!isAway && awaySince) {
+      if (secondsSince(awaySince, now) <= patience.away) return [] // a restart
       return problem(
         `bridge ${name}: its broker (${kind}) ${direction === 'send' ? 'takes' : 'gives'} nothing for ` +
           `${age(secondsSince(awaySince, now))}, since ${awaySince.toISOString()}: ${shown(firstLine(awayReason ?? ''))}`,
         'mend what it names: the broker, its queue, or the URL with its password; what waits is handed on then',
         'bridge-broker-away',
       )
+    }
     return behindProblem(state, bridge)
   })
 }

@@ -35,7 +35,7 @@ A person is needed, and the exit code is 1, when a service is not ready or degra
 message waits longer than ${patience.lag} s for its group or behind an open transaction, an event longer than ${patience.outbox} s in an outbox, an order longer than
 ${patience.overdue} s past its deadline, a parked message longer than ${patience.parked / 60} min, a mail longer than ${patience.mail / 60} min, one of a mailing longer than
 ${patience.mailing / 60} min for its turn; when a partition stands before what cannot be read, the broker refuses an event, a parked message
-is dead, or a mail has failed on the last day; when the broker of a bridge is away, or a bridge is ${patience.bridge / 60} min behind or has not been
+is dead, or a mail has failed on the last day; when the broker of a bridge is away for longer than ${patience.away} s, or a bridge is ${patience.bridge / 60} min behind or has not been
 seen for ${patience.unseen} s. Exit code 0 when all is well.
 
   --json  {ok, problems: [{what, run, runbook}], services, kafka, unreadable, groups, bridges, databases, orders, mails}; what cannot

@@ -1,5 +1,7 @@
 import { age, clock, firstLine, plural, secondsSince, shop } from '../terminal/format.ts'
 import { shown, typeInWords } from '../terminal/printing.ts'
+import type { BridgeHandling } from './bridge-handlings.ts'
+import { bridgeService } from './bridges.ts'
 import type { ServiceState } from './shop-state.ts'
 import type { EventStory, Gap, Handling } from './story.ts'
 import { decisionInWords, showCommand, unreadInWords } from './unreadable-stretches.ts'
@@ -138,18 +140,56 @@ function handlingVerdict(event: EventStory, handling: Handling, services: Servic
   }
 }
 
+/** What keeps a bridge from having passed an event; undefined when nothing does. */
+function bridgeVerdict(event: EventStory, handling: BridgeHandling, now: Date): Verdict | undefined {
+  const { bridge, kind, state, id, error, awaySince, reason, before = 0n } = handling
+  const what = `${nameOf(event)} was written at ${event.writtenAt ? clock(event.writtenAt, now) : '?'}, bridge ${bridge} (${kind})`
+  const show = shop(`dead-letters show ${bridgeService}/${id}`)
+  switch (state) {
+    case 'lagging': {
+      const late = event.writtenAt !== undefined && secondsSince(event.writtenAt, now) > inFlightSeconds
+      const ahead = before > 0n ? `${plural(before, 'message')} before it` : 'it is the next'
+      const away = awaySince ? ` Its broker takes nothing since ${clock(awaySince, now)}.` : ''
+      return {
+        state: late ? 'stuck' : 'working',
+        text: `${what} has not passed it: ${ahead}.${away}`,
+        run: late ? [shop('status')] : [],
+      }
+    }
+    case 'waiting':
+      return { state: 'working', text: `${what} has parked it, and tries it again: ${oneLine(error)}.`, run: [show] }
+    case 'dead':
+      return {
+        state: 'stuck',
+        text: `${what} has given up on it: ${oneLine(error)}.`,
+        run: [
+          show,
+          shop(`dead-letters redrive ${bridgeService}/${id}`),
+          shop(`dead-letters discard ${bridgeService}/${id} --reason '...'`),
+        ],
+      }
+    case 'unknown':
+      return { state: 'stuck', text: `${what} cannot be asked: ${oneLine(reason)}.`, run: [shop('status')] }
+    default:
+      return undefined
+  }
+}
+
 /** The gravest, and of equals the first: what comes first holds up what follows. */
 export function gravest(verdicts: readonly Verdict[]): Verdict | undefined {
   const grave: Verdict['state'][] = ['stuck', 'working', 'waiting', 'final']
   return verdicts.toSorted((a, b) => grave.indexOf(a.state) - grave.indexOf(b.state))[0]
 }
 
-/** The first thing in the way of these events, in their order. */
+/** The first thing in the way of these events, in their order; what is in the way of bridges after what keeps the shop. */
 export function eventsVerdict(events: readonly EventStory[], services: Services, now: Date): Verdict | undefined {
-  const found = events.flatMap((event) => [
-    unpublishedVerdict(event, services, now),
-    ...event.handledBy.map((handling) => handlingVerdict(event, handling, services, now)),
-  ])
+  const found = [
+    ...events.flatMap((event) => [
+      unpublishedVerdict(event, services, now),
+      ...event.handledBy.map((handling) => handlingVerdict(event, handling, services, now)),
+    ]),
+    ...events.flatMap((event) => (event.bridges ?? []).map((handling) => bridgeVerdict(event, handling, now))),
+  ]
   return gravest(found.filter((verdict) => verdict !== undefined))
 }
 
