@@ -8,9 +8,16 @@ import { type BridgeRow, formNames, sourceOf } from './row.ts'
 import { targets } from './targets/index.ts'
 
 const name = Type.String({ pattern: '^[a-z][a-z0-9-]{0,40}$', description: 'small letters, digits and hyphens' })
-const oneOf = (names: readonly string[]) => Type.Enum([...names], { description: `of ${names.join(', ')}` })
+const oneOf = (names: readonly string[]) => Type.Enum([...names], { description: `one of ${names.join(', ')}` })
 const listOf = (names: readonly string[]) =>
-  Type.Array(oneOf(names), { minItems: 1, uniqueItems: true, description: `a list of ${names.join(', ')}` })
+  Type.Array(oneOf(names), {
+    minItems: 1,
+    uniqueItems: true,
+    description: `a list of some of ${names.join(', ')}, each once`,
+  })
+const broker = Type.Record(Type.String(), Type.Unknown(), {
+  description: 'one broker with what it needs, such as { rabbitmq: { url: RABBITMQ_URL } }',
+})
 const closed = { additionalProperties: false }
 
 /** By direction, a row whose part of the target is judged apart. */
@@ -21,9 +28,13 @@ const schemas = {
       send: listOf(forwards),
       form: Type.Optional(oneOf(formNames)),
       tasks: Type.Optional(Type.Record(Type.String(), Type.String({ minLength: 1, maxLength: 200 }))),
-      to: Type.Record(Type.String(), Type.Unknown()),
-      maxBytes: Type.Optional(Type.Integer({ minimum: 1, maximum: 2 ** 30 })),
-      attempts: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000 })),
+      to: broker,
+      maxBytes: Type.Optional(
+        Type.Integer({ minimum: 1, maximum: 2 ** 30, description: 'a whole number of bytes, up to 2^30' }),
+      ),
+      attempts: Type.Optional(
+        Type.Integer({ minimum: 1, maximum: 1_000, description: 'a whole number from 1 to 1,000' }),
+      ),
     },
     closed,
   ),
@@ -33,7 +44,7 @@ const schemas = {
       receive: listOf(produces.events),
       source: Type.Optional(name),
       keyPrefix: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
-      from: Type.Record(Type.String(), Type.Unknown()),
+      from: broker,
     },
     closed,
   ),
@@ -53,6 +64,7 @@ const called = (row: unknown, n: number) => {
 function rowProblems(row: unknown): string[] {
   if (typeof row !== 'object' || row === null)
     return ['is no row: it needs a name, and send and to, or receive and from']
+  if ('send' in row && 'receive' in row) return ['says both `send` and `receive`: make two rows of it']
   const direction = 'send' in row ? 'send' : 'receive' in row ? 'receive' : undefined
   if (!direction) return ['says neither `send` nor `receive`']
   const side = direction === 'send' ? 'to' : 'from'
@@ -82,6 +94,7 @@ function targetProblems(row: BridgeRow, direction: 'send' | 'receive', side: 'to
 function schemaProblems(schema: TObject, value: unknown, at = ''): string[] {
   const problems = Compile(schema).Errors(value)
   const lines = [...problems].flatMap(({ instancePath, keyword, params, message, schemaPath }) => {
+    if (keyword === 'boolean') return [] // of a name that there is not, which is told by itself
     const path = [at, ...instancePath.split('/').slice(1)].filter((part) => part !== '').join('.')
     const where = path === '' ? '' : `${path} `
     if (keyword === 'additionalProperties') {

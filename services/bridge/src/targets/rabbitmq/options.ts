@@ -18,10 +18,13 @@ const Queue = Type.Object(
       }),
     ),
     maxLength: Type.Optional(
-      Type.Integer({ minimum: 1, description: 'messages from which on it is full, and takes no more' }),
+      Type.Integer({
+        minimum: 1,
+        description: 'a whole number of messages, from which on it is full and takes no more',
+      }),
     ),
     deliveryLimit: Type.Optional(
-      Type.Integer({ minimum: 1, description: 'how often a message comes before it is a dead letter' }),
+      Type.Integer({ minimum: 1, description: 'a whole number: how often a message comes before it is a dead letter' }),
     ),
     deadLetterQueue: Type.Optional(name('the queue of its dead letters')),
   },
@@ -42,7 +45,9 @@ export const outOptions = Type.Object(
       }),
     ),
     routingKey: Type.Optional(
-      name('what messages are routed by: {aggregate}, {event} and {key} stand for those; default {aggregate}.{event}'),
+      name(
+        'text that messages are routed by: {aggregate}, {event} and {key} stand for those; default {aggregate}.{event}',
+      ),
     ),
     queues: Type.Optional(Type.Array(Queue, { description: 'a list of queues' })),
   },
@@ -56,7 +61,11 @@ export const inOptions = Type.Object(
     queue: Queue,
     exchange: Type.Optional(name('a topic exchange that it is bound to')),
     prefetch: Type.Optional(
-      Type.Integer({ minimum: 1, maximum: 10_000, description: 'messages in hand at the most, from 1 to 10,000' }),
+      Type.Integer({
+        minimum: 1,
+        maximum: 10_000,
+        description: 'a whole number of messages in hand at the most, from 1 to 10,000',
+      }),
     ),
   },
   { additionalProperties: false },

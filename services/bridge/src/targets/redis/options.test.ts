@@ -33,7 +33,7 @@ test.each<[string, BridgeRow, string[]]>([
   [
     'a wrong limit',
     row({ maxLength: 0 }),
-    ['bridge out: to.redis.maxLength must be entries from which on it is full; default 100,000'],
+    ['bridge out: to.redis.maxLength must be a whole number of entries, from which on it is full; default 100,000'],
   ],
 ])('a row with %s', (_, judged, problems) => {
   expect(problemsOf([judged])).toEqual(problems)

@@ -28,10 +28,14 @@ export const outOptions = Type.Object(
       }),
     ),
     maxLength: Type.Optional(
-      Type.Integer({ minimum: 1, description: 'entries from which on it is full; default 100,000' }),
+      Type.Integer({ minimum: 1, description: 'a whole number of entries, from which on it is full; default 100,000' }),
     ),
     replicas: Type.Optional(
-      Type.Integer({ minimum: 1, maximum: 100, description: 'how many replicas have to hold an event as well' }),
+      Type.Integer({
+        minimum: 1,
+        maximum: 100,
+        description: 'a whole number: how many replicas have to hold an event as well',
+      }),
     ),
   },
   { additionalProperties: false },
