@@ -32,7 +32,10 @@ test('the bridge is told where they are, and no other service', () => {
     settings: readStackSettings({}).settings,
     companions: bridgeSettings(['redis'], urls, { BRIDGES_FILE: 'own.yaml' }),
   }
-  expect(around.companions).not.toHaveProperty('BRIDGES_FILE') // the environment's own reaches it as it is
+  expect(around.companions.BRIDGES_FILE).toBe('own.yaml') // also in env/bridge.env, by which `verify` finds the table
+  const own = { BRIDGES_FILE: 'own.yaml', ERP_URL: 'amqp://x' }
+  expect(bridgeSettings([], {}, { ...own, OTHER: 'x' })).toEqual(own)
+  expect(bridgeSettings([], {}, {})).toEqual({})
   expect(serviceEnvironment('bridge' as ServiceName, around)).toMatchObject(urls)
   expect(serviceEnvironment('order', around)).not.toHaveProperty('REDIS_URL')
 })

@@ -111,11 +111,24 @@ export const companionUrls = (names: readonly CompanionName[], ports: Ports, sec
     }),
   )
 
-/** What the bridge is told about these: their URLs, and its files for them where there are any. */
+/**
+ * What the bridge is told about these: their URLs, and its files for them where there are any. What the environment says of
+ * bridges is told as well, as others read it where this is written down, such as `verify`.
+ */
 export function bridgeSettings(names: readonly CompanionName[], urls: Record<string, string>, env: NodeJS.ProcessEnv) {
   const files = names.map((name) => join(repository, `infra/bridges/${name}.yaml`)).filter((file) => existsSync(file))
-  return { ...urls, ...(files.length > 0 && !env.BRIDGES_FILE && !env.BRIDGES && { BRIDGES_FILE: files.join() }) }
+  if (env.BRIDGES) return { ...brokerVariables(env), ...urls, BRIDGES: env.BRIDGES }
+  const told = env.BRIDGES_FILE || files.join()
+  return { ...brokerVariables(env), ...urls, ...(told && { BRIDGES_FILE: told }) }
 }
+
+/** Variables that a row of a table may name. */
+const brokerVariables = (env: NodeJS.ProcessEnv) =>
+  Object.fromEntries(
+    Object.entries(env).flatMap(([name, value]) =>
+      value && /^(amqps?|rediss?|nats):\/\//.test(value) ? [[name, value]] : [],
+    ),
+  )
 
 /** Reads `--with`: names between commas. Throws with what is unknown. */
 export function readCompanions(list: string): CompanionName[] {
