@@ -1,7 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
-import { createDatabase, type Database } from '@shopstream/database'
+import { createDatabase, type Database, sql } from '@shopstream/database'
 import { newEventId } from '@shopstream/events'
 import { freePort, type LocalBroker, startRabbitmq, temporaryFolder, whyNoRabbitmq } from '@shopstream/local-servers'
 import { actOnLetters, listLetters } from '@shopstream/messaging/operations'
@@ -230,6 +230,49 @@ withRabbitmq(
     // What came from there does not go back there.
     expect(await onChannel((channel) => take(channel, 'points'))).toBe(false)
   },
+)
+
+withRabbitmq(
+  'what comes in while its database goes and comes is there once, in the order of its key',
+  async () => {
+    await start(`
+- name: steady
+  receive: [PointsAwarded]
+  from: { rabbitmq: { url: RABBITMQ_URL, queue: { name: steady }, prefetch: 20 } }`)
+    const users = [newEventId(), newEventId()]
+    const bodies = upTo(1_000).map((n) => {
+      const userId = users[n % 2]
+      const data = { userId, points: n, total: n, reason: 'steady', awardedAt: '2026-11-30T10:00:00Z' }
+      const event = {
+        specversion: '1.0',
+        id: String(n),
+        type: 'PointsAwarded',
+        source: '/steady',
+        subject: userId,
+        data,
+      }
+      return Buffer.from(JSON.stringify(event))
+    })
+    await eventually('the queue', () => onChannel((channel) => channel.checkQueue('steady')), patience)
+    const ofSource = () => world.events('PointsAwarded').filter(({ data }) => data.reason === 'steady')
+    const endSessions = sql`
+    select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and application_name in ('bridge', 'bridge-steady') and pid <> pg_backend_pid()`
+    await onChannel(async (channel) => {
+      for (const body of bodies) channel.sendToQueue('steady', body, { persistent: true })
+    })
+    for (const part of [1, 200, 400, 600]) {
+      await eventually(`${part} to be there`, () => ofSource().length >= part, patience)
+      await endSessions.execute(database.query)
+    }
+    await eventually('all to be there', () => ofSource().length >= bodies.length, patience)
+    for (const user of users) {
+      const own = ofSource().filter(({ key }) => key === user)
+      expect(own.map(({ sequence }) => Number(sequence))).toEqual(upTo(500))
+      expect(own.map(({ data }) => data.points)).toEqual(own.map(({ data }) => data.points).toSorted((a, b) => a - b))
+    }
+  },
+  120_000,
 )
 
 withRabbitmq(

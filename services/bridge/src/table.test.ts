@@ -31,7 +31,7 @@ test('a table says of all its mistakes where they are and what belongs there', (
     'bridge Tasks: to.rabbitmq.url must be the name of the variable that holds the URL, such as RABBITMQ_URL',
     'bridge nothing: says neither `send` nor `receive`',
     'bridge two: to has to name one broker',
-    'bridge kafka: to names kafka; there are rabbitmq, redis',
+    'bridge kafka: to names kafka; there are rabbitmq, redis, nats',
     'bridge both: says both `send` and `receive`: make two rows of it',
     'bridge numbers: send must be a list of some of EVENTS, each once',
     'bridge numbers: maxBytes must be a whole number of bytes, up to 2^30',

@@ -115,7 +115,11 @@ export const companionUrls = (names: readonly CompanionName[], ports: Ports, sec
  * What the bridge is told about these: their URLs, and its files for them where there are any. What the environment says of
  * bridges is told as well, as others read it where this is written down, such as `verify`.
  */
-export function bridgeSettings(names: readonly CompanionName[], urls: Record<string, string>, env: NodeJS.ProcessEnv) {
+export function bridgeSettings(
+  names: readonly CompanionName[],
+  urls: Record<string, string>,
+  env: NodeJS.ProcessEnv,
+): Record<string, string> {
   const files = names.map((name) => join(repository, `infra/bridges/${name}.yaml`)).filter((file) => existsSync(file))
   if (env.BRIDGES) return { ...brokerVariables(env), ...urls, BRIDGES: env.BRIDGES }
   const told = env.BRIDGES_FILE || files.join()

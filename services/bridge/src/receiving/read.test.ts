@@ -23,6 +23,10 @@ test.each<[what: string, body: Buffer, error: string]>([
   ['bytes that are no text', Buffer.from([0xff, 0]), 'its body is no JSON: no UTF-8'],
   ['another kind of JSON', Buffer.from(JSON.stringify(secret)), 'it is no CloudEvent: an object with id, '],
   ['an event without an id', json({ id: undefined }), 'its id is no text of 1 to 200 characters'],
+  ['half a character in an id', json({ id: 'a\ud800b' }), 'its id is no text of 1 to 200 characters'],
+  ['NUL in a key', json({ subject: 'l-\0' }), 'its subject is no text of 1 to 200 characters'],
+  ['an event without a source', json({ source: '' }), 'its source is no text of 1 to 200 characters'],
+  ['more than an event may have', withData({ reason: 'x'.repeat(600_000) }), 'and may have 524288'],
   ['another type', json({ type: secret }), 'its type is none that bridge loyalty brings: PointsAwarded'],
   [
     'a key of another source',
@@ -58,7 +62,7 @@ test.each<[what: string, body: Buffer, error: string]>([
 
 test('an event is read in structured and in binary mode', () => {
   const found = {
-    id: 'a',
+    id: '/loyalty a',
     topic: 'shop.loyalty.v1',
     event: { type: 'PointsAwarded', key: 'l-1', data: { ...data, awardedAt: new Date('2026-01-31T10:00:00Z') } },
   }

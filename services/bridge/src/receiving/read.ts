@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import { type EventName, topicOf } from '@shopstream/events'
+import { type EventName, encode, topicOf } from '@shopstream/events'
 import { fromJsonValue, JsonError } from '@shopstream/events/json'
 import { readJson } from '@shopstream/events/read-json'
 import type { AnyNewEvent } from '@shopstream/messaging'
@@ -10,13 +10,15 @@ import type { Received } from '../targets/target.ts'
 
 /** An event that came in, read and checked; the bridge counts its sequence. */
 export interface Arrival {
-  /** As its source has it: by this a repeated one is recognised. */
+  /** Its source and its id there, which are one's own together: by these a repeated one is recognised. */
   id: string
   topic: string
   event: Pick<AnyNewEvent, 'type' | 'key' | 'data' | 'traceparent'>
 }
 
-/** The largest body that is read, in bytes; an event may have half of it as Avro. */
+/** What an event may have as Avro, in bytes. */
+const maxEventBytes = 512 * 1024
+/** The largest body that is read, in bytes. */
 const maxBytes = 1_048_576
 /** Of an id or a key, in characters. */
 const maxLength = 200
@@ -36,6 +38,8 @@ export function readArrival(message: Received, row: BridgeRow): Arrival {
   if (!key.startsWith(keyPrefix))
     throw new MalformedMessage(`its subject does not begin with ${keyPrefix}: the key is another source's`)
   const read = { type: event, key, data: dataOf(event, data), ...(traceparent && { traceparent }) }
+  const bytes = encode(event, read.data as never).length
+  if (bytes > maxEventBytes) throw new MalformedMessage(`the event has ${bytes} bytes, and may have ${maxEventBytes}`)
   return { id, topic: topicOf(event).name, event: read as Arrival['event'] }
 }
 
@@ -56,6 +60,14 @@ interface Parts {
   data: unknown
 }
 
+/** What a database keeps as it is: half a character would come back as another one, and NUL is refused. */
+const isText = (value: unknown): value is string =>
+  typeof value === 'string' &&
+  value !== '' &&
+  value.length <= maxLength &&
+  value.isWellFormed() &&
+  !value.includes('\0')
+
 /** The attributes that are used, and the data; both as they were written: no number is rounded. */
 function partsOf({ body, headers }: Received): Parts {
   const read = readBody(body)
@@ -63,14 +75,13 @@ function partsOf({ body, headers }: Received): Parts {
   const isBinary = attributes.specversion !== undefined
   const { data, ...envelope } = isBinary ? { ...attributes, data: read } : { data: undefined, ...objectOf(read) }
   // The package makes up what is missing, and an id that is made up is another one at each repetition.
-  const { id, type, subject, traceparent } = envelope as Record<string, unknown>
-  for (const [name, value] of Object.entries({ id, type, subject })) {
-    if (typeof value !== 'string' || value === '' || value.length > maxLength)
-      throw new MalformedMessage(`its ${name} is no text of 1 to ${maxLength} characters`)
+  const { id, type, source, subject, traceparent } = envelope as Record<string, unknown>
+  for (const [name, value] of Object.entries({ id, type, source, subject })) {
+    if (!isText(value)) throw new MalformedMessage(`its ${name} is no text of 1 to ${maxLength} characters`)
   }
   validate(envelope)
   const trace = typeof traceparent === 'string' ? traceparent : undefined
-  return { id: id as string, type: type as string, key: subject as string, traceparent: trace, data }
+  return { id: `${source} ${id}`, type: type as string, key: subject as string, traceparent: trace, data }
 }
 
 function readBody(body: Buffer): unknown {
@@ -99,9 +110,8 @@ const attributesIn = (headers: Received['headers']): Record<string, string> =>
 
 /** By the official package, which quotes what it refuses where its schema does not say it. */
 function validate(envelope: Record<string, unknown>): void {
-  const { specversion, source } = envelope
+  const { specversion } = envelope
   if (specversion !== '1.0') throw new MalformedMessage('its specversion is not 1.0')
-  if (typeof source !== 'string' || source === '') throw new MalformedMessage('its source is missing')
   if (Object.keys(envelope).some((name) => !/^([a-z0-9]+|data_base64)$/.test(name)))
     throw new MalformedMessage('it has an attribute whose name is not of a to z and 0 to 9')
   try {

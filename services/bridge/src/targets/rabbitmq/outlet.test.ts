@@ -112,7 +112,7 @@ ifRabbitmq('an outlet to RabbitMQ', () => {
     const all = [messageOf('a', 0), large, messageOf('b', 0), messageOf('c', 0)]
     const results = await outlet.send(all)
     expect(results).toEqual([undefined, expect.any(MessageRefused), undefined, undefined])
-    expect(results[1]?.message).toMatch(/message size \d+ is larger than configured max size 100000/)
+    expect(results[1]?.message).toMatch(/has \d+ bytes, and RabbitMQ's max_message_size is 100000/)
     const small = all.filter((one) => one !== large).map(({ id }) => id)
     expect([...new Set(await idsIn('large'))].sort()).toEqual(small.sort())
     expect(await outlet.send([messageOf('d', 0)])).toEqual([undefined])
