@@ -142,11 +142,17 @@ test('a receiver that is away is told as away, and gets all in order when it is 
   const receiver = createReceiver()
   const forward = receiver.forward
   let isAway = true
+  let tried = 0
   const forwarder = await start({
-    forward: (events) => (isAway ? Promise.reject(new Error('connect ECONNREFUSED')) : forward(events)),
+    async forward(events) {
+      if (!isAway) return forward(events)
+      tried += events.length
+      throw new Error('connect ECONNREFUSED')
+    },
   })
   await eventually('it to be told before the first event', () => forwarder.away()?.reason.includes('REFUSED'), patience)
   await publish(...stockEvents('a', 1, 20))
+  await eventually('an event to be tried', () => tried > 0, patience)
   expect(receiver.taken).toEqual([])
   isAway = false
   await allDone()
