@@ -45,6 +45,7 @@ export function openOutlet(place: Place<typeof outOptions>): Outlet {
 
   async function send(messages: readonly Sendable[]): Promise<(Error | undefined)[]> {
     const open = await connection.get()
+    if (messages.length === 0) await open.ask(['PING']) // one that hangs is away as well
     const unsent = (await replicas?.before(open, messages)) ?? messages
     const results: Results = new Map()
     for (const [key, ofKey] of Map.groupBy(unsent, store.keyOf)) {
