@@ -27,14 +27,14 @@ export const readServices = (): Promise<ServiceWiring[]> =>
   )
 
 /**
- * The bridges of a deployment, as the environment of their service says: BRIDGES_FILE, and the variables that its rows name.
+ * The bridges of a deployment, as the environment of their service says: BRIDGES or BRIDGES_FILE, and the variables that its rows name.
  * Throws a ConfigError with all that is wrong or missing.
  */
 export async function readBridgeTable(env: NodeJS.ProcessEnv) {
   const { readBridges } = await import('../../../services/bridge/src/bridges.ts')
   const { configSchema } = await import('../../../services/bridge/src/config.ts')
-  const { BRIDGES_FILE } = configSchema.properties
-  return readBridges(readConfig(Type.Object({ BRIDGES_FILE }), env), env)
+  const { BRIDGES, BRIDGES_FILE } = configSchema.properties
+  return readBridges(readConfig(Type.Object({ BRIDGES, BRIDGES_FILE }), env), env)
 }
 
 /** A service's `owns.ts`. */

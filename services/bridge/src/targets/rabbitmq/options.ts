@@ -41,7 +41,7 @@ export const outOptions = Type.Object(
     exchange: Type.Optional(
       Type.String({
         maxLength: 255,
-        description: "a topic exchange; default shop.events; '' for Celery",
+        description: "a topic exchange; default shop.NAME, with the name of the row; '' for Celery",
       }),
     ),
     routingKey: Type.Optional(

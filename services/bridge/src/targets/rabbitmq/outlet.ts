@@ -9,7 +9,8 @@ const confirmMs = 30_000
 
 /** Publishes with confirms; what no queue takes comes back before its confirm (`mandatory`). */
 export function openOutlet(place: Place<typeof outOptions>): Outlet {
-  const { options } = place
+  // One of its own: a full queue of another row's would be told as this one's.
+  const options = { exchange: `shop.${place.bridge}`, ...place.options }
   const returned = new Map<string, string>()
   /** What the broker takes of a body, in bytes, as far as it has said. */
   let maxBytes = Number.POSITIVE_INFINITY
@@ -70,16 +71,16 @@ async function inTime<T>(open: Open<ConfirmChannel>, confirmed: Promise<T>): Pro
   }
 }
 
-async function declare(channel: ConfirmChannel, { exchange, queues = [] }: OutletOptions): Promise<void> {
-  if (exchange !== '') await channel.assertExchange(exchange ?? defaultExchange, 'topic', { durable: true })
+async function declare(channel: ConfirmChannel, { exchange, queues = [] }: Exchanged): Promise<void> {
+  if (exchange !== '') await channel.assertExchange(exchange, 'topic', { durable: true })
   for (const queue of queues) {
     await declareQueue(channel, queue)
     for (const pattern of exchange === '' ? [] : (queue.bind ?? ['#']))
-      await channel.bindQueue(queue.name, exchange ?? defaultExchange, pattern)
+      await channel.bindQueue(queue.name, exchange, pattern)
   }
 }
 
-const defaultExchange = 'shop.events'
+type Exchanged = OutletOptions & { exchange: string }
 
 /** `shop.order.v1` is of the aggregate `order`. */
 const aggregateOf = (topic: string) => topic.slice(topic.indexOf('.') + 1, topic.lastIndexOf('.'))
@@ -89,12 +90,12 @@ const routingKeyOf = ({ routingKey = '{aggregate}.{event}' }: OutletOptions, { t
 
 function publish(
   channel: ConfirmChannel,
-  options: OutletOptions,
+  options: Exchanged,
   message: Sendable,
   returned: ReadonlyMap<string, string>,
 ): Promise<Error | undefined> {
   const routingKey = routingKeyOf(options, message)
-  const { exchange = defaultExchange } = options
+  const { exchange } = options
   if (Buffer.byteLength(routingKey) > maxRoutingKey)
     return Promise.resolve(new MessageRefused(`its routing key is longer than ${maxRoutingKey} bytes`))
   return new Promise((resolve) => {
@@ -102,7 +103,8 @@ function publish(
       const back = returned.get(message.id)
       if (back)
         resolve(new Error(`no queue takes ${routingKey} of exchange "${exchange}" (${back}): declare or bind one`))
-      else if (error) resolve(new Error(`a queue for ${routingKey} is full, or does not take it now`))
+      else if (error)
+        resolve(new Error(`a queue that takes ${routingKey} of exchange "${exchange}" is full, or takes nothing now`))
       else resolve(undefined)
     })
   })
