@@ -1,5 +1,5 @@
 import type { Database } from '@shopstream/database'
-import { createAlarm } from '@shopstream/messaging'
+import { pause } from '@shopstream/messaging'
 import type { Bridge } from './bridges.ts'
 import { startReceiving } from './receiving/receive.ts'
 import type { RunningBridge, Surroundings } from './running.ts'
@@ -18,7 +18,6 @@ export function startBridges(bridges: readonly Bridge[], around: Surroundings) {
   const stopping = new AbortController()
   const noting = noteEach(running, around, stopping.signal)
   return {
-    running,
     async close() {
       stopping.abort()
       await noting
@@ -29,13 +28,12 @@ export function startBridges(bridges: readonly Bridge[], around: Surroundings) {
 
 async function noteEach(running: readonly RunningBridge[], around: Surroundings, stop: AbortSignal): Promise<void> {
   const { database, meters, logger } = around
-  const alarm = createAlarm(stop)
   while (!stop.aborted) {
     for (const { bridge, away } of running) meters.away(bridge.name, away()?.since)
     await note(database, running).catch((error) =>
       logger.warn({ err: error }, 'how the bridges are could not be noted'),
     )
-    await alarm.wait(noteMs)
+    await pause(noteMs, stop)
   }
 }
 

@@ -31,7 +31,10 @@ export function startSending(bridge: Bridge, all: readonly Bridge[], around: Sur
     away: forwarder.away,
     async close() {
       // What a broker that hangs has not answered by then is sent again after the next start.
-      await Promise.all([forwarder.close(), pause(closeMs).then(outlet.close)])
+      const closing = forwarder.close()
+      await Promise.race([closing, pause(closeMs)])
+      await outlet.close()
+      await closing
     },
   }
 }

@@ -101,6 +101,15 @@ export interface PartitionPosition {
   done: bigint
 }
 
+/** By topic, the messages that the group has not handled yet. */
+export const lagOf = (positions: readonly PartitionPosition[]): Map<string, number> =>
+  new Map(
+    [...Map.groupBy(positions, ({ topic }) => topic)].map(([topic, ofTopic]) => [
+      topic,
+      Number(ofTopic.reduce((sum, { end, done }) => sum + end - done, 0n)),
+    ]),
+  )
+
 /** A partition of a topic. */
 export interface Place {
   topic: string

@@ -1,6 +1,6 @@
 import { Gauge } from '@shopstream/observability'
 import { pause } from '../async.ts'
-import type { Bus, PartitionPosition } from '../broker/bus.ts'
+import { type Bus, lagOf, type PartitionPosition } from '../broker/bus.ts'
 import { topicsOf } from '../event/consumption.ts'
 import type { ConsumerOptions, RunningConsumer } from './consumer.ts'
 import type { Replicas } from './replicas.ts'
@@ -51,9 +51,7 @@ export async function watchProgress(
     try {
       await replicas.look() // before Kafka is asked: it may be away
       const positions = await bus.positions(group, topics)
-      for (const [topic, ofTopic] of Map.groupBy(positions, (position) => position.topic)) {
-        lag.set({ topic }, Number(ofTopic.reduce((sum, { end, done }) => sum + end - done, 0n)))
-      }
+      for (const [topic, messages] of lagOf(positions)) lag.set({ topic }, messages)
       await replicas.reached(positions, consumer)
       if (performance.now() >= agesDue) {
         progress.backlog = await agesOf(bus, consumer, positions)

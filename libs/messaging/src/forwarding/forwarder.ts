@@ -3,7 +3,7 @@ import type { EventName } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
 import { pause, withTimeLimit } from '../async.ts'
 import type { AssignedPartition, Bus, Consumer, IncomingBatch, IncomingMessage } from '../broker/bus.ts'
-import { MessageRefused, NotNow, placeOf } from '../broker/bus.ts'
+import { lagOf, MessageRefused, NotNow, placeOf } from '../broker/bus.ts'
 import type { BlockedPartitions } from '../consumer/blocked-partitions.ts'
 import { PartitionLost } from '../consumer/effects.ts'
 import { type Item, readAll } from '../consumer/items.ts'
@@ -289,10 +289,7 @@ async function measure(
     try {
       const positions = await bus.positions(group, topics)
       const ages = await bus.agesOf(positions)
-      for (const [topic, ofTopic] of Map.groupBy(positions, (position) => position.topic)) {
-        const messages = Number(ofTopic.reduce((sum, { end, done }) => sum + end - done, 0n))
-        meters.behind(topic, messages, ages.get(topic))
-      }
+      for (const [topic, messages] of lagOf(positions)) meters.behind(topic, messages, ages.get(topic))
     } catch (error) {
       logger.debug({ err: error }, 'how far the bridge is behind cannot be measured now')
     }

@@ -117,14 +117,10 @@ async function takeOneByOne(
   read: readonly Read[],
   problem: unknown,
 ): Promise<void> {
-  const [first, ...others] = read
-  if (!first) return
-  if (others.length > 0) {
-    for (const one of read)
-      await takeTogether(bridge, around, [one]).catch((error) => takeRefused(bridge, around, one, error))
-    return
+  for (const one of read) {
+    const alone = read.length > 1 ? takeTogether(bridge, around, [one]) : Promise.reject(problem) // it was alone
+    await alone.catch((error) => takeRefused(bridge, around, one, error))
   }
-  await takeRefused(bridge, around, first, problem)
 }
 
 async function takeRefused(bridge: Bridge, around: Surroundings, { message }: Read, problem: unknown): Promise<void> {

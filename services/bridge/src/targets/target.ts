@@ -1,4 +1,4 @@
-import type { Static, TObject } from '@shopstream/config'
+import { type Static, type TObject, Type } from '@shopstream/config'
 import type { EventName } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
 
@@ -20,6 +20,17 @@ export interface Sendable {
 
 /** What a form makes of an event; the rest of a {@link Sendable} is the same for all. */
 export type Formed = Pick<Sendable, 'contentType' | 'body' | 'attributes' | 'task'>
+
+/** `shop.order.v1` is of the aggregate `order`. */
+export const aggregateOf = ({ topic }: Pick<Sendable, 'topic'>): string =>
+  topic.slice(topic.indexOf('.') + 1, topic.lastIndexOf('.'))
+
+/** The option `url` of every target. */
+export const urlVariable = (example: string) =>
+  Type.String({
+    pattern: '^[A-Z][A-Z0-9_]*$',
+    description: `the name of the variable that holds the URL, such as ${example}`,
+  })
 
 /** The way out to a broker of another kind. */
 export interface Outlet {

@@ -1,10 +1,10 @@
 import { Type } from '@shopstream/config'
-import { target } from '../target.ts'
+import { target, urlVariable } from '../target.ts'
 import { keepOpen } from './connection.ts'
 import { openInlet, openOutlet } from './ways.ts'
 
 const properties = {
-  url: Type.String({ pattern: '^[A-Z][A-Z0-9_]*$', description: 'the name of the variable that holds the URL' }),
+  url: urlVariable('NATS_URL'),
   stream: Type.String({ pattern: '^[\\w-]{1,200}$', description: 'the name of a stream: letters, digits, - and _' }),
   subject: Type.String({ pattern: '^\\S+$', description: 'a subject, such as shop.{aggregate}.{event}' }),
   maxMessages: Type.Optional(Type.Integer({ minimum: 1, description: 'messages from which on it is full' })),

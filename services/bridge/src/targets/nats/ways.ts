@@ -1,15 +1,14 @@
 import { AckPolicy, DeliverPolicy, type JsMsg } from '@nats-io/jetstream'
 import { headers, nanos } from '@nats-io/transport-node'
 import { MessageRefused } from '@shopstream/messaging/forwarding'
-import type { Inlet, Outlet, Received, Sendable } from '../target.ts'
+import { aggregateOf, type Inlet, type Outlet, type Received, type Sendable } from '../target.ts'
 import { type Connection, inWords, type NatsPlace, type Open } from './connection.ts'
 
 /** Publishes to one stream, which leaves out an id that it has had in the last ten minutes. */
 export function openOutlet({ options: { stream, subject: pattern } }: NatsPlace, connection: Connection): Outlet {
   async function publish({ nc, jsm }: Open, message: Sendable): Promise<Error | undefined> {
-    const { id, type, topic, body, contentType, attributes = {} } = message
-    const aggregate = topic.slice(topic.indexOf('.') + 1, topic.lastIndexOf('.'))
-    const subject = pattern.replaceAll('{aggregate}', aggregate).replaceAll('{event}', type)
+    const { id, type, body, contentType, attributes = {} } = message
+    const subject = pattern.replaceAll('{aggregate}', aggregateOf(message)).replaceAll('{event}', type)
     const told = headers()
     told.set('content-type', contentType)
     for (const [name, value] of Object.entries(attributes)) told.set(`ce-${name}`, value)

@@ -1,10 +1,7 @@
 import { type Static, Type } from '@shopstream/config'
+import { urlVariable } from '../target.ts'
 
 const name = (description: string) => Type.String({ minLength: 1, maxLength: 255, description })
-const variable = Type.String({
-  pattern: '^[A-Z][A-Z0-9_]*$',
-  description: 'the name of the variable that holds the URL, such as RABBITMQ_URL',
-})
 
 /** A queue that is declared; where one of that name is there with other arguments, the bridge waits and says so. */
 const Queue = Type.Object(
@@ -37,7 +34,7 @@ export type QueueOptions = Static<typeof Queue>
 
 export const outOptions = Type.Object(
   {
-    url: variable,
+    url: urlVariable('RABBITMQ_URL'),
     exchange: Type.Optional(
       Type.String({
         maxLength: 255,
@@ -57,7 +54,7 @@ export type OutletOptions = Static<typeof outOptions>
 
 export const inOptions = Type.Object(
   {
-    url: variable,
+    url: urlVariable('RABBITMQ_URL'),
     queue: Queue,
     exchange: Type.Optional(name('a topic exchange that it is bound to')),
     prefetch: Type.Optional(

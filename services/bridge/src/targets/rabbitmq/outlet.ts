@@ -1,6 +1,6 @@
 import { MessageRefused } from '@shopstream/messaging/forwarding'
 import type { ConfirmChannel, Message, Options } from 'amqplib'
-import type { Outlet, Place, Sendable } from '../target.ts'
+import { aggregateOf, type Outlet, type Place, type Sendable } from '../target.ts'
 import { declareQueue, keepOpen, type Open } from './connection.ts'
 import type { OutletOptions, outOptions } from './options.ts'
 
@@ -82,11 +82,8 @@ async function declare(channel: ConfirmChannel, { exchange, queues = [] }: Excha
 
 type Exchanged = OutletOptions & { exchange: string }
 
-/** `shop.order.v1` is of the aggregate `order`. */
-const aggregateOf = (topic: string) => topic.slice(topic.indexOf('.') + 1, topic.lastIndexOf('.'))
-
 const routingKeyOf = ({ routingKey = '{aggregate}.{event}' }: OutletOptions, { topic, type, key }: Sendable) =>
-  routingKey.replaceAll('{aggregate}', aggregateOf(topic)).replaceAll('{event}', type).replaceAll('{key}', key)
+  routingKey.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type).replaceAll('{key}', key)
 
 function publish(
   channel: ConfirmChannel,

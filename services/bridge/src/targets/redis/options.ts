@@ -1,14 +1,11 @@
 import { type Static, Type } from '@shopstream/config'
+import { urlVariable } from '../target.ts'
 
 const name = (description: string) => Type.String({ minLength: 1, maxLength: 200, description })
-const variable = Type.String({
-  pattern: '^[A-Z][A-Z0-9_]*$',
-  description: 'the name of the variable that holds the URL, such as REDIS_URL',
-})
 
 export const outOptions = Type.Object(
   {
-    url: variable,
+    url: urlVariable('REDIS_URL'),
     stream: Type.Optional(
       name('the key of a stream: {aggregate}, {event} and {topic} stand for those; default shop:{topic}'),
     ),
@@ -56,7 +53,7 @@ export function outProblems({ stream, groups, queue, priority }: OutletOptions, 
 
 export const inOptions = Type.Object(
   {
-    url: variable,
+    url: urlVariable('REDIS_URL'),
     stream: name('the key of a stream'),
     group: Type.Optional(name('a consumer group, which is made where it is missing; default shopstream')),
     count: Type.Optional(

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { Sendable } from '../target.ts'
+import { aggregateOf, type Sendable } from '../target.ts'
 import type { Script } from './connection.ts'
 import type { OutletOptions } from './options.ts'
 import { addToList, addToStream } from './scripts.ts'
@@ -20,9 +20,6 @@ export interface Store {
   full(key: string, behind: string): string
 }
 
-/** `shop.order.v1` is of the aggregate `order`. */
-const aggregateOf = (topic: string) => topic.split('.')[1] ?? topic
-
 export function storeOf(options: OutletOptions): Store {
   return options.queue === undefined ? streams(options) : list(options, options.queue)
 }
@@ -30,7 +27,7 @@ export function storeOf(options: OutletOptions): Store {
 function streams({ stream = usualStream, groups = [], maxLength = usualLength }: OutletOptions): Store {
   return {
     keyOf: ({ topic, type }) =>
-      stream.replaceAll('{aggregate}', aggregateOf(topic)).replaceAll('{event}', type).replaceAll('{topic}', topic),
+      stream.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type).replaceAll('{topic}', topic),
     entryOf,
     script: addToStream,
     argumentsOf: (entries) => [
