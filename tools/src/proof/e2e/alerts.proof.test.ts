@@ -4,9 +4,12 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseEnv } from 'node:util'
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals'
+import { createClient } from '@redis/client'
+import { newEventId } from '@shopstream/events'
 import { encodeBatch, openForeignProducer } from '@shopstream/messaging/testing'
 import { eventually, repository } from '@shopstream/testing'
 import { type Customer, call, order, persistently, register, staffToken, stock } from '../../local/client.ts'
+import { companions } from '../../local/companions.ts'
 import { play } from '../../local/demo/scenes.ts'
 import { isOnPath } from '../../local/on-path.ts'
 import { serviceNames } from '../../local/services.ts'
@@ -27,6 +30,10 @@ const prove = (name: string, run: () => Promise<void>) =>
         run,
       )
     : test(name, run, 240_000)
+const lacksRedis = await companions.redis.whyNot(process.env)
+const proveBridges: typeof prove = lacksRedis
+  ? (name, run) => test.skip(`${name}: skipped, this machine ${lacksRedis}`, run)
+  : prove
 const patience = { timeoutMs: 90_000, everyMs: 250 }
 
 let opened: Awaited<ReturnType<typeof openShop>>
@@ -39,7 +46,10 @@ let sku: string
 
 beforeAll(async () => {
   if (missing.length > 0) return
-  opened = await openShop({ only: serviceNames.filter((name) => name !== 'inventory') })
+  opened = await openShop({
+    only: serviceNames.filter((name) => name !== 'inventory'),
+    with: lacksRedis ? [] : ['redis'],
+  })
   shop = opened.shop
   inventory = startInventory()
   await eventually(
@@ -127,6 +137,25 @@ async function isOver(alert: string, from: number): Promise<void> {
   expect(inWords(from)).toEqual([`${alert} firing`, `${alert} resolved`])
 }
 
+/** As another program says it. */
+const pointsOf = (userId: string) =>
+  JSON.stringify({
+    specversion: '1.0',
+    id: newEventId(),
+    type: 'PointsAwarded',
+    source: '/loyalty',
+    subject: userId,
+    data: { userId, points: 10, total: 0, reason: 'a day', awardedAt: new Date().toISOString() },
+  })
+
+/** Into the stream that the bridge of infra/bridges/redis.yaml reads. */
+async function bringIn(body: string): Promise<void> {
+  const client = createClient({ url: shop.companionUrls.REDIS_URL as string })
+  await client.connect()
+  await client.xAdd('shop:inbound', '*', { cloudevent: body })
+  await client.close()
+}
+
 prove('in a shop in which a day was played, each query of the dashboards and of docs/metrics.md has data', async () => {
   const begun = Date.now() / 1_000
   const running = runningShop(opened.home)
@@ -135,6 +164,8 @@ prove('in a shop in which a day was played, each query of the dashboards and of 
   for (const _ of ['a day', 'another']) {
     await play(running)
     await call(shop, 'GET', '/v1/notifications', { token: customer.token })
+    await call(shop, 'GET', '/v1/bridges', { token: staff })
+    if (!lacksRedis) await bringIn(pointsOf(customer.id))
   }
   silence.mockRestore()
   const hasData = async (expr: string) => {
@@ -144,13 +175,15 @@ prove('in a shop in which a day was played, each query of the dashboards and of 
     if (error) throw new Error(`${error}: ${query}`)
     return data.result.some(({ values }: { values: [number, string][] }) => values.some(([, value]) => value !== 'NaN'))
   }
-  const panels = dashboards.flatMap(({ name, rows }) =>
+  const shown = dashboards.filter(({ name }) => name !== 'bridge' || !lacksRedis)
+  const panels = shown.flatMap(({ name, rows }) =>
     rows.flatMap((row) =>
       row.panels.flatMap(({ title, queries }) => queries.map(({ expr }) => [`${name}: ${title}`, expr])),
     ),
   )
   const empty: string[] = []
-  for (const [where = '', expr = ''] of [...panels, ...questions])
+  const asked = questions.filter(([, query]) => !query.includes('_bridge_') || !lacksRedis)
+  for (const [where = '', expr = ''] of [...panels, ...asked])
     if (!(await eventually(where, () => hasData(expr), { timeoutMs: 5_000, everyMs: 1_000 }).catch(() => false)))
       empty.push(where)
   expect(empty).toEqual([])
@@ -199,8 +232,24 @@ prove('Postgres is killed: DatabaseAway of each service is told, in one message,
   await told('page DatabaseAway firing', from)
   await shop.postgres.restart()
   await isOver('page DatabaseAway', from)
-  expect(monitoring.told[from]?.services.toSorted()).toEqual(['inventory', 'notification', 'order', 'user'])
+  const busy = [...(lacksRedis ? [] : ['bridge']), 'inventory', 'notification', 'order', 'user']
+  expect(monitoring.told[from]?.services.toSorted()).toEqual(busy)
 })
+
+proveBridges(
+  'Redis is killed: BridgeBrokerAway of each bridge is told, in one message, and not what waits; it ends when Redis is started',
+  async () => {
+    const from = monitoring.told.length
+    const redis = shop.companions.get('redis')
+    await redis?.kill()
+    await confirmed(await place())
+    await on('BridgeBrokerAway', 'BridgeBehind')
+    await told('page BridgeBrokerAway firing', from)
+    await redis?.restart()
+    await isOver('page BridgeBrokerAway', from)
+    expect(new Set(monitoring.told[from]?.services)).toEqual(new Set(['bridge']))
+  },
+)
 
 prove('a message that nobody can read: DeadLetters is told, and its runbook, to the letter, ends it', async () => {
   const from = monitoring.told.length
@@ -212,16 +261,24 @@ prove('a message that nobody can read: DeadLetters is told, and its runbook, to 
   await told('ticket DeadLetters firing', from)
   const page = readFileSync(join(repository, 'docs/runbooks/dead-letters.md'), 'utf8')
   const run = (command: string) => {
-    expect(page).toContain(command.replace(/inventory\/\d+/, 'inventory/1'))
+    expect(page).toContain(command.replace(/(inventory|bridge)\/\d+/, 'inventory/1'))
     const env = { ...process.env, SHOPSTREAM_HOME: opened.home }
     const { status, stdout, stderr } = spawnSync('sh', ['-c', command], { cwd: repository, env, encoding: 'utf8' })
     return { status, out: `${stdout}${stderr}` }
   }
-  const listed = run('npm run shop -- dead-letters list').out
-  const [id = ''] = /inventory\/\d+/.exec(listed) ?? []
-  expect(run(`npm run shop -- dead-letters show ${id}`).out).toContain('OrderPlaced')
-  const discarded = run(`npm run shop -- dead-letters discard ${id} --reason 'not one of ours'`)
-  expect([discarded.status, discarded.out]).toEqual([0, expect.stringContaining('discarded')])
+  const listed = await eventually(
+    'everybody who read it to have given up',
+    () => {
+      const ids = run('npm run shop -- dead-letters list').out.match(/^\s+(inventory|bridge)\/\d+/gm) ?? []
+      return ids.length === (lacksRedis ? 1 : 2) && ids
+    },
+    { ...patience, everyMs: 1_000 },
+  )
+  for (const id of listed.map((text) => text.trim())) {
+    expect(run(`npm run shop -- dead-letters show ${id}`).out).toContain('OrderPlaced')
+    const discarded = run(`npm run shop -- dead-letters discard ${id} --reason 'not one of ours'`)
+    expect([discarded.status, discarded.out]).toEqual([0, expect.stringContaining('discarded')])
+  }
   expect(run('npm run shop -- dead-letters list').out).toContain('None.')
   await isOver('ticket DeadLetters', from)
   expect(run('npm run shop -- verify').out).toContain('Nothing is wrong.')

@@ -26,7 +26,10 @@ export const questions: readonly [question: string, query: string][] = [
     'What went to brokers of other kinds, and what of it is parked?',
     'sum by (bridge, outcome) (increase(shopstream_bridge_sent_total[1h]))',
   ],
-  ['Which of these brokers is away, and for how long?', 'max by (bridge) (shopstream_bridge_away_seconds) > 0'],
+  [
+    'For how long has each of these brokers been away? 0: it is there',
+    'max by (bridge) (shopstream_bridge_away_seconds)',
+  ],
   [
     'How many requests of clients failed?',
     'sum by (service) (increase(http_requests_failed_total{service="gateway"}[1h]))',

@@ -62,6 +62,9 @@ const ownPanels: Partial<Record<ServiceName, Panel[]>> = {
   ],
 }
 
+/** The user service consumes nothing; the bridge hands on, and learns of a new signing key each 30 days. */
+const consumesEvents = (service: ServiceName) => service !== 'user' && service !== 'bridge'
+
 const eventPanels = (service: ServiceName): Panel[] => [
   {
     title: 'Events produced, per minute',
@@ -70,9 +73,8 @@ const eventPanels = (service: ServiceName): Panel[] => [
     stacked: true,
     queries: one(perMinuteIfAny('type', `shopstream_events_produced_total{service="${service}"}`), '{{type}}'),
   },
-  ...(service === 'user' // consumes nothing
-    ? []
-    : [
+  ...(consumesEvents(service)
+    ? [
         {
           title: 'Events consumed, per minute',
           description: 'By type and what became of them.',
@@ -89,7 +91,8 @@ const eventPanels = (service: ServiceName): Panel[] => [
           unit: 'short' as const,
           queries: one(`max by (topic) (shopstream_consumer_lag_messages{service="${service}"})`, '{{topic}}'),
         },
-      ]),
+      ]
+    : []),
   {
     title: 'Connections to the database',
     description: 'By pool and state. Waiting is work that has none: for five minutes, and DatabasePoolExhausted is on.',
