@@ -211,6 +211,8 @@ export interface Publisher {
 export interface Consumer {
   /** Throws with the reason when it keeps breaking and being rebuilt although the broker answers. */
   check(): void
+  /** Whether the broker has answered the present one; it may fail its check for a while longer. */
+  isWorking(): boolean
   /** Finishes the chunk in hand, leaves the group. */
   close(): Promise<void>
 }

@@ -297,10 +297,10 @@ async function measure(
   }
 }
 
-/** Who reads for the bridge may be what is away. */
+/** Who reads for the bridge may be what is away. One that works again after Kafka was away fails its check for 40 s more. */
 function tellBroken(consumer: Consumer, absence: Absence): void {
   try {
-    consumer.check()
+    if (!consumer.isWorking()) consumer.check()
     absence.tell('consumer')
   } catch (error) {
     absence.tell('consumer', error)

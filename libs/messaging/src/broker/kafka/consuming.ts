@@ -93,6 +93,7 @@ export function keepConsuming(options: KeepOptions): Consumer {
       } catch (error) {
         meters?.rebuilt()
         if (isSettled()) inARow = 0
+        since = undefined
         if (pulse.isThere()) inARow += 1 // without a broker none can work
         reason = error instanceof Error ? error.message : String(error)
         if (isNotAdmitted(error))
@@ -111,6 +112,7 @@ export function keepConsuming(options: KeepOptions): Consumer {
       if (inARow >= rebuildLimit && !isSettled() && pulse.isThere())
         throw new Error(`the consumer has been built anew ${inARow} times in a row: ${reason}`)
     },
+    isWorking: () => since !== undefined,
     async close() {
       stopping.abort()
       await running
