@@ -19,7 +19,7 @@ export const whyNoRedis = () => (findRedis() ? undefined : needed)
 
 /**
  * Starts a Redis, or the Valkey that this machine has instead, and returns when it takes requests: about 0.1 s. What it has
- * said to be done survives a kill -9 of its own; of the machine's end all but the last second.
+ * said to be done is on its disk.
  */
 export async function startRedis(options: BrokerOptions): Promise<LocalBroker> {
   const { dir, port, password, tls, ...rest } = options
@@ -34,7 +34,7 @@ export async function startRedis(options: BrokerOptions): Promise<LocalBroker> {
     'user default off ~* &* +@all', // it loads transactions of its file in that one's name, and drops what it may not do
     `user ${brokerUser} on >${password} ~* &* +@all`,
     'appendonly yes',
-    'appendfsync everysec',
+    'appendfsync always', // each second: what it confirms while it syncs is in its memory alone, and a kill -9 loses it
     'save ""',
   ])
   const running = await startProcess({

@@ -33,7 +33,6 @@ async function start() {
   folders.push(dir)
   const server = await startRedis({ dir, port: await freePort(), password })
   const client = await clientOf(server.url)
-  await client.configSet('appendfsync', 'always') // else a kill may lose what is on its way to the file
   return { server, client }
 }
 
