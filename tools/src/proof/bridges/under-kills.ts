@@ -8,6 +8,7 @@ import { type Bus, type OutgoingMessage, outgoing, readMessage } from '@shopstre
 import { createLogger } from '@shopstream/observability'
 import { eventually } from '@shopstream/testing'
 import { exampleEvent } from '@shopstream/testing/contract'
+import type { CompanionName } from '../../local/companions.ts'
 import type { Shop } from '../../local/shop.ts'
 import { createRandom, type Random } from '../chaos/random.ts'
 import { openShop } from '../e2e/shop-under-test.ts'
@@ -43,7 +44,12 @@ export async function runUnderKills({ broker, seed, events, home }: KillsOptions
   const under = brokersUnderProof[broker]
   const file = join(home, 'bridges.yaml')
   writeFileSync(file, under.table)
-  const { shop } = await openShop({ home, only: ['user', 'bridge'], with: [broker], env: { BRIDGES_FILE: file } })
+  const { shop } = await openShop({
+    home,
+    only: ['user', 'bridge'],
+    with: [under.companion],
+    env: { BRIDGES_FILE: file },
+  })
   const url = Object.values(shop.companionUrls)[0] as string
   const logger = createLogger({ service: 'proof', level: 'silent', format: 'json' })
   const bus = await openKafkaBus({ brokers: shop.kafka.brokers, topicPrefix: '', clientId: 'proof', logger })
@@ -55,7 +61,7 @@ export async function runUnderKills({ broker, seed, events, home }: KillsOptions
     await eventually('the bridges to be there', () => shop.services.bridge?.ready, patience)
     const outward = outwardEvents(random, events)
     const inward = inwardBodies(random, events)
-    const killing = killAll(shop, broker, random)
+    const killing = killAll(shop, under.companion, random)
     const isKilling = { now: true }
     const killed = killing.finally(() => {
       isKilling.now = false
@@ -66,16 +72,16 @@ export async function runUnderKills({ broker, seed, events, home }: KillsOptions
     ])
     const kills = await killed
     const ids = new Set(outward.map(({ headers }) => String(headers.ce_id)))
-    await eventually('all to arrive', () => new Set(arrived.map(({ id }) => id)).size >= ids.size, patience)
-    await eventually(
-      'all to come in',
-      () => new Set(points.map(({ source }) => source)).size >= inward.length,
-      patience,
-    )
+    const outside = () => new Set(arrived.map(({ id }) => id)).size
+    const inside = () => new Set(points.map(({ source }) => source)).size
+    await Promise.allSettled([
+      eventually('all to arrive', () => outside() >= ids.size, patience),
+      eventually('all to come in', () => inside() >= inward.length, patience),
+    ]) // what is missing is told with all that is wrong
     await delay(1_000) // what comes twice
     return {
       kills,
-      out: { sent: ids.size, arrived: arrived.length, repeated: arrived.length - ids.size },
+      out: { sent: ids.size, arrived: arrived.length, repeated: arrived.length - outside() },
       in: { sent: inward.length, events: points.length },
       seconds: Math.round((performance.now() - begun) / 1_000),
       wrong: [...wrongOutside(outward, arrived), ...wrongInside(inward, points)],
@@ -136,7 +142,7 @@ async function persistently(work: () => Promise<void>): Promise<void> {
 }
 
 /** Each victim several times, in the order of the seed; the next one is killed while the last one comes back, at times. */
-async function killAll(shop: Shop, broker: ProvenBroker, random: Random): Promise<Record<string, number>> {
+async function killAll(shop: Shop, broker: CompanionName, random: Random): Promise<Record<string, number>> {
   const order = victims
     .flatMap((victim) => Array.from({ length: killsOfEach }, () => ({ victim, at: random.next() })))
     .sort((a, b) => a.at - b.at)
@@ -150,7 +156,7 @@ async function killAll(shop: Shop, broker: ProvenBroker, random: Random): Promis
 }
 
 /** Of a part that runs: nothing is proven by killing what is down. What ends unexpectedly is started again by the shop. */
-async function kill(shop: Shop, broker: ProvenBroker, victim: (typeof victims)[number]): Promise<void> {
+async function kill(shop: Shop, broker: CompanionName, victim: (typeof victims)[number]): Promise<void> {
   if (victim === 'bridge') {
     await eventually('the bridge to be ready', () => shop.services.bridge?.ready, patience)
     shop.services.bridge?.kill('SIGKILL')
