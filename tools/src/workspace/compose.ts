@@ -72,7 +72,7 @@ ${lines(containerEnvironment(name), '    ')}
       .join('\n'),
   operatorSettings: () => {
     const { secrets, urls } = operatorSettings((name) => name)
-    return lines({ ...inFiles(secrets), ...urls }, '    ')
+    return lines({ ...inFiles(secrets), ...urls, ...ofBridges }, '    ') // `verify` asks their brokers
   },
   deploymentSettings: () => lines(inFiles(operatorSettings((name) => name).secrets), '      '),
   secretsOfAll: () => secretsVolumes.map((name) => `      - secrets-${name}:/secrets/${name}`).join('\n'),
