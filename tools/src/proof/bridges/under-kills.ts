@@ -33,10 +33,11 @@ export interface KillsResult {
 
 const victims = ['bridge', 'broker', 'kafka', 'postgres'] as const
 const killsOfEach = 3
-const batchSize = 50
 const patience = { timeoutMs: 240_000, everyMs: 250 }
 /** Pauses between two kills, in ms. */
 const pauseMs = { least: 1_000, most: 3_000 }
+/** A share of the events is on its way for about so long, in ms. */
+const inHandMs = 200
 
 export async function runUnderKills({ broker, seed, events, home }: KillsOptions): Promise<KillsResult> {
   const begun = performance.now()
@@ -61,16 +62,12 @@ export async function runUnderKills({ broker, seed, events, home }: KillsOptions
     await eventually('the bridges to be there', () => shop.services.bridge?.ready, patience)
     const outward = outwardEvents(random, events)
     const inward = inwardBodies(random, events)
-    const killing = killAll(shop, under.companion, random)
-    const isKilling = { now: true }
-    const killed = killing.finally(() => {
-      isKilling.now = false
+    const kills = await sendAndKill(shop, under.companion, random, {
+      out: (batch) => publish(bus, batch),
+      in: (batch) => persistently(() => under.bring(url, batch)),
+      outward,
+      inward,
     })
-    await Promise.all([
-      inBatches(outward, isKilling, (batch) => publish(bus, batch)),
-      inBatches(inward, isKilling, (batch) => persistently(() => under.bring(url, batch))),
-    ])
-    const kills = await killed
     const ids = new Set(outward.map(({ headers }) => String(headers.ce_id)))
     const outside = () => new Set(arrived.map(({ id }) => id)).size
     const inside = () => new Set(points.map(({ source }) => source)).size
@@ -118,18 +115,6 @@ function inwardBodies(random: Random, count: number): string[] {
   })
 }
 
-/** In their order, at a pace that lasts until the last kill. */
-async function inBatches<T>(
-  all: readonly T[],
-  isKilling: { now: boolean },
-  send: (batch: readonly T[]) => Promise<void>,
-): Promise<void> {
-  for (let start = 0; start < all.length; start += batchSize) {
-    await send(all.slice(start, start + batchSize))
-    if (isKilling.now) await delay(300)
-  }
-}
-
 async function publish(bus: Bus, batch: readonly OutgoingMessage[]): Promise<void> {
   await persistently(async () => {
     const failed = (await bus.publish(batch)).find(({ error }) => error)
@@ -141,17 +126,39 @@ async function persistently(work: () => Promise<void>): Promise<void> {
   await eventually('an attempt that succeeds', () => work().then(() => true), patience)
 }
 
-/** Each victim several times, in the order of the seed; the next one is killed while the last one comes back, at times. */
-async function killAll(shop: Shop, broker: CompanionName, random: Random): Promise<Record<string, number>> {
+interface Sending {
+  outward: readonly OutgoingMessage[]
+  inward: readonly string[]
+  out(batch: readonly OutgoingMessage[]): Promise<void>
+  in(batch: readonly string[]): Promise<void>
+}
+
+/**
+ * Each victim several times, in the order of the seed, just after a share of the events has set out, so that they are in hand;
+ * the next one is killed while the last one comes back, at times.
+ */
+async function sendAndKill(
+  shop: Shop,
+  broker: CompanionName,
+  random: Random,
+  sending: Sending,
+): Promise<Record<string, number>> {
   const order = victims
     .flatMap((victim) => Array.from({ length: killsOfEach }, () => ({ victim, at: random.next() })))
     .sort((a, b) => a.at - b.at)
+  const share = <T>(all: readonly T[], n: number) =>
+    all.slice(Math.floor((n * all.length) / order.length), Math.floor(((n + 1) * all.length) / order.length))
   const kills: Record<string, number> = {}
-  for (const { victim } of order) {
+  const sent = { out: Promise.resolve(), in: Promise.resolve() }
+  for (const [n, { victim }] of order.entries()) {
     await delay(random.between(pauseMs.least, pauseMs.most))
+    sent.out = sent.out.then(() => sending.out(share(sending.outward, n)))
+    sent.in = sent.in.then(() => sending.in(share(sending.inward, n)))
+    await delay(random.between(0, inHandMs))
     await kill(shop, broker, victim)
     kills[victim] = (kills[victim] ?? 0) + 1
   }
+  await Promise.all([sent.out, sent.in])
   return kills
 }
 
