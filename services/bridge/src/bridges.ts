@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs'
-import { ConfigError, readConfig, settings, Type } from '@shopstream/config'
+import { ConfigError } from '@shopstream/config'
 import type { EventName } from '@shopstream/events'
-import { parse } from 'yaml'
+import { parseDocument, type YAMLParseError } from 'yaml'
 import type { BridgeRow } from './row.ts'
-import { problemsOf } from './table.ts'
+import { type Placed, problemsOf } from './table.ts'
 import { targets } from './targets/index.ts'
 import type { Target } from './targets/target.ts'
+import { urlOf } from './url.ts'
 
 /** The bridges of this deployment: rows as in a file of bridges, see docs/bridges.md. BRIDGES_FILE takes their place. */
 const bridges: readonly BridgeRow[] = []
@@ -29,79 +30,74 @@ interface TableSettings {
   BRIDGES_FILE?: readonly string[]
 }
 
-/** Reads the table. Throws one ConfigError with everything that is wrong. */
-export function readBridges({ BRIDGES: text, BRIDGES_FILE: files }: TableSettings, env = process.env): Bridge[] {
-  const { rows, problems } = readTable(text, files)
-  problems.push(...problemsOf(rows))
+/** Reads the table. Throws one ConfigError with everything that is wrong, in every row and file. */
+export function readBridges(table: TableSettings, env = process.env): Bridge[] {
+  const { rows, problems } = readTable(table)
+  problems.push(...problemsOf(rows, env))
   if (problems.length > 0) throw new ConfigError(problems)
-  const found = rows.map((row) => bridgeOf(row, env))
-  const unreached = found.flatMap((one) => ('problems' in one ? one.problems : []))
-  if (unreached.length > 0) throw new ConfigError([...new Set(unreached)])
-  return found.filter((one) => 'name' in one)
+  return rows.map(({ row }) => bridgeOf(row as BridgeRow, env))
 }
 
 /** Rows, and why there are no more of them. */
 interface Table {
-  rows: readonly BridgeRow[]
+  rows: Placed[]
   problems: string[]
 }
 
-function readTable(text: string | undefined, files: readonly string[] | undefined): Table {
-  if (text && files) return { rows: [], problems: ['BRIDGES and BRIDGES_FILE are both set: set one of them'] }
-  const read = text
-    ? [rowsOf('BRIDGES', () => text)]
-    : files?.map((file) => rowsOf(`BRIDGES_FILE names ${file}, which`, () => readFileSync(file, 'utf8')))
-  if (!read) return { rows: bridges, problems: [] }
-  return { rows: read.flatMap(({ rows }) => rows), problems: read.flatMap(({ problem }) => problem ?? []) }
-}
-
-function rowsOf(where: string, textOf: () => string): { rows: BridgeRow[]; problem?: string } {
-  try {
-    const read: unknown = parse(textOf()) ?? []
-    if (Array.isArray(read)) return { rows: read }
-    return { rows: [], problem: `${where} is no list of bridges: each begins with "- name:"` }
-  } catch (error) {
-    return { rows: [], problem: `${where} cannot be read: ${(error as Error).message.split('\n')[0]}` }
+function readTable({ BRIDGES: text, BRIDGES_FILE: files = [] }: TableSettings): Table {
+  const read = [
+    ...(text ? [rowsOf('BRIDGES', () => text)] : []),
+    ...files.map((file) => rowsOf(file, () => readFileSync(file, 'utf8'))),
+  ]
+  if (read.length === 0) return { rows: placed(bridges, 'src/bridges.ts'), problems: [] }
+  const isBoth = text && files.length > 0
+  return {
+    rows: read.flatMap(({ rows }) => rows),
+    problems: [
+      ...(isBoth ? ['BRIDGES and BRIDGES_FILE are both set: set one of them'] : []),
+      ...read.flatMap(({ problems }) => problems),
+    ],
   }
 }
 
-/** Of a row that has no problem, but that its URL may be missing. */
-function bridgeOf(row: BridgeRow, env: NodeJS.ProcessEnv): Bridge | { problems: readonly string[] } {
-  const [kind, options] = Object.entries((row.to ?? row.from) as Record<string, Bridge['options']>)[0] as [
-    string,
-    Bridge['options'],
-  ]
+const placed = (rows: readonly unknown[], file: string): Placed[] =>
+  rows.map((row, n) => ({ row, file, number: n + 1 }))
+
+function rowsOf(file: string, textOf: () => string): Table {
+  const noRows = (...problems: string[]): Table => ({ rows: [], problems })
+  try {
+    const document = parseDocument(textOf())
+    if (document.errors.length > 0) return noRows(...document.errors.map((error) => `${file}: ${inWords(error)}`))
+    const read: unknown = document.toJS() ?? []
+    if (Array.isArray(read)) return { rows: placed(read, file), problems: [] }
+    return noRows(`${file}: is no list of bridges: each begins with "- name:"`)
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    const what = code ? `cannot be read (${code}): BRIDGES_FILE has to name files that are there` : before(message)
+    return noRows(`${file}: ${what}`)
+  }
+}
+
+/** What the parser quotes comes behind a colon, and may be a password. */
+const before = (message: string) => message.split(/:|\n| at line /, 1).join()
+
+const inWords = ({ message, linePos: [start] = [] as never }: YAMLParseError) =>
+  `is no YAML${start ? `, line ${start.line}, column ${start.col}` : ''}: ${before(message)}`
+
+/** Of a row that has no problem. */
+function bridgeOf(row: BridgeRow, env: NodeJS.ProcessEnv): Bridge {
+  const held = (row.to ?? row.from) as Record<string, Bridge['options']>
+  const [kind, options] = Object.entries(held)[0] as [string, Bridge['options']]
   const target = targets[kind] as Target
-  const direction = row.send ? 'send' : 'receive'
-  const url = urlOf(options.url, target, env)
-  if (typeof url !== 'string') return url
+  const { url } = urlOf(options.url, target, env) as { url: string }
   return {
     name: row.name,
-    direction,
+    direction: row.send ? 'send' : 'receive',
     events: (row.send ?? row.receive) as EventName[],
     row,
     kind,
     target,
     options,
     url,
-  }
-}
-
-function urlOf(
-  variable: string,
-  { protocols }: Target,
-  env: NodeJS.ProcessEnv,
-): string | { problems: readonly string[] } {
-  const schema = Type.Object({
-    [variable]: settings.url('where a bridge leads', {
-      protocols: [...protocols],
-      example: `${protocols[0]}://user:password@127.0.0.1`,
-    }),
-  })
-  try {
-    return readConfig(schema, env)[variable] as string
-  } catch (error) {
-    if (error instanceof ConfigError) return { problems: error.problems }
-    throw error
   }
 }

@@ -4,6 +4,7 @@ import type { Bridge } from './bridges.ts'
 import { toSendable } from './forms/index.ts'
 import type { RunningBridge, Surroundings } from './running.ts'
 import type { Outlet, Sendable } from './targets/target.ts'
+import { serverOf } from './url.ts'
 
 /** Hands events on to the broker of a row. */
 export function startSending(bridge: Bridge, all: readonly Bridge[], around: Surroundings): RunningBridge {
@@ -41,12 +42,6 @@ export function startSending(bridge: Bridge, all: readonly Bridge[], around: Sur
 
 /** What is in hand may take so long when the bridge stops, in ms. */
 const closeMs = 1_500
-
-/** Whoever logs in there, and by whichever variable. */
-const serverOf = (url: string) => {
-  const { host, pathname } = new URL(url)
-  return `${host}${pathname}`
-}
 
 /** What came from this broker is not sent back to it. What its form or the row's limit excludes is refused unasked. */
 async function send(

@@ -1,15 +1,36 @@
-import { expect, test } from '@jest/globals'
-import { parse } from 'yaml'
-import { problemsOf } from './table.ts'
+import { rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, expect, test } from '@jest/globals'
+import { ConfigError } from '@shopstream/config'
+import { temporaryFolder } from '@shopstream/local-servers'
+import { readBridges } from './bridges.ts'
+
+const dir = temporaryFolder('bridges')
+afterAll(() => rmSync(dir, { recursive: true, force: true }))
+const env = { RABBITMQ_URL: 'amqp://user:secret@127.0.0.1', REDIS_URL: 'redis://:secret@127.0.0.1' }
+
+/** Everything that is said of a table in these files; events are not listed. */
+function problemsOf(files: Record<string, string>, variables: NodeJS.ProcessEnv = env): string[] {
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(dir, name), text)
+  try {
+    readBridges({ BRIDGES_FILE: Object.keys(files).map((name) => join(dir, name)) }, variables)
+    return []
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    expect(error.message).not.toContain('secret')
+    const events = /UserRegistered.*PointsAwarded/
+    return error.problems.map((line) => line.replaceAll(`${dir}/`, '').replace(events, 'EVENTS'))
+  }
+}
 
 test('a table says of all its mistakes where they are and what belongs there', () => {
-  const found = problemsOf(
-    parse(`
+  const found = problemsOf({
+    'a.yaml': `
 - { name: Tasks, send: [OrderPlacd], form: protobuf, to: { rabbitmq: { url: 'amqp://user:secret@host', queue: q } } }
-- { name: nothing }
-- { name: two, send: [OrderShipped], to: { rabbitmq: { url: RABBITMQ_URL }, redis: { url: REDIS_URL } } }
+- { name: nothing, forn: avro }
+- { name: two, send: [OrderShipped], to: { rabbitmq: { url: RABBITMQ_URL, queue: q }, redis: { url: REDIS_URL, strem: x } } }
 - { name: kafka, send: [OrderShipped], to: { kafka: { url: KAFKA_URL } } }
-- { name: both, send: [OrderShipped], receive: [PointsAwarded], to: { redis: { url: REDIS_URL } } }
+- { name: both, send: [OrderShipd], receive: [PointsAwarded], from: { redis: { url: REDIS_URL } } }
 - name: numbers
   send: [OrderShipped, OrderShipped]
   to: { rabbitmq: { url: RABBITMQ_URL, queues: [{ name: q, type: lazy, maxLength: 0 }] } }
@@ -20,30 +41,104 @@ test('a table says of all its mistakes where they are and what belongs there', (
 - only text
 - { name: text, send: [OrderShipped], to: rabbitmq }
 - { send: [OrderShipped], to: { redis: { url: REDIS_URL, strem: x } } }
-`),
-  )
-  expect(found.join('\n')).not.toContain('secret')
-  expect(found.map((line) => line.replace(/UserRegistered.*PointsAwarded/, 'EVENTS'))).toEqual([
-    'bridge Tasks: name must be small letters, digits and hyphens',
-    'bridge Tasks: send.0 must be one of EVENTS',
-    'bridge Tasks: form must be one of cloudevents, cloudevents-binary, avro, celery',
-    'bridge Tasks: to.rabbitmq has queue, which there is not: there are url, exchange, routingKey, queues',
-    'bridge Tasks: to.rabbitmq.url must be the name of the variable that holds the URL, such as RABBITMQ_URL',
-    'bridge nothing: says neither `send` nor `receive`',
-    'bridge two: to has to name one broker',
-    'bridge kafka: to names kafka; there are rabbitmq, redis, nats',
-    'bridge both: says both `send` and `receive`: make two rows of it',
-    'bridge numbers: send must be a list of some of EVENTS, each once',
-    'bridge numbers: maxBytes must be a whole number of bytes, up to 2^30',
-    'bridge numbers: attempts must be a whole number from 1 to 1,000',
-    'bridge numbers: to.rabbitmq.queues.0.type must be quorum (default) or classic',
-    'bridge numbers: to.rabbitmq.queues.0.maxLength must be a whole number of messages, from which on it is full and takes no more',
-    'bridge in: receive.0 must be one of PointsAwarded',
-    'bridge in: from.rabbitmq lacks queue',
-    'bridge lost: lacks to',
-    'bridge 9 of the table: is no row: it needs a name, and send and to, or receive and from',
-    'bridge text: to must be one broker with what it needs, such as { rabbitmq: { url: RABBITMQ_URL } }',
-    'bridge 11 of the table: lacks name',
-    'bridge 11 of the table: to.redis has strem, which there is not: there are url, stream, groups, queue, priority, maxLength, replicas',
+- { name: 'redis://secret@host', send: [OrderShipped], to: { 'redis://secret@host': {} }, 'redis://secret': 1 }
+- { name: astray, to: { redis: { url: REDIS_URL } } }
+`,
+  })
+  expect(found).toEqual([
+    'a.yaml: bridge Tasks: name must be small letters, digits and hyphens',
+    'a.yaml: bridge Tasks: send.0 must be one of EVENTS',
+    'a.yaml: bridge Tasks: form must be one of cloudevents, cloudevents-binary, avro, celery',
+    'a.yaml: bridge Tasks: to.rabbitmq has queue, which there is not: there are url, exchange, routingKey, queues',
+    'a.yaml: bridge Tasks: to.rabbitmq.url must be the name of the variable that holds the URL, such as RABBITMQ_URL',
+    'a.yaml: bridge nothing: says neither `send` nor `receive`',
+    'a.yaml: bridge nothing: has forn, which there is not: there are send, form, tasks, to, maxBytes, attempts, receive, source, keyPrefix, from, name',
+    'a.yaml: bridge two: to has to name one broker',
+    'a.yaml: bridge two: to.rabbitmq has queue, which there is not: there are url, exchange, routingKey, queues',
+    'a.yaml: bridge two: to.redis has strem, which there is not: there are url, stream, groups, queue, priority, maxLength, replicas',
+    'a.yaml: bridge kafka: to names kafka; there are rabbitmq, redis, nats',
+    'a.yaml: bridge both: says both `send` and `receive`: make two rows of it',
+    'a.yaml: bridge both: lacks to',
+    'a.yaml: bridge both: send.0 must be one of EVENTS',
+    'a.yaml: bridge both: from.redis lacks stream',
+    'a.yaml: bridge numbers: send must be a list of some of EVENTS, each once',
+    'a.yaml: bridge numbers: maxBytes must be a whole number of bytes, up to 2^30',
+    'a.yaml: bridge numbers: attempts must be a whole number from 1 to 1,000',
+    'a.yaml: bridge numbers: to.rabbitmq.queues.0.type must be quorum (default) or classic',
+    'a.yaml: bridge numbers: to.rabbitmq.queues.0.maxLength must be a whole number of messages, from which on it is full and takes no more',
+    'a.yaml: bridge in: receive.0 must be one of PointsAwarded',
+    'a.yaml: bridge in: from.rabbitmq lacks queue',
+    'a.yaml: bridge lost: lacks to',
+    'a.yaml: row 9: is no row: it needs a name, and send and to, or receive and from',
+    'a.yaml: bridge text: to must be one broker with what it needs, such as { rabbitmq: { url: RABBITMQ_URL } }',
+    'a.yaml: row 11: lacks name',
+    'a.yaml: row 11: to.redis has strem, which there is not: there are url, stream, groups, queue, priority, maxLength, replicas',
+    'a.yaml: row 12: has a name, which there is not: there are name, send, form, tasks, to, maxBytes, attempts',
+    'a.yaml: row 12: name must be small letters, digits and hyphens',
+    'a.yaml: row 12: to names something else; there are rabbitmq, redis, nats',
+    'a.yaml: bridge astray: lacks send',
   ])
+})
+
+test('what is wrong with one row or file hides nothing of the others', () => {
+  const wrong = Array.from({ length: 12 }, () => 'Nothing').join(', ')
+  const files = {
+    'unread.yaml': '- { name: x\n- *secret',
+    'text.yaml': 'no list',
+    'alias.yaml': '- { name: *secret }',
+    'many.yaml': `
+- { name: many, send: [${wrong}], to: { redis: { url: REDIS_URL, maxLength: none, priority: 3 } }, form: celery }
+- { name: away, send: [OrderShipped], to: { nats: { url: SHOP_NATS_URL, stream: s, subject: s } }, form: celery }
+- { name: same, receive: [PointsAwarded], from: { redis: { url: REDIS_URL, stream: s, count: 0 } } }
+- { name: loyalty, receive: [PointsAwarded], from: { rabbitmq: { url: RABBITMQ_URL, queue: { name: in } } }, keyPrefix: a }`,
+    'more.yaml': `
+- { name: same, receive: [PointsAwarded], source: other, from: { redis: { url: OTHER_URL, stream: s } } }
+- { name: third, receive: [PointsAwarded], source: other, keyPrefix: ab, from: { rabbitmq: { url: RABBITMQ_URL, queue: { name: in, bind: ['#'], maxLength: 5 } } } }
+- { name: gone, send: [OrderShipped], to: { nats: { url: SHOP_NATS_URL, stream: s, subject: s } } }`,
+  }
+  expect(problemsOf({ ...files }, { ...env, OTHER_URL: env.REDIS_URL })).toEqual([
+    expect.stringMatching(/^unread.yaml: is no YAML, line \d, column \d: [A-Z]/),
+    'text.yaml: is no list of bridges: each begins with "- name:"',
+    'alias.yaml: Unresolved alias (the anchor must be set before the alias)',
+    ...Array.from({ length: 12 }, (_, n) => `many.yaml: bridge many: send.${n} must be one of EVENTS`),
+    'many.yaml: bridge many: send must be a list of some of EVENTS, each once',
+    expect.stringMatching(/^many.yaml: bridge many: to.redis.maxLength must be a whole number/),
+    'many.yaml: bridge many: to.redis has priority, which a stream has not',
+    'many.yaml: bridge many: to.redis lacks queue, from which workers take tasks: such as queue: celery',
+    'many.yaml: bridge away: to.nats cannot take form celery: Celery does not read from NATS',
+    'many.yaml: bridge same: from.redis.count must be entries in hand at the most, from 1 to 10,000',
+    'more.yaml: bridge third: from.rabbitmq has bind, which needs an exchange',
+    'there are several bridges same, row 3 of many.yaml and row 1 of more.yaml: give each a name of its own',
+    'many.yaml: bridge same and many.yaml: bridge loyalty both bring shop.loyalty.v1: give each a keyPrefix that no key of the other begins with',
+    'many.yaml: bridge same and more.yaml: bridge same both bring shop.loyalty.v1: give each a keyPrefix that no key of the other begins with',
+    'many.yaml: bridge same and more.yaml: bridge third both bring shop.loyalty.v1: give each a keyPrefix that no key of the other begins with',
+    'many.yaml: bridge loyalty and more.yaml: bridge same both bring shop.loyalty.v1: give each a keyPrefix that no key of the other begins with',
+    'many.yaml: bridge loyalty and more.yaml: bridge third both bring shop.loyalty.v1: give each a keyPrefix that no key of the other begins with',
+    expect.stringMatching(
+      /^SHOP_NATS_URL is missing: set it to a URL that .*; it is named by many.yaml: bridge away, more.yaml: bridge gone$/,
+    ),
+    'many.yaml: bridge same and more.yaml: bridge same read stream s as group shopstream: each would get a part, and no key keep its order; give each its own',
+    'many.yaml: bridge loyalty and more.yaml: bridge third read queue in: each would get a part, and no key keep its order; give each its own',
+    'many.yaml: bridge loyalty and more.yaml: bridge third declare queue in with different arguments, and the broker takes one way only: give it the same in both',
+  ])
+})
+
+test('a row alone may declare a queue that another declares in the same way', () => {
+  const row = (name: string, queue: string) =>
+    `- { name: ${name}, send: [OrderShipped], to: { rabbitmq: { url: RABBITMQ_URL, queues: [${queue}] } } }\n`
+  expect(problemsOf({ 'a.yaml': row('a', '{ name: q }') + row('b', '{ name: q, type: quorum }') })).toEqual([])
+  expect(problemsOf({ 'a.yaml': row('a', '{ name: q }') + row('b', '{ name: q, type: classic }') })).toHaveLength(1)
+})
+
+test('both variables, and a file that is not there, are told beside what is wrong in the rows', () => {
+  const table = { BRIDGES: '- { name: x }', BRIDGES_FILE: [join(dir, 'none.yaml')] }
+  expect(() => readBridges(table, env)).toThrow(
+    expect.objectContaining({
+      problems: [
+        'BRIDGES and BRIDGES_FILE are both set: set one of them',
+        `${dir}/none.yaml: cannot be read (ENOENT): BRIDGES_FILE has to name files that are there`,
+        'BRIDGES: bridge x: says neither `send` nor `receive`',
+      ],
+    }),
+  )
 })

@@ -1,11 +1,13 @@
 import { Type } from '@shopstream/config'
 import { topicOf } from '@shopstream/events'
-import type { TObject, TSchema } from 'typebox'
-import { Compile } from 'typebox/compile'
+import type { TObject } from 'typebox'
 import { forwards } from './forwards.ts'
 import { produces } from './produces.ts'
 import { type BridgeRow, formNames, sourceOf } from './row.ts'
+import { schemaProblems } from './schema-problems.ts'
 import { targets } from './targets/index.ts'
+import type { Target } from './targets/target.ts'
+import { serverOf, urlOf } from './url.ts'
 
 const name = Type.String({ pattern: '^[a-z][a-z0-9-]{0,40}$', description: 'small letters, digits and hyphens' })
 const oneOf = (names: readonly string[]) => Type.Enum([...names], { description: `one of ${names.join(', ')}` })
@@ -20,138 +22,209 @@ const broker = Type.Record(Type.String(), Type.Unknown(), {
 })
 const closed = { additionalProperties: false }
 
-/** By direction, a row whose part of the target is judged apart. */
-const schemas = {
-  send: Type.Object(
-    {
-      name,
-      send: listOf(forwards),
-      form: Type.Optional(oneOf(formNames)),
-      tasks: Type.Optional(Type.Record(Type.String(), Type.String({ minLength: 1, maxLength: 200 }))),
-      to: broker,
-      maxBytes: Type.Optional(
-        Type.Integer({ minimum: 1, maximum: 2 ** 30, description: 'a whole number of bytes, up to 2^30' }),
-      ),
-      attempts: Type.Optional(
-        Type.Integer({ minimum: 1, maximum: 1_000, description: 'a whole number from 1 to 1,000' }),
-      ),
-    },
-    closed,
-  ),
-  receive: Type.Object(
-    {
-      name,
-      receive: listOf(produces.events),
-      source: Type.Optional(name),
-      keyPrefix: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
-      from: broker,
-    },
-    closed,
-  ),
+const words = {
+  send: {
+    send: listOf(forwards),
+    form: Type.Optional(oneOf(formNames)),
+    tasks: Type.Optional(
+      Type.Record(Type.String(), Type.String({ minLength: 1, maxLength: 200 }), {
+        description: 'names of tasks by event, each of 1 to 200 characters',
+      }),
+    ),
+    to: broker,
+    maxBytes: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 2 ** 30, description: 'a whole number of bytes, up to 2^30' }),
+    ),
+    attempts: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 1_000, description: 'a whole number from 1 to 1,000' }),
+    ),
+  },
+  receive: {
+    receive: listOf(produces.events),
+    source: Type.Optional(name),
+    keyPrefix: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 100, description: 'a text of 1 to 100 characters' }),
+    ),
+    from: broker,
+  },
 }
 
-/** Everything that is wrong with a table, in words that begin with the row; none for a good one. */
-export function problemsOf(rows: readonly BridgeRow[]): string[] {
-  const problems = rows.flatMap((row, n) => rowProblems(row).map((problem) => `${called(row, n)}: ${problem}`))
-  return problems.length > 0 ? problems : [...sameNames(rows), ...sharedKeys(rows)]
+/** By direction, a row whose part of the target is judged apart. One of neither direction is judged by its other words. */
+const schemas: Record<Direction | 'neither', TObject> = {
+  send: Type.Object({ name, ...words.send }, closed),
+  receive: Type.Object({ name, ...words.receive }, closed),
+  neither: Type.Object({ ...Type.Partial(Type.Object({ ...words.send, ...words.receive })).properties, name }, closed),
 }
 
-const called = (row: unknown, n: number) => {
-  const found = (row as { name?: unknown } | null)?.name
-  return typeof found === 'string' && found !== '' ? `bridge ${found}` : `bridge ${n + 1} of the table`
+type Direction = 'send' | 'receive'
+const directions = ['send', 'receive'] as const
+const sideOf = { send: 'to', receive: 'from' } as const
+const wayOf = { send: 'out', receive: 'in' } as const
+
+/** A row as it was read: nothing is known of it but where it stands. */
+export interface Placed {
+  row: unknown
+  /** The file, or what stands in its place. */
+  file: string
+  /** From 1 on. */
+  number: number
 }
+
+/**
+ * Everything that is wrong with a table and with the variables that it names, in words that begin with the file and the row, or
+ * with the variable; none for a good one. What is wrong with one row hides nothing of another. No line has a value of the table: a
+ * password may stand in a wrong place.
+ */
+export function problemsOf(rows: readonly Placed[], env: NodeJS.ProcessEnv = process.env): string[] {
+  const inRows = rows.flatMap((one) => rowProblems(one.row).map((problem) => `${called(one)}: ${problem}`))
+  const ends = rows.flatMap(endsOf)
+  return [...inRows, ...sameNames(rows), ...sharedKeys(rows), ...urlProblems(ends, env), ...sharedPlaces(ends, env)]
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** What may be shown: a name, and nothing that was meant to be a URL or a password. */
+const isName = (value: unknown): value is string => typeof value === 'string' && /^[\w-]{1,60}$/.test(value)
+
+const called = ({ row, file, number }: Placed) =>
+  isRecord(row) && isName(row.name) ? `${file}: bridge ${row.name}` : `${file}: row ${number}`
 
 function rowProblems(row: unknown): string[] {
-  if (typeof row !== 'object' || row === null)
-    return ['is no row: it needs a name, and send and to, or receive and from']
-  if ('send' in row && 'receive' in row) return ['says both `send` and `receive`: make two rows of it']
-  const direction = 'send' in row ? 'send' : 'receive' in row ? 'receive' : undefined
-  if (!direction) return ['says neither `send` nor `receive`']
-  const side = direction === 'send' ? 'to' : 'from'
-  return [...schemaProblems(schemas[direction], row), ...targetProblems(row as BridgeRow, direction, side)]
+  if (!isRecord(row)) return ['is no row: it needs a name, and send and to, or receive and from']
+  const said = directions.filter((one) => one in row)
+  const meant = said.length > 0 ? said : directions.filter((one) => sideOf[one] in row)
+  const problems = [
+    ...(said.length === 2 ? ['says both `send` and `receive`: make two rows of it'] : []),
+    ...(meant.length === 0 ? ['says neither `send` nor `receive`', ...schemaProblems(schemas.neither, row)] : []),
+    ...meant.flatMap((one) => [
+      ...schemaProblems(schemas[one], meant.length === 2 ? withoutOther(row, one) : row),
+      ...targetProblems(row, one),
+    ]),
+  ]
+  return [...new Set(problems)]
 }
 
-function targetProblems(row: BridgeRow, direction: 'send' | 'receive', side: 'to' | 'from'): string[] {
-  const held: unknown = row[side]
-  if (typeof held !== 'object' || held === null) return []
-  const [entry, ...more] = Object.entries(held)
-  if (!entry || more.length > 0) return [`${side} has to name one broker`]
-  const [kind, options] = entry
-  const way = Object.hasOwn(targets, kind) ? targets[kind]?.[direction === 'send' ? 'out' : 'in'] : undefined
-  if (!way) {
-    const able = Object.entries(targets).flatMap(([one, target]) =>
-      target[direction === 'send' ? 'out' : 'in'] ? one : [],
-    )
-    return [`${side} names ${kind}; there are ${able.join(', ')}`]
-  }
-  const at = `${side}.${kind}`
-  const problems = schemaProblems(way.options, options ?? {}, at)
-  if (problems.length > 0) return problems
-  return (way.problems?.(options, row.form) ?? []).map((problem) => `${at} ${problem}`)
+/** Of a row that is two, the one of a direction. */
+const withoutOther = (row: Record<string, unknown>, direction: Direction) =>
+  Object.fromEntries(
+    Object.entries(row).filter(([word]) => !(word in words[direction === 'send' ? 'receive' : 'send'])),
+  )
+
+function targetProblems(row: Record<string, unknown>, direction: Direction): string[] {
+  const side = sideOf[direction]
+  const held = row[side]
+  if (!isRecord(held)) return [] // its schema has said so
+  const kinds = Object.keys(held)
+  const able = Object.keys(targets).filter((kind) => targets[kind]?.[wayOf[direction]])
+  const unknown = kinds.filter((kind) => !able.includes(kind))
+  return [
+    ...(kinds.length === 1 ? [] : [`${side} has to name one broker`]),
+    ...unknown.map((kind) => `${side} names ${isName(kind) ? kind : 'something else'}; there are ${able.join(', ')}`),
+    ...able.filter((kind) => kinds.includes(kind)).flatMap((kind) => optionProblems(row, direction, kind, held[kind])),
+  ]
 }
 
-/** A line for each place that does not fit, with what belongs there. */
-function schemaProblems(schema: TObject, value: unknown, at = ''): string[] {
-  const problems = Compile(schema).Errors(value)
-  const lines = [...problems].flatMap(({ instancePath, keyword, params, message, schemaPath }) => {
-    if (keyword === 'boolean') return [] // of a name that there is not, which is told by itself
-    const path = [at, ...instancePath.split('/').slice(1)].filter((part) => part !== '').join('.')
-    const where = path === '' ? '' : `${path} `
-    if (keyword === 'additionalProperties') {
-      const { additionalProperties = [] } = params as { additionalProperties?: string[] }
-      return additionalProperties.map(
-        (name) => `${where}has ${name}, which there is not: there are ${namesOf(schema, instancePath)}`,
-      )
-    }
-    if (keyword === 'required') {
-      const { requiredProperties = [] } = params as { requiredProperties?: string[] }
-      return requiredProperties.map((name) => `${where}lacks ${name}`)
-    }
-    return [`${where}${wanted(schema, schemaPath) ?? message}`]
+function optionProblems(row: Record<string, unknown>, direction: Direction, kind: string, options: unknown): string[] {
+  const at = `${sideOf[direction]}.${kind}`
+  const way = targets[kind]?.[wayOf[direction]]
+  if (!way) return []
+  const among = isRecord(options) ? (way.problems?.(options, row.form) ?? []) : []
+  return [...schemaProblems(way.options, options ?? {}, at), ...among.map((problem) => `${at} ${problem}`)]
+}
+
+/** Where a row leads, as far as it can be read. */
+interface End {
+  placed: Placed
+  direction: Direction
+  kind: string
+  target: Target
+  options: Record<string, unknown>
+  /** The variable with the URL. */
+  variable: string
+}
+
+function endsOf(placed: Placed): End[] {
+  const { row } = placed
+  if (!isRecord(row)) return []
+  return directions.flatMap((direction) => {
+    const held = row[sideOf[direction]]
+    return Object.entries(isRecord(held) ? held : {}).flatMap(([kind, options]) => {
+      const target = Object.hasOwn(targets, kind) ? targets[kind] : undefined
+      if (!target || !isRecord(options) || typeof options.url !== 'string' || !/^[A-Z][A-Z0-9_]*$/.test(options.url))
+        return []
+      return { placed, direction, kind, target, options, variable: options.url }
+    })
   })
-  return [...new Set(lines)]
 }
 
-/** By the path of a place in a value. */
-function schemaAt(schema: TSchema, path: readonly string[]): TSchema | undefined {
-  let at = schema as { properties?: Record<string, TSchema>; items?: TSchema } | undefined
-  for (const part of path) at = (at?.properties?.[part] ?? at?.items) as typeof at
-  return at as TSchema | undefined
+/** Begins with the variable, as what is wrong with a setting does: by that it is told once. */
+function urlProblems(ends: readonly End[], env: NodeJS.ProcessEnv): string[] {
+  const groups = Map.groupBy(ends, ({ variable, kind }) => `${variable} ${kind}`)
+  return [...groups.values()].flatMap((some) => {
+    const { variable, target } = some[0] as End
+    const url = urlOf(variable, target, env)
+    const rows = [...new Set(some.map(({ placed }) => called(placed)))]
+    return 'problems' in url ? url.problems.map((problem) => `${problem}; it is named by ${rows.join(', ')}`) : []
+  })
 }
 
-const namesOf = (schema: TObject, instancePath: string) =>
-  Object.keys((schemaAt(schema, instancePath.split('/').slice(1)) as TObject | undefined)?.properties ?? {}).join(', ')
-
-/** `#/properties/send/items` leads to a description. */
-function wanted(schema: TObject, schemaPath: string): string | undefined {
-  const parts = schemaPath.split('/').slice(1)
-  let at: unknown = schema
-  let description: string | undefined
-  for (const part of parts) {
-    at = (at as Record<string, unknown> | undefined)?.[part]
-    const found = (at as { description?: string } | undefined)?.description
-    if (found) description = found
-  }
-  return description && `must be ${description}`
+/** What rows declare in two ways, or read side by side. */
+function sharedPlaces(ends: readonly End[], env: NodeJS.ProcessEnv): string[] {
+  const claims = ends.flatMap((end) => {
+    const found = urlOf(end.variable, end.target, env)
+    const server = 'url' in found ? serverOf(found.url) : end.variable
+    const claimed = end.target[wayOf[end.direction]]?.claims?.(end.options) ?? []
+    return claimed.map(({ place, as }) => ({
+      row: called(end.placed),
+      at: [end.kind, server, place, as === undefined].join(),
+      place,
+      as,
+    }))
+  })
+  return [...Map.groupBy(claims, ({ at }) => at).values()].flatMap((some) => {
+    const [{ place, as }, ...others] = some as [(typeof some)[number], ...typeof some]
+    const isRead = as === undefined && others.length > 0
+    if (!isRead && others.every((other) => other.as === as)) return []
+    const rows = [...new Set(some.map(({ row }) => row))].join(' and ')
+    const shown = place.includes('://') ? 'one place' : place // not where a URL stands for a name
+    return isRead
+      ? `${rows} read ${shown}: each would get a part, and no key keep its order; give each its own`
+      : `${rows} declare ${shown} with different arguments, and the broker takes one way only: give it the same in both`
+  })
 }
 
-function sameNames(rows: readonly BridgeRow[]): string[] {
-  const names = rows.map((row) => row.name)
-  return [...new Set(names.filter((one, n) => names.indexOf(one) !== n))].map(
-    (one) => `there are several bridges ${one}`,
+function sameNames(rows: readonly Placed[]): string[] {
+  const named = rows.flatMap(({ row, file, number }) =>
+    isRecord(row) && isName(row.name) ? { name: row.name, where: `row ${number} of ${file}` } : [],
+  )
+  return [...Map.groupBy(named, ({ name }) => name)].flatMap(([name, some]) =>
+    some.length === 1
+      ? []
+      : `there are several bridges ${name}, ${some.map(({ where }) => where).join(' and ')}: give each a name of its own`,
   )
 }
 
 /** A key belongs to one source, who alone says what comes next of it. */
-function sharedKeys(rows: readonly BridgeRow[]): string[] {
-  const sources = rows.filter(({ receive }) => receive)
-  const topicsOf = ({ receive = [] }: BridgeRow) => receive.map((event) => topicOf(event).name)
+function sharedKeys(rows: readonly Placed[]): string[] {
+  const sources = rows.flatMap((placed) => {
+    const topics = topicsIn(placed.row)
+    const row = placed.row as Pick<BridgeRow, 'name' | 'source' | 'keyPrefix'>
+    const { keyPrefix = '' } = topics.length > 0 ? row : {}
+    return typeof keyPrefix === 'string' ? { row: called(placed), topics, keyPrefix, source: sourceOf(row ?? {}) } : []
+  })
   return sources.flatMap((one, n) =>
     sources.slice(n + 1).flatMap((other) => {
-      const topic = topicsOf(one).find((name) => topicsOf(other).includes(name))
-      const [a, b] = [one.keyPrefix ?? '', other.keyPrefix ?? '']
-      if (!topic || sourceOf(one) === sourceOf(other) || !(a.startsWith(b) || b.startsWith(a))) return []
-      return `bridges ${one.name} and ${other.name} both bring ${topic}: give each a keyPrefix that no key of the other begins with`
+      const topic = one.topics.find((name) => other.topics.includes(name))
+      const [a, b] = [one.keyPrefix, other.keyPrefix]
+      if (!topic || one.source === other.source || !(a.startsWith(b) || b.startsWith(a))) return []
+      return `${one.row} and ${other.row} both bring ${topic}: give each a keyPrefix that no key of the other begins with`
     }),
   )
+}
+
+/** The topics that a row brings events into. */
+function topicsIn(row: unknown): string[] {
+  const receive: unknown[] = isRecord(row) && Array.isArray(row.receive) ? row.receive : []
+  return produces.events.filter((event) => receive.includes(event)).map((event) => topicOf(event).name)
 }

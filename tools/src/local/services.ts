@@ -144,8 +144,8 @@ export async function readSettings(
   return own.value
 }
 
-/** Every problem begins with the variable that it is about. */
-const variableIn = (problem: string) => problem.split(' ', 1).join()
+/** A problem begins with the variable that it is about, or is about none: such as a row of the bridges' table. */
+const variableIn = (problem: string) => /^[A-Z][A-Z0-9_]*(?= )/.exec(problem)?.[0] ?? problem
 
 function problemsOf<T>(read: () => T): { value?: T; problems: string[] } {
   try {

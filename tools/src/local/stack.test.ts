@@ -113,6 +113,7 @@ test('everything wrong in the environment is said at once, without its secrets',
     KAFKA_BROKERS: 'nohost',
     KAFKA_TOPIC_PREFIX: 'a/b',
     ACCESS_TOKEN_SECONDS: 'soon',
+    BRIDGES: '[{ name: a, send: [OrderPlacd] }, { name: b }]',
   }
   const { problems } = (await readSettings(env).catch((error: unknown) => error)) as ConfigError
   const named = [
@@ -126,6 +127,9 @@ test('everything wrong in the environment is said at once, without its secrets',
     'KAFKA_BROKERS',
     'KAFKA_TOPIC_PREFIX',
     'ACCESS_TOKEN_SECONDS',
+    'BRIDGES: bridge a: lacks to',
+    'BRIDGES: bridge a: send.0 must be',
+    'BRIDGES: bridge b: says neither',
   ]
   for (const name of named) expect(problems.filter((problem) => problem.includes(name))).toHaveLength(1)
   expect(problems).toHaveLength(named.length)

@@ -75,12 +75,25 @@ export interface Place<Options extends TObject> {
   logger: Logger
 }
 
+/** Options before anything is known of them. */
+export type Written = Readonly<Record<string, unknown>>
+
+/** A place of a broker that a row claims. */
+export interface Claim {
+  /** In words that end with its name: `queue orders`. */
+  place: string
+  /** How it is declared; undefined: it is read, by this row alone. */
+  as?: string
+}
+
 /** A way through a kind of broker: the part of a row that is its own, and what is made of it. */
 interface Way<Options extends TObject, Made> {
   /** Has `url`, the name of a variable of the environment. */
   options: Options
-  /** What is wrong with options that each are right: among themselves, or with the form of their row. */
-  problems?(options: Readonly<Static<Options>>, form: string | undefined): string[]
+  /** What is wrong with options among themselves, or with the form of their row; each may be wrong for itself, which is told apart. */
+  problems?(options: Written, form: unknown): string[]
+  /** What it declares or reads: rows that claim the same have to agree. */
+  claims?(options: Written): Claim[]
   /** Connects when first used, and again whenever it has to. */
   open(place: Place<Options>): Made
 }

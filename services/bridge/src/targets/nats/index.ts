@@ -11,7 +11,7 @@ const properties = {
 }
 const options = Type.Object(properties, { additionalProperties: false })
 
-const outProblems = (_: unknown, form: string | undefined) =>
+const outProblems = (_: unknown, form: unknown) =>
   form === 'celery' ? ['cannot take form celery: Celery does not read from NATS'] : []
 
 /** NATS from 2.9 on, with JetStream. */

@@ -1,5 +1,5 @@
 import { type Channel, type ChannelModel, type ConfirmChannel, connect } from 'amqplib'
-import type { QueueOptions } from './options.ts'
+import { declarationsOf, type QueueOptions } from './options.ts'
 
 /** After so long without an answer a connection counts as gone, in ms. */
 const connectMs = 10_000
@@ -130,22 +130,12 @@ function inWords(error: Error & { code?: string | number }): Error {
   return new Error(`RabbitMQ: ${words.replace(/amqps?:\/\/\S+/g, 'its URL')}`, { cause: error })
 }
 
-/** @param deliveryLimit of a quorum queue whose row says none; by default the broker's own. */
+/** Declares a queue, as {@link declarationsOf} has it. */
 export async function declareQueue(
   channel: Channel | ConfirmChannel,
-  { name, type = 'quorum', maxLength, deliveryLimit, deadLetterQueue }: QueueOptions,
+  queue: QueueOptions,
   usualLimit?: number,
 ): Promise<void> {
-  const limit = deliveryLimit ?? (type === 'quorum' ? usualLimit : undefined)
-  if (deadLetterQueue)
-    await channel.assertQueue(deadLetterQueue, { durable: true, arguments: { 'x-queue-type': 'quorum' } })
-  await channel.assertQueue(name, {
-    durable: true,
-    arguments: {
-      ...(type === 'quorum' && { 'x-queue-type': 'quorum' }), // without an argument it is classic, as Celery's users have it
-      ...(maxLength && { 'x-max-length': maxLength, 'x-overflow': 'reject-publish' }),
-      ...(limit && { 'x-delivery-limit': limit }),
-      ...(deadLetterQueue && { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': deadLetterQueue }),
-    },
-  })
+  for (const { name, args } of declarationsOf(queue, usualLimit))
+    await channel.assertQueue(name, { durable: true, arguments: args })
 }

@@ -1,11 +1,11 @@
 import { target } from '../target.ts'
 import { openInlet } from './inlet.ts'
-import { inOptions, inProblems, outOptions, outProblems } from './options.ts'
+import { inClaims, inOptions, inProblems, outClaims, outOptions, outProblems } from './options.ts'
 import { openOutlet } from './outlet.ts'
 
 /** RabbitMQ, by AMQP 0-9-1. */
 export const rabbitmq = target({
   protocols: ['amqp', 'amqps'],
-  out: { options: outOptions, problems: outProblems, open: openOutlet },
-  in: { options: inOptions, problems: inProblems, open: openInlet },
+  out: { options: outOptions, problems: outProblems, claims: outClaims, open: openOutlet },
+  in: { options: inOptions, problems: inProblems, claims: inClaims, open: openInlet },
 })

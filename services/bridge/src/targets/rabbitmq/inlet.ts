@@ -1,11 +1,9 @@
 import type { Channel, ConsumeMessage } from 'amqplib'
 import type { Inlet, Place, Received } from '../target.ts'
 import { declareQueue, open } from './connection.ts'
-import type { inOptions } from './options.ts'
+import { inDeliveries, type inOptions } from './options.ts'
 
 const usualPrefetch = 100
-/** RabbitMQ 4 drops after 20 times what a bridge was given and could not take in, as its database was away. */
-const deliveries = 1_000_000
 
 /**
  * Consumes a queue, by a connection for each call: what was given and is not acknowledged when it ends comes again, before what
@@ -18,7 +16,7 @@ export function openInlet({ bridge, url, options }: Place<typeof inOptions>): In
     url,
     channelOf: (made: { createChannel(): Promise<Channel> }) => made.createChannel(),
     async declare(channel: Channel) {
-      await declareQueue(channel, queue, deliveries)
+      await declareQueue(channel, queue, inDeliveries)
       if (exchange) {
         await channel.assertExchange(exchange, 'topic', { durable: true })
         for (const pattern of queue.bind ?? ['#']) await channel.bindQueue(queue.name, exchange, pattern)

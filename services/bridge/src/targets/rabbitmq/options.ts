@@ -1,5 +1,5 @@
 import { type Static, Type } from '@shopstream/config'
-import { urlVariable } from '../target.ts'
+import { type Claim, urlVariable, type Written } from '../target.ts'
 
 const name = (description: string) => Type.String({ minLength: 1, maxLength: 255, description })
 
@@ -68,15 +68,56 @@ export const inOptions = Type.Object(
   { additionalProperties: false },
 )
 
-/** What options that are right for themselves lack together, or with the form of their row. */
-export function outProblems({ exchange, queues = [] }: OutletOptions, form: string | undefined): string[] {
+/** What options lack together, or with the form of their row. */
+export function outProblems({ exchange, queues }: Written, form: unknown): string[] {
   return [
     ...(form === 'celery' && exchange !== ''
       ? ["lacks exchange: '', by which a task goes to the queue that routingKey names, such as routingKey: celery"]
       : []),
-    ...(exchange === '' && queues.some(({ bind }) => bind) ? ["has bind, and with exchange: '' nothing is bound"] : []),
+    ...(exchange === '' && recordsOf(queues).some(({ bind }) => bind)
+      ? ["has bind, and with exchange: '' nothing is bound"]
+      : []),
   ]
 }
 
-export const inProblems = ({ queue, exchange }: Static<typeof inOptions>): string[] =>
-  queue.bind && exchange === undefined ? ['has bind, which needs an exchange'] : []
+export const inProblems = ({ queue, exchange }: Written): string[] =>
+  recordsOf([queue]).some(({ bind }) => bind) && exchange === undefined ? ['has bind, which needs an exchange'] : []
+
+const recordsOf = (values: unknown): Written[] =>
+  Array.isArray(values) ? values.filter((one) => typeof one === 'object' && one !== null) : []
+
+/** RabbitMQ 4 drops after 20 times what a bridge was given and could not take in, as its database was away. */
+export const inDeliveries = 1_000_000
+
+export const outClaims = ({ queues }: Written): Claim[] => recordsOf(queues).flatMap((one) => queueClaims(one))
+
+export const inClaims = ({ queue }: Written): Claim[] =>
+  recordsOf([queue]).flatMap((one) => [{ place: `queue ${one.name}` }, ...queueClaims(one, inDeliveries)])
+
+/** A queue can be declared in one way, and so can that of its dead letters. */
+const queueClaims = (queue: Written, usualLimit?: number): Claim[] =>
+  typeof queue.name === 'string'
+    ? declarationsOf(queue as QueueOptions, usualLimit).map(({ name, args }) => ({
+        place: `queue ${name}`,
+        as: JSON.stringify(args),
+      }))
+    : []
+
+/**
+ * What is declared for a queue, the queue of its dead letters first.
+ * @param usualLimit of a quorum queue whose row says no `deliveryLimit`; by default the broker's own.
+ */
+export function declarationsOf(
+  { name, type = 'quorum', maxLength, deliveryLimit, deadLetterQueue }: QueueOptions,
+  usualLimit?: number,
+): { name: string; args: Record<string, unknown> }[] {
+  const limit = deliveryLimit ?? (type === 'quorum' ? usualLimit : undefined)
+  const own = {
+    ...(type === 'quorum' && { 'x-queue-type': 'quorum' }), // without an argument it is classic, as Celery's users have it
+    ...(maxLength && { 'x-max-length': maxLength, 'x-overflow': 'reject-publish' }),
+    ...(limit && { 'x-delivery-limit': limit }),
+    ...(deadLetterQueue && { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': deadLetterQueue }),
+  }
+  const dead = deadLetterQueue ? [{ name: deadLetterQueue, args: { 'x-queue-type': 'quorum' } }] : []
+  return [...dead, { name, args: own }]
+}

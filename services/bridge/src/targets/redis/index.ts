@@ -1,11 +1,11 @@
 import { target } from '../target.ts'
 import { openInlet } from './inlet.ts'
-import { inOptions, outOptions, outProblems } from './options.ts'
+import { inClaims, inOptions, outOptions, outProblems } from './options.ts'
 import { openOutlet } from './outlet.ts'
 
 /** Redis from 7 on and Valkey: streams, and the lists of Celery's queues. */
 export const redis = target({
   protocols: ['redis', 'rediss'],
   out: { options: outOptions, problems: outProblems, open: openOutlet },
-  in: { options: inOptions, open: openInlet },
+  in: { options: inOptions, claims: inClaims, open: openInlet },
 })

@@ -1,8 +1,8 @@
 import type { Inlet, Place, Received } from '../target.ts'
 import { keepOpen, type Open } from './connection.ts'
-import type { inOptions } from './options.ts'
+import { type inOptions, usualGroup } from './options.ts'
 
-const usual = { group: 'shopstream', count: 100, claimAfterSeconds: 60 }
+const usual = { group: usualGroup, count: 100, claimAfterSeconds: 60 }
 /** For so long a read waits for something new, in ms: no stop waits longer. */
 const blockMs = 1_000
 

@@ -36,5 +36,6 @@ test.each<[string, BridgeRow, string[]]>([
     ['bridge out: to.redis.maxLength must be a whole number of entries, from which on it is full; default 100,000'],
   ],
 ])('a row with %s', (_, judged, problems) => {
-  expect(problemsOf([judged])).toEqual(problems)
+  const found = problemsOf([{ row: judged, file: 'a.yaml', number: 1 }], { REDIS_URL: 'redis://127.0.0.1' })
+  expect(found).toEqual(problems.map((problem) => `a.yaml: ${problem}`))
 })

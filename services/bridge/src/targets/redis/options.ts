@@ -1,5 +1,5 @@
 import { type Static, Type } from '@shopstream/config'
-import { urlVariable } from '../target.ts'
+import { type Claim, urlVariable, type Written } from '../target.ts'
 
 const name = (description: string) => Type.String({ minLength: 1, maxLength: 200, description })
 
@@ -39,8 +39,8 @@ export const outOptions = Type.Object(
 )
 export type OutletOptions = Readonly<Static<typeof outOptions>>
 
-/** What options that are right for themselves lack together, or with the form of their row. */
-export function outProblems({ stream, groups, queue, priority }: OutletOptions, form: string | undefined): string[] {
+/** What options lack together, or with the form of their row. */
+export function outProblems({ stream, groups, queue, priority }: Written, form: unknown): string[] {
   const isTask = form === 'celery'
   return [
     ...(queue !== undefined && stream !== undefined ? ['has both stream and queue: one of them'] : []),
@@ -69,3 +69,8 @@ export const inOptions = Type.Object(
   },
   { additionalProperties: false },
 )
+
+export const usualGroup = 'shopstream'
+
+export const inClaims = ({ stream, group = usualGroup }: Written): Claim[] =>
+  typeof stream === 'string' && typeof group === 'string' ? [{ place: `stream ${stream} as group ${group}` }] : []
