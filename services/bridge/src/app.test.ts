@@ -197,7 +197,7 @@ withRabbitmq(
       { ...points('e', ada), type: 'OrderPlaced' },
     ]
     const all = [points('a', ada), ...bad, points('a', ada), points('b', ada), points('a2', bob)]
-    const bodies = [...all.map((one) => JSON.stringify(one)), Buffer.from([0xff, 0])]
+    const bodies = [...all.map((one) => JSON.stringify(one)), Buffer.from([0xff, 0]), Buffer.alloc(3_000_000, 'x')]
     await onChannel(async (channel) => {
       for (const body of bodies) channel.sendToQueue('inbound', Buffer.from(body), { persistent: true })
     })
@@ -215,7 +215,7 @@ withRabbitmq(
       'what does not fit',
       async () => {
         const letters = await listLetters(database.query, { topic: 'inbound@loyalty' })
-        return letters.length === bad.length + 1 ? letters : undefined
+        return letters.length === bad.length + 2 ? letters : undefined
       },
       patience,
     )
@@ -226,7 +226,12 @@ withRabbitmq(
       expect.stringContaining('has a field that the schema does not have'),
       expect.stringContaining('its type is none that bridge loyalty brings: PointsAwarded'),
       expect.stringContaining('no JSON'),
+      expect.stringContaining('its body has 3000000 bytes; up to 1048576 are read, and kept'),
     ])
+    const kept = await sql<{ most: number }>`select max(octet_length(bytes)) as most from parked_message`.execute(
+      database.query,
+    )
+    expect(kept.rows).toEqual([{ most: 1_048_576 }])
     // What came from there does not go back there.
     expect(await onChannel((channel) => take(channel, 'points'))).toBe(false)
   },

@@ -18,8 +18,8 @@ export interface Arrival {
 
 /** What an event may have as Avro, in bytes. */
 const maxEventBytes = 512 * 1024
-/** The largest body that is read, in bytes. */
-const maxBytes = 1_048_576
+/** The largest body that is read, in bytes; of a larger one so much is kept. */
+export const maxBytes = 1_048_576
 /** Of an id or a key, in characters. */
 const maxLength = 200
 
@@ -29,8 +29,9 @@ const maxLength = 200
  * of the message stands in it, which may be personal.
  */
 export function readArrival(message: Received, row: BridgeRow): Arrival {
+  if (message.unfit) throw new MalformedMessage(message.unfit)
   if (message.body.length > maxBytes)
-    throw new MalformedMessage(`its body has ${message.body.length} bytes; up to ${maxBytes} are read`)
+    throw new MalformedMessage(`its body has ${message.body.length} bytes; up to ${maxBytes} are read, and kept`)
   const { id, type, key, traceparent, data } = partsOf(message)
   const { receive = [], keyPrefix = '' } = row
   const event = receive.find((one) => one === type)

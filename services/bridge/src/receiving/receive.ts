@@ -17,7 +17,7 @@ import type { RunningBridge, Surroundings } from '../running.ts'
 import type { Inlet, Received } from '../targets/target.ts'
 import { accept } from './accept.ts'
 import { whileLeading } from './lead.ts'
-import { type Arrival, readArrival } from './read.ts'
+import { type Arrival, maxBytes, readArrival } from './read.ts'
 
 /** What an inbound bridge is away of, as {@link createAbsence} wants it. */
 const source = 'source'
@@ -159,7 +159,7 @@ function parkingsOf({ name }: Bridge, read: readonly Read[]): Parking[] {
       partition: 0,
       offset: numberOf(message),
       key: null, // it holds back nobody
-      value: message.body,
+      value: message.body.subarray(0, maxBytes), // as hexadecimal digits, the whole of a large one would end this process
       headers: { ...message.headers, ...(message.contentType && { 'content-type': message.contentType }) },
     },
     policy: foreignPolicy,

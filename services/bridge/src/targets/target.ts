@@ -45,19 +45,24 @@ export interface Outlet {
   close(): Promise<void>
 }
 
+/** What an inlet may have in hand, in bytes, besides one message more: read as events they take several times that. */
+export const inHandBytes = 8 * 1_048_576
+
 /** A message of another broker, as it came. */
 export interface Received {
   body: Buffer
   contentType?: string
   /** As text; of others than CloudEvents too. */
   headers: Readonly<Record<string, string>>
+  /** Why it was not read as a whole: it is parked unread. */
+  unfit?: string
 }
 
 /** The way in from a broker of another kind. */
 export interface Inlet {
   /**
    * Gives what comes to `take`, in order, some at a time, and acknowledges it once that has returned; at first none, which says
-   * that the broker is there. Throws when it goes away, and is called again then; returns once `stop` is aborted, with nothing
+   * that the broker is there. Has no more than {@link inHandBytes} in hand and one message. Throws when it goes away, and is called again then; returns once `stop` is aborted, with nothing
    * in hand.
    */
   receive(take: (messages: readonly Received[]) => Promise<void>, stop: AbortSignal): Promise<void>

@@ -5,7 +5,7 @@ import { connect } from '@nats-io/transport-node'
 import { eventually, freePort, startNats, temporaryFolder, whyNoNats } from '@shopstream/local-servers'
 import { MessageRefused } from '@shopstream/messaging/forwarding'
 import { testLogger } from '@shopstream/testing'
-import type { Inlet, Outlet } from '../target.ts'
+import { type Inlet, inHandBytes, type Outlet } from '../target.ts'
 import { messageOf, readBody, testOutlet } from '../testing/conformance.ts'
 import { nats } from './index.ts'
 
@@ -65,5 +65,26 @@ ifNats.each(['limits', 'workqueue'] as const)('once and in order, by %s', async 
   await eventually('all to be taken', () => taken.length >= 150)
   await Promise.all([kill(), ended])
   expect(taken).toEqual(messages.map((_, n) => [n, 'kéy']))
+  await stop()
+})
+
+ifNats('has few bytes in hand, and many messages where they are small', async () => {
+  const { place, stop } = await start()
+  const { outlet, openInlet } = await place()
+  const sizes = [...Array<number>(30).fill(900_000), ...Array<number>(150).fill(10)]
+  const messages = sizes.map((size, n) => messageOf('key', n, size))
+  for (const one of messages) expect(await outlet.send([one])).toEqual([undefined])
+  const batches: { numbers: number[]; bytes: number }[] = []
+  const stopping = new AbortController()
+  const inlet = openInlet()
+  await inlet.receive(async (some) => {
+    const bytes = some.reduce((sum, { body }) => sum + body.length, 0)
+    batches.push({ numbers: some.map(({ body }) => readBody(body).n), bytes })
+    if (batches.flatMap(({ numbers }) => numbers).length >= sizes.length) stopping.abort()
+  }, stopping.signal)
+  expect(batches.flatMap(({ numbers }) => numbers)).toEqual(sizes.map((_, n) => n))
+  expect(Math.max(...batches.map(({ bytes }) => bytes))).toBeLessThanOrEqual(inHandBytes + 1_048_576)
+  expect(Math.max(...batches.map(({ numbers }) => numbers.length))).toBeGreaterThan(50)
+  await inlet.close()
   await stop()
 })

@@ -1,7 +1,7 @@
 import { AckPolicy, DeliverPolicy, type JsMsg } from '@nats-io/jetstream'
 import { headers, nanos } from '@nats-io/transport-node'
 import { MessageRefused } from '@shopstream/messaging/forwarding'
-import { aggregateOf, type Inlet, type Outlet, type Received, type Sendable } from '../target.ts'
+import { aggregateOf, type Inlet, inHandBytes, type Outlet, type Received, type Sendable } from '../target.ts'
 import { type Connection, inWords, type NatsPlace, type Open } from './connection.ts'
 
 /** Publishes to one stream, which leaves out an id that it has had in the last ten minutes. */
@@ -69,6 +69,14 @@ export function openInlet({ bridge, options: { stream } }: NatsPlace, { get, clo
     await jsm.consumers.add(stream, { durable_name: consumer, ack_policy: AckPolicy.Explicit, ...limits, ...from })
   }
 
+  /** How many more may come into a batch: of the largest size there can be, so many have room. */
+  function moreFor({ nc }: Open, batch: readonly JsMsg[]): number {
+    const room = inHandBytes - batch.reduce((sum, { data }) => sum + data.length, 0)
+    const pending = batch.at(-1)?.info.pending ?? 0
+    if (room <= 0 || pending === 0) return 0
+    return Math.min(pending, count - batch.length, Math.max(1, Math.floor(room / (nc.info?.max_payload ?? room))))
+  }
+
   return {
     close,
     async receive(take, stop) {
@@ -81,9 +89,11 @@ export function openInlet({ bridge, options: { stream } }: NatsPlace, { get, clo
         if (open.nc.isClosed()) throw new Error('NATS: the connection has ended')
         if (!first) continue
         const batch = [first]
-        const max_messages = Math.min(first.info.pending, count - 1)
-        if (max_messages > 0)
-          for await (const one of await reader.fetch({ max_messages, expires: 1_000 })) batch.push(one)
+        for (let more = moreFor(open, batch); more > 0; more = moreFor(open, batch)) {
+          const before = batch.length
+          for await (const one of await reader.fetch({ max_messages: more, expires: 1_000 })) batch.push(one)
+          if (batch.length < before + more) break
+        }
         await take(batch.map(toReceived))
         for (const one of batch) one.ack()
       }

@@ -11,7 +11,7 @@ export interface Open {
   /** Throws in words; without an answer in time it ends the connection. Texts come as Buffers where those are wanted. */
   ask<T>(args: readonly Argument[], wanted?: { buffers?: boolean; withinMs?: number }): Promise<T>
   /** Runs a Lua script of one key: where a cluster keeps it is for the server to say. */
-  run<T>(script: Script, key: string, args: readonly Argument[]): Promise<T>
+  run<T>(script: Script, key: string, args: readonly Argument[], wanted?: { buffers?: boolean }): Promise<T>
   isThere(): boolean
   end(): void
 }
@@ -95,12 +95,12 @@ async function connect(url: string): Promise<Open> {
     inTime(client.sendCommand<T>([...args], buffers ? asBuffers : {}), withinMs)
   return {
     ask,
-    async run<T>({ text, hash }: Script, key: string, args: readonly Argument[]) {
+    async run<T>({ text, hash }: Script, key: string, args: readonly Argument[], wanted = {}) {
       try {
-        return await ask<T>(['EVALSHA', hash, '1', key, ...args])
+        return await ask<T>(['EVALSHA', hash, '1', key, ...args], wanted)
       } catch (error) {
         if (codeOf((error as Error).cause) !== 'NOSCRIPT') throw error
-        return ask<T>(['EVAL', text, '1', key, ...args])
+        return ask<T>(['EVAL', text, '1', key, ...args], wanted)
       }
     },
     isThere: () => client.isReady,

@@ -2,7 +2,7 @@ import { rmSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { eventually, freePort, startRedis, temporaryFolder, whyNoRedis } from '@shopstream/local-servers'
 import { testLogger } from '@shopstream/testing'
-import type { Received } from '../target.ts'
+import { inHandBytes, type Received } from '../target.ts'
 import { messageOf, readBody } from '../testing/conformance.ts'
 import { openInlet } from './inlet.ts'
 import { openOutlet } from './outlet.ts'
@@ -169,6 +169,44 @@ ifRedis(`an inlet from Redis${lacks ? ` (skipped: it ${lacks})` : ''}`, () => {
     const got = await receive(inlet, 2, async () => void (await client.xDel('deleted', ids[1] ?? ''))) // once it is
     expect(got.map(numberOf)).toEqual([0, 2])
     expect(await countWaiting('deleted')).toBe(0)
+    await inlet.close()
+  })
+
+  test.each(['all rights', 'no right to scripts'])('has few bytes in hand, with %s', async (rights) => {
+    const stream = rights.replaceAll(' ', '-')
+    const sizes = [...Array<number>(30).fill(1_000_000), 20_000_000, ...Array<number>(250).fill(10)]
+    for (const [n, size] of sizes.entries())
+      await client.sendCommand(['XADD', stream, '*', 'data', `${n} `.padEnd(size), 'id', 'a'])
+    const acl = rights === 'all rights' ? '+@all' : '-@scripting'
+    await client.sendCommand(['ACL', 'SETUSER', 'reader', 'on', '>reader', '~*', '&*', '+@all', acl])
+    const inlet = openInlet({
+      bridge: 'test',
+      options: { url: 'REDIS_URL', stream },
+      url: server.url.replace(/\/\/.*@/, '//reader:reader@'),
+      logger: testLogger(),
+    })
+    let largestBatch = 0
+    const got: number[] = []
+    await receive(inlet, sizes.length, async (messages) => {
+      const bytes = messages.reduce((sum, { body }) => sum + body.length, 0)
+      if (messages.length > 1) largestBatch = Math.max(largestBatch, bytes - (messages.at(-1)?.body.length ?? 0))
+      got.push(...messages.map(({ body }) => Number.parseInt(body.subarray(0, 8).toString(), 10)))
+    })
+    expect(got).toEqual(sizes.map((_, n) => n))
+    expect(largestBatch).toBeLessThanOrEqual(inHandBytes)
+    await inlet.close()
+  })
+
+  test('fields that are no attributes are not read, however large they are', async () => {
+    await client.sendCommand(['XADD', 'large-field', '*', 'id', 'x'.repeat(100_000), 'data', '{}'])
+    const inlet = open('large-field')
+    expect(await receive(inlet, 1)).toEqual([
+      {
+        body: Buffer.from('{}'),
+        headers: {},
+        unfit: 'its fields besides data have 100006 bytes; up to 65536 are read',
+      },
+    ])
     await inlet.close()
   })
 

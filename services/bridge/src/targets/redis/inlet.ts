@@ -1,6 +1,7 @@
-import type { Inlet, Place, Received } from '../target.ts'
+import { type Inlet, inHandBytes, type Place, type Received } from '../target.ts'
 import { keepOpen, type Open } from './connection.ts'
 import { type inOptions, usualGroup } from './options.ts'
+import { readSome } from './scripts.ts'
 
 const usual = { group: usualGroup, count: 100, claimAfterSeconds: 60 }
 /** For so long a read waits for something new, in ms: no stop waits longer. */
@@ -21,10 +22,22 @@ export function openInlet(place: Place<typeof inOptions>): Inlet {
   const connection = keepOpen(place)
   const claimMs = 1_000 * claimAfterSeconds
 
-  /** Of what is new (`>`), or of what this reader holds. */
-  async function read(open: Open, from: string): Promise<Read[]> {
+  let mayScript = true
+
+  /** Of what is new (`>`), or of what this reader holds; as much as may be in hand. */
+  async function read(open: Open, from: '>' | '0'): Promise<Read[]> {
+    if (mayScript) {
+      const args = [group, reader, from, String(count), String(inHandBytes)]
+      const found = await open.run<Read[]>(readSome, stream, args, { buffers: true }).catch((error: Error) => {
+        if (!/NOPERM/.test(error.message)) throw error
+        logger.warn('the user of Redis may not run scripts, so entries are read one at a time; allow eval and evalsha')
+        mayScript = false
+        return []
+      })
+      if (found.length > 0) return found
+    }
     const block = from === '>' ? ['BLOCK', String(blockMs)] : []
-    const args = ['XREADGROUP', 'GROUP', group, reader, 'COUNT', String(count), ...block, 'STREAMS', stream, from]
+    const args = ['XREADGROUP', 'GROUP', group, reader, 'COUNT', '1', ...block, 'STREAMS', stream, from]
     const answer = await open.ask<Answer>(args, { buffers: true })
     return answer?.[0]?.[1] ?? []
   }
@@ -82,15 +95,27 @@ async function makeGroup(open: Open, stream: string, group: string): Promise<voi
   })
 }
 
+/** What attributes may have together, in bytes: they are short texts. */
+const maxAttributeBytes = 65_536
+
 /** Structured in the field `cloudevent`; else the data in `data`, and attributes beside it. */
 function toReceived(texts: readonly Buffer[]): Received {
   const fields = new Map<string, Buffer>()
-  for (let i = 0; i + 1 < texts.length; i += 2) fields.set(String(texts[i]), texts[i + 1] as Buffer)
+  const names = texts.filter((_, i) => i % 2 === 0)
+  for (const [i, name] of names.entries()) fields.set(String(name.subarray(0, 200)), texts[2 * i + 1] as Buffer)
   const whole = fields.get('cloudevent')
   if (whole) return { body: whole, contentType: 'application/cloudevents+json', headers: {} }
+  const body = fields.get('data') ?? Buffer.alloc(0)
   const attributes = [...fields].filter(([name]) => name !== 'data')
+  const bytes = [...names, ...attributes.map(([, value]) => value)].reduce((sum, { length }) => sum + length, 0)
+  if (bytes > maxAttributeBytes)
+    return {
+      body,
+      headers: {},
+      unfit: `its fields besides data have ${bytes} bytes; up to ${maxAttributeBytes} are read`,
+    }
   return {
-    body: fields.get('data') ?? Buffer.alloc(0),
+    body,
     contentType: fields.get('datacontenttype')?.toString() ?? '',
     headers: Object.fromEntries(attributes.map(([name, value]) => [`ce-${name}`, value.toString()])),
   }

@@ -83,3 +83,21 @@ while added < #ARGV - 1 and added < room do
 end
 return { added, '', '' }
 `)
+
+/**
+ * Reads entries for a group, one after the other until they are many or large: `XREADGROUP` by itself looks at no size. Arguments:
+ * the group, its reader, from where, how many entries, and of how many bytes.
+ */
+export const readSome = script(`
+local stream, group, reader, from, most, bytes = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local found, size = {}, 0
+while #found < most and size < bytes do
+  local answer = redis.call('XREADGROUP', 'GROUP', group, reader, 'COUNT', '1', 'STREAMS', stream, from)
+  local entry = answer and answer[1] and answer[1][2][1]
+  if not entry then break end
+  found[#found + 1] = entry
+  for _, text in ipairs(entry[2] or {}) do size = size + #text end
+  if from ~= '>' then from = entry[1] end
+end
+return found
+`)
