@@ -11,7 +11,7 @@ const event = {
   id: 'a',
   source: '/loyalty',
   type: 'PointsAwarded',
-  subject: 'l-1',
+  subject: `l-${data.userId}`,
   data: { ...data, awardedAt: '2026-01-31T10:00:00Z' },
 }
 const read = (body: Buffer, headers: Record<string, string> = {}) => readArrival({ body, headers }, row)
@@ -32,6 +32,11 @@ test.each<[what: string, body: Buffer, error: string]>([
     'a key of another source',
     json({ subject: secret }),
     "its subject does not begin with l-: the key is another source's",
+  ],
+  [
+    'a key of something else',
+    json({ subject: `l-${secret}` }),
+    'its subject is not the userId of its data behind l-: PointsAwarded is keyed by that',
   ],
   ['another version', json({ specversion: secret }), 'its specversion is not 1.0'],
   [
@@ -64,7 +69,11 @@ test('an event is read in structured and in binary mode', () => {
   const found = {
     id: '/loyalty a',
     topic: 'shop.loyalty.v1',
-    event: { type: 'PointsAwarded', key: 'l-1', data: { ...data, awardedAt: new Date('2026-01-31T10:00:00Z') } },
+    event: {
+      type: 'PointsAwarded',
+      key: `l-${data.userId}`,
+      data: { ...data, awardedAt: new Date('2026-01-31T10:00:00Z') },
+    },
   }
   expect(read(json({}))).toEqual(found)
   const { data: held, ...attributes } = event

@@ -5,6 +5,7 @@ import { readJson } from '@shopstream/events/read-json'
 import type { AnyNewEvent } from '@shopstream/messaging'
 import { MalformedMessage } from '@shopstream/messaging/forwarding'
 import { CloudEvent, ValidationError } from 'cloudevents'
+import { keyFields } from '../produces.ts'
 import type { BridgeRow } from '../row.ts'
 import type { Received } from '../targets/target.ts'
 
@@ -39,6 +40,12 @@ export function readArrival(message: Received, row: BridgeRow): Arrival {
   if (!key.startsWith(keyPrefix))
     throw new MalformedMessage(`its subject does not begin with ${keyPrefix}: the key is another source's`)
   const read = { type: event, key, data: dataOf(event, data), ...(traceparent && { traceparent }) }
+  const field = keyFields[event as keyof typeof keyFields]
+  const named = (read.data as Record<string, unknown>)[field]
+  if (key !== named && key !== `${keyPrefix}${named}`)
+    throw new MalformedMessage(
+      `its subject is not the ${field} of its data${keyPrefix && ` behind ${keyPrefix}`}: ${event} is keyed by that`,
+    )
   const bytes = encode(event, read.data as never).length
   if (bytes > maxEventBytes) throw new MalformedMessage(`the event has ${bytes} bytes, and may have ${maxEventBytes}`)
   return { id, topic: topicOf(event).name, event: read as Arrival['event'] }
