@@ -6,10 +6,13 @@ import type { Tables } from './tables.ts'
 const Bridge = Type.Object({
   name: Type.String(),
   direction: Type.Enum(['send', 'receive']),
-  broker: Type.String({ description: 'The kind of broker: rabbitmq, redis.' }),
+  broker: Type.String({ description: 'The kind of broker: rabbitmq, redis, nats.' }),
   events: Type.Array(Type.String()),
   awaySince: Type.Optional(
-    Type.String({ format: 'date-time', description: 'Since when the broker takes or gives nothing.' }),
+    Type.String({
+      format: 'date-time',
+      description: 'Since when the broker takes or gives nothing, for one instance of the service at least.',
+    }),
   ),
   awayReason: Type.Optional(Type.String()),
 })
