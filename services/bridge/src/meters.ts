@@ -21,7 +21,7 @@ export function createBridgeMeters(registry: Registry, bridges: readonly Bridge[
   const registers = [registry]
   const sent = new Counter({
     name: 'shopstream_bridge_sent_total',
-    help: 'Events that a bridge has handled, by what became of them: forwarded, parked, or dead.',
+    help: 'Events that a bridge has handled, by what became of them: forwarded, skipped (they came from its broker), parked, or dead.',
     labelNames: ['bridge', 'type', 'outcome'],
     registers,
   })
@@ -55,7 +55,7 @@ export function createBridgeMeters(registry: Registry, bridges: readonly Bridge[
       for (const outcome of ['taken', 'repeated', 'dead']) received.inc({ bridge, outcome }, 0)
     else
       for (const type of events)
-        for (const outcome of ['forwarded', 'parked', 'dead']) sent.inc({ bridge, type, outcome }, 0)
+        for (const outcome of ['forwarded', 'skipped', 'parked', 'dead']) sent.inc({ bridge, type, outcome }, 0)
   }
   return {
     sending: (bridge) => ({

@@ -20,6 +20,7 @@ export function startSending(bridge: Bridge, all: readonly Bridge[], around: Sur
     service: 'bridge',
     events,
     forward: (some) => send(outlet, bridge, some, cameFrom),
+    skips: (message) => cameFrom.has(originOf({ message })),
     policy: { ...(row.attempts && { attempts: row.attempts }) },
     database,
     bus,
@@ -57,7 +58,7 @@ async function send(
   return formed.map((one) => (one === undefined || one instanceof Error ? one : results.get(one)))
 }
 
-const originOf = ({ message }: Forwarded): string => message.headers.ce_origin?.toString() ?? ''
+const originOf = ({ message }: Pick<Forwarded, 'message'>): string => message.headers.ce_origin?.toString() ?? ''
 
 function form(one: Forwarded, row: Bridge['row']): Sendable | Error {
   try {

@@ -275,3 +275,20 @@ test('of events that are not known: one that no bridge names passes by, one by a
   expect(sequencesOf(receiver)).toEqual({ newer: [1, 2, 3], other: [1] })
   expect(counts.join()).not.toContain('StockTold')
 }, 120_000)
+
+test('what a bridge leaves out counts as skipped, and never as forwarded', async () => {
+  shop = await openTestShop()
+  const counts: Record<string, number> = {}
+  const count = (_: string, outcome: string, events: number) => {
+    counts[outcome] = (counts[outcome] ?? 0) + events
+  }
+  const receiver = createReceiver(({ key, sequence }) =>
+    key === 'own' && sequence === 2n ? new MessageRefused('never') : undefined,
+  )
+  await publish(...upTo(2).flatMap((n) => ['own', 'other'].map((key) => stockEvent(key, BigInt(n)))))
+  await start({ ...receiver, skips: ({ key }) => key === 'own', meters: { count, behind: () => {} } })
+  await allDone()
+  await eventually('all to be counted', () => Object.values(counts).reduce((a, b) => a + b, 0) >= 4, patience)
+  expect(Object.keys(counts).sort()).toEqual(['forwarded', 'parked', 'skipped'])
+  expect(counts).toMatchObject({ parked: 1, skipped: 1 })
+})

@@ -16,8 +16,8 @@ import { type ParkedHandling, type Retrier, readParked, startRetrier } from '../
 import { type Absence, createAbsence } from './absence.ts'
 import { deliver, type Forward, type Forwarded } from './deliver.ts'
 
-/** What became of events that a bridge has handled; `dead` can never be read. */
-export type ForwardOutcome = 'forwarded' | 'parked' | 'dead'
+/** What became of events that a bridge has handled; `skipped` is what the receiver is not to get, `dead` can never be read. */
+export type ForwardOutcome = 'forwarded' | 'skipped' | 'parked' | 'dead'
 
 /** Hears what a forwarder does. */
 export interface ForwardMeters {
@@ -33,6 +33,8 @@ export interface ForwarderOptions {
   service: string
   events: readonly EventName[]
   forward: Forward
+  /** Whether `forward` leaves out what this message brought, and says undefined of it: it counts as skipped. */
+  skips?(message: IncomingMessage): boolean
   policy?: Partial<FailurePolicy> | undefined
   // biome-ignore lint/suspicious/noExplicitAny: any service's database
   database: Database<any>
@@ -145,7 +147,7 @@ async function handleChunk(
   chunk: readonly IncomingMessage[],
   partition: AssignedPartition,
 ): Promise<void> {
-  const { bridge, service, database, forward, meters, absence } = forwarding
+  const { bridge, service, database, forward, absence } = forwarding
   const items = await readAll(forwarding, chunk)
   if (items.length === 0) return
   const stopped = await stoppedKeys(forwarding, items)
@@ -158,7 +160,7 @@ async function handleChunk(
     const named = parkings.map((one) => ({ ...one, message: parkable(bridge, one.message) }))
     await database.transaction((tx) => park(tx, service, named))
   }
-  countAll(meters, items, parkings)
+  countAll(forwarding, items, parkings)
 }
 
 /** As it is parked. */
@@ -215,16 +217,19 @@ function withFollowers(
   })
 }
 
-function countAll(meters: ForwardMeters, items: readonly Item[], parkings: readonly Parking[]): void {
+function countAll({ meters, skips }: Forwarding, items: readonly Item[], parkings: readonly Parking[]): void {
   const parked = new Map(parkings.map(({ message, error }) => [message, error]))
   const counts = {
     forwarded: new Map<string, number>(),
+    skipped: new Map<string, number>(),
     parked: new Map<string, number>(),
     dead: new Map<string, number>(),
   }
   for (const { message, event } of items) {
     const outcome = !parked.has(message)
-      ? 'forwarded'
+      ? skips?.(message)
+        ? 'skipped'
+        : 'forwarded'
       : parked.get(message) instanceof MalformedMessage
         ? 'dead'
         : 'parked'
@@ -237,7 +242,8 @@ function countAll(meters: ForwardMeters, items: readonly Item[], parkings: reado
 
 /** Tries what this bridge has parked again, one at a time. */
 function handlingOf(forwarding: Forwarding, topics: readonly string[]): ParkedHandling {
-  const { bridge, forward, logger, meters, policy, absence } = forwarding
+  const { bridge, forward, skips, logger, meters, policy, absence } = forwarding
+  const skipped = new WeakSet<object>()
   return {
     scope: { topics: topics.map((topic) => parkedBy(bridge, topic)) },
     policyOf: (message) => (isMalformed(message) ? foreignPolicy : policy),
@@ -251,11 +257,13 @@ function handlingOf(forwarding: Forwarding, topics: readonly string[]): ParkedHa
       }
       absence.tell('parked')
       if (error) throw error
+      if (skips?.(message)) skipped.add(message)
       return { message, event, outcome: 'handled' }
     },
     meters: {
       count: (tried) => {
-        for (const { event } of tried) meters.count(event?.type ?? 'unreadable', 'forwarded', 1)
+        for (const { event, message } of tried)
+          meters.count(event?.type ?? 'unreadable', skipped.has(message) ? 'skipped' : 'forwarded', 1)
       },
       failedAgain: () => {}, // its row says it
     },

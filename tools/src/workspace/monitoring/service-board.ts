@@ -33,7 +33,7 @@ const ownPanels: Partial<Record<ServiceName, Panel[]>> = {
     },
     {
       title: 'Events handed on, per minute',
-      description: 'By bridge and what became of them.',
+      description: 'By bridge and what became of them; skipped are those that came from its broker.',
       unit: 'cpm',
       stacked: true,
       queries: one(perMinuteIfAny('bridge, outcome', 'shopstream_bridge_sent_total'), '{{bridge}} {{outcome}}'),
