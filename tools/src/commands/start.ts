@@ -14,7 +14,7 @@ import { paint, prefixer, readableLine } from '../local/log-lines.ts'
 import { type ServiceName, serviceNames } from '../local/services.ts'
 import { defaultPorts } from '../local/settings.ts'
 import { type Shop, startShop } from '../local/shop.ts'
-import { homeFolder } from '../local/state-folder.ts'
+import { AlreadyRunning, homeFolder } from '../local/state-folder.ts'
 
 const usage = `Usage: npm start [-- options]
 
@@ -123,7 +123,7 @@ async function main({ only, beside, logLevel }: Arguments): Promise<void> {
     if (!signalled) say(table(shop, only, beside))
   } catch (error) {
     if (!signalled) {
-      process.stderr.write(`\n${explain(error)}\n`)
+      process.stderr.write(`\n${explain(error, only)}\n`)
       process.exit(1)
     }
   }
@@ -132,14 +132,25 @@ async function main({ only, beside, logLevel }: Arguments): Promise<void> {
   process.exit(0)
 }
 
-function explain(error: unknown): string {
+function explain(error: unknown, only: readonly ServiceName[]): string {
   if (error instanceof ConfigError) return `The shop was not started. ${error.message}`
+  if (error instanceof AlreadyRunning && only.length < serviceNames.length)
+    return `The shop was not started: ${error.message}. ${besideIt(only)}`
   const { code, path, syscall } = error as NodeJS.ErrnoException
   if (path && ['EACCES', 'EPERM', 'EROFS'].includes(code ?? ''))
     return `The shop was not started: this user may not use ${path} (${code}). Set SHOPSTREAM_HOME to a folder of your own, or start it as the user who owns that one.`
   if (path && syscall === 'mkdir')
     return `The shop was not started: ${path} is no folder, and none can be made there (${code}). Set SHOPSTREAM_HOME to a folder of your own.`
   return `The shop was not started: ${error instanceof Error ? error.message : String(error)}`
+}
+
+/** How to run services that a running shop was told to leave out; the files have the URLs of what runs beside it, too. */
+function besideIt(only: readonly ServiceName[]): string {
+  const others = serviceNames.filter((name) => !only.includes(name))
+  const lines = only.map(
+    (name) => `  npx node --env-file=${join(homeFolder(), `env/${name}.env`)} services/${name}/src/main.ts`,
+  )
+  return `A service runs beside it where that one was started without it, by --only ${others.join()}:\n${lines.join('\n')}`
 }
 
 function table(shop: Shop, only: readonly ServiceName[], beside: readonly CompanionName[]): string {

@@ -140,8 +140,14 @@ export async function readSettings(
   })
   const problems = [...own.problems, ...(await Promise.all(perService)).flat()]
   const firstOfEach = new Map(problems.toReversed().map((problem) => [variableIn(problem), problem]))
-  if (!own.value || problems.length > 0) throw new ConfigError([...firstOfEach.values()].reverse())
+  if (!own.value || problems.length > 0) throw new ConfigError([...firstOfEach.values()].reverse().map(withCompanion))
   return own.value
+}
+
+/** The URL of what can be started beside the shop is told by that. */
+const withCompanion = (problem: string) => {
+  const name = companionNames.find((one) => problem.startsWith(`${companions[one].variable} is missing`))
+  return name ? `${problem}; or start it beside the shop: --with ${name}` : problem
 }
 
 /** A problem begins with the variable that it is about, or is about none: such as a row of the bridges' table. */

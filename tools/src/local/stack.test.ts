@@ -113,7 +113,7 @@ test('everything wrong in the environment is said at once, without its secrets',
     KAFKA_BROKERS: 'nohost',
     KAFKA_TOPIC_PREFIX: 'a/b',
     ACCESS_TOKEN_SECONDS: 'soon',
-    BRIDGES: '[{ name: a, send: [OrderPlacd] }, { name: b }]',
+    BRIDGES: '[{ name: a, send: [OrderPlacd], to: { redis: { url: REDIS_URL } } }, { name: b }]',
   }
   const { problems } = (await readSettings(env).catch((error: unknown) => error)) as ConfigError
   const named = [
@@ -127,7 +127,7 @@ test('everything wrong in the environment is said at once, without its secrets',
     'KAFKA_BROKERS',
     'KAFKA_TOPIC_PREFIX',
     'ACCESS_TOKEN_SECONDS',
-    'BRIDGES: bridge a: lacks to',
+    'or start it beside the shop: --with redis',
     'BRIDGES: bridge a: send.0 must be',
     'BRIDGES: bridge b: says neither',
   ]
