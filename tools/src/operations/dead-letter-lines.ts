@@ -23,13 +23,26 @@ import {
   toJson,
 } from '../terminal/format.ts'
 import { headerInWords, keyInWords, printable, shown, typeInWords } from '../terminal/printing.ts'
+import type { BridgeNote } from './bridges.ts'
 import type { ReadEvent } from './read-event.ts'
 import type { Owner } from './shop-access.ts'
 
 /** How `dead-letters` puts things. */
 
 /** A parked message of some group; `ref` is what people call it by. */
-export type Found = Letter & { group: Owner; ref: string }
+export type Found = Letter & {
+  group: Owner
+  ref: string
+  away?: Pick<BridgeNote, 'name' | 'kind' | 'awaySince' | 'awayReason'>
+}
+
+/** What waits for the broker of its bridge says so: that it waits is no attempt, and its error is of the last one. */
+export const withAbsence = (letters: readonly Found[], bridges: readonly BridgeNote[]): Found[] =>
+  letters.map((letter) => {
+    const { bridge } = unparkedBy(letter.topic)
+    const away = bridges.find(({ name, direction, awaySince }) => name === bridge && direction === 'send' && awaySince)
+    return away && letter.state === 'waiting' ? { ...letter, away } : letter
+  })
 
 /** All that is told of one, personal data masked. */
 export type Details = Omit<LetterDetails, 'headers' | 'bytes'> &
@@ -170,8 +183,9 @@ export function planLines(action: LetterAction, plans: readonly Planned[]): stri
 }
 
 /** Whether it is known what became of a message since it was acted on. */
-export function isSettled(action: LetterAction, before: Letter, now: Letter): boolean {
+export function isSettled(action: LetterAction, before: Letter, now: Letter & Pick<Found, 'away'>): boolean {
   if (now.state !== 'waiting' && now.state !== 'behind') return true
+  if (now.away) return true // nobody knows for how long
   if (now.behindDead !== null) return true // of which nothing comes until somebody decides about that one
   return action === 'retry' && (now.attempts !== before.attempts || now.error !== before.error)
 }
@@ -219,6 +233,15 @@ export function doubtfulLines(refs: readonly string[]): string[] {
   ]
 }
 
+function whyOpen({ away, error }: Found, now: Date): string {
+  if (!away?.awaySince) return shortly(error, 200)
+  const { name, kind, awaySince, awayReason } = away
+  return (
+    `the broker (${kind}) of bridge ${name} takes nothing since ${clock(awaySince, now)} (${shortly(awayReason)}); ` +
+    'it is tried once that is back'
+  )
+}
+
 export function outcomeLines(
   { action, applied, leftOut, doubtful, waited, messages }: Outcome,
   now = new Date(),
@@ -232,8 +255,6 @@ export function outcomeLines(
       ? [`${leftOut} left out: no longer in that state, being tried at the moment, or not come to any more.`]
       : []),
     ...doubtfulLines(doubtful),
-    ...open.map(
-      (letter) => `  ${letter.ref} ${nameOf(letter)}: ${stateOf(letter, now)}: ${shortly(letter.error, 200)}`,
-    ),
+    ...open.map((letter) => `  ${letter.ref} ${nameOf(letter)}: ${stateOf(letter, now)}: ${whyOpen(letter, now)}`),
   ]
 }

@@ -1,6 +1,14 @@
 import { expect, test } from '@jest/globals'
 import { UsageError } from '../terminal/options.ts'
-import { detailLines, type Found, isSettled, listLines, outcomeLines, outcomeOf } from './dead-letter-lines.ts'
+import {
+  detailLines,
+  type Found,
+  isSettled,
+  listLines,
+  outcomeLines,
+  outcomeOf,
+  withAbsence,
+} from './dead-letter-lines.ts'
 import { run, stepOf } from './dead-letters.ts'
 
 const letter: Found = {
@@ -55,6 +63,40 @@ test('what became of redriven messages decides about the exit code, and each tha
   const [summary, left, ...named] = outcomeLines(result)
   expect([summary, left?.slice(0, 10)]).toEqual(['2 messages redriven: handled 1, behind 1.', '1 left out'])
   expect(named.join('\n')).toMatch(/order\/9 StockReserved of o-1: .*behind order\/8, which is dead/)
+})
+
+test('what waits for the broker of its bridge says so, and is not waited for', () => {
+  const note = {
+    name: 'tasks',
+    direction: 'send' as const,
+    kind: 'redis',
+    events: [],
+    awaySince: new Date('2026-01-31T11:55:00Z'),
+    awayReason: 'connect ECONNREFUSED\nat x',
+    unseenSeconds: 1,
+  }
+  const parked = {
+    ...letter,
+    topic: 'shop.order.v1@tasks',
+    group: 'bridge' as const,
+    ref: 'bridge/7',
+    error: 'Error: too large',
+  }
+  const [waits] = withAbsence([parked], [note]) as [Found]
+  expect(isSettled('redrive', parked, waits)).toBe(true)
+  const done = { action: 'redrive' as const, planned: [parked], doubtful: [], waited: true, interrupted: false }
+  const [, line] = outcomeLines(outcomeOf({ ...done, ended: [waits] }))
+  expect(line).toMatch(
+    /the broker \(redis\) of bridge tasks takes nothing since .*ECONNREFUSED\); it is tried once that is back$/,
+  )
+  expect(line).not.toContain('too large')
+  const others = [
+    { ...note, awaySince: null },
+    { ...note, name: 'other' },
+    { ...note, direction: 'receive' as const },
+  ]
+  for (const one of others) expect(withAbsence([parked], [one])).toEqual([parked])
+  expect(withAbsence([{ ...parked, state: 'dead' }], [note])).toEqual([{ ...parked, state: 'dead' }])
 })
 
 test('a row of the list says of which topic it is; what waits for a schema can be given up', () => {

@@ -22,6 +22,7 @@ import { print } from '../terminal/printing.ts'
 import { untilInterrupted } from '../terminal/repeat.ts'
 import { actorOf } from './actor.ts'
 import { reasonOf } from './answers.ts'
+import { type BridgeNote, bridgeService, readBridgeNotes } from './bridges.ts'
 import {
   detailLines,
   doubtfulLines,
@@ -33,6 +34,7 @@ import {
   type Planned,
   past,
   planLines,
+  withAbsence,
 } from './dead-letter-lines.ts'
 import { createReader, personalHelp } from './read-event.ts'
 import { type Owner, owners, type Reach, reachHelp, withReach } from './shop-access.ts'
@@ -358,7 +360,8 @@ async function outcomes(
   let open = applied
   for (let told = -1; ; told = settled.size) {
     const begun = performance.now()
-    const now = await find(reach, { groups: owners, filter: {}, ids: open, limit: null })
+    const found = await find(reach, { groups: owners, filter: {}, ids: open, limit: null })
+    const now = withAbsence(found, await bridgesOf(reach, found))
     open = now.filter((letter) => !isSettled(action, before.get(letter.ref) as Found, letter))
     const unsettled = new Set(open)
     for (const letter of now) if (!unsettled.has(letter)) settled.set(letter.ref, letter)
@@ -366,6 +369,12 @@ async function outcomes(
     if (open.length === 0 || stop.aborted) return [...settled.values(), ...open]
     await pause(Math.max(250, 4 * (performance.now() - begun)), stop) // many of them are not for looking at all the time
   }
+}
+
+/** How the bridges are, where one of these was parked by one. */
+async function bridgesOf(reach: Reach, found: readonly Found[]): Promise<BridgeNote[]> {
+  if (!found.some(({ group }) => group === bridgeService)) return []
+  return asking(bridgeService, () => readBridgeNotes(reach.databases[bridgeService]))
 }
 
 const tell = (line: string) => process.stderr.write(`${line}\n`)
