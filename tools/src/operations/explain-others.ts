@@ -61,6 +61,9 @@ function replicaVerdict(
   }
 }
 
+const isOnItsWay = (events: readonly EventStory[]) =>
+  events.some(({ inOutbox, handledBy }) => inOutbox || handledBy.some(({ state }) => state === 'lagging'))
+
 const replicaOf = async (service: string, query: Promise<{ rows: { sequence: bigint }[] }>): Promise<Replica> => {
   const { answer, reason } = await ask(`the ${service} database`, async () => (await query).rows[0]?.sequence ?? null)
   return reason ? { service, sequence: undefined, reason } : { service, sequence: answer }
@@ -81,6 +84,10 @@ export interface UserStory {
   verdict: Verdict
 }
 
+/** Of those that may be many, the latest are shown. */
+const shownEvents = 12
+const pointsTopic = topicOf('PointsAwarded').name
+
 /** Throws a Refusal when there is no such account. */
 export async function tellUser(teller: Teller, idOrEmail: string, now = new Date()): Promise<UserStory> {
   const { databases, personal } = teller
@@ -89,8 +96,9 @@ export async function tellUser(teller: Teller, idOrEmail: string, now = new Date
   if (!found.answer) throw new Refusal(`There is no user ${idOrEmail}.`)
   const { id, ...account } = found.answer
   const topic = topicOf('UserRegistered').name
-  const [{ events, notAsked, gaps }, recipient, mails, orders] = await Promise.all([
-    eventsOf(teller, { [topic]: new Date(account.createdAt.getTime() - clockSlackMs) }, id),
+  const since = new Date(account.createdAt.getTime() - clockSlackMs)
+  const [{ events: all, notAsked, gaps }, recipient, mails, orders] = await Promise.all([
+    eventsOf(teller, { [topic]: since, [pointsTopic]: since }, id),
     replicaOf(
       'notification',
       sql<{ sequence: bigint }>`select sequence from recipient where user_id = ${id}`.execute(
@@ -101,17 +109,19 @@ export async function tellUser(teller: Teller, idOrEmail: string, now = new Date
     ask('the order database', () => latestOrders(databases.order, id)),
   ])
   const told = mails.answer ?? []
+  const points = all.filter((event) => event.topic === pointsTopic)
+  const events = all.filter((event) => !points.includes(event) || points.indexOf(event) >= points.length - shownEvents)
   const services = await servicesOf(teller, events, told)
   const verdict = gravest(
     [
       eventsVerdict(events, services, now),
       ...told.map((mail) => mailVerdict(mail, services, now)),
-      replicaVerdict(
-        events.some(({ inOutbox, handledBy }) => inOutbox || handledBy.some(({ state }) => state === 'lagging'))
-          ? []
-          : [recipient],
-        { sequence: account.sequence, topic, key: id, gaps },
-      ),
+      replicaVerdict(isOnItsWay(events.filter((event) => event.topic === topic)) ? [] : [recipient], {
+        sequence: account.sequence,
+        topic,
+        key: id,
+        gaps,
+      }),
     ].filter((one) => one !== undefined),
   ) ?? { state: 'final', text: 'Everybody who keeps this user knows the latest state, and no mail waits.', run: [] }
   return {
@@ -178,7 +188,6 @@ export interface ProductStory {
   verdict: Verdict
 }
 
-const shownEvents = 12
 const stockTopic = topicOf('StockLevelChanged').name
 /** Each order changes its products' levels: the older ones are for `tail`. */
 const recentMs = 3_600_000
@@ -199,9 +208,6 @@ export async function tellProduct(teller: Teller, sku: string, now = new Date())
     ),
   ])
   const services = await servicesOf(teller, events, [])
-  const onItsWay = events.some(
-    ({ inOutbox, handledBy }) => inOutbox || handledBy.some(({ state }) => state === 'lagging'),
-  )
   const unequal: Verdict | undefined =
     stock.reserved === stock.heldForOrders && stock.onHand === stock.accountedFor
       ? undefined
@@ -215,7 +221,7 @@ export async function tellProduct(teller: Teller, sku: string, now = new Date())
   const verdict = gravest(
     [
       eventsVerdict(events, services, now),
-      replicaVerdict(onItsWay ? [] : [replica], { sequence: product.sequence, topic, key: sku, gaps }),
+      replicaVerdict(isOnItsWay(events) ? [] : [replica], { sequence: product.sequence, topic, key: sku, gaps }),
       unequal,
     ].filter((one) => one !== undefined),
   ) ?? {

@@ -8,8 +8,11 @@ import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals'
 import { createDatabase, type Database, sql } from '@shopstream/database'
 import { encode, partitionOf, registry } from '@shopstream/events'
+import type { NewEvent } from '@shopstream/messaging'
+import { outgoing } from '@shopstream/messaging/operations'
 import { encodeBatch, type ForeignProducer, openForeignProducer } from '@shopstream/messaging/testing'
 import { eventually, repository, startMailSink, temporaryFolder, testLogger } from '@shopstream/testing'
+import { exampleEvent } from '@shopstream/testing/contract'
 import {
   type Customer,
   call,
@@ -257,6 +260,11 @@ describe('a shop in which all is well', () => {
       kind: 'user',
       account: { email: customer.email },
     })
+    const data = { userId: customer.id, points: 1, total: 1, reason: 'a test', awardedAt: new Date() }
+    await held.bus.publish([outgoing('bridge', exampleEvent('PointsAwarded', customer.id, data) as NewEvent)])
+    const { events: ofUser, verdict } = await json(explain, customer.id)
+    expect(ofUser.map(({ type }: { type: string }) => type)).toEqual(['UserRegistered', 'PointsAwarded'])
+    expect(verdict).toMatchObject({ state: 'final' })
     expect(await verdictIs(sku, 'final', 'adds up')).toMatchObject({
       kind: 'product',
       stock: { onHand: 10, reserved: 1, heldForOrders: 1 },
