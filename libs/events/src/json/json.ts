@@ -6,6 +6,7 @@ import { type FromJson, fromJsonOf, type Problem } from './reading.ts'
 import { TimeBeyond, type Write, writeOf } from './writing.ts'
 
 export { jsonSchemaOf } from './json-schema.ts'
+export { timeText } from './writing.ts'
 
 /** JSON that is no event, or an event that JSON cannot say. Shows the start of a value at most, on one line. */
 export class JsonError extends Error {

@@ -61,6 +61,13 @@ export const inboundName = 'inbound'
 /** Identifies a key within its topic. */
 export const keyOf = ({ topic, key }: { topic: string; key: string | null }) => `${topic}\n${key}`
 
+/** Whether a message is parked that blocks its key, in any of these topics. */
+export async function blocksAny(query: Database<unknown>['query'], topics: readonly string[]): Promise<boolean> {
+  const { rows } = await sql<{ any: boolean }>`
+    select exists (select from parked_message where blocks and topic = any(${topics}::text[])) as any`.execute(query)
+  return rows[0]?.any === true
+}
+
 /** Which of these messages' keys are blocked by a parked message; as {@link keyOf} gives them. */
 export async function blockedKeys(
   tx: Transaction | Database<unknown>['query'],

@@ -50,18 +50,20 @@ function* takenApart(
     reader.skip(reader.varint())
     last = n
   }
+  const names: string[] = []
   for (let isBegun = false; n < count; n++) {
-    const place = { from, at: reader.at, count: n, last }
-    const { record, delta } = oneRecord(new Reader(reader.bytes(reader.varint())), head)
+    const at = reader.at
+    const { record, delta } = oneRecord(reader.part(reader.varint()), head, names)
     if (delta <= last || delta > head.lastDelta)
       throw new UnreadableBytes(`a record at ${delta} of its batch, after ${last}`)
+    const before = last
     last = delta
     if (record.offset < from) continue
-    if (!isBegun) batch.begun = place
+    if (!isBegun) batch.begun = { from, at, count: n, last: before }
     isBegun = true
     yield record
   }
-  if (count < 0 || (reader.rest().length > 0 && last < head.lastDelta))
+  if (count < 0 || (reader.left > 0 && last < head.lastDelta))
     throw new UnreadableBytes(`bytes behind the ${count} records that there are to be`)
 }
 
@@ -73,31 +75,33 @@ interface BatchHead {
   appendTime: bigint | undefined
 }
 
-function oneRecord(reader: Reader, head: BatchHead): { record: LogRecord; delta: number } {
-  const all = reader.rest()
-  reader.bytes(1) // attributes, of which there are none
+/** @param names of the headers of the record before, which has the same most of the time; changed to those of this one. */
+function oneRecord(reader: Reader, head: BatchHead, names: string[]): { record: LogRecord; delta: number } {
+  const { at } = reader
+  reader.skip(1) // attributes, of which there are none
   const sinceFirst = reader.varlong()
   const delta = reader.varint()
-  const place = {
-    offset: head.firstOffset + BigInt(delta),
-    timestamp: timeOf(head.appendTime ?? head.firstTimestamp + sinceFirst),
-  }
+  const offset = head.firstOffset + BigInt(delta)
+  const timestamp = timeOf(head.appendTime ?? head.firstTimestamp + sinceFirst)
   try {
-    const record = { ...place, key: reader.sized(), value: reader.sized(), headers: headersOf(reader) }
-    if (reader.rest().length > 0) throw new UnreadableBytes('bytes behind its headers')
+    const record = { offset, timestamp, key: reader.sized(), value: reader.sized(), headers: headersOf(reader, names) }
+    if (reader.left > 0) throw new UnreadableBytes('bytes behind its headers')
     return { record, delta }
   } catch (error) {
     const problem = `the record cannot be taken apart: ${(error as Error).message}`
-    return { record: { ...place, key: null, value: all, headers: [], problem }, delta }
+    return { record: { offset, timestamp, key: null, value: reader.since(at), headers: [], problem }, delta }
   }
 }
 
-function headersOf(reader: Reader): LogRecord['headers'] {
+function headersOf(reader: Reader, names: string[]): LogRecord['headers'] {
   const count = reader.varint()
   if (count < 0 || count > maxHeaders) throw new UnreadableBytes(`${count} headers; the limit is ${maxHeaders}`)
-  return Array.from({ length: count }, () => {
-    const name = reader.sized()
+  const headers: LogRecord['headers'] = []
+  for (let n = 0; n < count; n++) {
+    const name = reader.name(names[n])
     if (name === null) throw new UnreadableBytes('a header without a name')
-    return [name.toString(), reader.sized()]
-  })
+    names[n] = name
+    headers.push([name, reader.sizedText()])
+  }
+  return headers
 }

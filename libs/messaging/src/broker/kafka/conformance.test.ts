@@ -194,7 +194,7 @@ describe.each(kafkaClients)('%s', (client) => {
     const { messages } = collect(place.bus)
     await eventually('all', () => messages.length === records.length, patience)
     expect(messages[0]?.headers).toEqual({ x: null })
-    expect(messages[1]?.headers).toEqual({ x: Buffer.from('last') })
+    expect(String(messages[1]?.headers.x)).toBe('last')
     expect(messages[2]?.headers.x).toEqual(Buffer.from([0, 255]))
     expect(Object.hasOwn(messages[3]?.headers ?? {}, '__proto__')).toBe(true)
     expect(messages.map(({ value }) => value?.toString() ?? null)).toEqual([
@@ -223,9 +223,9 @@ describe.each(kafkaClients)('%s', (client) => {
       key: 'k',
       value: Buffer.from('k'),
       headers: {
-        text: Buffer.from('yes'),
+        text: 'yes',
         bytes: Buffer.from([0, 255]),
-        none: client === 'kafkajs' ? Buffer.alloc(0) : null,
+        none: client === 'kafkajs' ? '' : null,
       }, // which KafkaJS cannot write
     })
     expect(messages[1]).toMatchObject({ key: null, value: null, headers: {} })

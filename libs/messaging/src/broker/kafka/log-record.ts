@@ -5,8 +5,8 @@ export interface LogRecord {
   timestamp: Date | undefined
   key: Buffer | null
   value: Buffer | null
-  /** In their order; a name may be there several times. */
-  headers: [name: string, value: Buffer | null][]
+  /** In their order; a name may be there several times. Values of ASCII may be text. */
+  headers: [name: string, value: string | Buffer | null][]
   /** Why it cannot be taken apart; `value` is all its bytes then. */
   problem?: string
 }

@@ -42,11 +42,12 @@ export function unpack(
 /** Copies records whose unpacked bytes are kept for longer: each counts for itself, and the bytes can be replaced. */
 function* copies(records: Iterable<LogRecord>): Iterable<LogRecord> {
   const copy = (bytes: Buffer | null) => bytes && Buffer.from(bytes)
+  const copyHeld = (held: string | Buffer | null) => (typeof held === 'string' ? held : copy(held))
   for (const { key, value, headers, ...rest } of records)
     yield {
       ...rest,
       key: copy(key),
       value: copy(value),
-      headers: headers.map(([name, held]) => [name, copy(held)]),
+      headers: headers.map(([name, held]) => [name, copyHeld(held)]),
     }
 }
