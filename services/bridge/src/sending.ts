@@ -51,11 +51,19 @@ async function send(
   events: readonly Forwarded[],
   cameFrom: ReadonlySet<string>,
 ): Promise<(Error | undefined)[]> {
-  const formed = events.map((one) => (cameFrom.has(originOf(one)) ? undefined : form(one, row)))
-  const sendable = formed.filter((one): one is Sendable => one !== undefined && !(one instanceof Error))
+  const results: (Error | undefined)[] = []
+  const sendable: Sendable[] = []
+  const places: number[] = []
+  for (const [n, one] of events.entries()) {
+    const made = cameFrom.has(originOf(one)) ? undefined : form(one, row)
+    results.push(made instanceof Error ? made : undefined)
+    if (made === undefined || made instanceof Error) continue
+    sendable.push(made)
+    places.push(n)
+  }
   const sent = sendable.length > 0 || events.length === 0 ? await outlet.send(sendable) : []
-  const results = new Map(sendable.map((one, n) => [one, sent[n]]))
-  return formed.map((one) => (one === undefined || one instanceof Error ? one : results.get(one)))
+  for (const [n, place] of places.entries()) results[place] = sent[n]
+  return results
 }
 
 const originOf = ({ message }: Pick<Forwarded, 'message'>): string => message.headers.ce_origin?.toString() ?? ''
@@ -64,8 +72,10 @@ function form(one: Forwarded, row: Bridge['row']): Sendable | Error {
   try {
     const made = toSendable(one, row)
     const { maxBytes } = row
-    if (maxBytes === undefined || made.body.length <= maxBytes) return made
-    return new MessageRefused(`the message has ${made.body.length} bytes, and maxBytes of its bridge is ${maxBytes}`)
+    if (maxBytes === undefined) return made
+    const bytes = Buffer.byteLength(made.text ?? made.body)
+    if (bytes <= maxBytes) return made
+    return new MessageRefused(`the message has ${bytes} bytes, and maxBytes of its bridge is ${maxBytes}`)
   } catch (error) {
     return new MessageRefused(`the event cannot be written in this form: ${(error as Error).message}`, { cause: error })
   }

@@ -13,7 +13,7 @@ export function celeryTask(one: Forwarded, { tasks }: BridgeRow): Formed {
   const embed = { callbacks: null, errbacks: null, chain: null, chord: null }
   return {
     contentType: 'application/json',
-    body: Buffer.from(JSON.stringify([[cloudEventOf(one)], {}, embed])),
+    body: JSON.stringify([[cloudEventOf(one)], {}, embed]),
     task: {
       lang: 'py',
       task: tasks?.[type] ?? `shopstream.${type}`,

@@ -18,8 +18,35 @@ const forms = {
 } as const satisfies Record<FormName, (one: Forwarded, row: BridgeRow) => Formed>
 
 /** An event as its row wants it. */
-export function toSendable(one: Forwarded, row: BridgeRow): Sendable {
-  const { event } = one
-  const { id, type, key, topic } = event
-  return { id, type, key, topic, ...forms[row.form ?? 'cloudevents'](one, row) }
+export const toSendable = (one: Forwarded, row: BridgeRow): Sendable =>
+  new Formatted(one.event, forms[row.form ?? 'cloudevents'](one, row))
+
+/** Makes bytes of its text for those who ask. */
+class Formatted implements Sendable {
+  readonly id: string
+  readonly type: Sendable['type']
+  readonly key: string
+  readonly topic: string
+  readonly contentType: string
+  readonly text?: string
+  readonly attributes?: Readonly<Record<string, string>>
+  readonly task?: Readonly<Record<string, unknown>>
+  #bytes: Buffer | undefined
+
+  constructor({ id, type, key, topic }: Forwarded['event'], { contentType, body, attributes, task }: Formed) {
+    this.id = id
+    this.type = type
+    this.key = key
+    this.topic = topic
+    this.contentType = contentType
+    if (typeof body === 'string') this.text = body
+    else this.#bytes = body
+    if (attributes) this.attributes = attributes
+    if (task) this.task = task
+  }
+
+  get body(): Buffer {
+    this.#bytes ??= Buffer.from(this.text as string)
+    return this.#bytes
+  }
 }

@@ -6,5 +6,5 @@ import { attributesOf } from './cloudevents.ts'
 export const asOnKafka = (one: Forwarded): Formed => ({
   contentType: 'application/avro',
   body: one.message.value as Buffer, // it has been read
-  attributes: { specversion: '1.0', ...attributesOf(one) },
+  attributes: attributesOf(one),
 })

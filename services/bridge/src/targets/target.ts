@@ -12,6 +12,8 @@ export interface Sendable {
   topic: string
   contentType: string
   body: Buffer
+  /** The same, where it is text: a client that takes text copies it once less. */
+  text?: string
   /** Attributes of CloudEvents, by their names without a prefix, where they travel beside the body (binary mode). */
   attributes?: Readonly<Record<string, string>>
   /** A task of Celery's: what it puts into headers. */
@@ -19,11 +21,22 @@ export interface Sendable {
 }
 
 /** What a form makes of an event; the rest of a {@link Sendable} is the same for all. */
-export type Formed = Pick<Sendable, 'contentType' | 'body' | 'attributes' | 'task'>
+export type Formed = Pick<Sendable, 'contentType' | 'attributes' | 'task'> & { body: string | Buffer }
 
 /** `shop.order.v1` is of the aggregate `order`. */
 export const aggregateOf = ({ topic }: Pick<Sendable, 'topic'>): string =>
   topic.slice(topic.indexOf('.') + 1, topic.lastIndexOf('.'))
+
+/** Of each type in each topic once: to put names in place takes longer than all else that a target does with an event. */
+export function remembered<T>(work: (of: Pick<Sendable, 'topic' | 'type'>) => T): typeof work {
+  const known = new Map<string, T>()
+  return (of) => {
+    const name = `${of.type} ${of.topic}`
+    const made = known.get(name) ?? work(of)
+    if (!known.has(name)) known.set(name, made)
+    return made
+  }
+}
 
 /** The option `url` of every target. */
 export const urlVariable = (example: string) =>

@@ -27,13 +27,12 @@ export function openOutlet(place: Place<typeof outOptions>): Outlet {
   /** Adds what is of one key. What comes after the first that is not taken waits as well, so that order is kept. */
   async function add(open: Open, key: string, messages: readonly Sendable[], results: Results): Promise<void> {
     const maxBytes = await maxBytesOf(open)
-    const fitting = messages.flatMap((message) => {
-      const entry = store.entryOf(message)
-      const bytes = Math.max(...entry.map((text) => Buffer.byteLength(text)))
-      if (bytes <= maxBytes) return { message, entry }
-      results.set(message, refused(`it has ${bytes} bytes, and proto-max-bulk-len is ${maxBytes}`))
-      return []
-    })
+    const fitting: Measured[] = []
+    for (const message of messages) {
+      const one = measured(message, store.entryOf(message))
+      if (one.longest <= maxBytes) fitting.push(one)
+      else results.set(message, refused(`it has ${one.longest} bytes, and proto-max-bulk-len is ${maxBytes}`))
+    }
     for (const chunk of chunksOf(fitting)) {
       const args = store.argumentsOf(chunk.map(({ entry }) => entry))
       const [added, behind, problem] = await open.run<Added>(store.script, key, args)
@@ -81,15 +80,34 @@ type Added = [number, string, string]
 const refused = (why: string) => new MessageRefused(`Redis does not take an event of this size: ${why}`)
 const isNotNow = (error: Error | undefined) => error !== undefined && !(error instanceof MessageRefused)
 
-function chunksOf<T extends { entry: Entry }>(all: readonly T[]): T[][] {
-  const chunks: T[][] = []
+/** Sizes are in bytes. */
+interface Measured {
+  message: Sendable
+  entry: Entry
+  size: number
+  /** Of its texts. */
+  longest: number
+}
+
+function measured(message: Sendable, entry: Entry): Measured {
+  const one = { message, entry, size: 0, longest: 0 }
+  for (const text of entry) {
+    const bytes = Buffer.byteLength(text)
+    one.size += bytes
+    if (bytes > one.longest) one.longest = bytes
+  }
+  return one
+}
+
+function chunksOf(all: readonly Measured[]): Measured[][] {
+  const chunks: Measured[][] = []
   let bytes = Number.POSITIVE_INFINITY
   for (const one of all) {
-    const size = one.entry.reduce((sum, text) => sum + Buffer.byteLength(text), 0)
     const last = chunks.at(-1)
-    if (last && last.length < most.entries && bytes + size <= most.bytes) last.push(one)
+    const isRoom = last !== undefined && last.length < most.entries && bytes + one.size <= most.bytes
+    if (isRoom) last.push(one)
     else chunks.push([one])
-    bytes = last === chunks.at(-1) ? bytes + size : size
+    bytes = isRoom ? bytes + one.size : one.size
   }
   return chunks
 }

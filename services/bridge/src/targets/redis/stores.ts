@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { aggregateOf, type Sendable } from '../target.ts'
+import { aggregateOf, remembered, type Sendable } from '../target.ts'
 import type { Script } from './connection.ts'
 import type { OutletOptions } from './options.ts'
 import { addToList, addToStream } from './scripts.ts'
@@ -25,25 +25,27 @@ export function storeOf(options: OutletOptions): Store {
 }
 
 function streams({ stream = usualStream, groups = [], maxLength = usualLength }: OutletOptions): Store {
+  const keyOf = remembered(({ topic, type }) =>
+    stream.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type).replaceAll('{topic}', topic),
+  )
   return {
-    keyOf: ({ topic, type }) =>
-      stream.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type).replaceAll('{topic}', topic),
+    keyOf,
     entryOf,
     script: addToStream,
-    argumentsOf: (entries) => [
-      String(maxLength),
-      String(groups.length),
-      String(entries.length),
-      ...groups,
-      ...entries.flatMap((entry) => [String(entry.length), ...entry]),
-    ],
+    argumentsOf(entries) {
+      const args: Entry = [String(maxLength), String(groups.length), String(entries.length), ...groups]
+      for (const entry of entries) args.push(String(entry.length), ...entry)
+      return args
+    },
     full: (key, behind) =>
       `stream ${key} is full: group ${behind} has not acknowledged what its ${maxLength} entries are kept for`,
   }
 }
 
 /** Each entry has `id`: readers know a repeated event by it. */
-function entryOf({ id, contentType, body, attributes }: Sendable): Entry {
+function entryOf(message: Sendable): Entry {
+  const { id, contentType, attributes } = message
+  const body = message.text ?? message.body
   if (!attributes) return ['id', id, 'cloudevent', body]
   const fields = { ...attributes, id, datacontenttype: contentType }
   return [...Object.entries(fields).flat(), 'data', body]
