@@ -1,6 +1,6 @@
 import { MessageRefused } from '@shopstream/messaging/forwarding'
 import type { ConfirmChannel, Message, Options } from 'amqplib'
-import { aggregateOf, type Outlet, type Place, type Sendable } from '../target.ts'
+import { aggregateOf, type Outlet, type Place, remembered, type Sendable } from '../target.ts'
 import { declareQueue, keepOpen, type Open } from './connection.ts'
 import type { OutletOptions, outOptions } from './options.ts'
 
@@ -11,6 +11,7 @@ const confirmMs = 30_000
 export function openOutlet(place: Place<typeof outOptions>): Outlet {
   // One of its own: a full queue of another row's would be told as this one's.
   const options = { exchange: `shop.${place.bridge}`, ...place.options }
+  const routingKeyOf = routing(options)
   const returned = new Map<string, string>()
   /** What the broker takes of a body, in bytes, as far as it has said. */
   let maxBytes = Number.POSITIVE_INFINITY
@@ -30,8 +31,7 @@ export function openOutlet(place: Place<typeof outOptions>): Outlet {
     const blocked = open.blocked()
     if (blocked) throw new Error(`RabbitMQ takes nothing: ${blocked}`)
     try {
-      const confirms = messages.map((message) => publish(open.channel, options, message, returned))
-      return await inTime(open, Promise.all(confirms))
+      return await inTime(open, publishAll(open.channel, { ...options, routingKeyOf }, messages, returned))
     } finally {
       for (const { id } of messages) returned.delete(id)
     }
@@ -39,7 +39,6 @@ export function openOutlet(place: Place<typeof outOptions>): Outlet {
 
   async function send(messages: readonly Sendable[]): Promise<(Error | undefined)[]> {
     const fitting = messages.filter(({ body }) => body.length <= maxBytes)
-    const results = new Map<Sendable, Error | undefined>()
     const sent = await sendFitting(fitting).catch((error) => {
       // It ends the channel, and with it what others have sent; whose message it was shows by its size.
       const [, limit] = /larger than configured max size (\d+)/.exec((error as Error).message) ?? []
@@ -48,6 +47,8 @@ export function openOutlet(place: Place<typeof outOptions>): Outlet {
       return undefined
     })
     if (!sent) return send(messages)
+    if (fitting.length === messages.length) return sent
+    const results = new Map<Sendable, Error | undefined>()
     for (const [n, one] of fitting.entries()) results.set(one, sent[n])
     return messages.map((one) => (results.has(one) ? results.get(one) : tooLarge(one, maxBytes)))
   }
@@ -82,28 +83,53 @@ async function declare(channel: ConfirmChannel, { exchange, queues = [] }: Excha
 
 type Exchanged = OutletOptions & { exchange: string }
 
-const routingKeyOf = ({ routingKey = '{aggregate}.{event}' }: OutletOptions, { topic, type, key }: Sendable) =>
-  routingKey.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type).replaceAll('{key}', key)
+function routing({ routingKey = '{aggregate}.{event}' }: OutletOptions) {
+  const named = remembered(({ topic, type }) =>
+    routingKey.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type),
+  )
+  return (message: Sendable) => named(message).replaceAll('{key}', message.key)
+}
+
+type Routed = Exchanged & { routingKeyOf: (message: Sendable) => string }
+
+/** The result of each, once the broker has told all. */
+function publishAll(
+  channel: ConfirmChannel,
+  options: Routed,
+  messages: readonly Sendable[],
+  returned: ReadonlyMap<string, string>,
+): Promise<(Error | undefined)[]> {
+  const { promise, resolve } = Promise.withResolvers<(Error | undefined)[]>()
+  const results: (Error | undefined)[] = Array(messages.length).fill(undefined)
+  let left = messages.length
+  const tell = (n: number, error: Error | undefined) => {
+    results[n] = error
+    left -= 1
+    if (left === 0) resolve(results)
+  }
+  for (const [n, message] of messages.entries()) publish(channel, options, message, returned, (error) => tell(n, error))
+  if (left === 0) resolve(results)
+  return promise
+}
 
 function publish(
   channel: ConfirmChannel,
-  options: Exchanged,
+  { exchange, routingKeyOf }: Routed,
   message: Sendable,
   returned: ReadonlyMap<string, string>,
-): Promise<Error | undefined> {
-  const routingKey = routingKeyOf(options, message)
-  const { exchange } = options
-  if (Buffer.byteLength(routingKey) > maxRoutingKey)
-    return Promise.resolve(new MessageRefused(`its routing key is longer than ${maxRoutingKey} bytes`))
-  return new Promise((resolve) => {
-    channel.publish(exchange, routingKey, message.body, propertiesOf(message), (error: Error | null) => {
-      const back = returned.get(message.id)
-      if (back)
-        resolve(new Error(`no queue takes ${routingKey} of exchange "${exchange}" (${back}): declare or bind one`))
-      else if (error)
-        resolve(new Error(`a queue that takes ${routingKey} of exchange "${exchange}" is full, or takes nothing now`))
-      else resolve(undefined)
-    })
+  tell: (error: Error | undefined) => void,
+): void {
+  const routingKey = routingKeyOf(message)
+  if (Buffer.byteLength(routingKey) > maxRoutingKey) {
+    tell(new MessageRefused(`its routing key is longer than ${maxRoutingKey} bytes`))
+    return
+  }
+  channel.publish(exchange, routingKey, message.body, propertiesOf(message), (error: Error | null) => {
+    const back = returned.get(message.id)
+    if (back) tell(new Error(`no queue takes ${routingKey} of exchange "${exchange}" (${back}): declare or bind one`))
+    else if (error)
+      tell(new Error(`a queue that takes ${routingKey} of exchange "${exchange}" is full, or takes nothing now`))
+    else tell(undefined)
   })
 }
 
