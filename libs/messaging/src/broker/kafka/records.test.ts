@@ -206,6 +206,15 @@ test('in the middle of a batch, too: nothing is given twice or left out', () => 
   expect(rounds).toBeGreaterThan(5)
 })
 
+test('a name is read anew unless it has the bytes of the one before', () => {
+  const names = [['id', 'x', 'ÿ'], ['id', 'y', Buffer.from([0xff])], ['ie'], ['id', 'xx', 'ÿ', 'more']]
+  const records = names.map((all) => ({ headers: all.map((name) => [name, 'held'] as const) }))
+  const { records: found } = decode(encodeBatch({ records }))
+  expect(found.map(({ headers }) => headers.map(([name]) => name))).toEqual(
+    names.map((all) => all.map((name) => name.toString())),
+  )
+})
+
 test('after a wrong checksum what a batch says of its length is not believed', () => {
   const spoilt = encodeBatch({ firstOffset: 100n, records: [{ value: 'a' }, { value: 'b' }] })
   spoilt.writeInt32BE(1_073_741_825, 23)
