@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ServiceName as DataServiceName } from '../services.ts'
 import {
+  bridgeSettings,
   containerSettings,
   databaseOwners,
   defaultPorts,
@@ -25,9 +26,6 @@ const ofContainers: Record<string, string> = {
 
 /** An empty one counts as not set. */
 const tracing = Object.fromEntries(tracingSettings.map((name) => [name, `\${${name}:-}`]))
-
-/** In a pod, values say them or nobody does. */
-export const bridgeSettings = ['BRIDGES', 'BRIDGES_FILE', 'RABBITMQ_URL', 'REDIS_URL', 'NATS_URL']
 
 /** What whoever runs the containers says of bridges: BRIDGES_FILE=/bridges/rabbitmq.yaml and the like. */
 const ofBridges = Object.fromEntries(bridgeSettings.map((name) => [name, `\${${name}:-}`]))

@@ -52,6 +52,12 @@ export const tracingSettings = [
   'OTEL_TRACES_SAMPLER_ARG',
 ]
 
+/** Where bridges lead, with the password. */
+export const bridgeUrls = ['RABBITMQ_URL', 'REDIS_URL', 'NATS_URL']
+
+/** Said by whoever deploys, or by nobody: to the bridge service, and to operators, whose `verify` asks the brokers. */
+export const bridgeSettings = ['BRIDGES', 'BRIDGES_FILE', ...bridgeUrls]
+
 /** A setting by its value, or by the file that holds it. */
 export interface ContainerSetting {
   name: string

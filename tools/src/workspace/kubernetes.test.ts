@@ -9,9 +9,8 @@ import { parse, parseAllDocuments } from 'yaml'
 import { isOnPath } from '../local/on-path.ts'
 import { configOf } from '../local/services.ts'
 import type { Acl } from '../schemas/acl.ts'
-import { bridgeSettings } from './compose.ts'
-import { databaseOwners, ofProcessesAlone, serviceNames } from './container-environment.ts'
-import { chartData, ofTheOwner, type ServiceData, secretInPods } from './kubernetes.ts'
+import { bridgeSettings, databaseOwners, ofProcessesAlone, serviceNames } from './container-environment.ts'
+import { chartData, type OperatorData, ofTheOwner, type ServiceData, secretInPods } from './kubernetes.ts'
 import { folderOf, schemaLocations, strict, versionsIn, writeSchemas } from './kubernetes-schemas.ts'
 
 const folder = join(repository, 'infra/kubernetes')
@@ -20,7 +19,7 @@ const read = (file: string) => readFileSync(join(repository, file), 'utf8')
 
 interface Data {
   services: Record<string, ServiceData>
-  operator: Pick<ServiceData, 'environment' | 'secrets'>
+  operator: OperatorData
   topics: { name: string; partitions: number; config: Record<string, string> }[]
   acls: Record<string, { resourceType: string; resourceName: string; operations: string[] }[]>
 }
@@ -53,14 +52,17 @@ test.each(serviceNames)('%s is told in a pod what it is told in a container, but
     if (!secretInPods.has(key)) expect(compose.services[name]?.environment[`${key}_FILE`]).toBe(`/secrets/${file}`)
 })
 
-test("the operators' program is told what compose tells it, but for bridges", () => {
+test("the operators' program is told what compose tells it, of bridges what the bridge service is told", () => {
   const { KAFKA_TOPIC_PREFIX: _, ...environment } = data.operator.environment
   const files = Object.entries(data.operator.secrets).map(([key, file]) => [`${key}_FILE`, `/secrets/${file}`])
   const told: Record<string, string> = { ...environment, ...Object.fromEntries(files) }
   const place = (text: string) => text.replace('{{ include "shopstream.name" . }}-', '')
-  const inContainer = Object.entries(compose.services.shop?.environment ?? {})
-  expect(Object.fromEntries(Object.entries(told).map(([key, text]) => [key, place(text)]))).toEqual({
-    ...Object.fromEntries(inContainer.filter(([key]) => !bridgeSettings.includes(key))),
+  const ofBridges = data.operator.asBridge.map((key) => [key, compose.services.bridge?.environment[key]])
+  expect({
+    ...Object.fromEntries(Object.entries(told).map(([key, text]) => [key, place(text)])),
+    ...Object.fromEntries(ofBridges),
+  }).toEqual({
+    ...compose.services.shop?.environment,
     KAFKA_BROKERS: '{{ include "shopstream.brokers" . }}',
   })
 })
@@ -113,7 +115,7 @@ interface Manifest {
   kind: string
   metadata: { name: string; annotations?: Record<string, string> }
   spec: {
-    template: { spec: { containers: { env: { name: string; value: string }[]; image: string }[] } }
+    template: { spec: { containers: { env: { name: string; value: string }[]; image: string }[]; volumes?: unknown[] } }
     topicName: string
     groups: { rules: { record?: string; alert?: string; expr: string }[] }[]
     ingress: { from: Record<string, unknown>[] }[]
@@ -238,6 +240,29 @@ for (const [setting, port] of Object.entries({
     expect(await portsOf(`settings.${setting}=http://collector:${port}`)).toContain(port)
   })
 
+const bridged = [
+  ['--set-file', `services.bridge.settings.BRIDGES=${join(repository, 'infra/bridges/redis.yaml')}`],
+  ['--set', 'services.bridge.secretSettings={REDIS_URL}'],
+].flat()
+const podOf = (manifests: Manifest[], name: string) =>
+  manifests.find(({ kind, metadata }) => kind === 'Deployment' && metadata.name === name)?.spec.template.spec
+
+for (const values of ['local', 'production'])
+  needing({ helm }, `values-${values}.yaml: operators know the bridges, and both reach their brokers`, async () => {
+    const manifests = await manifestsOf(values, ...bridged)
+    for (const name of ['shop-bridge', 'shop-operator']) {
+      const { containers, volumes } = podOf(manifests, name) ?? { containers: [] }
+      const told = Object.fromEntries((containers[0]?.env ?? []).map((one) => [one.name, one.value]))
+      expect(told.BRIDGES).toBe(read('infra/bridges/redis.yaml'))
+      expect(told.REDIS_URL_FILE).toBe('/secrets/redis-url')
+      expect(volumes).toContainEqual({ name: 'secrets', secret: expect.objectContaining({ secretName: name }) })
+      const policy = manifests.find(({ kind, metadata }) => kind === 'NetworkPolicy' && metadata.name === name)
+      expect(policy?.spec.egress.flatMap(({ ports }) => ports.map((one) => one.port))).toContain(6379)
+    }
+    const without = await manifestsOf(values)
+    expect(JSON.stringify(without)).not.toMatch(/BRIDGES|REDIS|6379/)
+  })
+
 const wrong: [string, RegExp][] = [
   ['services.order.settings.RESERVATION_DEADLINE=5', /RESERVATION_DEADLINE/],
   ['services.order.settings.RESERVATION_DEADLINE_SECONDS=0', /RESERVATION_DEADLINE_SECONDS.*\n?.*minimum/],
@@ -249,6 +274,7 @@ const wrong: [string, RegExp][] = [
   ['kafka.brokers=null', /brokers/],
   ['services.notification.settings.MAIL_FROM=null', /MAIL_FROM/],
   ['services.user.secretSettings={DATABASE_URL}', /secretSettings.*\n?.*one of/],
+  ['services.bridge.settings.REDIS_URL=redis://:password@redis', /REDIS_URL/],
 ]
 for (const [set, words] of wrong)
   needing({ helm }, `--set ${set} is refused in words`, async () => {
@@ -267,7 +293,7 @@ for (const values of valueFiles)
         const judged = [versions.find((version) => version.startsWith(`${oldest}.`)), versions.at(-1)] as string[]
         const definitions = folderOf('KUBERNETES_CRDS')
         writeSchemas(own, schemas ?? '', judged, definitions)
-        writeFileSync(join(own, 'manifests.yaml'), await template(values))
+        writeFileSync(join(own, 'manifests.yaml'), await template(values, ...bridged))
         const locations = schemaLocations(own).flatMap((location) => ['-schema-location', location])
         const missing = definitions ? [] : ['-ignore-missing-schemas']
         for (const version of judged) {

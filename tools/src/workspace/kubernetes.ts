@@ -7,6 +7,8 @@ import { configOf } from '../local/services.ts'
 import { aclsOf } from '../schemas/acl.ts'
 import type { Model } from '../schemas/wiring.ts'
 import {
+  bridgeSettings,
+  bridgeUrls,
   containerSettings,
   databaseOwners,
   fileOf,
@@ -39,8 +41,8 @@ export const ofTheOwner: ReadonlySet<string> = new Set([
   'STAFF_PASSWORD',
 ])
 
-/** Holds a password wherever mails are not caught by a server of this machine. */
-export const secretInPods: ReadonlySet<string> = new Set(['SMTP_URL'])
+/** Each holds a password wherever its server is not of this machine. */
+export const secretInPods: ReadonlySet<string> = new Set(['SMTP_URL', ...bridgeUrls])
 
 /** Set by templates, from `kafka.tls` and `kafka.sasl` or by Strimzi. */
 const kafkaSecurity = /^KAFKA_(TLS|SASL)(_|$)/
@@ -68,11 +70,15 @@ function serviceData(name: ServiceName): ServiceData {
   }
 }
 
-/** Of the operators' program. */
-function operatorData(): Pick<ServiceData, 'environment' | 'secrets'> {
+export interface OperatorData extends Pick<ServiceData, 'environment' | 'secrets'> {
+  /** What it is told besides if values tell it to the bridge service. */
+  asBridge: string[]
+}
+
+function operatorData(): OperatorData {
   const { KAFKA_BROKERS = '', KAFKA_TOPIC_PREFIX = '' } = ofPods
   const { secrets, urls } = operatorSettings(hostInCluster)
-  return { environment: { KAFKA_BROKERS, KAFKA_TOPIC_PREFIX, ...urls }, secrets }
+  return { environment: { KAFKA_BROKERS, KAFKA_TOPIC_PREFIX, ...urls }, secrets, asBridge: bridgeSettings }
 }
 
 /** Settings of the broker without which a promise of the shop does not hold, whatever the size of the machine. */
@@ -149,9 +155,10 @@ const isOfTheChart = (name: ServiceName, key: string) =>
 function ownValues(name: ServiceName, { properties, required }: TObject) {
   const mustBeSet = new Set<string>(required)
   const free = Object.entries(properties as Record<string, Setting>).filter(([key]) => !isOfTheChart(name, key))
-  const settings = free.filter(([, { secret }]) => secret !== true)
+  const isSecret = ([key, { secret }]: [string, Setting]) => secret === true || secretInPods.has(key)
+  const settings = free.filter((one) => !isSecret(one))
   const direct = Object.hasOwn(properties, 'DATABASE_DIRECT_URL') ? ['DATABASE_DIRECT_URL'] : []
-  const secrets = [...direct, ...free.filter(([, { secret }]) => secret === true).map(([key]) => key)]
+  const secrets = [...direct, ...free.filter(isSecret).map(([key]) => key)]
   const needed = settings.filter(
     ([key, { default: preset }]) => mustBeSet.has(key) && preset === undefined && key !== 'LOG_FORMAT',
   )

@@ -126,6 +126,20 @@ KAFKA_SASL_PASSWORD_FILE: /secrets/kafka-sasl-password
 {{- toYaml $settings }}
 {{- end }}
 
+{{- /* A map: what values tell the bridge service of its bridges, and so operators; their secret has the same keys. */}}
+{{- define "shopstream.bridgeSettings" -}}
+{{- $own := .Values.services.bridge | default dict -}}
+{{- $settings := dict -}}
+{{- range (include "shopstream.data" . | fromYaml).operator.asBridge }}
+{{- if has . $own.secretSettings }}
+{{- $_ := set $settings (printf "%s_FILE" .) (printf "/secrets/%s" (. | lower | replace "_" "-")) }}
+{{- else if hasKey ($own.settings | default dict) . }}
+{{- $_ := set $settings . (include "shopstream.text" (index $own.settings .)) }}
+{{- end }}
+{{- end }}
+{{- toYaml $settings }}
+{{- end }}
+
 {{- /* By mount path, the secrets of a service's pod. */}}
 {{- define "shopstream.secrets" -}}
 {{- $own := index .root.Values.services .name | default dict -}}
