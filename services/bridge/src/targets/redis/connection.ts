@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { createClient, ErrorReply, RESP_TYPES } from '@redis/client'
+import { createClient, DisconnectsClientError, ErrorReply, RESP_TYPES } from '@redis/client'
 
 /** After so long without an answer a connection counts as gone, in ms. */
 const answerMs = 10_000
@@ -66,19 +66,25 @@ async function connect(url: string): Promise<Open> {
   })
   client.on('error', () => {}) // whoever asks gets it
   const asBuffers = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } }
-  const end = () => client.destroy()
+  let endedBy: Error | undefined
+  const end = (why?: Error) => {
+    endedBy ??= why
+    client.destroy()
+  }
 
   async function inTime<T>(work: Promise<T>, withinMs: number): Promise<T> {
     const late = Promise.withResolvers<never>()
     const timer = setTimeout(() => {
-      late.reject(new Error(`Redis has not answered for ${withinMs / 1_000} s`))
-      end()
+      const why = new Error(`Redis has not answered for ${withinMs / 1_000} s`)
+      late.reject(why)
+      end(why)
     }, withinMs)
     try {
       return await Promise.race([work, late.promise])
     } catch (error) {
-      if (endsConnection(error)) end()
-      throw inWords(error as Error)
+      if (endsConnection(error)) end(error as Error)
+      // Of the others that wait for an answer the client says that it was ended, and not why.
+      throw inWords((error instanceof DisconnectsClientError && endedBy) || (error as Error))
     } finally {
       clearTimeout(timer)
     }
@@ -104,7 +110,7 @@ async function connect(url: string): Promise<Open> {
       }
     },
     isThere: () => client.isReady,
-    end,
+    end: () => end(),
   }
 }
 
