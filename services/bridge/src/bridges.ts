@@ -78,8 +78,8 @@ function rowsOf(file: string, textOf: () => string): Table {
   }
 }
 
-/** What the parser quotes comes behind a colon, and may be a password. */
-const before = (message: string) => message.split(/:|\n| at line /, 1).join()
+/** What the parser quotes comes behind a colon or a backslash, and may be a password. */
+const before = (message: string) => message.split(/:|\n| at line | sequence \\/, 1).join()
 
 const inWords = ({ message, linePos: [start] = [] as never }: YAMLParseError) =>
   `is no YAML${start ? `, line ${start.line}, column ${start.col}` : ''}: ${before(message)}`

@@ -89,3 +89,13 @@ test('two instances note at the same time', async () => {
   await Promise.all(rounds)
   expect(await seen()).toHaveLength(20)
 })
+
+test('two instances that were silent for long come back together', async () => {
+  const notes = Array.from({ length: 20 }, (_, n) => note(`b-${n}`))
+  for (let round = 0; round < 20; round++) {
+    await silent('bridge_instance', 31)
+    await silent('bridge', 31)
+    await Promise.all([one, other].map((instance) => noteBridges(database, instance, notes)))
+  }
+  expect(await seen()).toHaveLength(20)
+})

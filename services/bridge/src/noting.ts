@@ -57,11 +57,16 @@ async function noteInstance(tx: Transaction<Tables>, instance: string, notes: re
     .execute()
 }
 
-/** An instance of another table may have bridges of its own; one of the version before is known by `bridge.seen_at` alone. */
+/**
+ * An instance of another table may have bridges of its own; one of the version before is known by `bridge.seen_at` alone. Rows that
+ * their instance writes just now are not gone: two that come back together would wait for each other.
+ */
 async function forgetGone(tx: Transaction<Tables>): Promise<void> {
-  const isGone = sql<boolean>`seen_at < now() - make_interval(secs => ${goneSeconds})`
-  await tx.deleteFrom('bridge_instance').where(isGone).execute()
-  await tx.deleteFrom('bridge').where(isGone).execute()
+  const gone = sql`where seen_at < now() - make_interval(secs => ${goneSeconds}) for update skip locked`
+  await sql`delete from bridge_instance where (bridge, instance) in (select bridge, instance from bridge_instance ${gone})`.execute(
+    tx,
+  )
+  await sql`delete from bridge where name in (select name from bridge ${gone})`.execute(tx)
 }
 
 async function noteWhatFollows(tx: Transaction<Tables>, notes: readonly Note[]): Promise<void> {

@@ -2,17 +2,21 @@ import type { TObject, TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Settings } from 'typebox/system'
 
+/** What may be shown: a name, and nothing that was meant to be a URL or a password. */
+export const isName = (value: unknown): value is string => typeof value === 'string' && /^[\w-]{1,60}$/.test(value)
+
 /** A line for each place of a value that does not fit, with what belongs there; nothing of the value. */
 export function schemaProblems(schema: TObject, value: unknown, at = ''): string[] {
   const lines = errorsOf(schema, value).flatMap(({ instancePath, keyword, params, message, schemaPath }) => {
     if (keyword === 'boolean') return [] // of a name that there is not, which is told by itself
-    const path = [at, ...instancePath.split('/').slice(1)].filter((part) => part !== '').join('.')
+    const parts = instancePath.split('/').slice(1)
+    const path = [at, ...parts.map((part) => (isName(part) ? part : '…'))].filter((part) => part !== '').join('.')
     const where = path === '' ? '' : `${path} `
     if (keyword === 'additionalProperties') {
       const { additionalProperties = [] } = params as { additionalProperties?: string[] }
       return additionalProperties.map(
         (name) =>
-          `${where}has ${/^[\w-]{1,60}$/.test(name) ? name : 'a name'}, which there is not: there are ${namesOf(schema, instancePath)}`,
+          `${where}has ${isName(name) ? name : 'a name'}, which there is not: there are ${namesOf(schema, instancePath)}`,
       )
     }
     if (keyword === 'required') {

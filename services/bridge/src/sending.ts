@@ -11,9 +11,9 @@ export function startSending(bridge: Bridge, all: readonly Bridge[], around: Sur
   const { name, row, target, options, url, events } = bridge
   const { database, bus, blocked, meters, logger } = around
   const outlet = target.out?.open({ bridge: name, options, url, logger }) as Outlet // the table was judged
-  const here = serverOf(url)
+  const here = serverOf(url, target)
   const cameFrom = new Set(
-    all.filter((one) => one.direction === 'receive' && serverOf(one.url) === here).map((one) => one.name),
+    all.filter((one) => one.direction === 'receive' && serverOf(one.url, one.target) === here).map((one) => one.name),
   )
   const forwarder = startForwarder({
     bridge: name,

@@ -142,3 +142,37 @@ test('both variables, and a file that is not there, are told beside what is wron
     }),
   )
 })
+
+test.each([
+  ['redis://:p@h', 'redis://:q@H:6379/0'],
+  ['redis://h/', 'rediss://h'],
+  ['redis://h', 'redis://h:6380', 'redis://h/1'],
+])('readers of one stream are found however its server is written: %s', (...urls) => {
+  const rows = urls.map(
+    (_, n) =>
+      `- { name: in-${n}, receive: [PointsAwarded], source: s, from: { redis: { url: URL_${n}, stream: points } } }\n`,
+  )
+  const variables = Object.fromEntries(urls.map((url, n) => [`URL_${n}`, url]))
+  const same = urls.length === 2
+  expect(problemsOf({ 'a.yaml': rows.join('') }, variables)).toHaveLength(same ? 1 : 0)
+})
+
+test('tasks are of events that are sent as tasks; a queue is not declared in two ways by one row', () => {
+  const found = problemsOf({
+    'a.yaml': `
+- { name: a, send: [OrderShipped], tasks: { OrderShippd: x, 'redis://secret@host': y }, to: { redis: { url: REDIS_URL } } }
+- { name: b, send: [OrderShipped], to: { rabbitmq: { url: RABBITMQ_URL, queues: [{ name: q, deadLetterQueue: q }] } } }
+- { name: c, send: [OrderShipped], form: celery, tasks: { 'redis://secret@host': 1 }, to: { redis: { url: REDIS_URL, queue: q } } }
+`,
+    'b.yaml': '- { name: "\\Usecret" }',
+  })
+  expect(found).toEqual([
+    'b.yaml: is no YAML, line 1, column 12: Invalid escape',
+    'a.yaml: bridge a: tasks names OrderShippd, which is not in send',
+    'a.yaml: bridge a: tasks names something, which is not in send',
+    'a.yaml: bridge a: has tasks, which form: celery alone uses: add it',
+    'a.yaml: bridge c: tasks.… must be names of tasks by event, each of 1 to 200 characters',
+    'a.yaml: bridge c: tasks names something, which is not in send',
+    'a.yaml: bridge b declares queue q in two ways: give each of the two a name of its own',
+  ])
+})

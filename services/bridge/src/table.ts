@@ -4,7 +4,7 @@ import type { TObject } from 'typebox'
 import { forwards } from './forwards.ts'
 import { produces } from './produces.ts'
 import { type BridgeRow, formNames, sourceOf } from './row.ts'
-import { schemaProblems } from './schema-problems.ts'
+import { isName, schemaProblems } from './schema-problems.ts'
 import { targets } from './targets/index.ts'
 import type { Target } from './targets/target.ts'
 import { serverOf, urlOf } from './url.ts'
@@ -84,9 +84,6 @@ export function problemsOf(rows: readonly Placed[], env: NodeJS.ProcessEnv = pro
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** What may be shown: a name, and nothing that was meant to be a URL or a password. */
-const isName = (value: unknown): value is string => typeof value === 'string' && /^[\w-]{1,60}$/.test(value)
-
 const called = ({ row, file, number }: Placed) =>
   isRecord(row) && isName(row.name) ? `${file}: bridge ${row.name}` : `${file}: row ${number}`
 
@@ -101,8 +98,19 @@ function rowProblems(row: unknown): string[] {
       ...schemaProblems(schemas[one], meant.length === 2 ? withoutOther(row, one) : row),
       ...targetProblems(row, one),
     ]),
+    ...taskProblems(row),
   ]
   return [...new Set(problems)]
+}
+
+/** A task of a name that was not meant goes to workers who do not know it, and they throw it away. */
+function taskProblems({ tasks, send, form }: Record<string, unknown>): string[] {
+  if (!isRecord(tasks) || !Array.isArray(send)) return []
+  const astray = Object.keys(tasks).filter((event) => !send.includes(event))
+  return [
+    ...astray.map((event) => `tasks names ${isName(event) ? event : 'something'}, which is not in send`),
+    ...(form === 'celery' ? [] : ['has tasks, which form: celery alone uses: add it']),
+  ]
 }
 
 /** Of a row that is two, the one of a direction. */
@@ -173,7 +181,7 @@ function urlProblems(ends: readonly End[], env: NodeJS.ProcessEnv): string[] {
 function sharedPlaces(ends: readonly End[], env: NodeJS.ProcessEnv): string[] {
   const claims = ends.flatMap((end) => {
     const found = urlOf(end.variable, end.target, env)
-    const server = 'url' in found ? serverOf(found.url) : end.variable
+    const server = 'url' in found ? serverOf(found.url, end.target) : end.variable
     const claimed = end.target[wayOf[end.direction]]?.claims?.(end.options) ?? []
     return claimed.map(({ place, as }) => ({
       row: called(end.placed),
@@ -186,8 +194,11 @@ function sharedPlaces(ends: readonly End[], env: NodeJS.ProcessEnv): string[] {
     const [{ place, as }, ...others] = some as [(typeof some)[number], ...typeof some]
     const isRead = as === undefined && others.length > 0
     if (!isRead && others.every((other) => other.as === as)) return []
-    const rows = [...new Set(some.map(({ row }) => row))].join(' and ')
+    const named = [...new Set(some.map(({ row }) => row))]
+    const rows = named.join(' and ')
     const shown = place.includes('://') ? 'one place' : place // not where a URL stands for a name
+    if (named.length === 1 && !isRead)
+      return `${rows} declares ${shown} in two ways: give each of the two a name of its own`
     return isRead
       ? `${rows} read ${shown}: each would get a part, and no key keep its order; give each its own`
       : `${rows} declare ${shown} with different arguments, and the broker takes one way only: give it the same in both`
@@ -209,9 +220,10 @@ function sameNames(rows: readonly Placed[]): string[] {
 function sharedKeys(rows: readonly Placed[]): string[] {
   const sources = rows.flatMap((placed) => {
     const topics = topicsIn(placed.row)
+    if (topics.length === 0) return []
     const row = placed.row as Pick<BridgeRow, 'name' | 'source' | 'keyPrefix'>
-    const { keyPrefix = '' } = topics.length > 0 ? row : {}
-    return typeof keyPrefix === 'string' ? { row: called(placed), topics, keyPrefix, source: sourceOf(row ?? {}) } : []
+    const { keyPrefix = '' } = row
+    return typeof keyPrefix === 'string' ? { row: called(placed), topics, keyPrefix, source: sourceOf(row) } : []
   })
   return sources.flatMap((one, n) =>
     sources.slice(n + 1).flatMap((other) => {

@@ -21,8 +21,9 @@ export function urlOf(
   }
 }
 
-/** Whoever logs in there, and by whichever variable. */
-export const serverOf = (url: string) => {
-  const { host, pathname } = new URL(url)
-  return `${host}${pathname}`
+/** The same for every way to write it, whoever logs in there; not for two names of one machine. */
+export function serverOf(url: string, { protocols, usual }: Pick<Target, 'protocols' | 'usual'>): string {
+  const { protocol, hostname, port, pathname } = new URL(url)
+  const usualPort = usual.ports[protocols.indexOf(protocol.slice(0, -1))]
+  return `${hostname.toLowerCase()}:${port || usualPort}/${decodeURIComponent(pathname.slice(1)) || usual.path}`
 }

@@ -211,7 +211,7 @@ export interface Publisher {
 export interface Consumer {
   /** Throws with the reason when it keeps breaking and being rebuilt although the broker answers. */
   check(): void
-  /** Whether the broker has answered the present one; it may fail its check for a while longer. */
+  /** Whether the present one has got answers for some seconds; it may fail its check for a while longer. */
   isWorking(): boolean
   /** Finishes the chunk in hand, leaves the group. */
   close(): Promise<void>

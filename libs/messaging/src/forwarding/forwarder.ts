@@ -107,11 +107,10 @@ export function startForwarder(options: ForwarderOptions): Forwarder {
 
 async function handleBatch(forwarding: Forwarding, batch: IncomingBatch, partition: AssignedPartition): Promise<void> {
   const { blocked, absence } = forwarding
-  const parked = { isNone: false }
   try {
     for (let start = 0; start < batch.messages.length; start += chunkSize) {
       const chunk = batch.messages.slice(start, start + chunkSize)
-      await whileDatabaseIsAway(forwarding, partition, () => handleChunk(forwarding, chunk, partition, parked))
+      await whileDatabaseIsAway(forwarding, partition, () => handleChunk(forwarding, chunk, partition))
       crashPoint('chunk-committed')
       partition.done((chunk.at(-1) as IncomingMessage).offset + 1n)
       blocked.free(partition)
@@ -147,12 +146,11 @@ async function handleChunk(
   forwarding: Forwarding,
   chunk: readonly IncomingMessage[],
   partition: AssignedPartition,
-  parked: { isNone: boolean },
 ): Promise<void> {
   const { bridge, service, database, forward, absence } = forwarding
   const items = await readAll(forwarding, chunk)
   if (items.length === 0) return
-  const stopped = parked.isNone ? new Set<string>() : await stoppedKeys(forwarding, items, parked)
+  const stopped = await stoppedKeys(forwarding, items)
   const { ready, unready } = sortedOut(items, stopped)
   const refused = await deliver(forward, ready, partition, (reason) => absence.tell(placeOf(partition), reason))
   const failed = new Map([...unready, ...[...refused].map(([{ message }, error]) => [message, error] as const)])
@@ -160,7 +158,6 @@ async function handleChunk(
   crashPoint('effects-written')
   if (parkings.length > 0) {
     const named = parkings.map((one) => ({ ...one, message: parkable(bridge, one.message) }))
-    parked.isNone = false
     await database.transaction((tx) => park(tx, service, named))
   }
   countAll(forwarding, items, parkings)
@@ -172,18 +169,10 @@ const parkable = <M extends { topic: string }>(bridge: string, message: M): M =>
   topic: parkedBy(bridge, message.topic),
 })
 
-/**
- * The keys, as {@link keyOf} gives them, of which something is parked. Where nothing is, that is told in `found`: until the end of the
- * batch nobody but this partition's owner parks any of it.
- */
-async function stoppedKeys(
-  { bridge, database }: Forwarding,
-  items: readonly Item[],
-  found: { isNone: boolean },
-): Promise<ReadonlySet<string>> {
+/** The keys, as {@link keyOf} gives them, of which something is parked. */
+async function stoppedKeys({ bridge, database }: Forwarding, items: readonly Item[]): Promise<ReadonlySet<string>> {
   const topics = new Set(items.map(({ message }) => parkedBy(bridge, message.topic)))
-  found.isNone = !(await blocksAny(database.query, [...topics]))
-  if (found.isNone) return new Set()
+  if (!(await blocksAny(database.query, [...topics]))) return new Set() // most of the time, and without a thousand texts
   const parked = await blockedKeys(
     database.query,
     items.map(({ message: { topic, key } }) => ({ topic: parkedBy(bridge, topic), key })),

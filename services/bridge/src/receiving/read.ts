@@ -42,7 +42,7 @@ export function readArrival(message: Received, row: BridgeRow): Arrival {
   const read = { type: event, key, data: dataOf(event, data), ...(traceparent && { traceparent }) }
   const field = keyFields[event as keyof typeof keyFields]
   const named = (read.data as Record<string, unknown>)[field]
-  if (key !== named && key !== `${keyPrefix}${named}`)
+  if (key !== `${keyPrefix}${named}`)
     throw new MalformedMessage(
       `its subject is not the ${field} of its data${keyPrefix && ` behind ${keyPrefix}`}: ${event} is keyed by that`,
     )

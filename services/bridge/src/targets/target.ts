@@ -120,6 +120,8 @@ interface Way<Options extends TObject, Made> {
 export interface Target<Out extends TObject = TObject, In extends TObject = TObject> {
   /** Schemes of its URL. */
   protocols: readonly string[]
+  /** What a URL means that leaves it out: the port of each scheme, in their order, and the path. */
+  usual: { ports: readonly number[]; path: string }
   out?: Way<Out, Outlet>
   in?: Way<In, Inlet>
 }

@@ -154,6 +154,7 @@ async function sendAndKill(
     await delay(random.between(pauseMs.least, pauseMs.most))
     sent.out = sent.out.then(() => sending.out(share(sending.outward, n)))
     sent.in = sent.in.then(() => sending.in(share(sending.inward, n)))
+    for (const one of Object.values(sent)) one.catch(() => {}) // told at the end
     await delay(random.between(0, inHandMs))
     await kill(shop, broker, victim)
     kills[victim] = (kills[victim] ?? 0) + 1

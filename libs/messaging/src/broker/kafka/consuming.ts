@@ -15,6 +15,8 @@ export const maxBytesOfPartition = 1_048_588
 const rebuildPause = { first: 1_000, longest: 10_000 }
 /** A new consumer that has worked this long, in ms, is healthy; longer than it takes to notice a hang (30 s). */
 const settledAfter = 40_000
+/** One that got answers for so long, in ms, works; one that breaks again and again gets one or two. */
+const workingAfter = 3_000
 /** Number of rebuilds in a row after which readiness fails. */
 const rebuildLimit = 3
 
@@ -112,7 +114,7 @@ export function keepConsuming(options: KeepOptions): Consumer {
       if (inARow >= rebuildLimit && !isSettled() && pulse.isThere())
         throw new Error(`the consumer has been built anew ${inARow} times in a row: ${reason}`)
     },
-    isWorking: () => since !== undefined,
+    isWorking: () => since !== undefined && performance.now() - since > workingAfter,
     async close() {
       stopping.abort()
       await running

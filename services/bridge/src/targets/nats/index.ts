@@ -17,6 +17,7 @@ const outProblems = (_: unknown, form: unknown) =>
 /** NATS from 2.9 on, with JetStream. */
 export const nats = target({
   protocols: ['nats', 'tls'],
+  usual: { ports: [4222, 4222], path: '' },
   out: { options, problems: outProblems, open: (place) => openOutlet(place, keepOpen(place, 'limits')) },
   in: { options, open: (place) => openInlet(place, keepOpen(place, 'workqueue')) },
 })
