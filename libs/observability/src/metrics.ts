@@ -14,11 +14,17 @@ export class Registry extends PromRegistry<OpenMetricsContentType> {
   }
 }
 
+/**
+ * How often the delay of the event loop is sampled, in ms, which is also the least that it shows. Each sample wakes the process: at
+ * prom-client's 10 ms that was 0.2 of the 0.6 CPU seconds a minute that a service at rest took.
+ */
+const eventLoopMonitoringPrecision = 50
+
 /** A registry of its own for one process: every metric gets the label `service`, and the process's own are in it. */
 export function createMetrics(service: string): Registry {
   const registry = new Registry()
   registry.setDefaultLabels({ service })
-  collectDefaultMetrics({ register: registry })
+  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision })
   new Gauge({
     name: 'shopstream_service_info',
     help: '1 in every service of the shop, from its start: what other programs measure alike is none of it.',

@@ -3,7 +3,7 @@ import { createDataService } from '@shopstream/http'
 import { kafkaOptions, openKafkaBus } from '@shopstream/messaging'
 import type { Logger } from '@shopstream/observability'
 import { readBridges } from './bridges.ts'
-import { startBridges } from './bridging.ts'
+import { startBridges, startNone } from './bridging.ts'
 import type { Config } from './config.ts'
 import { consumes } from './consumes.ts'
 import { createBridgeMeters } from './meters.ts'
@@ -30,14 +30,19 @@ export async function buildBridge(config: Config, logger: Logger) {
     parts: ({ database, messaging, metrics }) => ({
       routes: routes(database),
       async begin() {
+        const meters = createBridgeMeters(metrics, bridges)
+        if (bridges.length === 0) {
+          const [stopNone, stopForgetting] = [startNone(database, logger), startForgetting(database, logger)]
+          return async () => void (await Promise.all([stopNone(), stopForgetting()]))
+        }
         const forBridges = database.withPool('bridges', bridgeConnections + bridges.length)
         const bus = await openKafkaBus({ ...kafkaOptions(config), clientId: 'bridge', logger })
-        const started = startBridges(bridges, {
+        const started = await startBridges(bridges, {
           database: forBridges,
           bus,
           blocked: messaging.blocked,
           overloaded: messaging.overloaded,
-          meters: createBridgeMeters(metrics, bridges),
+          meters,
           logger,
         })
         const stopForgetting = startForgetting(forBridges, logger)

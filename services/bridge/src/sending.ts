@@ -7,10 +7,14 @@ import type { Outlet, Sendable } from './targets/target.ts'
 import { serverOf } from './url.ts'
 
 /** Hands events on to the broker of a row. */
-export function startSending(bridge: Bridge, all: readonly Bridge[], around: Surroundings): RunningBridge {
+export async function startSending(
+  bridge: Bridge,
+  all: readonly Bridge[],
+  around: Surroundings,
+): Promise<RunningBridge> {
   const { name, row, target, options, url, events } = bridge
   const { database, bus, blocked, meters, logger } = around
-  const outlet = target.out?.open({ bridge: name, options, url, logger }) as Outlet // the table was judged
+  const outlet = (await target.out?.open({ bridge: name, options, url, logger })) as Outlet // the table was judged
   const here = serverOf(url, target)
   const cameFrom = new Set(
     all.filter((one) => one.direction === 'receive' && serverOf(one.url, one.target) === here).map((one) => one.name),

@@ -1,4 +1,4 @@
-import { type RawBuilder, sql, type Transaction } from '@shopstream/database'
+import { type Database, type RawBuilder, sql, type Transaction } from '@shopstream/database'
 import { bridgeMark, type ParkedRow } from './parked.ts'
 
 /** So many of those that became due last are candidates for the turns that the longest due does not have. */
@@ -44,6 +44,13 @@ export async function nextDue(tx: Transaction, turns: Turns): Promise<ParkedRow 
     (await longestDue(tx, turns, sql`is not null`))
   if (row) turns.lastOf.set(row.topic, turns.count)
   return row
+}
+
+/** Whether {@link nextDue} is worth asking: of any scope, and of keys that others hold back too. */
+export async function isAnyDue({ query }: Database<unknown>): Promise<boolean> {
+  const { rows } = await sql`
+    select from parked_message where state = 'waiting' and next_attempt_at <= now() limit 1`.execute(query)
+  return rows.length > 0
 }
 
 const isFirstDue = (turns: Turns) => sql`

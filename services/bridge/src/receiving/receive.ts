@@ -26,10 +26,10 @@ const awayMs = { first: 500, longest: 10_000 }
 const databaseMs = { first: 100, longest: 5_000 }
 
 /** Takes events in from the broker of a row; what does not fit is parked with its bytes. */
-export function startReceiving(bridge: Bridge, around: Surroundings): RunningBridge {
+export async function startReceiving(bridge: Bridge, around: Surroundings): Promise<RunningBridge> {
   const { name, target, options, url } = bridge
   const { database, logger, meters } = around
-  const inlet = target.in?.open({ bridge: name, options, url, logger }) as Inlet // the table was judged
+  const inlet = (await target.in?.open({ bridge: name, options, url, logger })) as Inlet // the table was judged
   const absence = createAbsence(logger)
   const stopping = new AbortController()
   const take = async (messages: readonly Received[], stop: AbortSignal) => {

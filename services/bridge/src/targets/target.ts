@@ -112,8 +112,11 @@ interface Way<Options extends TObject, Made> {
   problems?(options: Written, form: unknown): string[]
   /** What it declares or reads: rows that claim the same have to agree. */
   claims?(options: Written): Claim[]
-  /** Connects when first used, and again whenever it has to. */
-  open(place: Place<Options>): Made
+  /**
+   * Connects when first used, and again whenever it has to. A broker's library is loaded here, so that a service has those of
+   * its table alone in memory.
+   */
+  open(place: Place<Options>): Promise<Made>
 }
 
 /** A kind of broker; see docs/bridges.md. */

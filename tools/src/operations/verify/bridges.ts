@@ -46,7 +46,7 @@ export async function openBridges(reach: Reach): Promise<AskedBridges> {
       continue
     }
     const { kind, options, url } = known
-    const outlet = known.target.out.open({ bridge: note.name, options, url, logger: reach.logger })
+    const outlet = await known.target.out.open({ bridge: note.name, options, url, logger: reach.logger })
     const held = outlet.held?.bind(outlet)
     if (!held) {
       await outlet.close()

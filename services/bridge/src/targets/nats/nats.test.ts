@@ -30,9 +30,9 @@ async function start() {
       return read.map((one) => ({ id: one?.header.get('Nats-Msg-Id') ?? '', body: Buffer.from(one?.data ?? []) }))
     }
     return {
-      outlet: nats.out?.open(way) as Outlet,
-      stranger: nats.out?.open({ ...way, url: server.url.replace(password, 'another-word') }) as Outlet,
-      openInlet: () => nats.in?.open(way) as Inlet,
+      outlet: (await nats.out?.open(way)) as Outlet,
+      stranger: (await nats.out?.open({ ...way, url: server.url.replace(password, 'another-word') })) as Outlet,
+      openInlet: async () => (await nats.in?.open(way)) as Inlet,
       arrived: () => ask(arrived),
       makeRoom: async () => void (await ask((jsm) => jsm.streams.purge(stream, { keep: 5 }))),
     }
@@ -52,16 +52,16 @@ ifNats.each(['limits', 'workqueue'] as const)('once and in order, by %s', async 
   for (const one of messages) expect(await outlet.send([one, one])).toEqual([undefined, undefined])
   expect(await outlet.send([messageOf('large', 0, 2 ** 20)])).toEqual([expect.any(MessageRefused)])
   const taken: unknown[] = []
-  const receive = (most: number) => {
-    const inlet = openInlet()
+  const receive = async (most: number, until: string) => {
+    const inlet = await openInlet()
     const reading = inlet.receive(async (some) => {
       if (taken.length >= most) throw new Error('not now')
       taken.push(...some.map(({ body, headers }) => [readBody(body).n, headers['ce-subject']]))
     }, new AbortController().signal)
-    return expect(reading.finally(inlet.close)).rejects
+    await expect(reading.finally(inlet.close)).rejects.toThrow(until)
   }
-  await receive(100).toThrow('not now')
-  const ended = receive(200).toThrow('NATS')
+  await receive(100, 'not now')
+  const ended = receive(200, 'NATS')
   await eventually('all to be taken', () => taken.length >= 150)
   await Promise.all([kill(), ended])
   expect(taken).toEqual(messages.map((_, n) => [n, 'kéy']))
@@ -76,7 +76,7 @@ ifNats('has few bytes in hand, and many messages where they are small', async ()
   for (const one of messages) expect(await outlet.send([one])).toEqual([undefined])
   const batches: { numbers: number[]; bytes: number }[] = []
   const stopping = new AbortController()
-  const inlet = openInlet()
+  const inlet = await openInlet()
   await inlet.receive(async (some) => {
     const bytes = some.reduce((sum, { body }) => sum + body.length, 0)
     batches.push({ numbers: some.map(({ body }) => readBody(body).n), bytes })
