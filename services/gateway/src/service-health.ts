@@ -13,7 +13,7 @@ interface State {
 }
 
 /** In ms. Until everything was ready once, somebody waits for the start. */
-const pollMs = { starting: 200, running: 1_000 }
+const pollMs = { starting: 200, running: 2_000 }
 
 interface Readyz {
   status: 'ok' | 'degraded' | 'unavailable'
