@@ -7,6 +7,7 @@ import {
   type TObject,
 } from '@shopstream/config'
 import { createLogger, type Logger, startTracing } from '@shopstream/observability'
+import { giveBackStartMemory } from '@shopstream/observability/start-memory'
 
 /** What `main.ts` runs. */
 export interface Service {
@@ -91,7 +92,11 @@ export async function runService<S extends TObject<typeof serviceSettings>>({
     sendLastSpans = await startTracing(name, logger)
     service = await build(config, logger)
     if (isStopping) return
-    if (command === undefined) return await service.start()
+    if (command === undefined) {
+      await service.start()
+      giveBackStartMemory().catch((error) => logger.debug({ err: error }, 'what the start has taken is kept'))
+      return
+    }
     if (!service.migrate) throw new Error(`the ${name} service has no database`)
     await service.migrate()
     if (!isStopping) end(0)

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { ConfigError } from '@shopstream/config'
+import { giveBackStartMemory } from '@shopstream/observability/start-memory'
 import {
   type CompanionName,
   companionNames,
@@ -121,6 +122,7 @@ async function main({ only, beside, logLevel }: Arguments): Promise<void> {
   try {
     const shop = await starting
     if (!signalled) say(table(shop, only, beside))
+    giveBackStartMemory().catch(() => {}) // it is kept
   } catch (error) {
     if (!signalled) {
       process.stderr.write(`\n${explain(error, only)}\n`)
