@@ -25,6 +25,10 @@ export function createAbsence(logger: Logger) {
   return {
     /** Since when, and why; undefined: it is there. */
     now,
+    /** Somebody else has this place now, and says how it is. */
+    leave(place: string) {
+      said.delete(place)
+    },
     /** With the reason while it is away for `place`; without one once it is there. */
     tell(place: string, reason?: unknown) {
       if (reason === undefined) {

@@ -119,7 +119,7 @@ async function handleBatch(forwarding: Forwarding, batch: IncomingBatch, partiti
     else partition.done(batch.next)
   } catch (error) {
     if (!(error instanceof PartitionLost)) throw error
-    absence.tell(placeOf(partition)) // whoever has it now says how it is
+    absence.leave(placeOf(partition))
   }
 }
 
