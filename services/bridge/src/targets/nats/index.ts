@@ -12,25 +12,10 @@ const options = Type.Object(properties, { additionalProperties: false })
 const outProblems = (_: unknown, form: unknown) =>
   form === 'celery' ? ['cannot take form celery: Celery does not read from NATS'] : []
 
-const load = async () => ({ ...(await import('./connection.ts')), ...(await import('./ways.ts')) })
-
 /** NATS from 2.9 on, with JetStream. */
 export const nats = target({
   protocols: ['nats', 'tls'],
   usual: { ports: [4222, 4222], path: '' },
-  out: {
-    options,
-    problems: outProblems,
-    async open(place) {
-      const { openOutlet, keepOpen } = await load()
-      return openOutlet(place, keepOpen(place, 'limits'))
-    },
-  },
-  in: {
-    options,
-    async open(place) {
-      const { openInlet, keepOpen } = await load()
-      return openInlet(place, keepOpen(place, 'workqueue'))
-    },
-  },
+  out: { options, problems: outProblems, open: async (place) => (await import('./ways.ts')).openOutlet(place) },
+  in: { options, open: async (place) => (await import('./ways.ts')).openInlet(place) },
 })

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { createClient, DisconnectsClientError, ErrorReply, RESP_TYPES } from '@redis/client'
+import { keepOpen as keepOneOpen } from '../keep-open.ts'
 
 /** After so long without an answer a connection counts as gone, in ms. */
 const answerMs = 10_000
@@ -24,34 +25,18 @@ export interface Script {
 
 export const script = (text: string): Script => ({ text, hash: createHash('sha1').update(text).digest('hex') })
 
-/** Opens one when it is needed and none is there; the client itself neither reconnects nor keeps commands for later. */
+/** To the server of a URL, under the name of its bridge. */
 export function keepOpen({ bridge, url }: { bridge: string; url: string }) {
-  let current: Promise<Open> | undefined
-  let isClosed = false
-
-  async function start(): Promise<Open> {
-    const open = await connect(url)
-    // What follows may be forbidden to this user, and is of no need.
-    await open.ask(['CLIENT', 'SETNAME', `shopstream-bridge-${bridge}`]).catch(() => {})
-    return open
-  }
-
-  return {
-    /** Throws in words while the server is away or refuses the login. */
-    async get(): Promise<Open> {
-      const tried = current
-      const open = tried && (await tried.catch(() => undefined))
-      if (isClosed) throw new Error('the bridge is stopping')
-      if (open?.isThere()) return open
-      if (current === tried || !current) current = start() // else another call has begun to
-      return current
+  return keepOneOpen<Open>({
+    async open() {
+      const open = await connect(url)
+      // What follows may be forbidden to this user, and is of no need.
+      await open.ask(['CLIENT', 'SETNAME', `shopstream-bridge-${bridge}`]).catch(() => {})
+      return open
     },
-    async close() {
-      isClosed = true
-      const open = await current?.catch(() => undefined)
-      open?.end()
-    },
-  }
+    isThere: (open) => open.isThere(),
+    end: (open) => open.end(),
+  })
 }
 
 async function connect(url: string): Promise<Open> {

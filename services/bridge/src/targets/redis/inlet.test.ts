@@ -3,12 +3,25 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { eventually, freePort, startRedis, temporaryFolder, whyNoRedis } from '@shopstream/local-servers'
 import { testLogger } from '@shopstream/testing'
 import { inHandBytes, type Received } from '../target.ts'
-import { messageOf, readBody } from '../testing/conformance.ts'
+import { messageOf, readBody, startServer, waysOf } from '../testing/conformance.ts'
+import { testInlet } from '../testing/inlets.ts'
+import { redis } from './index.ts'
 import { openInlet } from './inlet.ts'
 import { openOutlet } from './outlet.ts'
 import { clientOf } from './testing.ts'
 
 const lacks = whyNoRedis()
+testInlet({
+  name: 'Redis',
+  lacks,
+  async start() {
+    const running = await startServer('redis-inlets', startRedis)
+    let places = 0
+    const place = async () => waysOf(redis, running, { url: 'REDIS_URL', stream: `place-${++places}` })
+    return { ...running, place }
+  },
+})
+
 const ifRedis = lacks ? describe.skip : describe
 ifRedis(`an inlet from Redis${lacks ? ` (skipped: it ${lacks})` : ''}`, () => {
   const password = 'a-secret-word'

@@ -1,3 +1,4 @@
+import { maxHeaders } from '../headers.ts'
 import { type Inlet, inHandBytes, type Place, type Received } from '../target.ts'
 import { keepOpen, type Open } from './connection.ts'
 import { type inOptions, usualGroup } from './options.ts'
@@ -95,9 +96,6 @@ async function makeGroup(open: Open, stream: string, group: string): Promise<voi
   })
 }
 
-/** What attributes may have together, in bytes: they are short texts. */
-const maxAttributeBytes = 65_536
-
 /** Structured in the field `cloudevent`; else the data in `data`, and attributes beside it. */
 function toReceived(texts: readonly Buffer[]): Received {
   const fields = new Map<string, Buffer>()
@@ -108,11 +106,11 @@ function toReceived(texts: readonly Buffer[]): Received {
   const body = fields.get('data') ?? Buffer.alloc(0)
   const attributes = [...fields].filter(([name]) => name !== 'data')
   const bytes = [...names, ...attributes.map(([, value]) => value)].reduce((sum, { length }) => sum + length, 0)
-  if (bytes > maxAttributeBytes)
+  if (bytes > maxHeaders.bytes)
     return {
       body,
       headers: {},
-      unfit: `its fields besides data have ${bytes} bytes; up to ${maxAttributeBytes} are read`,
+      unfit: `its fields besides data have ${bytes} bytes; up to ${maxHeaders.bytes} are read`,
     }
   return {
     body,

@@ -1,8 +1,10 @@
+import { rmSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { newEventId } from '@shopstream/events'
-import { eventually } from '@shopstream/local-servers'
+import { type BrokerOptions, eventually, freePort, type LocalBroker, temporaryFolder } from '@shopstream/local-servers'
 import { MessageRefused } from '@shopstream/messaging/forwarding'
-import type { Outlet, Sendable } from '../target.ts'
+import { testLogger } from '@shopstream/testing'
+import type { Inlet, Outlet, Sendable, Target } from '../target.ts'
 
 /** A message that arrived. */
 export interface Arrived {
@@ -83,6 +85,29 @@ async function all<T>(some: AsyncIterable<T>): Promise<T[]> {
   return found
 }
 
+/** Starts a server for a suite; `stop` takes away what it kept, too. */
+export async function startServer(name: string, startIt: (options: BrokerOptions) => Promise<LocalBroker>) {
+  const dir = temporaryFolder(name)
+  const password = 'a-secret-word'
+  const server = await startIt({ dir, port: await freePort(), password })
+  const stop = () => server.stop().finally(() => rmSync(dir, { recursive: true, force: true }))
+  return { ...server, password, stop }
+}
+
+/** The ways of a target to a place of a server, and one with a password that is wrong. */
+export async function waysOf(
+  { out, in: into }: Target,
+  { url, password }: { url: string; password: string },
+  options: Readonly<Record<string, unknown>>,
+) {
+  const way = { bridge: 'test', options: options as never, url, logger: testLogger() }
+  return {
+    outlet: (await out?.open(way)) as Outlet,
+    stranger: (await out?.open({ ...way, url: url.replace(password, 'another-word') })) as Outlet,
+    openInlet: async () => (await into?.open(way)) as Inlet,
+  }
+}
+
 /** Tests of what `Outlet` promises, the same for each kind of broker. `lacks`: what this machine lacks for it, in words. */
 export function testOutlet(options: {
   name: string
@@ -109,6 +134,19 @@ export function testOutlet(options: {
       expect((error as Error).message).toMatch(/refuses user or password/)
       expect((error as Error).message).not.toMatch(new RegExp(`${broker.password}|://`))
       await stranger.close()
+    })
+
+    test('refuses alone what it cannot bring as it is', async () => {
+      const { outlet } = await broker.place()
+      // The last is more than NATS takes with its other headers, and less than RabbitMQ's client can encode.
+      const odd = [' a', 'a\nb', 'x'.repeat(65_400)].map((subject, n) => ({
+        ...messageOf(`odd-${n}`, 0),
+        attributes: { subject },
+      }))
+      const results = await outlet.send([...odd, messageOf('large', 0, 2 ** 20), messageOf('key', 0)])
+      expect(results.filter((one) => one && !(one instanceof MessageRefused))).toEqual([])
+      expect(results.at(-1)).toBeUndefined()
+      await outlet.close()
     })
 
     test('tells what the place holds, where it can be asked', async () => {
