@@ -71,6 +71,13 @@ export interface Received {
   unfit?: string
 }
 
+/** Of names and texts, in bytes. */
+export const headerBytes = ({ headers, contentType = '' }: Received): number =>
+  Object.entries(headers).reduce(
+    (sum, [name, value]) => sum + Buffer.byteLength(name) + Buffer.byteLength(value),
+    Buffer.byteLength(contentType),
+  )
+
 /** The way in from a broker of another kind. */
 export interface Inlet {
   /**

@@ -1,5 +1,6 @@
 import { type Channel, type ChannelModel, type ConfirmChannel, connect } from 'amqplib'
 import { declarationsOf, type QueueOptions } from './options.ts'
+import { bringUndecodable } from './undecodable.ts'
 
 /** After so long without an answer a connection counts as gone, in ms. */
 const connectMs = 10_000
@@ -35,6 +36,7 @@ export async function open<C extends Channel>({ bridge, url, channelOf, declare 
       timeout: connectMs,
       clientProperties: { connection_name: `shopstream bridge ${bridge}` },
     })
+    bringUndecodable(connection)
     return await prepare(connection, channelOf, declare)
   } catch (error) {
     throw inWords(error as Error)

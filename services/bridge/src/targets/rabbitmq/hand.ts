@@ -36,7 +36,7 @@ export function createHand<M>({ count, most, bytesOf }: { count: number; most: n
       bytes -= sum(taken)
       seen += taken.length
       taken = []
-      if (seen < most) return
+      if (seen < most || isOver) return // what was let go is not in `waiting`, and its size still counts
       if (fitting() >= 2 * count) grown = fitting() // less is not worth another connection
       seen = 0
       largest = Math.max(0, ...waiting.map(bytesOf))

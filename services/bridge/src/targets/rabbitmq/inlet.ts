@@ -1,8 +1,9 @@
 import type { Channel, ConsumeMessage } from 'amqplib'
-import type { Inlet, Place, Received } from '../target.ts'
+import { headerBytes, type Inlet, type Place, type Received } from '../target.ts'
 import { declareQueue, open } from './connection.ts'
 import { createHand } from './hand.ts'
 import { inDeliveries, type inOptions } from './options.ts'
+import { undecodedBytes } from './undecodable.ts'
 
 const usualPrefetch = 100
 
@@ -30,22 +31,25 @@ export function openInlet({ bridge, url, options }: Place<typeof inOptions>): In
   /** Returns how many the next connection should be given. */
   async function consume(count: number, take: Take, stop: AbortSignal): Promise<number> {
     const { channel, whileThere, end } = await openWith(count)
-    const hand = createHand<ConsumeMessage>({ count, most: prefetch, bytesOf: ({ content }) => content.length })
+    const hand = createHand<Given>({ count, most: prefetch, bytesOf })
+    let taking = Promise.resolve()
     let wake = () => {}
     const stopped = () => wake()
     stop.addEventListener('abort', stopped)
     try {
       await channel.consume(queue.name, (message) => {
-        if (message) hand.add(message)
+        if (message) hand.add({ message, received: toReceived(message) })
         else void end(new Error(`RabbitMQ: queue ${queue.name} was deleted`))
         wake()
       })
       await take([])
       while (!stop.aborted && hand.next() === count) {
         const batch = hand.batch()
-        if (batch.length > 0) {
-          await whileThere(take(batch.map(toReceived)))
-          for (const message of batch) channel.ack(message)
+        const last = batch.at(-1)?.message
+        if (last) {
+          taking = take(batch.map(({ received }) => received))
+          await whileThere(taking)
+          channel.ack(last, true) // and all before it: many by themselves are lost where the channel is closed at once
           hand.done()
           continue
         }
@@ -59,7 +63,8 @@ export function openInlet({ bridge, url, options }: Place<typeof inOptions>): In
       return hand.next()
     } finally {
       stop.removeEventListener('abort', stopped)
-      await end()
+      // What is still being taken stays in memory, and the next connection brings the same again.
+      await Promise.all([end(), taking.catch(() => {})])
     }
   }
 
@@ -73,13 +78,29 @@ export function openInlet({ bridge, url, options }: Place<typeof inOptions>): In
 
 type Take = Parameters<Inlet['receive']>[0]
 
-const toReceived = ({ content, properties }: ConsumeMessage): Received => ({
-  body: content,
-  contentType: String(properties.contentType ?? ''),
-  headers: Object.fromEntries(
-    Object.entries(properties.headers ?? {}).map(([name, value]) => [
-      name,
-      typeof value === 'object' ? JSON.stringify(value) : String(value),
-    ]),
-  ),
-})
+/** A message as it was given, and as it is handed on. */
+interface Given {
+  message: ConsumeMessage
+  received: Received
+}
+
+const bytesOf = ({ message: { properties }, received }: Given) =>
+  received.body.length + (undecodedBytes(properties) ?? headerBytes(received))
+
+/** Never throws: the message would come first again, for ever. */
+function toReceived({ content, properties }: ConsumeMessage): Received {
+  const unfit = { body: content, headers: {}, unfit: 'its headers cannot be decoded' }
+  if (undecodedBytes(properties) !== undefined) return unfit
+  try {
+    const headers = Object.entries(properties.headers ?? {}).map(([name, value]) => [name, textOf(value)])
+    return {
+      body: content,
+      contentType: String(properties.contentType ?? ''),
+      headers: Object.fromEntries(headers),
+    }
+  } catch {
+    return unfit // nested so deep that it was decoded, and is not written
+  }
+}
+
+const textOf = (value: unknown) => (typeof value === 'object' ? JSON.stringify(value) : String(value))

@@ -12,13 +12,16 @@ export function openOutlet(place: Place<typeof outOptions>): Outlet {
   // One of its own: a full queue of another row's would be told as this one's.
   const options = { exchange: `shop.${place.bridge}`, ...place.options }
   const routingKeyOf = routing(options)
-  const returned = new Map<string, string>()
+  /** By channel: what one returns after it has ended says nothing of the next attempt. */
+  const returnedBy = new WeakMap<ConfirmChannel, Map<string, string>>()
   /** What the broker takes of a body, in bytes, as far as it has said. */
   let maxBytes = Number.POSITIVE_INFINITY
   const connection = keepOpen<ConfirmChannel>({
     ...place,
     channelOf: (made) => made.createConfirmChannel(),
     async declare(channel) {
+      const returned = new Map<string, string>()
+      returnedBy.set(channel, returned)
       channel.on('return', ({ properties, fields }: Message) => {
         returned.set(String(properties.messageId), (fields as { replyText?: string }).replyText ?? 'NO_ROUTE')
       })
@@ -30,6 +33,7 @@ export function openOutlet(place: Place<typeof outOptions>): Outlet {
     const open = await connection.get()
     const blocked = open.blocked()
     if (blocked) throw new Error(`RabbitMQ takes nothing: ${blocked}`)
+    const returned = returnedBy.get(open.channel) ?? new Map<string, string>()
     try {
       return await inTime(open, publishAll(open.channel, { ...options, routingKeyOf }, messages, returned))
     } finally {
