@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals'
 import { MalformedMessage } from '@shopstream/messaging/forwarding'
-import { readArrival } from './read.ts'
+import { maxHeaderBytes } from '../targets/target.ts'
+import { keptHeaders, readArrival } from './read.ts'
 
 const row = { name: 'loyalty', receive: ['PointsAwarded' as const], keyPrefix: 'l-' }
 /** A piece of what a message says; no error may say it. */
@@ -81,4 +82,16 @@ test('an event is read in structured and in binary mode', () => {
     const headers = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [prefix + name, value]))
     expect(read(Buffer.from(JSON.stringify(held)), headers)).toEqual(found)
   }
+})
+
+test('attributes that are many bytes are not read, and what says whose they were is kept', () => {
+  const short = { 'ce-id': 'a', 'cloudEvents:source': '/loyalty', ce_type: 'PointsAwarded' }
+  const large = { ...short, 'ce-filler': 'x'.repeat(maxHeaderBytes) }
+  expect(() => read(json({}), large)).toThrow('its attributes have more than 65536 bytes together')
+  const kept = (headers: Record<string, string>, contentType = '') =>
+    keptHeaders({ body: Buffer.alloc(0), headers, contentType })
+  expect(kept(large)).toEqual(short)
+  expect(kept({ ...large, 'ce-id': 'x'.repeat(201), id: 'b' })).not.toHaveProperty('ce-id')
+  expect(kept(short, 'x'.repeat(maxHeaderBytes))).toEqual(short)
+  expect(kept({ ...short, x: 'y' }, 'text/plain')).toEqual({ ...short, x: 'y', 'content-type': 'text/plain' })
 })

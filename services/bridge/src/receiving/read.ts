@@ -7,7 +7,7 @@ import { MalformedMessage } from '@shopstream/messaging/forwarding'
 import { CloudEvent, ValidationError } from 'cloudevents'
 import { keyFields } from '../produces.ts'
 import type { BridgeRow } from '../row.ts'
-import type { Received } from '../targets/target.ts'
+import { headerBytes, maxHeaderBytes, type Received } from '../targets/target.ts'
 
 /** An event that came in, read and checked; the bridge counts its sequence. */
 export interface Arrival {
@@ -33,6 +33,8 @@ export function readArrival(message: Received, row: BridgeRow): Arrival {
   if (message.unfit) throw new MalformedMessage(message.unfit)
   if (message.body.length > maxBytes)
     throw new MalformedMessage(`its body has ${message.body.length} bytes; up to ${maxBytes} are read, and kept`)
+  if (headerBytes(message) > maxHeaderBytes)
+    throw new MalformedMessage(`its attributes have more than ${maxHeaderBytes} bytes together`)
   const { id, type, key, traceparent, data } = partsOf(message)
   const { receive = [], keyPrefix = '' } = row
   const event = receive.find((one) => one === type)
@@ -115,6 +117,15 @@ const attributesIn = (headers: Received['headers']): Record<string, string> =>
       return attribute ? [[attribute, value]] : []
     }),
   )
+
+/** What is kept of the headers of a message: all, or, of too many, what says whose message it was. */
+export function keptHeaders(message: Received): Record<string, string> {
+  const { headers, contentType } = message
+  if (headerBytes(message) <= maxHeaderBytes) return { ...headers, ...(contentType && { 'content-type': contentType }) }
+  const isOwner = ([name, value]: [string, string]) =>
+    ['id', 'source', 'type'].includes(attributeHeader.exec(name)?.[1] ?? '') && value.length <= maxLength
+  return Object.fromEntries(Object.entries(headers).filter(isOwner))
+}
 
 /** By the official package, which quotes what it refuses where its schema does not say it. */
 function validate(envelope: Record<string, unknown>): void {

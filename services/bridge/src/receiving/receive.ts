@@ -17,7 +17,7 @@ import type { RunningBridge, Surroundings } from '../running.ts'
 import type { Inlet, Received } from '../targets/target.ts'
 import { accept } from './accept.ts'
 import { whileLeading } from './lead.ts'
-import { type Arrival, maxBytes, readArrival } from './read.ts'
+import { type Arrival, keptHeaders, maxBytes, readArrival } from './read.ts'
 
 /** What an inbound bridge is away of, as {@link createAbsence} wants it. */
 const source = 'source'
@@ -147,8 +147,9 @@ function readOrProblem(message: Received, { row }: Bridge): Read {
 
 /** A source has no offsets: a number of its content stands for one, so that what comes again is parked once. */
 function numberOf({ body, headers }: Received): bigint {
-  const hash = createHash('sha256').update(body).update(JSON.stringify(headers)).digest()
-  return hash.readBigUInt64BE() >> 1n
+  const hash = createHash('sha256').update(body)
+  for (const header of Object.entries(headers)) hash.update(JSON.stringify(header)) // together they may be too long a text
+  return hash.digest().readBigUInt64BE() >> 1n
 }
 
 function parkingsOf({ name }: Bridge, read: readonly Read[]): Parking[] {
@@ -160,7 +161,7 @@ function parkingsOf({ name }: Bridge, read: readonly Read[]): Parking[] {
       offset: numberOf(message),
       key: null, // it holds back nobody
       value: message.body.subarray(0, maxBytes), // as hexadecimal digits, the whole of a large one would end this process
-      headers: { ...message.headers, ...(message.contentType && { 'content-type': message.contentType }) },
+      headers: keptHeaders(message),
     },
     policy: foreignPolicy,
     error: problem,

@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals'
 import { MessageRefused } from '@shopstream/messaging/forwarding'
 import { headersOf, maxHeaders, readHeaders } from './headers.ts'
+import { maxHeaderBytes } from './target.ts'
 
 const read = (...lines: string[]) => readHeaders(Buffer.from(['NATS/1.0', ...lines, '', ''].join('\r\n')))
 
@@ -12,13 +13,13 @@ test('reads each line, whatever stands in it', () => {
 })
 
 test('reads up to its bounds, and nothing above them', () => {
-  const many = Array.from({ length: maxHeaders.lines }, (_, n) => `ce-${n}: ${n}`)
+  const many = Array.from({ length: maxHeaders }, (_, n) => `ce-${n}: ${n}`)
   expect(Object.keys(read(...many).headers)).toHaveLength(200)
   expect(read(...many, 'a: b')).toEqual({ headers: {}, unfit: 'it has 201 headers; up to 200 are read' })
   const frame = 'NATS/1.0\r\na:\r\n\r\n'.length
-  expect(read(`a:${'x'.repeat(maxHeaders.bytes - frame)}`).unfit).toBeUndefined()
+  expect(read(`a:${'x'.repeat(maxHeaderBytes - frame)}`).unfit).toBeUndefined()
   const unfit = 'its headers have 65537 bytes; up to 65536 are read'
-  expect(read(`a:${'x'.repeat(maxHeaders.bytes - frame + 1)}`)).toEqual({ headers: {}, unfit })
+  expect(read(`a:${'x'.repeat(maxHeaderBytes - frame + 1)}`)).toEqual({ headers: {}, unfit })
   expect(readHeaders(Buffer.from('a: \xff', 'latin1'))).toEqual({ headers: {}, unfit: 'its headers are no UTF-8' })
 })
 

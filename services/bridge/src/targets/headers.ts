@@ -1,22 +1,21 @@
 import { isUtf8 } from 'node:buffer'
 import { MessageRefused } from '@shopstream/messaging/forwarding'
-import type { Received, Sendable } from './target.ts'
+import { maxHeaderBytes, type Received, type Sendable } from './target.ts'
 
-/** What headers of a message may have together, in bytes, and how many there may be: attributes are few short texts. */
-export const maxHeaders = { bytes: 65_536, lines: 200 }
+/** How many headers a message may have: attributes are few. */
+export const maxHeaders = 200
 
 /**
  * Reads lines of `name: value`, between CRLF, whatever stands in a name: other clients are less strict than ours. The first of
  * those with one name counts. What has no colon is left out, such as the line that NATS begins with.
  */
 export function readHeaders(bytes: Uint8Array): Pick<Received, 'headers' | 'unfit'> {
-  if (bytes.length > maxHeaders.bytes)
-    return unread(`its headers have ${bytes.length} bytes; up to ${maxHeaders.bytes} are read`)
+  if (bytes.length > maxHeaderBytes)
+    return unread(`its headers have ${bytes.length} bytes; up to ${maxHeaderBytes} are read`)
   if (!isUtf8(bytes)) return unread('its headers are no UTF-8')
   const lines = new TextDecoder().decode(bytes).split('\r\n')
   const named = lines.filter((line) => line.includes(':'))
-  if (named.length > maxHeaders.lines)
-    return unread(`it has ${named.length} headers; up to ${maxHeaders.lines} are read`)
+  if (named.length > maxHeaders) return unread(`it has ${named.length} headers; up to ${maxHeaders} are read`)
   const entries = named.map((line) => {
     const colon = line.indexOf(':')
     return [line.slice(0, colon), line.slice(colon + 1).trim()]

@@ -71,6 +71,9 @@ export interface Received {
   unfit?: string
 }
 
+/** What headers may have together to be read, and kept, in bytes: they are short texts. */
+export const maxHeaderBytes = 65_536
+
 /** Of names and texts, in bytes. */
 export const headerBytes = ({ headers, contentType = '' }: Received): number =>
   Object.entries(headers).reduce(

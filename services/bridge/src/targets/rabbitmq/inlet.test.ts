@@ -150,7 +150,8 @@ ifRabbitmq(`an inlet from RabbitMQ${lacks ? ` (skipped: it ${lacks})` : ''}`, ()
     await channel.waitForConfirms()
     const stop = new AbortController()
     const got: Received[] = []
-    await open('undecodable').receive(async (messages) => {
+    const oneByOne = open('undecodable', 1) // the next comes once this is acknowledged
+    await oneByOne.receive(async (messages) => {
       got.push(...messages)
       if (got.length >= 3) stop.abort()
     }, stop.signal)
@@ -160,7 +161,6 @@ ifRabbitmq(`an inlet from RabbitMQ${lacks ? ` (skipped: it ${lacks})` : ''}`, ()
       { body: Buffer.alloc(0), ...unfit },
       { body: Buffer.from('after'), contentType: 'text/plain', headers: { a: '{"b":[1]}' } },
     ])
-    expect((await channel.checkQueue('undecodable')).messageCount).toBe(0)
   }, 60_000)
 
   test('headers count as bytes in hand', async () => {

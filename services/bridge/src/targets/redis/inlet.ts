@@ -1,5 +1,4 @@
-import { maxHeaders } from '../headers.ts'
-import { type Inlet, inHandBytes, type Place, type Received } from '../target.ts'
+import { type Inlet, inHandBytes, maxHeaderBytes, type Place, type Received } from '../target.ts'
 import { keepOpen, type Open } from './connection.ts'
 import { type inOptions, usualGroup } from './options.ts'
 import { readSome } from './scripts.ts'
@@ -96,25 +95,20 @@ async function makeGroup(open: Open, stream: string, group: string): Promise<voi
   })
 }
 
+/** What is longer is not read in any case, and as a text it may take several times its bytes. */
+const textOf = (bytes: Buffer) => bytes.subarray(0, maxHeaderBytes + 1).toString()
+
 /** Structured in the field `cloudevent`; else the data in `data`, and attributes beside it. */
 function toReceived(texts: readonly Buffer[]): Received {
   const fields = new Map<string, Buffer>()
   const names = texts.filter((_, i) => i % 2 === 0)
-  for (const [i, name] of names.entries()) fields.set(String(name.subarray(0, 200)), texts[2 * i + 1] as Buffer)
+  for (const [i, name] of names.entries()) fields.set(textOf(name), texts[2 * i + 1] as Buffer)
   const whole = fields.get('cloudevent')
   if (whole) return { body: whole, contentType: 'application/cloudevents+json', headers: {} }
-  const body = fields.get('data') ?? Buffer.alloc(0)
-  const attributes = [...fields].filter(([name]) => name !== 'data')
-  const bytes = [...names, ...attributes.map(([, value]) => value)].reduce((sum, { length }) => sum + length, 0)
-  if (bytes > maxHeaders.bytes)
-    return {
-      body,
-      headers: {},
-      unfit: `its fields besides data have ${bytes} bytes; up to ${maxHeaders.bytes} are read`,
-    }
+  const { data = Buffer.alloc(0), ...attributes } = Object.fromEntries(fields)
   return {
-    body,
-    contentType: fields.get('datacontenttype')?.toString() ?? '',
-    headers: Object.fromEntries(attributes.map(([name, value]) => [`ce-${name}`, value.toString()])),
+    body: data,
+    contentType: textOf(attributes.datacontenttype ?? Buffer.alloc(0)),
+    headers: Object.fromEntries(Object.entries(attributes).map(([name, value]) => [`ce-${name}`, textOf(value)])),
   }
 }
