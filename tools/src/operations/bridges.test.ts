@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals'
 import { type BridgeHandling, bridgeHandlingLine, handlingOf } from './bridge-handlings.ts'
 import { groupOfBridge, serviceOf } from './bridges.ts'
+import { placeOf } from './explain-event.ts'
 import type { BridgeState } from './shop-state.ts'
 import { bridgeProblems } from './status-problems.ts'
 import type { EventStory } from './story.ts'
@@ -123,4 +124,12 @@ test.each([
 test('where Kafka cannot be asked, what a bridge has done is not known', () => {
   const found = handlingOf({ name: 'tasks', awaySince: null }, event, [], { reason: 'cannot be asked: gone' })
   expect(found).toEqual({ state: 'unknown', reason: 'cannot be asked: gone' })
+})
+
+test('Kafka is asked for the topic of what a bridge has parked, and not at all for what came in by one', () => {
+  const row = { id: 7n, state: 'dead', topic: 'shop.user.v1@tasks', partition: 1, offset: 5n }
+  const inbound = { ...row, topic: 'inbound@erp' }
+  expect(placeOf([row]).place).toMatchObject({ topic: 'shop.user.v1', partition: 1, offset: 5n })
+  expect(placeOf([inbound])).toMatchObject({ place: undefined, inbound: { bridge: 'erp', id: 7n, state: 'dead' } })
+  expect(placeOf([{ ...row, id: null, topic: 'shop.user.v1' }]).inbound).toBeUndefined()
 })

@@ -1,10 +1,11 @@
 import { type Database, sql } from '@shopstream/database'
 import { deadLetterTopic, topics } from '@shopstream/events'
-import { eventIdOf, type IncomingMessage } from '@shopstream/messaging/operations'
+import { eventIdOf, type IncomingMessage, inboundName, unparkedBy } from '@shopstream/messaging/operations'
 import { faint, plural, shop, table, toJson } from '../terminal/format.ts'
 import { Refusal } from '../terminal/options.ts'
 import { headerInWords, keyInWords, shopWith, shown, typeInWords } from '../terminal/printing.ts'
 import { ask } from './answers.ts'
+import { bridgeService } from './bridges.ts'
 import { findMails, servicesOf } from './explain-order.ts'
 import { readGroups } from './groups.ts'
 import { owners, type Reach } from './shop-access.ts'
@@ -29,8 +30,13 @@ export async function tellEvent(teller: Teller, id: string, now = new Date()): P
   if (!isUuid(id)) throw new Refusal(`${id} is no event's id: those are UUIDs.`)
   const { rows } = await teller.unpublished({ eventId: id })
   const unpublished = rows.find(({ copyOf }) => !copyOf)
-  const { message, gaps } = unpublished ? { gaps: [] } : await findEvent(teller, id)
+  const { message, gaps, inbound }: Found = unpublished ? { message: undefined, gaps: [] } : await findEvent(teller, id)
   const event = unpublished ?? (message ? (await teller.handlings([message])).events[0] : rows[0])
+  if (!event && inbound)
+    throw new Refusal(
+      `Event ${id} came in by bridge ${inbound.bridge}, which has parked it (${inbound.state}): no topic has it.\n` +
+        shop(`dead-letters show ${bridgeService}/${inbound.id}`),
+    )
   if (!event)
     throw new Refusal(
       [`No outbox, inbox, parking lot or topic has an event ${id}.`, ...gaps.map(({ what }) => what)].join('\n'),
@@ -73,7 +79,7 @@ function endOf({ copyOf, handledBy, bridges = [] }: EventStory): Verdict {
  */
 async function findEvent(teller: Teller, id: string): Promise<Found> {
   const places = await Promise.all(owners.map((owner) => ask(owner, () => findPlace(teller.databases[owner], id))))
-  const place = places.flatMap(({ answer }) => answer ?? [])[0]
+  const { place, inbound } = placeOf(places.flatMap(({ answer }) => answer ?? []))
   const made = timeOfId(id)
   // With a foreign clock, or a foreign id, this may be any time.
   const from = made && made < new Date() ? { from: new Date(made.getTime() - clockSlackMs) } : {}
@@ -89,7 +95,8 @@ async function findEvent(teller: Teller, id: string): Promise<Found> {
     if (found.message) return found
     if (!where.partitions) gaps.push(...found.gaps)
   }
-  return { message: undefined, gaps: [...gaps, ...(await hiddenGaps(teller.bus, await partitionsOf(teller.bus)))] }
+  const hidden = await hiddenGaps(teller.bus, await partitionsOf(teller.bus))
+  return { message: undefined, gaps: [...gaps, ...hidden], inbound }
 }
 
 const partitionsOf = (bus: Reach['bus']) =>
@@ -104,6 +111,8 @@ interface Found {
   message: IncomingMessage | undefined
   /** What could not be read on the way. */
   gaps: Gap[]
+  /** By which bridge it came in, which has parked it. */
+  inbound?: { bridge: string; id: bigint | null; state: string | null } | undefined
 }
 
 /** The first message that fits; undefined when none does. */
@@ -123,14 +132,30 @@ async function firstThat(bus: Reach['bus'], where: Where, fits: (message: Incomi
   return found
 }
 
+/** A row of an inbox, or of a parking lot, which has an id. */
+export interface PlaceRow {
+  id: bigint | null
+  state: string | null
+  topic: string
+  partition: number
+  offset: bigint
+}
+
+/** Pure: where Kafka has it. What a bridge has parked is of its topic; what came in by one has no place there. */
+export function placeOf(rows: readonly PlaceRow[]) {
+  const all = rows.map(({ topic: noted, ...row }) => ({ ...row, ...unparkedBy(noted) }))
+  const inbound = all.find(({ topic, id }) => topic === inboundName && id !== null)
+  const place = all.find(({ topic }) => topic !== inboundName)
+  return { place, inbound: inbound?.bridge === undefined ? undefined : { ...inbound, bridge: inbound.bridge } }
+}
+
 async function findPlace({ query }: Database<unknown>, id: string) {
-  const { rows } = await sql<{ topic: string; partition: number; offset: bigint }>`
-    select topic, partition, "offset" from inbox where event_id = ${id}
+  const { rows } = await sql<PlaceRow>`
+    select null::bigint id, null state, topic, partition, "offset" from inbox where event_id = ${id}
     union all
-    select topic, partition, coalesce(former_offset, "offset") from parked_message where event_id = ${id}`.execute(
-    query,
-  )
-  return rows[0]
+    select id, state, topic, partition, coalesce(former_offset, "offset") from parked_message
+    where event_id = ${id}`.execute(query)
+  return rows
 }
 
 export function eventScreen({ id, event, copies, mails, verdict }: StoryOfEvent): string {
