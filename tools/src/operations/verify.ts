@@ -27,7 +27,7 @@ group stands. What looks wrong is looked at again after a while, so that what is
   --json             the whole result as one JSON object
 
 Exits with 0 when nothing is wrong, 1 with discrepancies, 2 when a part of the shop could not be asked, or for options
-that make no sense. How it is proven, and what is not: docs/verify.md
+that make no sense. Where only the broker of a bridge does not answer, all else is verified. How it is proven, and what is not: docs/verify.md
 Who writes events beside the services is listed in the file that FOREIGN_PRODUCERS names, by source and keys; for the local
 shop that is examples/producers.json by default. What stands in topics and is no event is noted, and is no discrepancy.
 It writes nothing but temporary tables, which take about 3 KB per order while it runs.
@@ -56,7 +56,7 @@ export async function verify(reach: Reach, options: VerifyOptions = {}): Promise
   const chosen = only?.map(checkNamed) ?? checks
   const isListed = await readProducers(reach.producersFile)
   const held = chosen.find(({ needsHeld }) => needsHeld)
-  const bridges = held ? await openBridges(reach) : { asked: [], unasked: [], close: async () => {} }
+  const bridges = held ? await openBridges(reach) : { asked: [], unasked: [], away: [], close: async () => {} }
   try {
     const named = chosen.map((check) => (check === held ? undeliveredEvent(bridges.asked) : check))
     const { verdicts, strays } = await judge(reach, {
@@ -67,7 +67,11 @@ export async function verify(reach: Reach, options: VerifyOptions = {}): Promise
       progress,
     })
     const told = verdicts.filter(({ check, findings }) => named.includes(check) || findings.length > 0)
-    return summarise(told, { strays, bridges: bridges.unasked }, (performance.now() - begun) / 1_000)
+    return summarise(
+      told,
+      { strays, bridges: bridges.unasked, away: bridges.away },
+      (performance.now() - begun) / 1_000,
+    )
   } finally {
     await bridges.close()
   }
@@ -92,13 +96,20 @@ export async function run(args: string[]): Promise<number> {
     const summary = await withReach((reach) => verify(reach, { ...(only && { only }), settleMs, progress }))
     if (json) console.log(toJson(summary, 2))
     else print(inWords(summary, limit))
-    return summary.discrepancies > 0 ? 1 : 0
+    if (summary.away.length > 0) process.stderr.write(`${cannotBeAsked}\n${summary.away.join('\n')}\n`)
+    return exitCodeOf(summary)
   } catch (error) {
     if (!(error instanceof CannotVerify || error instanceof Refusal)) throw error
-    process.stderr.write(`Could not verify: this cannot be asked.\n${error.message}\n`)
+    process.stderr.write(`${cannotBeAsked}\n${error.message}\n`)
     return 2
   }
 }
+
+const cannotBeAsked = 'Could not verify: this cannot be asked.'
+
+/** What was found is wrong, whatever else could not be asked. */
+export const exitCodeOf = ({ discrepancies, away }: Pick<Summary, 'discrepancies' | 'away'>): 0 | 1 | 2 =>
+  discrepancies > 0 ? 1 : away.length > 0 ? 2 : 0
 
 function readArguments(args: string[]) {
   const { values } = parseArgs({
@@ -134,6 +145,8 @@ interface Notes {
   strays: readonly Strays[]
   /** Of which bridges nothing is proven, and why. */
   bridges: readonly string[]
+  /** The brokers of bridges that could be asked, and did not answer: nothing is proven of those bridges either. */
+  away: readonly string[]
 }
 
 function summarise(verdicts: readonly CheckVerdict[], notes: Notes, seconds: number) {
@@ -159,7 +172,7 @@ function summarise(verdicts: readonly CheckVerdict[], notes: Notes, seconds: num
 
 export type Summary = ReturnType<typeof summarise>
 
-function inWords({ checks, rows, seconds, discrepancies, strays, bridges }: Summary, limit: number): string {
+function inWords({ checks, rows, seconds, discrepancies, strays, bridges, away }: Summary, limit: number): string {
   const number = (value: number) => value.toLocaleString('en')
   const lines = checks.flatMap((check) => {
     const found = check.discrepancies === 0 ? 'ok' : `${check.more ? 'over ' : ''}${number(check.discrepancies)} found`
@@ -178,7 +191,7 @@ function inWords({ checks, rows, seconds, discrepancies, strays, bridges }: Summ
   })
   const result =
     discrepancies === 0
-      ? 'Nothing is wrong.'
+      ? `Nothing ${away.length > 0 ? 'else ' : ''}is wrong.`
       : `${number(discrepancies)} ${discrepancies === 1 ? 'discrepancy' : 'discrepancies'}.`
   const notes = [...strays.flatMap((one) => ['', ...strayLines(one)]), ...(bridges.length > 0 ? ['', ...bridges] : [])]
   return `${[...lines, ...notes].join('\n')}\n\n${result} Looked at ${number(rows)} rows in ${seconds} s.`

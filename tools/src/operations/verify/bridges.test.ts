@@ -4,6 +4,7 @@ import { createDatabase, migrate, openSession, type Session, sql } from '@shopst
 import { messagingMigrations } from '@shopstream/messaging'
 import { type TestDatabase, testDatabase, testLogger } from '@shopstream/testing'
 import type { Reach } from '../shop-access.ts'
+import { exitCodeOf } from '../verify.ts'
 import { type AskedBridge, bridgeTables, noteHeld, openBridges, undeliveredEvent } from './bridges.ts'
 import { show } from './check.ts'
 import { tables } from './temporary-tables.ts'
@@ -77,7 +78,7 @@ async function found(done: number, ...held: (string | undefined)[]) {
   }
   const bus = { positions } as unknown as Reach['bus']
   unasked.length = 0
-  await noteHeld(session, { bus }, { asked: [asked], unasked })
+  await noteHeld(session, { bus }, { asked: [asked], unasked, away: [] })
   const rows = await session.query<{ offset: bigint }>(undeliveredEvent([asked]).sql('bridge'))
   return rows.map(({ offset }) => Number(offset)).sort()
 }
@@ -131,17 +132,30 @@ test('a type whose stream is shorter is judged by itself', async () => {
   expect(await found(4, ids[2])).toEqual([]) // not all are
 })
 
-test('a broker that is away is told, and nothing is found of it', async () => {
+test('brokers that are away are asked side by side and told, and nothing is found of them', async () => {
   await written({ minutes: 0 }, { minutes: 1 })
-  unasked.length = 0
   const bus = { positions: async () => [] } as unknown as Reach['bus']
+  const allAsked = Promise.withResolvers<void>()
+  let waiting = 2
   const held = async function* (): AsyncIterable<string> {
     yield* []
+    waiting -= 1
+    if (waiting === 0) allAsked.resolve()
+    await allAsked.promise
     throw new Error('connect ECONNREFUSED')
   }
-  for (let look = 0; look < 2; look += 1) await noteHeld(session, { bus }, { asked: [{ ...bridge, held }], unasked })
-  expect(unasked).toEqual(['bridge mirror: its broker cannot be asked now: connect ECONNREFUSED'])
+  const asked = ['mirror', 'second'].map((name) => ({ ...bridge, name, held }))
+  const notes = { asked, unasked: [], away: [] }
+  for (let look = 0; look < 2; look += 1) await noteHeld(session, { bus }, notes)
+  const away = ['mirror', 'second'].map((name) => `the broker of bridge ${name}: connect ECONNREFUSED`)
+  expect(notes).toMatchObject({ away, unasked: [] })
   expect(await session.query(undeliveredEvent([bridge]).sql('bridge'))).toEqual([])
+})
+
+test('a broker that is away is no proof: the exit code tells, unless something is wrong', () => {
+  expect(exitCodeOf({ discrepancies: 0, away: [] })).toBe(0)
+  expect(exitCodeOf({ discrepancies: 0, away: ['x'] })).toBe(2)
+  expect(exitCodeOf({ discrepancies: 1, away: ['x'] })).toBe(1)
 })
 
 test('of a bridge whose row this process does not have it is told why', async () => {

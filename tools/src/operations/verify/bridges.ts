@@ -27,6 +27,8 @@ export interface AskedBridges {
   asked: AskedBridge[]
   /** Of the others, why nothing is proven of them, in words. */
   unasked: string[]
+  /** Those whose broker could be asked, and did not answer; in words. */
+  away: string[]
   close(): Promise<void>
 }
 
@@ -34,7 +36,7 @@ export interface AskedBridges {
 export async function openBridges(reach: Reach): Promise<AskedBridges> {
   const notes = await ask('the bridge database', () => readBridgeNotes(reach.databases[bridgeService]))
   const sending = (notes.answer ?? []).filter(({ direction }) => direction === 'send')
-  if (sending.length === 0) return { asked: [], unasked: [], close: async () => {} }
+  if (sending.length === 0) return { asked: [], unasked: [], away: [], close: async () => {} }
   const table = await knownBridges(reach)
   const asked: AskedBridge[] = []
   const unasked: string[] = []
@@ -58,7 +60,7 @@ export async function openBridges(reach: Reach): Promise<AskedBridges> {
     asked.push({ name: note.name, ...group, events: note.events, origins, held, close: () => outlet.close() })
   }
   const close = async () => void (await Promise.all(asked.map((bridge) => bridge.close())))
-  return { asked, unasked, close }
+  return { asked, unasked, away: [], close }
 }
 
 /** By the environment; without any, with the words for it, where that does not say it all. */
@@ -84,22 +86,29 @@ export const bridgeTables = `
 
 const idsAtOnce = 5_000
 
-/** Asks where groups stand, then what the brokers hold. Of one that is away this is said, and nothing is compared. */
+/** Asks where groups stand, then what the brokers hold. Of one that is away nothing is compared. */
 export async function noteHeld(
   session: Session,
   { bus }: Pick<Reach, 'bus'>,
-  { asked, unasked }: Pick<AskedBridges, 'asked' | 'unasked'>,
+  { asked, unasked, away }: Omit<AskedBridges, 'close'>,
 ): Promise<void> {
   await session.query('truncate bridge_asked, bridge_position, bridge_held')
-  const tell = (words: string) => void (unasked.includes(words) || unasked.push(words))
-  for (const { name, group, topics, events, origins, held } of asked) {
+  const tell = (list: string[], words: string) => void (list.includes(words) || list.push(words))
+  const isAway = (name: string, reason: string) => tell(away, `the broker of bridge ${name}: ${reason}`)
+  const silences = await Promise.all(asked.map(silenceOf))
+  for (const [n, { name, group, topics, events, origins, held }] of asked.entries()) {
+    const silence = silences[n]
+    if (silence !== undefined) {
+      isAway(name, silence)
+      continue
+    }
     const positions = await bus.positions(group, topics)
     try {
       const count = await copyHeld(session, name, held())
       if (count === 0 && positions.some(({ start, done }) => done > start))
-        tell(`bridge ${name}: its broker holds no event, so that there is nothing to compare`)
+        tell(unasked, `bridge ${name}: its broker holds no event, so that there is nothing to compare`)
     } catch (error) {
-      tell(`bridge ${name}: its broker cannot be asked now: ${shown(reasonOf(error))}`)
+      isAway(name, shown(reasonOf(error)))
       continue
     }
     await session.query(
@@ -114,6 +123,16 @@ export async function noteHeld(
     await session.query('insert into bridge_asked values ($1, $2, $3)', [name, events, origins])
   }
   await session.query('analyze bridge_held')
+}
+
+/** Why its broker does not answer, if so. One that hangs takes its time limit for that, all of them together one. */
+async function silenceOf({ held }: AskedBridge): Promise<string | undefined> {
+  try {
+    for await (const _ of held()) break
+  } catch (error) {
+    return shown(reasonOf(error))
+  }
+  return undefined
 }
 
 /** Returns how many it holds. */
