@@ -34,19 +34,24 @@ export type Found = Letter & {
   group: Owner
   ref: string
   away?: Pick<BridgeNote, 'name' | 'kind' | 'awaySince' | 'awayReason'>
+  /** The bridge that has parked it, and which no process has any more: nobody tries it. */
+  gone?: string
 }
 
 /** What waits for the broker of its bridge says so: that it waits is no attempt, and its error is of the last one. */
-export const withAbsence = (letters: readonly Found[], bridges: readonly BridgeNote[]): Found[] =>
-  letters.map((letter) => {
-    const { bridge } = unparkedBy(letter.topic)
-    const away = bridges.find(({ name, direction, awaySince }) => name === bridge && direction === 'send' && awaySince)
-    return away && letter.state === 'waiting' ? { ...letter, away } : letter
+export const withAbsence = <T extends Letter>(letters: readonly T[], bridges: readonly BridgeNote[]) =>
+  letters.map((letter): T & Pick<Found, 'away' | 'gone'> => {
+    const { topic, bridge } = unparkedBy(letter.topic)
+    if (bridge === undefined) return letter
+    const direction = topic === inboundName ? 'receive' : 'send'
+    const note = bridges.find((one) => one.name === bridge && one.direction === direction)
+    if (!note) return { ...letter, gone: bridge }
+    return note.awaySince && direction === 'send' && letter.state === 'waiting' ? { ...letter, away: note } : letter
   })
 
 /** All that is told of one, personal data masked. */
 export type Details = Omit<LetterDetails, 'headers' | 'bytes'> &
-  Pick<Found, 'group' | 'ref'> &
+  Pick<Found, 'group' | 'ref' | 'gone'> &
   Pick<ReadEvent, 'headers' | 'schemaId'> & {
     data?: unknown
     problem?: string | undefined
@@ -109,11 +114,12 @@ const payloadLines = (text: string | undefined, bytes: Buffer | undefined) =>
   text !== undefined ? indented(text) : bytes ? dump(bytes) : []
 
 /** By which bridge it was parked, if it was by one. */
-function placeOf({ topic: parkedUnder, partition, offset }: Letter): string {
+function placeOf({ topic: parkedUnder, partition, offset, gone }: Details): string {
   const { topic, bridge } = unparkedBy(parkedUnder)
   if (bridge === undefined) return `${topic}/${partition}@${offset}`
   if (topic === inboundName) return `number ${offset} of what came in by bridge ${bridge} and does not fit`
-  return `${topic}/${partition}@${offset}, parked by bridge ${bridge}, whose broker does not take it`
+  const why = gone === undefined ? 'whose broker does not take it' : 'which no process has any more'
+  return `${topic}/${partition}@${offset}, parked by bridge ${bridge}, ${why}`
 }
 
 function stateOf({ state, group, attempts, behindDead, ...letter }: Found | Details, now: Date): string {
@@ -131,7 +137,13 @@ function stateOf({ state, group, attempts, behindDead, ...letter }: Found | Deta
   return `${words[state]}, parked ${clock(parkedAt, now)}${next}${schema}`
 }
 
-function hints({ ref, state, group, behindDead, waitsForSchema }: Details): string[] {
+function hints({ ref, state, group, behindDead, waitsForSchema, gone }: Details): string[] {
+  if (gone !== undefined && state !== 'handled' && state !== 'discarded')
+    return [
+      faint(`  → ${putBack(gone)}`),
+      ...(state === 'dead' ? [faint(`  → once it is back: ${shop(`dead-letters redrive ${ref}`)}`)] : []),
+      faint(`  → to give it up: ${shop(`dead-letters discard ${ref} --reason '...'`)}`),
+    ]
   if (state === 'waiting' && waitsForSchema !== null)
     return [faint(`  → if that will never come: ${shop(`dead-letters discard ${ref} --reason '...'`)}`)]
   const about = state === 'dead' ? ref : behindDead === null ? undefined : `${group}/${behindDead}`
@@ -183,9 +195,10 @@ export function planLines(action: LetterAction, plans: readonly Planned[]): stri
 }
 
 /** Whether it is known what became of a message since it was acted on. */
-export function isSettled(action: LetterAction, before: Letter, now: Letter & Pick<Found, 'away'>): boolean {
+export function isSettled(action: LetterAction, before: Letter, now: Letter & Pick<Found, 'away' | 'gone'>): boolean {
   if (now.state !== 'waiting' && now.state !== 'behind') return true
   if (now.away) return true // nobody knows for how long
+  if (now.gone !== undefined) return true // it has nobody who tries it
   if (now.behindDead !== null) return true // of which nothing comes until somebody decides about that one
   return action === 'retry' && (now.attempts !== before.attempts || now.error !== before.error)
 }
@@ -233,7 +246,11 @@ export function doubtfulLines(refs: readonly string[]): string[] {
   ]
 }
 
-function whyOpen({ away, error }: Found, now: Date): string {
+const putBack = (bridge: string) =>
+  `no process has bridge ${bridge}, so nobody tries it: put its row back, or discard it`
+
+function whyOpen({ away, gone, error }: Found, now: Date): string {
+  if (gone !== undefined) return putBack(gone)
   if (!away?.awaySince) return shortly(error, 200)
   const { name, kind, awaySince, awayReason } = away
   return (

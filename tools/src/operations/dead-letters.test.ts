@@ -90,13 +90,21 @@ test('what waits for the broker of its bridge says so, and is not waited for', (
     /the broker \(redis\) of bridge tasks takes nothing since .*ECONNREFUSED\); it is tried once that is back$/,
   )
   expect(line).not.toContain('too large')
-  const others = [
-    { ...note, awaySince: null },
+  expect(withAbsence([parked], [{ ...note, awaySince: null }])).toEqual([parked])
+  expect(withAbsence([{ ...parked, state: 'dead' }], [note])).toEqual([{ ...parked, state: 'dead' }])
+  for (const one of [
     { ...note, name: 'other' },
     { ...note, direction: 'receive' as const },
-  ]
-  for (const one of others) expect(withAbsence([parked], [one])).toEqual([parked])
-  expect(withAbsence([{ ...parked, state: 'dead' }], [note])).toEqual([{ ...parked, state: 'dead' }])
+  ]) {
+    const [gone] = withAbsence([parked], [one]) as [Found]
+    expect(isSettled('redrive', parked, gone)).toBe(true)
+    expect(outcomeLines(outcomeOf({ ...done, ended: [gone] })).join()).toContain('no process has bridge tasks')
+    const details = { headers: {}, schemaId: 9, data: {}, failures: [], actions: [] }
+    const told = detailLines({ ...gone, ...details } as never).join()
+    expect(told).toContain('put its row back')
+    expect(told).not.toContain('does not take it')
+  }
+  expect(withAbsence([letter], [])).toEqual([letter])
 })
 
 test('a row of the list says of which topic it is; what waits for a schema can be given up', () => {

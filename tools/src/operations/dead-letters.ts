@@ -68,7 +68,7 @@ Options
 retry, redrive and discard need an ID, --key or --all, which is all that the other filters match. redrive leaves out those
 that may have taken effect before (older than the ${inboxWindowDays} days that an inbox remembers), unless named by ID. They take
   --dry-run             only print what would happen, in which order, to which keys
-  --reason TEXT         kept with each message; discard needs one
+  --reason TEXT         kept with each message; discard needs one, but for --dry-run
   --actor NAME          who decides; default: SHOP_ACTOR, else the user of this system
   --rate N              messages a second; what waits behind them follows at the service's own speed
   --no-wait             do not wait for what becomes of them
@@ -161,7 +161,8 @@ async function show(values: Values): Promise<number> {
       bytes,
       text,
     } = await createReader(reach.databases, values.personal)(message)
-    const details = { ref, group, ...letter, headers: texts, schemaId, data, problem, bytes, text }
+    const [known = letter] = withAbsence([letter], await bridgesOf(reach, [{ group }]))
+    const details = { ref, group, ...known, headers: texts, schemaId, data, problem, bytes, text }
     say(values, details, () => detailLines(details))
     return 0
   })
@@ -170,7 +171,8 @@ async function show(values: Values): Promise<number> {
 async function act(action: LetterAction, values: Values): Promise<number> {
   if (!values.id && values.key === undefined && !values.all)
     throw new UsageError(`${action} which? Give IDs, --key or --all (all that the other filters match)`)
-  if (action === 'discard' && !values.reason?.trim()) throw new UsageError('discard needs --reason')
+  if (action === 'discard' && !values['dry-run'] && !values.reason?.trim())
+    throw new UsageError('discard needs --reason')
   const choice = choose(values, action === 'retry' ? ['waiting'] : ['dead'])
   const unfit = values.state && choice.filter.states?.find((state) => !statesFor(action).includes(state))
   if (unfit) throw new UsageError(`${action} is for ${statesFor(action).join(', ')}, not for ${unfit}`)
@@ -372,7 +374,7 @@ async function outcomes(
 }
 
 /** How the bridges are, where one of these was parked by one. */
-async function bridgesOf(reach: Reach, found: readonly Found[]): Promise<BridgeNote[]> {
+async function bridgesOf(reach: Reach, found: readonly Pick<Found, 'group'>[]): Promise<BridgeNote[]> {
   if (!found.some(({ group }) => group === bridgeService)) return []
   return asking(bridgeService, () => readBridgeNotes(reach.databases[bridgeService]))
 }
