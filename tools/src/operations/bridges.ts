@@ -1,6 +1,7 @@
 import { type Database, sql } from '@shopstream/database'
-import { type EventName, topicOf } from '@shopstream/events'
-import { bridgeGroup } from '@shopstream/messaging/operations'
+import { type EventName, topicOf, topics } from '@shopstream/events'
+import { bridgeGroup, inboundName, unparkedBy } from '@shopstream/messaging/operations'
+import { UsageError } from '../terminal/options.ts'
 import type { Owner } from './shop-access.ts'
 
 /** The service that runs bridges, and whose database parks what they cannot hand on. */
@@ -36,4 +37,12 @@ export const serviceOf = (group: string) => (group.startsWith(bridgeGroup(bridge
 export function groupOfBridge({ name, direction, events }: Pick<BridgeNote, 'name' | 'direction' | 'events'>) {
   if (direction !== 'send') return undefined
   return { group: bridgeGroup(bridgeService, name), topics: [...new Set(events.map((event) => topicOf(event).name))] }
+}
+
+/** A topic whose messages are parked, also by bridges. Throws a UsageError for one that there is not. */
+export function parkedTopic(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined
+  const names = [...topics.map(({ name }) => name), inboundName]
+  if (names.includes(unparkedBy(text).topic)) return text
+  throw new UsageError(`There is no topic ${text}: there are ${names.join(', ')}`)
 }

@@ -88,7 +88,7 @@ export function listLines(found: readonly Found[], now = new Date()): string[] {
 export function detailLines(letter: Details, now = new Date()): string[] {
   const { ref, followers, schemaId, data, problem, bytes, text, failures, actions } = letter
   return [
-    `${strong(ref)}  ${nameOf(letter)}, ${placeOf(letter)}`,
+    `${strong(ref)}  ${isInbound(letter) ? arrivalOf(letter) : `${nameOf(letter)}, ${placeOf(letter)}`}`,
     `  ${stateOf(letter, now)}`,
     ...(followers > 0 ? [`  ${plural(followers, 'later message')} of its key behind it`] : []),
     strong('Headers'),
@@ -96,10 +96,16 @@ export function detailLines(letter: Details, now = new Date()): string[] {
     strong('Payload'),
     ...(problem === undefined
       ? [`  by schema ${schemaId}`, ...indented(toJson(data, 2))]
-      : [`  ${bad(`cannot be read: ${printable(problem)}`)}`, ...payloadLines(text, bytes)]),
+      : [
+          ...(isInbound(letter) ? [] : [`  ${bad(`cannot be read: ${printable(problem)}`)}`]),
+          ...payloadLines(text, bytes),
+        ]),
     strong('Attempts that failed'),
     ...(failures.length === 0 ? ['  none'] : []),
-    ...failures.flatMap(({ number, at, error }) => [`  ${number}. ${clock(at, now)}`, ...indented(error, '     ')]),
+    ...failures.flatMap(({ number, at, error }) => [
+      `  ${number}. ${clock(at, now)}`,
+      ...indented(isInbound(letter) ? withoutStack(error) : error, '     '),
+    ]),
     strong('What people did'),
     ...(actions.length === 0 ? ['  nothing'] : []),
     ...actions.map(
@@ -113,11 +119,26 @@ export function detailLines(letter: Details, now = new Date()): string[] {
 const payloadLines = (text: string | undefined, bytes: Buffer | undefined) =>
   text !== undefined ? indented(text) : bytes ? dump(bytes) : []
 
+/** Whether a bridge has parked what came in to it. */
+export const isInbound = ({ topic }: Pick<Letter, 'topic'>) => unparkedBy(topic).topic === inboundName
+
+/** It has no place: its source has none, and what it claims may be missing. */
+function arrivalOf({ topic, type, key }: Letter): string {
+  const of = key === null ? '' : ` of ${keyInWords(key)}`
+  return `${typeInWords(type ?? undefined)}${of}, which came in by bridge ${unparkedBy(topic).bridge} and does not fit`
+}
+
+/** The fault is its sender's, and no line of ours helps. */
+const withoutStack = (error: string) =>
+  error
+    .split('\n')
+    .filter((line) => !/^\s+at /.test(line))
+    .join('\n')
+
 /** By which bridge it was parked, if it was by one. */
 function placeOf({ topic: parkedUnder, partition, offset, gone }: Details): string {
   const { topic, bridge } = unparkedBy(parkedUnder)
   if (bridge === undefined) return `${topic}/${partition}@${offset}`
-  if (topic === inboundName) return `number ${offset} of what came in by bridge ${bridge} and does not fit`
   const why = gone === undefined ? 'whose broker does not take it' : 'which no process has any more'
   return `${topic}/${partition}@${offset}, parked by bridge ${bridge}, ${why}`
 }
@@ -137,7 +158,17 @@ function stateOf({ state, group, attempts, behindDead, ...letter }: Found | Deta
   return `${words[state]}, parked ${clock(parkedAt, now)}${next}${schema}`
 }
 
-function hints({ ref, state, group, behindDead, waitsForSchema, gone }: Details): string[] {
+function hints(letter: Details): string[] {
+  const { ref, state, group, behindDead, waitsForSchema, gone } = letter
+  if (state === 'dead' && isInbound(letter))
+    return [
+      faint(
+        `  → have its sender mend it and send it again, then: ${shop(`dead-letters discard ${ref} --reason '...'`)}`,
+      ),
+      gone === undefined
+        ? faint(`  → once a newer version of the service takes it as it is: ${shop(`dead-letters redrive ${ref}`)}`)
+        : faint(`  → ${putBack(gone)}`),
+    ]
   if (gone !== undefined && state !== 'handled' && state !== 'discarded')
     return [
       faint(`  → ${putBack(gone)}`),

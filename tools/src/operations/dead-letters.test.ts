@@ -120,13 +120,31 @@ test('a row of the list says of which topic it is; what waits for a schema can b
 
 test.each([
   ['shop.order.v1@tasks', 'shop.order.v1/1@12, parked by bridge tasks'],
-  ['inbound@erp', 'number 12 of what came in by bridge erp'],
+  ['inbound@erp', 'StockReserved of o-1, which came in by bridge erp and does not fit$'],
   ['shop.order.v1', 'shop.order.v1/1@12$'],
 ])('what is parked under %s says by whom: %s', (topic, words) => {
   const details = { headers: {}, schemaId: undefined, problem: 'no', text: '{"id":"a"}', failures: [], actions: [] }
   const [head, ...lines] = detailLines({ ...letter, ...details, topic } as never)
   expect(head).toMatch(new RegExp(words))
   expect(lines).toContain('  {"id":"a"}')
+})
+
+test('what came in by a bridge is for its sender first, and tells no stack of ours', () => {
+  const failures = [{ number: 1, at: letter.parkedAt, error: 'Malformed: no id\n    at read.ts:1:2' }]
+  const details = { headers: {}, schemaId: undefined, problem: 'no', text: '{}', failures, actions: [] }
+  const told = detailLines({
+    ...letter,
+    ...details,
+    state: 'dead',
+    topic: 'inbound@erp',
+    type: null,
+    key: null,
+  } as never)
+  expect(told[0]).toContain('a message without a type, which came in')
+  expect(told.at(-2)).toMatch(/have its sender mend it and send it again, then: .* discard order\/7/)
+  expect(told.at(-1)).toContain('redrive order/7')
+  expect(told.join('\n')).toContain('Malformed: no id')
+  expect(told.join('\n')).not.toContain('read.ts')
 })
 
 test('a rate is kept in small steps, and never exceeded', () => {
@@ -161,6 +179,8 @@ test.each([
   [['list', '--group', 'gateway']],
   [['list', '--older-than', 'yesterday']],
   [['list', '--state', 'lost']],
+  [['list', '--topic', 'shop.orders']],
+  [['list', '--topic', 'shop.orders@mirror']],
   [['show']],
   [['show', 'order/1', 'order/2']],
   [['redrive']],

@@ -5,6 +5,7 @@ import { pause } from '@shopstream/messaging'
 import {
   actOnLetters,
   type DecidedBy,
+  inboundName,
   inboxWindowDays,
   type LetterAction,
   type LetterFilter,
@@ -22,11 +23,12 @@ import { print } from '../terminal/printing.ts'
 import { untilInterrupted } from '../terminal/repeat.ts'
 import { actorOf } from './actor.ts'
 import { reasonOf } from './answers.ts'
-import { type BridgeNote, bridgeService, readBridgeNotes } from './bridges.ts'
+import { type BridgeNote, bridgeService, parkedTopic, readBridgeNotes } from './bridges.ts'
 import {
   detailLines,
   doubtfulLines,
   type Found,
+  isInbound,
   isSettled,
   listLines,
   outcomeLines,
@@ -36,7 +38,7 @@ import {
   planLines,
   withAbsence,
 } from './dead-letter-lines.ts'
-import { createReader, personalHelp } from './read-event.ts'
+import { claimsOf, createReader, personalHelp } from './read-event.ts'
 import { type Owner, owners, type Reach, reachHelp, withReach } from './shop-access.ts'
 
 export const usage = `Usage: npm run shop -- dead-letters COMMAND [ID...] [filters] [options]
@@ -52,7 +54,9 @@ ID is as list prints it, such as order/12, or 12 with --group order.
 Filters, which all have to hold
   --id ID               the same as ID; may be given several times
   --group NAME          ${owners.join(', ')}; default: all
-  --topic NAME, --type EVENT, --key KEY
+  --topic NAME          also what bridges have parked of it; ${inboundName}: what came in by one and does not fit
+  --bridge NAME         parked by this bridge
+  --type EVENT, --key KEY
   --error TEXT          part of the error, in any case
   --older-than TIME     parked before then
   --newer-than TIME     parked since then
@@ -84,6 +88,7 @@ const options = {
   id: { type: 'string', multiple: true },
   group: { type: 'string' },
   topic: { type: 'string' },
+  bridge: { type: 'string' },
   type: { type: 'string' },
   key: { type: 'string' },
   error: { type: 'string' },
@@ -135,7 +140,8 @@ async function list(values: Values): Promise<number> {
     const limit = choice.limit ?? (values.json ? Number.MAX_SAFE_INTEGER - 1 : usualLimit)
     const found = Map.groupBy(await find(reach, { ...choice, limit: limit + 1 }), ({ group }) => group)
     const more = [...found].flatMap(([group, letters]) => (letters.length > limit ? [group] : []))
-    const shown = [...found.values()].flatMap((letters) => letters.slice(0, limit))
+    const chosen = [...found.values()].flatMap((letters) => letters.slice(0, limit))
+    const shown = await Promise.all(chosen.map((letter) => (isInbound(letter) ? withClaims(reach, letter) : letter)))
     say(values, shown, () => listLines(shown))
     if (more.length > 0)
       console.error(`More than ${limit} of ${more.join(', ')}: --limit shows more, other options fewer`)
@@ -163,9 +169,17 @@ async function show(values: Values): Promise<number> {
     } = await createReader(reach.databases, values.personal)(message)
     const [known = letter] = withAbsence([letter], await bridgesOf(reach, [{ group }]))
     const details = { ref, group, ...known, headers: texts, schemaId, data, problem, bytes, text }
+    if (isInbound(letter)) Object.assign(details, claimsOf(details))
     say(values, details, () => detailLines(details))
     return 0
   })
+}
+
+/** Of what came in by a bridge only its own words tell what it is to be. */
+async function withClaims(reach: Reach, letter: Found): Promise<Found> {
+  const details = await asking(letter.group, () => showLetter(reach.databases[letter.group].query, letter.id))
+  if (!details) return letter
+  return { ...letter, ...claimsOf(await createReader(reach.databases)({ ...details, value: details.bytes })) }
 }
 
 async function act(action: LetterAction, values: Values): Promise<number> {
@@ -219,7 +233,8 @@ interface Choice {
 }
 
 function choose(values: Values, defaultStates: readonly LetterState[]): Choice {
-  const { topic, type, key, error, group } = values
+  const { bridge, type, key, error, group } = values
+  const topic = parkedTopic(values.topic)
   const ids = values.id?.map((id) => parseId(id, group))
   const states = parseStates(values.state) ?? (ids ? undefined : defaultStates)
   const before = values['older-than']
@@ -231,6 +246,7 @@ function choose(values: Values, defaultStates: readonly LetterState[]): Choice {
     filter: {
       ...(states && { states }),
       ...(topic !== undefined && { topic }),
+      ...(bridge !== undefined && { bridge }),
       ...(type !== undefined && { type }),
       ...(key !== undefined && { key }),
       ...(error !== undefined && { error }),

@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals'
 import type { IncomingMessage } from '@shopstream/messaging/operations'
 import { toJson } from '../terminal/format.ts'
-import { createReader } from './read-event.ts'
+import { claimsOf, createReader } from './read-event.ts'
 import type { Reach } from './shop-access.ts'
 import type { EventStory } from './story.ts'
 import { unpublishedVerdict, writerOf } from './verdict.ts'
@@ -86,6 +86,16 @@ test('of what came in by a bridge its attributes are shown, and the rest with --
   const all = await createReader(noDatabases, true)({ ...event, ...parked, value, headers })
   expect([all.text, all.headers]).toEqual([String(value), headers])
   expect((await read({}, { ...parked, value: Buffer.from('Ada') })).text).toBe('••• (3 bytes; --personal shows them)')
+})
+
+test('of what came in by a bridge it is told which type it claims to be, and its key where that is an id', () => {
+  const body = (subject: string) => ({ headers: {}, text: JSON.stringify({ type: 'PointsAwarded', subject }) })
+  expect(claimsOf(body('erp-12'))).toEqual({ type: 'PointsAwarded', key: 'erp-12' })
+  for (const personal of ['Ada Lovelace 1', 'ada1@example.org', 'Ada'])
+    expect(claimsOf(body(personal))).toEqual({ type: 'PointsAwarded', key: null })
+  const binary = { 'ce-type': 'UserErased', 'ce-subject': 'u-1' }
+  expect(claimsOf({ headers: binary, text: '[1]' })).toEqual({ type: 'UserErased', key: 'u-1' })
+  expect(claimsOf({ headers: {}, text: 'null' })).toEqual({ type: null, key: null })
 })
 
 test('an event of a user is masked under whatever name a bridge has parked it', async () => {

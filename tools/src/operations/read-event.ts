@@ -165,6 +165,34 @@ function copyOf(topic: string, { dlq_topic, dlq_partition, dlq_offset }: ReadEve
   return group && { group, place: `${dlq_topic ?? '?'}/${dlq_partition ?? '?'}@${dlq_offset ?? '?'}` }
 }
 
+/** The type, and the key if that looks like an id, which something claims to have that a bridge has not taken. */
+export function claimsOf({ headers, text }: Pick<ReadEvent, 'headers'> & { text?: string | undefined }) {
+  const { type, subject }: Record<string, unknown> = { ...objectIn(text), ...attributesIn(headers) }
+  return {
+    type: typeof type === 'string' ? type : null,
+    key: typeof subject === 'string' && idLike.test(subject) ? subject : null,
+  }
+}
+
+/** Text with a digit in it, and without an @ or a space: no address, and hardly a name. */
+const idLike = /^(?=.*\d)[\w.:-]{1,40}$/
+
+function objectIn(text: string | undefined): Record<string, unknown> {
+  try {
+    return Object(JSON.parse(text ?? ''))
+  } catch {
+    return {}
+  }
+}
+
+const attributesIn = (headers: ReadEvent['headers']) =>
+  Object.fromEntries(
+    Object.entries(headers).flatMap(([name, value]) => {
+      const { attribute } = plainHeader.exec(name)?.groups ?? {}
+      return attribute === undefined ? [] : [[attribute, value]]
+    }),
+  )
+
 const notTaken = 'it came in by a bridge, which has not taken it as an event'
 
 /** Attributes of CloudEvents that say what an event is and which; whatever else is in it may be about a person. */

@@ -144,6 +144,7 @@ describe('what a letter tells', () => {
       [{ states: ['handled', 'discarded'] }, []],
       [{ topic: topic.name }, [dead, behind, waiting]],
       [{ topic: 'shop.order.v1' }, []],
+      [{ bridge: 'mirror' }, []],
       [{ type: 'StockLevelChanged', key: 'b' }, [waiting]],
       [{ type: 'OrderPlaced' }, []],
       [{ key: 'a' }, [dead, behind]],

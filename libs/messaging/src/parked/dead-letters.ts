@@ -2,7 +2,7 @@ import { type Database, isUnavailable, type RawBuilder, signal, sql, type Transa
 import type { WireHeaders } from '../broker/bus.ts'
 import { compactedTopics, fromStored, type StoredHeaders } from '../event/envelope.ts'
 import { isForgotten } from '../inbox/inbox.ts'
-import { lockKeys, parkedSignal } from './parked.ts'
+import { bridgeMark, lockKeys, parkedSignal } from './parked.ts'
 
 /** Where a parked message stands. `waiting`: for its next attempt; `behind`: for an earlier one of its key. */
 export const letterStates = ['dead', 'waiting', 'behind', 'handled', 'discarded'] as const
@@ -11,7 +11,9 @@ export type LetterState = (typeof letterStates)[number]
 /** Which parked messages of a service; all conditions hold together. */
 export interface LetterFilter {
   ids?: readonly bigint[]
+  /** Also what a bridge has parked of it. */
   topic?: string
+  bridge?: string
   type?: string
   key?: string
   /** Part of the error's text, in any case. */
@@ -67,10 +69,11 @@ export interface DecidedBy {
 const state = sql<LetterState>`case when state = 'waiting' and next_attempt_at is null then 'behind' else state end`
 
 function matching(filter: LetterFilter): RawBuilder<unknown> {
-  const { ids, topic, type, key, error, parkedBefore, parkedAfter, states } = filter
+  const { ids, topic, bridge, type, key, error, parkedBefore, parkedAfter, states } = filter
   const conditions = [
     ids && sql`id = any(${ids}::bigint[])`,
-    topic !== undefined && sql`topic = ${topic}`,
+    topic !== undefined && sql`${topic} in (topic, split_part(topic, ${bridgeMark}, 1))`,
+    bridge !== undefined && sql`split_part(topic, ${bridgeMark}, 2) = ${bridge}`,
     type !== undefined && sql`headers->>'ce_type' = ${type}`,
     key !== undefined && sql`key = ${key}`,
     error !== undefined && sql`strpos(lower(error), lower(${error})) > 0`,
