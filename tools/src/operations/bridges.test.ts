@@ -2,7 +2,9 @@ import { expect, test } from '@jest/globals'
 import { type BridgeHandling, bridgeHandlingLine, handlingOf } from './bridge-handlings.ts'
 import { groupOfBridge, serviceOf } from './bridges.ts'
 import { placeOf } from './explain-event.ts'
+import { receivingOf } from './lag.ts'
 import type { BridgeState } from './shop-state.ts'
+import { problemLines } from './status.ts'
 import { bridgeProblems } from './status-problems.ts'
 import type { EventStory } from './story.ts'
 import { eventsVerdict, type Verdict } from './verdict.ts'
@@ -132,4 +134,32 @@ test('Kafka is asked for the topic of what a bridge has parked, and not at all f
   expect(placeOf([row]).place).toMatchObject({ topic: 'shop.user.v1', partition: 1, offset: 5n })
   expect(placeOf([inbound])).toMatchObject({ place: undefined, inbound: { bridge: 'erp', id: 7n, state: 'dead' } })
   expect(placeOf([{ ...row, id: null, topic: 'shop.user.v1' }]).inbound).toBeUndefined()
+})
+
+test('one that receives is known by the group that it would have', () => {
+  const both = [
+    { name: 'tasks', direction: 'send' as const },
+    { name: 'erp', direction: 'receive' as const },
+  ]
+  expect(['bridge-erp', 'bridge-tasks', 'erp'].map((group) => receivingOf(group, both))).toEqual([
+    'erp',
+    undefined,
+    undefined,
+  ])
+})
+
+test('bridges whose broker is away for one reason are one problem; advice and runbook are said once', () => {
+  const some: BridgeState[] = [
+    { ...bridge, ...away },
+    { ...bridge, ...away, name: 'erp', direction: 'receive' },
+    { ...bridge, ...away, name: 'other', awayReason: 'no password' },
+  ]
+  const services = [{ service: 'bridge', state: 'ready' as const, reasons: [] }]
+  const problems = bridgeProblems({ bridges: { answer: some }, services, unreadable: [] }, now)
+  expect(problems.map(({ what }) => what)).toEqual([
+    expect.stringMatching(/^bridges tasks, erp: their broker \(rabbitmq\) takes and gives nothing for 5 min.*ECONN/),
+    expect.stringMatching(/^bridge other: its broker .* no password$/),
+  ])
+  const lines = problemLines([...problems, { what: 'x', run: 'y', runbook: 'z' }])
+  expect(lines).toHaveLength(7) // 2 with one advice and runbook, and 1 with its own
 })

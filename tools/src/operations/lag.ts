@@ -1,10 +1,10 @@
 import { parseArgs } from 'node:util'
-import type { Bus, PartitionPosition } from '@shopstream/messaging/operations'
+import { type Bus, bridgeGroup, type PartitionPosition } from '@shopstream/messaging/operations'
 import { age, good, shop, table, toJson } from '../terminal/format.ts'
 import { Refusal, UsageError } from '../terminal/options.ts'
 import { repeatedly } from '../terminal/repeat.ts'
 import { ask } from './answers.ts'
-import { bridgeService, groupOfBridge, readBridgeNotes, serviceOf } from './bridges.ts'
+import { type BridgeNote, bridgeService, groupOfBridge, readBridgeNotes, serviceOf } from './bridges.ts'
 import { readGroups } from './groups.ts'
 import { type Reach, reachHelp, withReach } from './shop-access.ts'
 import { allMet, type Met, placeInWords } from './unreadable-stretches.ts'
@@ -98,8 +98,14 @@ export async function lag(args: string[]): Promise<number> {
   })
   const ofServices = await readGroups()
   return withReach(async (reach) => {
-    const groups = [...ofServices, ...(await groupsOfBridges(reach))]
+    const bridges = await bridgesOf(reach)
+    const groups = [...ofServices, ...bridges.flatMap((note) => groupOfBridge(note) ?? [])]
     const chosen = groups.filter(({ group }) => values.group === undefined || group === values.group)
+    const receiving = receivingOf(values.group, bridges)
+    if (receiving !== undefined)
+      throw new UsageError(
+        `bridge ${receiving} receives: it has no group, and no lag. What waits for it is with its broker; ${shop('status')} says how it is`,
+      )
     if (chosen.length === 0)
       throw new UsageError(`there is no group ${values.group}, only ${groups.map(({ group }) => group).join(', ')}`)
     await repeatedly(values.watch === true, async () => {
@@ -117,11 +123,15 @@ export async function lag(args: string[]): Promise<number> {
 }
 
 /** Says on stderr, and returns none, when nobody can be asked which bridges there are. */
-async function groupsOfBridges({ databases }: Reach): Promise<{ group: string; topics: string[] }[]> {
+async function bridgesOf({ databases }: Reach): Promise<BridgeNote[]> {
   const { answer = [], reason } = await ask('the bridge database', () => readBridgeNotes(databases[bridgeService]))
   if (reason) console.error(`Groups of bridges are left out: the bridge database ${reason}`)
-  return answer.flatMap((note) => groupOfBridge(note) ?? [])
+  return answer
 }
+
+/** The name of the bridge whose group this would be, if that one receives and so has none. */
+export const receivingOf = (group: string | undefined, bridges: readonly Pick<BridgeNote, 'name' | 'direction'>[]) =>
+  bridges.find(({ name, direction }) => direction === 'receive' && bridgeGroup(bridgeService, name) === group)?.name
 
 /** The unreadable stretch that a group stands before; null if there is none. */
 function standsBefore(met: readonly Met[], { group, topic, partition }: Lag): string | null {

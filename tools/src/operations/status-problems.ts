@@ -201,25 +201,44 @@ export function bridgeProblems(
   now = new Date(),
 ): Problem[] {
   const isAway = state.services.some(({ service, state }) => service === bridgeService && state === 'away')
-  return (state.bridges.answer ?? []).flatMap((bridge) => {
-    const { name, kind, direction, awaySince, awayReason, unseenSeconds } = bridge
-    if (!isAway && unseenSeconds > patience.unseen)
-      return problem(
-        `bridge ${name} has not been seen for ${age(unseenSeconds)}, and what it does is not known`,
-        `see that every instance of the ${bridgeService} service runs, and what its log says`,
-        'bridge-behind',
-      )
-    if (!isAway && awaySince) {
-      if (secondsSince(awaySince, now) <= patience.away) return [] // a restart
-      return problem(
-        `bridge ${name}: its broker (${kind}) ${direction === 'send' ? 'takes' : 'gives'} nothing for ` +
-          `${age(secondsSince(awaySince, now))}, since ${awaySince.toISOString()}: ${shown(firstLine(awayReason ?? ''))}`,
-        'mend what it names: the broker, its queue, or the URL with its password; what waits is handed on then',
-        'bridge-broker-away',
-      )
-    }
-    return behindProblem(state, bridge)
-  })
+  const bridges = state.bridges.answer ?? []
+  const isUnseen = ({ unseenSeconds }: BridgeState) => !isAway && unseenSeconds > patience.unseen
+  const waits = (bridge: BridgeState) => !isAway && bridge.awaySince !== null && !isUnseen(bridge)
+  const waiting = bridges.filter(
+    (bridge) => waits(bridge) && secondsSince(bridge.awaySince as Date, now) > patience.away, // before, it is a restart
+  )
+  // A broker that is gone is so for all its bridges.
+  const together = Map.groupBy(waiting, ({ kind, awayReason }) => `${kind} ${firstLine(awayReason ?? '')}`)
+  return [
+    ...bridges
+      .filter(isUnseen)
+      .map(({ name, unseenSeconds }) =>
+        problem(
+          `bridge ${name} has not been seen for ${age(unseenSeconds)}, and what it does is not known`,
+          `see that every instance of the ${bridgeService} service runs, and what its log says`,
+          'bridge-behind',
+        ),
+      ),
+    ...[...together.values()].map((some) => awayProblem(some, now)),
+    ...bridges
+      .filter((bridge) => !isUnseen(bridge) && !waits(bridge))
+      .flatMap((bridge) => behindProblem(state, bridge)),
+  ]
+}
+
+/** Of bridges whose brokers are away for one reason. */
+function awayProblem(bridges: readonly BridgeState[], now: Date): Problem {
+  const names = bridges.map(({ name }) => name)
+  const does = [...new Set(bridges.map(({ direction }) => (direction === 'send' ? 'takes' : 'gives')))].join(' and ')
+  const since = new Date(Math.min(...bridges.map(({ awaySince }) => Number(awaySince))))
+  const [{ kind, awayReason } = { kind: '', awayReason: null }] = bridges
+  const whose = names.length === 1 ? `bridge ${names[0]}: its` : `bridges ${names.join(', ')}: their`
+  return problem(
+    `${whose} broker (${kind}) ${does} nothing for ` +
+      `${age(secondsSince(since, now))}, since ${since.toISOString()}: ${shown(firstLine(awayReason ?? ''))}`,
+    'mend what it names: the broker, its queue, or the URL with its password; what waits is handed on then',
+    'bridge-broker-away',
+  )
 }
 
 function behindProblem(state: Pick<ShopState, 'unreadable'>, { name, behind }: BridgeState): Problem[] {

@@ -114,10 +114,19 @@ function screenOf({ services, groups, bridges, databases, orders, mails }: ShopS
   if (tried > 0 && problems.length === 0)
     lines.push(`${plural(tried, 'message is', 'messages are')} being tried again: ${shop('dead-letters list')}`)
   if (problems.length === 0) return [...lines, good('All is well.')].join('\n')
-  const told = problems.flatMap(({ what, run, runbook }) => [
-    `${bad('✗')} ${what}`,
-    `  ${faint('→')} ${run}`,
+  return [
+    ...lines,
+    bad(`${plural(problems.length, 'thing needs', 'things need')} a person`),
+    ...problemLines(problems),
+  ].join('\n')
+}
+
+/** What has the same runbook stands together, and what has the same advice as well: each is said once. */
+export const problemLines = (problems: readonly Problem[]): string[] =>
+  [...Map.groupBy(problems, ({ runbook }) => runbook)].flatMap(([runbook, ofRunbook]) => [
+    ...[...Map.groupBy(ofRunbook, ({ run }) => run)].flatMap(([run, some]) => [
+      ...some.map(({ what }) => `${bad('✗')} ${what}`),
+      `  ${faint('→')} ${run}`,
+    ]),
     `  ${faint(`→ ${runbook}`)}`,
   ])
-  return [...lines, bad(`${plural(problems.length, 'thing needs', 'things need')} a person`), ...told].join('\n')
-}
