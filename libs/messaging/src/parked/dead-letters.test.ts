@@ -156,6 +156,10 @@ describe('what a letter tells', () => {
     ]
     for (const [filter, expected] of cases) expect([filter, idsOf(await all(filter))]).toEqual([filter, expected])
     expect(idsOf(await all({}, 2))).toEqual([dead, behind])
+    await sql`update parked_message set topic = topic || '@mirror' where id = ${waiting}`.execute(shop.database.query)
+    for (const filter of [{ bridge: 'mirror' }, { topic: `${topic.name}@mirror` }])
+      expect([filter, idsOf(await all(filter))]).toEqual([filter, [waiting]])
+    expect(idsOf(await all({ topic: topic.name }))).toEqual([dead, behind, waiting])
   })
 })
 
