@@ -68,7 +68,8 @@ function rowsOf(file: string, textOf: () => string): Table {
   try {
     const document = parseDocument(textOf())
     if (document.errors.length > 0) return noRows(...document.errors.map((error) => `${file}: ${inWords(error)}`))
-    const read: unknown = document.toJS() ?? []
+    const read: unknown = document.toJS()
+    if (read === null) return noRows(`${file}: has no rows: write one, or [] for no bridge`)
     if (Array.isArray(read)) return { rows: placed(read, file), problems: [] }
     return noRows(`${file}: is no list of bridges: each begins with "- name:"`)
   } catch (error) {

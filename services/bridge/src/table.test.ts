@@ -86,6 +86,7 @@ test('what is wrong with one row or file hides nothing of the others', () => {
     'unread.yaml': '- { name: x\n- *secret',
     'text.yaml': 'no list',
     'alias.yaml': '- { name: *secret }',
+    'empty.yaml': '# later',
     'many.yaml': `
 - { name: many, send: [${wrong}], to: { redis: { url: REDIS_URL, maxLength: none, priority: 3 } }, form: celery }
 - { name: away, send: [OrderShipped], to: { nats: { url: SHOP_NATS_URL, stream: s, subject: s } }, form: celery }
@@ -100,6 +101,7 @@ test('what is wrong with one row or file hides nothing of the others', () => {
     expect.stringMatching(/^unread.yaml: is no YAML, line \d, column \d: [A-Z]/),
     'text.yaml: is no list of bridges: each begins with "- name:"',
     'alias.yaml: Unresolved alias (the anchor must be set before the alias)',
+    'empty.yaml: has no rows: write one, or [] for no bridge',
     ...Array.from({ length: 12 }, (_, n) => `many.yaml: bridge many: send.${n} must be one of EVENTS`),
     'many.yaml: bridge many: send must be a list of some of EVENTS, each once',
     expect.stringMatching(/^many.yaml: bridge many: to.redis.maxLength must be a whole number/),
@@ -119,7 +121,7 @@ test('what is wrong with one row or file hides nothing of the others', () => {
     ),
     'many.yaml: bridge same and more.yaml: bridge same read stream s as group shopstream: each would get a part, and no key keep its order; give each its own',
     'many.yaml: bridge loyalty and more.yaml: bridge third read queue in: each would get a part, and no key keep its order; give each its own',
-    'many.yaml: bridge loyalty and more.yaml: bridge third declare queue in with different arguments, and the broker takes one way only: give it the same in both',
+    'many.yaml: bridge loyalty and more.yaml: bridge third declare queue in with different arguments (limits, groups, dead letters): give it the same in both',
   ])
 })
 
@@ -175,4 +177,64 @@ test('tasks are of events that are sent as tasks; a queue is not declared in two
     'a.yaml: bridge c: tasks names something, which is not in send',
     'a.yaml: bridge b declares queue q in two ways: give each of the two a name of its own',
   ])
+})
+
+const out = (name: string, kind: string, options: string, send = 'OrderShipped') =>
+  `- { name: ${name}, send: [${send}], to: { ${kind}: { url: ${kind.toUpperCase()}_URL, ${options} } } }\n`
+
+test.each([
+  ['redis', 'stream: "{nope}:{key}:{event}"', 'stream has {nope}', 'stream has {key}'],
+  ['rabbitmq', 'routingKey: "{nope}.{topic}.{key}"', 'routingKey has {nope}', 'routingKey has {topic}'],
+  ['nats', 'stream: s, subject: "a.{nope s}.{event}"', 'subject must be', 'subject has something in braces'],
+  ['nats', 'stream: s, subject: "a.>"', 'subject has * or >'],
+  ['nats', 'stream: s, subject: "a.*.{event}"', 'subject has * or >'],
+  ['nats', 'stream: s, subject: "a.b>.{event}.{aggregate}"'],
+  ['redis', 'stream: "{aggregate}:{event}:{topic}"'],
+  ['rabbitmq', 'routingKey: "{aggregate}.{event}.{key}"'],
+  ['rabbitmq', "exchange: '', queues: [{ name: q }], routingKey: r", "has exchange: '', by which a message goes"],
+  ['rabbitmq', "exchange: '', queues: [{ name: q }]", "has exchange: '', by which a message goes"],
+  ['rabbitmq', "exchange: '', queues: [{ name: q }], routingKey: q"],
+  ['rabbitmq', "exchange: '', queues: [{ name: OrderShipped }], routingKey: '{event}'"],
+  ['rabbitmq', "exchange: '', queues: [{ name: q }], routingKey: '{key}'"],
+  ['rabbitmq', 'queues: [{ name: q, type: classic, deliveryLimit: 3 }]', 'has deliveryLimit of a classic queue'],
+  ['rabbitmq', 'queues: [{ name: q, deliveryLimit: 3 }, { name: r, type: classic }]'],
+])('what cannot arrive is told at the start: %s %s', (kind, options, ...told) => {
+  const found = problemsOf({ 'a.yaml': out('a', kind, options) }, { ...env, NATS_URL: 'nats://127.0.0.1' })
+  expect(found).toEqual(told.map((text) => expect.stringContaining(text)))
+})
+
+const into = (name: string, kind: string, options: string) =>
+  `- { name: ${name}, receive: [PointsAwarded], from: { ${kind}: { url: ${kind.toUpperCase()}_URL, ${options} } } }\n`
+
+test.each([
+  ['redis', 'stream: "shop:{aggregate}"', 'stream: "shop:order"', 'stream shop:order'],
+  ['redis', 'stream: "shop:{aggregate}"', 'stream: "shop:inbound"'],
+  ['nats', 'stream: s, subject: a', 'stream: s, subject: b', 'stream s'],
+  ['nats', 'stream: s, subject: a', 'stream: t, subject: b'],
+  ['rabbitmq', 'queues: [{ name: q }]', 'queue: { name: q }', 'queue q'],
+  ['rabbitmq', "exchange: '', routingKey: q", 'queue: { name: q }', 'queue q'],
+  ['rabbitmq', "routingKey: 'x'", 'queue: { name: q }, exchange: shop.a', 'exchange shop.a'],
+  ['rabbitmq', 'exchange: e', 'queue: { name: q, bind: [loyalty.#] }, exchange: e'],
+])('no row sends into what another receives from: %s %s, %s', (kind, to, from, ...places) => {
+  const variables = { ...env, NATS_URL: 'nats://127.0.0.1' }
+  expect(problemsOf({ 'a.yaml': out('a', kind, to) + into('b', kind, from) }, variables)).toEqual(
+    places.map(
+      (place) =>
+        `a.yaml: bridge a sends into ${place}, and a.yaml: bridge b receives from it: what goes out would come in; give each its own`,
+    ),
+  )
+})
+
+test.each([
+  ['', 'maxLength: 100000, groups: []', 0],
+  ['groups: [a, b]', 'groups: [b, a]', 0],
+  ['groups: [a]', 'groups: [b]', 1],
+  ['maxLength: 5', '', 1],
+  ['maxLength: 5', 'stream: "shop:{event}"', 0],
+])('rows send into one stream of Redis in one way: %s and %s', (one, other, told) => {
+  expect(problemsOf({ 'a.yaml': out('a', 'redis', one) + out('b', 'redis', other, 'OrderPlaced') })).toEqual(
+    Array(told).fill(
+      'a.yaml: bridge a and a.yaml: bridge b declare stream shop:shop.order.v1 with different arguments (limits, groups, dead letters): give it the same in both',
+    ),
+  )
 })

@@ -6,7 +6,7 @@ import { produces } from './produces.ts'
 import { type BridgeRow, formNames, sourceOf } from './row.ts'
 import { isName, schemaProblems } from './schema-problems.ts'
 import { targets } from './targets/index.ts'
-import type { Target } from './targets/target.ts'
+import type { Claim, OfRow, Target } from './targets/target.ts'
 import { serverOf, urlOf } from './url.ts'
 
 const name = Type.String({ pattern: '^[a-z][a-z0-9-]{0,40}$', description: 'small letters, digits and hyphens' })
@@ -137,8 +137,14 @@ function optionProblems(row: Record<string, unknown>, direction: Direction, kind
   const at = `${sideOf[direction]}.${kind}`
   const way = targets[kind]?.[wayOf[direction]]
   if (!way) return []
-  const among = isRecord(options) ? (way.problems?.(options, row.form) ?? []) : []
+  const among = isRecord(options) ? (way.problems?.(options, ofRow(row, direction)) ?? []) : []
   return [...schemaProblems(way.options, options ?? {}, at), ...among.map((problem) => `${at} ${problem}`)]
+}
+
+function ofRow({ name, form, ...row }: Record<string, unknown>, direction: Direction): OfRow {
+  const named: unknown[] = Array.isArray(row[direction]) ? row[direction] : []
+  const events = direction === 'send' ? forwards : produces.events
+  return { name, form, events: events.filter((event) => named.includes(event)) }
 }
 
 /** Where a row leads, as far as it can be read. */
@@ -177,32 +183,42 @@ function urlProblems(ends: readonly End[], env: NodeJS.ProcessEnv): string[] {
   })
 }
 
-/** What rows declare in two ways, or read side by side. */
+/** What rows declare in two ways, read side by side, or both send into and receive from. */
 function sharedPlaces(ends: readonly End[], env: NodeJS.ProcessEnv): string[] {
-  const claims = ends.flatMap((end) => {
-    const found = urlOf(end.variable, end.target, env)
-    const server = 'url' in found ? serverOf(found.url, end.target) : end.variable
-    const claimed = end.target[wayOf[end.direction]]?.claims?.(end.options) ?? []
-    return claimed.map(({ place, as }) => ({
-      row: called(end.placed),
-      at: [end.kind, server, place, as === undefined].join(),
-      place,
-      as,
-    }))
+  const claims = ends.flatMap(({ placed, direction, kind, target, options, variable }) => {
+    const found = urlOf(variable, target, env)
+    const server = 'url' in found ? serverOf(found.url, target) : variable
+    const row = ofRow(placed.row as Record<string, unknown>, direction)
+    const claimed = target[wayOf[direction]]?.claims?.(options, row) ?? []
+    return claimed.map((claim) => ({ ...claim, row: called(placed), at: [kind, server, claim.place].join() }))
   })
-  return [...Map.groupBy(claims, ({ at }) => at).values()].flatMap((some) => {
-    const [{ place, as }, ...others] = some as [(typeof some)[number], ...typeof some]
-    const isRead = as === undefined && others.length > 0
-    if (!isRead && others.every((other) => other.as === as)) return []
-    const named = [...new Set(some.map(({ row }) => row))]
-    const rows = named.join(' and ')
-    const shown = place.includes('://') ? 'one place' : place // not where a URL stands for a name
-    if (named.length === 1 && !isRead)
-      return `${rows} declares ${shown} in two ways: give each of the two a name of its own`
-    return isRead
-      ? `${rows} read ${shown}: each would get a part, and no key keep its order; give each its own`
-      : `${rows} declare ${shown} with different arguments, and the broker takes one way only: give it the same in both`
-  })
+  return [...Map.groupBy(claims, ({ at }) => at).values()].flatMap(placeProblems)
+}
+
+function placeProblems(claims: (Claim & { row: string })[]): string[] {
+  const of = (does: Claim['does']) => claims.filter((claim) => claim.does === does)
+  const rowsOf = (some: readonly { row: string }[]) => [...new Set(some.map(({ row }) => row))].join(' and ')
+  const [readers, declared] = [of('reads'), of('declares')]
+  const [senders, receivers] = [rowsOf(of('sends into')), rowsOf(of('receives from'))]
+  const place = claims[0]?.place ?? ''
+  const shown = place.includes('://') ? 'one place' : place // not where a URL stands for a name
+  const isLoop = senders !== '' && receivers !== ''
+  const isTwofold = !isLoop && new Set(declared.map(({ as }) => as)).size > 1
+  const isOneRow = new Set(declared.map(({ row }) => row)).size === 1
+  const apart = isOneRow
+    ? `${rowsOf(declared)} declares ${shown} in two ways: give each of the two a name of its own`
+    : `${rowsOf(declared)} declare ${shown} with different arguments (limits, groups, dead letters): give it the same in both`
+  return [
+    ...(isLoop
+      ? [
+          `${senders} sends into ${shown}, and ${receivers} receives from it: what goes out would come in; give each its own`,
+        ]
+      : []),
+    ...(readers.length > 1
+      ? [`${rowsOf(readers)} read ${shown}: each would get a part, and no key keep its order; give each its own`]
+      : []),
+    ...(isTwofold ? [apart] : []),
+  ]
 }
 
 function sameNames(rows: readonly Placed[]): string[] {

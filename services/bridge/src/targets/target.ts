@@ -1,5 +1,5 @@
 import { type Static, type TObject, Type } from '@shopstream/config'
-import type { EventName } from '@shopstream/events'
+import { type EventName, topicOf } from '@shopstream/events'
 import type { Logger } from '@shopstream/observability'
 
 /** An event in the form that its row asks for. */
@@ -110,18 +110,41 @@ export type Written = Readonly<Record<string, unknown>>
 export interface Claim {
   /** In words that end with its name: `queue orders`. */
   place: string
-  /** How it is declared; undefined: it is read, by this row alone. */
+  /** `reads`: this row alone may; `sends into` and `receives from`: no two rows may do one each. */
+  does: 'reads' | 'declares' | 'sends into' | 'receives from'
+  /** How it is declared. */
   as?: string
 }
+
+/** What else of its row a target judges. */
+export interface OfRow {
+  name: unknown
+  form: unknown
+  /** Those that there are. */
+  events: readonly EventName[]
+}
+
+/** What stands in braces and for nothing: it would be sent as it is. */
+export function strayNames(options: Written, word: string, known: readonly string[]): string[] {
+  const text = options[word]
+  const found = typeof text === 'string' ? (text.match(/{[^{}]*}/g) ?? []) : []
+  const stray = found.filter((one) => !known.includes(one))
+  const shown = stray.map((one) => (/^{\w{1,60}}$/.test(one) ? one : 'something in braces'))
+  return shown.map((one) => `${word} has ${one}, which stands for nothing: there are ${known.join(', ')}`)
+}
+
+/** Topic and type of each event. */
+export const kindsOf = ({ events }: Pick<OfRow, 'events'>) =>
+  events.map((type) => ({ type, topic: topicOf(type).name }))
 
 /** A way through a kind of broker: the part of a row that is its own, and what is made of it. */
 interface Way<Options extends TObject, Made> {
   /** Has `url`, the name of a variable of the environment. */
   options: Options
-  /** What is wrong with options among themselves, or with the form of their row; each may be wrong for itself, which is told apart. */
-  problems?(options: Written, form: unknown): string[]
-  /** What it declares or reads: rows that claim the same have to agree. */
-  claims?(options: Written): Claim[]
+  /** What is wrong with options among themselves, or with their row; each may be wrong for itself, which is told apart. */
+  problems?(options: Written, row: OfRow): string[]
+  /** What it declares, reads or sends into: rows that claim the same have to agree. */
+  claims?(options: Written, row: OfRow): Claim[]
   /**
    * Connects when first used, and again whenever it has to. A broker's library is loaded here, so that a service has those of
    * its table alone in memory.

@@ -1,5 +1,14 @@
 import { type Static, Type } from '@shopstream/config'
-import { type Claim, urlVariable, type Written } from '../target.ts'
+import {
+  aggregateOf,
+  type Claim,
+  kindsOf,
+  type OfRow,
+  type Sendable,
+  strayNames,
+  urlVariable,
+  type Written,
+} from '../target.ts'
 
 const name = (description: string) => Type.String({ minLength: 1, maxLength: 255, description })
 
@@ -69,19 +78,50 @@ export const inOptions = Type.Object(
 )
 
 /** What options lack together, or with the form of their row. */
-export function outProblems({ exchange, queues }: Written, form: unknown): string[] {
+export function outProblems(options: Written, row: OfRow): string[] {
+  const { exchange, queues } = options
+  const isTask = row.form === 'celery'
   return [
-    ...(form === 'celery' && exchange !== ''
+    ...(isTask && exchange !== ''
       ? ["lacks exchange: '', by which a task goes to the queue that routingKey names, such as routingKey: celery"]
       : []),
     ...(exchange === '' && recordsOf(queues).some(({ bind }) => bind)
       ? ["has bind, and with exchange: '' nothing is bound"]
       : []),
+    ...(exchange === '' && reachesNone(options, row)
+      ? ["has exchange: '', by which a message goes to the queue that routingKey names, and it names none of queues"]
+      : []),
+    ...strayNames(options, 'routingKey', ['{aggregate}', '{event}', '{key}']),
+    ...queueProblems(recordsOf(queues)),
   ]
 }
 
-export const inProblems = ({ queue, exchange }: Written): string[] =>
-  recordsOf([queue]).some(({ bind }) => bind) && exchange === undefined ? ['has bind, which needs an exchange'] : []
+export const usualRoutingKey = '{aggregate}.{event}'
+
+/** All but the key, which each message has its own of. */
+export const routingKeyOf = (pattern: string, { topic, type }: Pick<Sendable, 'topic' | 'type'>) =>
+  pattern.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type)
+
+const routingKeysOf = ({ routingKey = usualRoutingKey }: Written, row: OfRow) =>
+  typeof routingKey === 'string' ? kindsOf(row).map((of) => routingKeyOf(routingKey, of)) : []
+
+function reachesNone(options: Written, row: OfRow): boolean {
+  const names = recordsOf(options.queues).map(({ name }) => name)
+  const keys = routingKeysOf(options, row)
+  return names.length > 0 && keys.length > 0 && !keys.some((key) => key.includes('{key}') || names.includes(key))
+}
+
+const queueProblems = (queues: readonly Written[]) =>
+  queues.some(({ type, deliveryLimit }) => type === 'classic' && deliveryLimit !== undefined)
+    ? ['has deliveryLimit of a classic queue, which has none: leave it out, or take type: quorum']
+    : []
+
+export const inProblems = ({ queue, exchange }: Written): string[] => [
+  ...(recordsOf([queue]).some(({ bind }) => bind) && exchange === undefined
+    ? ['has bind, which needs an exchange']
+    : []),
+  ...queueProblems(recordsOf([queue])),
+]
 
 const recordsOf = (values: unknown): Written[] =>
   Array.isArray(values) ? values.filter((one) => typeof one === 'object' && one !== null) : []
@@ -89,16 +129,35 @@ const recordsOf = (values: unknown): Written[] =>
 /** RabbitMQ 4 drops after 20 times what a bridge was given and could not take in, as its database was away. */
 export const inDeliveries = 1_000_000
 
-export const outClaims = ({ queues }: Written): Claim[] => recordsOf(queues).flatMap((one) => queueClaims(one))
+export function outClaims(options: Written, row: OfRow): Claim[] {
+  const queues = recordsOf(options.queues)
+  const isDirect = options.exchange === ''
+  const exchange = `exchange ${options.exchange ?? `shop.${row.name}`}`
+  const names = isDirect ? routingKeysOf(options, row) : queues.map(({ name }) => name)
+  const places = new Set([...names.map((name) => `queue ${name}`), ...(isDirect ? [] : [exchange])])
+  return [
+    ...[...places].map((place): Claim => ({ place, does: 'sends into' })),
+    ...queues.flatMap((one) => queueClaims(one)),
+  ]
+}
 
-export const inClaims = ({ queue }: Written): Claim[] =>
-  recordsOf([queue]).flatMap((one) => [{ place: `queue ${one.name}` }, ...queueClaims(one, inDeliveries)])
+export const inClaims = ({ queue, exchange }: Written): Claim[] =>
+  recordsOf([queue]).flatMap(({ bind = ['#'], ...one }) => [
+    { place: `queue ${one.name}`, does: 'reads' },
+    { place: `queue ${one.name}`, does: 'receives from' },
+    // With other patterns it may get what others send there alone.
+    ...(exchange !== undefined && Array.isArray(bind) && bind.includes('#')
+      ? [{ place: `exchange ${exchange}`, does: 'receives from' } as const]
+      : []),
+    ...queueClaims(one, inDeliveries),
+  ])
 
 /** A queue can be declared in one way, and so can that of its dead letters. */
 const queueClaims = (queue: Written, usualLimit?: number): Claim[] =>
   typeof queue.name === 'string'
     ? declarationsOf(queue as QueueOptions, usualLimit).map(({ name, args }) => ({
         place: `queue ${name}`,
+        does: 'declares',
         as: JSON.stringify(args),
       }))
     : []

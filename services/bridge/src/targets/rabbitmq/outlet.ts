@@ -1,8 +1,8 @@
 import { MessageRefused } from '@shopstream/messaging/forwarding'
 import type { ConfirmChannel, Message, Options } from 'amqplib'
-import { aggregateOf, type Outlet, type Place, remembered, type Sendable } from '../target.ts'
+import { type Outlet, type Place, remembered, type Sendable } from '../target.ts'
 import { declareQueue, keepOpen, type Open } from './connection.ts'
-import type { OutletOptions, outOptions } from './options.ts'
+import { type OutletOptions, type outOptions, routingKeyOf, usualRoutingKey } from './options.ts'
 
 /** For so long the broker may take to confirm what it was given, in ms. */
 const confirmMs = 30_000
@@ -87,10 +87,8 @@ async function declare(channel: ConfirmChannel, { exchange, queues = [] }: Excha
 
 type Exchanged = OutletOptions & { exchange: string }
 
-function routing({ routingKey = '{aggregate}.{event}' }: OutletOptions) {
-  const named = remembered(({ topic, type }) =>
-    routingKey.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type),
-  )
+function routing({ routingKey = usualRoutingKey }: OutletOptions) {
+  const named = remembered((of) => routingKeyOf(routingKey, of))
   return (message: Sendable) => named(message).replaceAll('{key}', message.key)
 }
 

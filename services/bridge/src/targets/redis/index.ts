@@ -1,5 +1,5 @@
 import { target } from '../target.ts'
-import { inClaims, inOptions, outOptions, outProblems } from './options.ts'
+import { inClaims, inOptions, outClaims, outOptions, outProblems } from './options.ts'
 
 /** Redis from 7 on and Valkey: streams, and the lists of Celery's queues. */
 export const redis = target({
@@ -8,6 +8,7 @@ export const redis = target({
   out: {
     options: outOptions,
     problems: outProblems,
+    claims: outClaims,
     open: async (place) => (await import('./outlet.ts')).openOutlet(place),
   },
   in: { options: inOptions, claims: inClaims, open: async (place) => (await import('./inlet.ts')).openInlet(place) },

@@ -1,5 +1,6 @@
 import { type Static, Type } from '@shopstream/config'
-import { type Claim, urlVariable, type Written } from '../target.ts'
+import { type Claim, kindsOf, type OfRow, strayNames, urlVariable, type Written } from '../target.ts'
+import { streamOf, usualLength, usualStream } from './stores.ts'
 
 const name = (description: string) => Type.String({ minLength: 1, maxLength: 200, description })
 
@@ -40,7 +41,8 @@ export const outOptions = Type.Object(
 export type OutletOptions = Readonly<Static<typeof outOptions>>
 
 /** What options lack together, or with the form of their row. */
-export function outProblems({ stream, groups, queue, priority }: Written, form: unknown): string[] {
+export function outProblems(options: Written, { form }: OfRow): string[] {
+  const { stream, groups, queue, priority } = options
   const isTask = form === 'celery'
   return [
     ...(queue !== undefined && stream !== undefined ? ['has both stream and queue: one of them'] : []),
@@ -48,7 +50,20 @@ export function outProblems({ stream, groups, queue, priority }: Written, form: 
     ...(queue === undefined && priority !== undefined ? ['has priority, which a stream has not'] : []),
     ...(queue !== undefined && !isTask ? ["has queue, which is Celery's: it needs form: celery"] : []),
     ...(queue === undefined && isTask ? ['lacks queue, from which workers take tasks: such as queue: celery'] : []),
+    ...strayNames(options, 'stream', ['{aggregate}', '{event}', '{topic}']),
   ]
+}
+
+/** What one row drops from a stream another may still keep for its groups. */
+export function outClaims(options: Written, row: OfRow): Claim[] {
+  const { stream = usualStream, groups = [], maxLength = usualLength, queue } = options
+  if (typeof stream !== 'string' || !Array.isArray(groups) || queue !== undefined) return []
+  const as = JSON.stringify({ groups: groups.toSorted(), maxLength })
+  const places = new Set(kindsOf(row).map((of) => `stream ${streamOf(stream, of)}`))
+  return [...places].flatMap((place) => [
+    { place, does: 'sends into' },
+    { place, does: 'declares', as },
+  ])
 }
 
 export const inOptions = Type.Object(
@@ -73,4 +88,9 @@ export const inOptions = Type.Object(
 export const usualGroup = 'shopstream'
 
 export const inClaims = ({ stream, group = usualGroup }: Written): Claim[] =>
-  typeof stream === 'string' && typeof group === 'string' ? [{ place: `stream ${stream} as group ${group}` }] : []
+  typeof stream === 'string' && typeof group === 'string'
+    ? [
+        { place: `stream ${stream} as group ${group}`, does: 'reads' },
+        { place: `stream ${stream}`, does: 'receives from' },
+      ]
+    : []

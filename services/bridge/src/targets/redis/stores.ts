@@ -4,8 +4,8 @@ import type { Script } from './connection.ts'
 import type { OutletOptions } from './options.ts'
 import { addToList, addToStream } from './scripts.ts'
 
-const usualStream = 'shop:{topic}'
-const usualLength = 100_000
+export const usualStream = 'shop:{topic}'
+export const usualLength = 100_000
 
 /** What is added for an event: the texts of fields, or one of a list. */
 export type Entry = (string | Buffer)[]
@@ -24,10 +24,11 @@ export function storeOf(options: OutletOptions): Store {
   return options.queue === undefined ? streams(options) : list(options, options.queue)
 }
 
+export const streamOf = (pattern: string, { topic, type }: Pick<Sendable, 'topic' | 'type'>) =>
+  pattern.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type).replaceAll('{topic}', topic)
+
 function streams({ stream = usualStream, groups = [], maxLength = usualLength }: OutletOptions): Store {
-  const keyOf = remembered(({ topic, type }) =>
-    stream.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type).replaceAll('{topic}', topic),
-  )
+  const keyOf = remembered((of) => streamOf(stream, of))
   return {
     keyOf,
     entryOf,
