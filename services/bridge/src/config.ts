@@ -1,13 +1,17 @@
 import { dataSettings, type Static, serviceSettings, settings, Type } from '@shopstream/config'
 import { readBridges } from './bridges.ts'
 import { targets } from './targets/index.ts'
+import { exampleOf } from './url.ts'
 
 /** Rows may name other variables; these are known to what deploys the service. */
 const usualUrls = Object.fromEntries(
-  Object.entries(targets).map(([kind, { protocols }]) => [
+  Object.entries(targets).map(([kind, one]) => [
     `${kind.toUpperCase()}_URL`,
     Type.Optional(
-      settings.url(`where bridges to ${kind} lead, for rows that name this variable`, { protocols: [...protocols] }),
+      settings.url(`where bridges to ${kind} lead, for rows that name this variable`, {
+        protocols: [...one.protocols],
+        example: exampleOf(one),
+      }),
     ),
   ]),
 )

@@ -4,13 +4,13 @@ import type { Target } from './targets/target.ts'
 /** The URL that a variable, or the file that it names, holds; else what is wrong with it, in words without the URL. */
 export function urlOf(
   variable: string,
-  { protocols }: Target,
+  { protocols, usual }: Target,
   env: NodeJS.ProcessEnv,
 ): { url: string } | { problems: readonly string[] } {
   const schema = Type.Object({
     [variable]: settings.url('where a bridge leads', {
       protocols: [...protocols],
-      example: `${protocols[0]}://user:password@127.0.0.1`,
+      example: exampleOf({ protocols, usual }),
     }),
   })
   try {
@@ -20,6 +20,10 @@ export function urlOf(
     throw error
   }
 }
+
+/** With the port that the scheme has by itself. */
+export const exampleOf = ({ protocols, usual }: Pick<Target, 'protocols' | 'usual'>) =>
+  `${protocols[0]}://user:password@127.0.0.1:${usual.ports[0]}`
 
 /** The same for every way to write it, whoever logs in there; not for two names of one machine. */
 export function serverOf(url: string, { protocols, usual }: Pick<Target, 'protocols' | 'usual'>): string {

@@ -28,7 +28,7 @@ test.each<[what: string, body: Buffer, error: string]>([
   ['NUL in a key', json({ subject: 'l-\0' }), 'its subject is no text of 1 to 200 characters'],
   ['an event without a source', json({ source: '' }), 'its source is no text of 1 to 200 characters'],
   ['more than an event may have', withData({ reason: 'x'.repeat(600_000) }), 'and may have 524288'],
-  ['another type', json({ type: secret }), 'its type is none that bridge loyalty brings: PointsAwarded'],
+  ['another type', json({ type: secret }), 'its type is not one that bridge loyalty brings; it brings PointsAwarded'],
   [
     'a key of another source',
     json({ subject: secret }),

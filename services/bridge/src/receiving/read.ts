@@ -38,7 +38,8 @@ export function readArrival(message: Received, row: BridgeRow): Arrival {
   const { id, type, key, traceparent, data } = partsOf(message)
   const { receive = [], keyPrefix = '' } = row
   const event = receive.find((one) => one === type)
-  if (!event) throw new MalformedMessage(`its type is none that bridge ${row.name} brings: ${receive.join(', ')}`)
+  if (!event)
+    throw new MalformedMessage(`its type is not one that bridge ${row.name} brings; it brings ${receive.join(', ')}`)
   if (!key.startsWith(keyPrefix))
     throw new MalformedMessage(`its subject does not begin with ${keyPrefix}: the key is another source's`)
   const read = { type: event, key, data: dataOf(event, data), ...(traceparent && { traceparent }) }

@@ -128,6 +128,10 @@ function inWords(error: Error & { code?: string | number }): Error {
   if (/^RabbitMQ/.test(error.message)) return error
   if (/ACCESS.REFUSED|403/.test(error.message) && !/vhost|queue|exchange/.test(error.message))
     return new Error('RabbitMQ refuses user or password', { cause: error })
+  if (/Expected ConnectionOpenOk/.test(error.message))
+    return new Error('RabbitMQ does not open the vhost of its URL: it is not there, or not permitted to this user', {
+      cause: error,
+    })
   const words = error.message || String(error.code ?? error.name)
   return new Error(`RabbitMQ: ${words.replace(/amqps?:\/\/\S+/g, 'its URL')}`, { cause: error })
 }

@@ -133,6 +133,12 @@ ifRabbitmq('an outlet to RabbitMQ', () => {
     await outlet.close()
   })
 
+  test('says that its vhost is not there', async () => {
+    const outlet = open({}, new URL('/nowhere', server.url).href)
+    await expect(outlet.send([])).rejects.toThrow(/does not open the vhost of its URL/)
+    await outlet.close()
+  })
+
   test('says that no queue takes a message, and brings it once one is bound', async () => {
     const outlet = open({ exchange: 'unbound' })
     const [one] = [messageOf('a', 0)]

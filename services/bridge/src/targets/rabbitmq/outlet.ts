@@ -116,7 +116,7 @@ function publishAll(
 
 function publish(
   channel: ConfirmChannel,
-  { exchange, routingKeyOf }: Routed,
+  { exchange, queues = [], routingKeyOf }: Routed,
   message: Sendable,
   returned: ReadonlyMap<string, string>,
   tell: (error: Error | undefined) => void,
@@ -126,11 +126,12 @@ function publish(
     tell(new MessageRefused(`its routing key is longer than ${maxRoutingKey} bytes`))
     return
   }
+  const [queue] = queues.length === 1 ? queues : []
+  const full = queue && exchange ? `queue ${queue.name}, or another that takes` : 'a queue that takes'
   channel.publish(exchange, routingKey, message.body, propertiesOf(message), (error: Error | null) => {
     const back = returned.get(message.id)
     if (back) tell(new Error(`no queue takes ${routingKey} of exchange "${exchange}" (${back}): declare or bind one`))
-    else if (error)
-      tell(new Error(`a queue that takes ${routingKey} of exchange "${exchange}" is full, or takes nothing now`))
+    else if (error) tell(new Error(`${full} ${routingKey} of exchange "${exchange}" is full, or takes nothing now`))
     else tell(undefined)
   })
 }

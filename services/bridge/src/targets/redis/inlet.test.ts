@@ -92,7 +92,12 @@ ifRedis(`an inlet from Redis${lacks ? ` (skipped: it ${lacks})` : ''}`, () => {
     const inlet = open('fields')
     expect(await receive(inlet, 2)).toEqual([
       { body: Buffer.from('{"ü":1}'), contentType: '', headers: { 'ce-id': 'a', 'ce-specversion': '1.0' } },
-      { body: Buffer.alloc(0), contentType: '', headers: { 'ce-nothing': 'of', 'ce-ours': '' } },
+      {
+        body: Buffer.alloc(0),
+        contentType: '',
+        headers: { 'ce-nothing': 'of', 'ce-ours': '' },
+        unfit: expect.stringMatching(/cloudevent, .* nor data/),
+      },
     ])
     await inlet.close()
   })

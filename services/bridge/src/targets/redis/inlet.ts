@@ -98,6 +98,9 @@ async function makeGroup(open: Open, stream: string, group: string): Promise<voi
 /** What is longer is not read in any case, and as a text it may take several times its bytes. */
 const textOf = (bytes: Buffer) => bytes.subarray(0, maxHeaderBytes + 1).toString()
 
+const withoutBody =
+  'it has neither the field cloudevent, with a CloudEvent in JSON, nor data, with the attributes in fields beside it'
+
 /** Structured in the field `cloudevent`; else the data in `data`, and attributes beside it. */
 function toReceived(texts: readonly Buffer[]): Received {
   const fields = new Map<string, Buffer>()
@@ -108,6 +111,7 @@ function toReceived(texts: readonly Buffer[]): Received {
   const { data = Buffer.alloc(0), ...attributes } = Object.fromEntries(fields)
   return {
     body: data,
+    ...(!fields.has('data') && { unfit: withoutBody }),
     contentType: textOf(attributes.datacontenttype ?? Buffer.alloc(0)),
     headers: Object.fromEntries(Object.entries(attributes).map(([name, value]) => [`ce-${name}`, textOf(value)])),
   }
