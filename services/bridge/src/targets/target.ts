@@ -116,6 +116,12 @@ export interface Claim {
   as?: string
 }
 
+/** Of what an option names: `claimOf('stream', …)` is of `stream NAME`. */
+export const claimOf =
+  (word: string, does: Claim['does']) =>
+  (options: Written): Claim[] =>
+    typeof options[word] === 'string' ? [{ place: `${word} ${options[word]}`, does }] : []
+
 /** What else of its row a target judges. */
 export interface OfRow {
   name: unknown

@@ -2,11 +2,8 @@ import { jetstreamManager } from '@nats-io/jetstream'
 import { connect, nanos } from '@nats-io/transport-node'
 import { keepOpen as keepOneOpen } from '../keep-open.ts'
 
-export type NatsPlace = {
-  bridge: string
-  url: string
-  options: { stream: string; subject: string; maxMessages?: number }
-}
+type Options = { stream: string; subject: string; maxMessages?: number }
+export type NatsPlace = { bridge: string; url: string; options: Options }
 export type Open = Awaited<ReturnType<typeof open>>
 
 /** To the server and the stream of a place; makes the stream where there is none. */

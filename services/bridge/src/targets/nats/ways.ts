@@ -74,10 +74,8 @@ export function openInlet(place: NatsPlace): Inlet {
     if (old?.num_ack_pending !== 0) {
       const limits = { ack_wait: nanos(3_600_000), max_ack_pending: count } // this reader needs no reminder
       const isKept = old && retention === 'limits' // else what is acknowledged is not in it any more
-      const from = isKept && {
-        deliver_policy: DeliverPolicy.StartSequence,
-        opt_start_seq: old.ack_floor.stream_seq + 1,
-      }
+      const next = (old?.ack_floor.stream_seq ?? 0) + 1
+      const from = isKept && { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: next }
       await jsm.consumers.add(stream, { durable_name: consumer, ack_policy: AckPolicy.Explicit, ...limits, ...from })
     }
     return jsm.jetstream().consumers.get(stream, consumer)
@@ -104,7 +102,6 @@ export function openInlet(place: NatsPlace): Inlet {
       await take([])
       while (!stop.aborted) {
         const batch = await next(open, reader).catch(fail)
-        if (batch.length === 0) continue
         await take(batch.map(toReceived))
         if (open.nc.isClosed()) throw ended()
         for (const one of batch) one.ack()
