@@ -224,7 +224,7 @@ withRabbitmq(
       expect.stringContaining('its id is no text'),
       expect.stringContaining('points'),
       expect.stringContaining('has a field that the schema does not have'),
-      expect.stringContaining('its type is none that bridge loyalty brings: PointsAwarded'),
+      expect.stringContaining('its type is not one that bridge loyalty brings; it brings PointsAwarded'),
       expect.stringContaining('no JSON'),
       expect.stringContaining('its body has 3000000 bytes; up to 1048576 are read, and kept'),
     ])

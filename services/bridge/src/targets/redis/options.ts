@@ -1,6 +1,17 @@
 import { type Static, Type } from '@shopstream/config'
-import { type Claim, kindsOf, type OfRow, strayNames, urlVariable, type Written } from '../target.ts'
-import { streamOf, usualLength, usualStream } from './stores.ts'
+import {
+  aggregateOf,
+  type Claim,
+  kindsOf,
+  type OfRow,
+  type Sendable,
+  strayNames,
+  urlVariable,
+  type Written,
+} from '../target.ts'
+
+export const usualStream = 'shop:{topic}'
+export const usualLength = 100_000
 
 const name = (description: string) => Type.String({ minLength: 1, maxLength: 200, description })
 
@@ -53,6 +64,10 @@ export function outProblems(options: Written, { form }: OfRow): string[] {
     ...strayNames(options, 'stream', ['{aggregate}', '{event}', '{topic}']),
   ]
 }
+
+/** The stream of an event. */
+export const streamOf = (pattern: string, { topic, type }: Pick<Sendable, 'topic' | 'type'>) =>
+  pattern.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type).replaceAll('{topic}', topic)
 
 /** What one row drops from a stream another may still keep for its groups. */
 export function outClaims(options: Written, row: OfRow): Claim[] {

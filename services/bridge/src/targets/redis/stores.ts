@@ -1,11 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { aggregateOf, remembered, type Sendable } from '../target.ts'
+import { remembered, type Sendable } from '../target.ts'
 import type { Script } from './connection.ts'
-import type { OutletOptions } from './options.ts'
+import { type OutletOptions, streamOf, usualLength, usualStream } from './options.ts'
 import { addToList, addToStream } from './scripts.ts'
-
-export const usualStream = 'shop:{topic}'
-export const usualLength = 100_000
 
 /** What is added for an event: the texts of fields, or one of a list. */
 export type Entry = (string | Buffer)[]
@@ -23,9 +20,6 @@ export interface Store {
 export function storeOf(options: OutletOptions): Store {
   return options.queue === undefined ? streams(options) : list(options, options.queue)
 }
-
-export const streamOf = (pattern: string, { topic, type }: Pick<Sendable, 'topic' | 'type'>) =>
-  pattern.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type).replaceAll('{topic}', topic)
 
 function streams({ stream = usualStream, groups = [], maxLength = usualLength }: OutletOptions): Store {
   const keyOf = remembered((of) => streamOf(stream, of))
