@@ -260,6 +260,10 @@ describe('a shop in which all is well', () => {
       kind: 'user',
       account: { email: customer.email },
     })
+    // As if a bridge had brought it in: its service knows the key.
+    await sql`insert into received_key (topic, key, sequence) values ('shop.loyalty.v1', ${customer.id}, 1)`.execute(
+      held.databases.bridge.query,
+    )
     const data = { userId: customer.id, points: 1, total: 1, reason: 'a test', awardedAt: new Date() }
     await held.bus.publish([outgoing('bridge', exampleEvent('PointsAwarded', customer.id, data) as NewEvent)])
     const { events: ofUser, verdict } = await json(explain, customer.id)
