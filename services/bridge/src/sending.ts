@@ -23,8 +23,8 @@ export async function startSending(
     bridge: name,
     service: 'bridge',
     events,
-    forward: (some) => send(outlet, bridge, some, cameFrom),
-    skips: (message) => cameFrom.has(originOf({ message })),
+    forward: (some) => send(outlet, bridge, some),
+    skips: ({ headers }) => cameFrom.has(headers.ce_origin?.toString() ?? ''), // what came from there is not sent back
     policy: { ...(row.attempts && { attempts: row.attempts }) },
     database,
     bus,
@@ -48,20 +48,15 @@ export async function startSending(
 /** What is in hand may take so long when the bridge stops, in ms. */
 const closeMs = 1_500
 
-/** What came from this broker is not sent back to it. What its form or the row's limit excludes is refused unasked. */
-async function send(
-  outlet: Outlet,
-  { row }: Bridge,
-  events: readonly Forwarded[],
-  cameFrom: ReadonlySet<string>,
-): Promise<(Error | undefined)[]> {
+/** What its form or the row's limit excludes is refused unasked. */
+async function send(outlet: Outlet, { row }: Bridge, events: readonly Forwarded[]): Promise<(Error | undefined)[]> {
   const results: (Error | undefined)[] = []
   const sendable: Sendable[] = []
   const places: number[] = []
   for (const [n, one] of events.entries()) {
-    const made = cameFrom.has(originOf(one)) ? undefined : form(one, row)
+    const made = form(one, row)
     results.push(made instanceof Error ? made : undefined)
-    if (made === undefined || made instanceof Error) continue
+    if (made instanceof Error) continue
     sendable.push(made)
     places.push(n)
   }
@@ -69,8 +64,6 @@ async function send(
   for (const [n, place] of places.entries()) results[place] = sent[n]
   return results
 }
-
-const originOf = ({ message }: Pick<Forwarded, 'message'>): string => message.headers.ce_origin?.toString() ?? ''
 
 function form(one: Forwarded, row: Bridge['row']): Sendable | Error {
   try {

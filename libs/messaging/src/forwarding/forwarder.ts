@@ -33,7 +33,7 @@ export interface ForwarderOptions {
   service: string
   events: readonly EventName[]
   forward: Forward
-  /** Whether `forward` leaves out what this message brought, and says undefined of it: it counts as skipped. */
+  /** Whether the receiver is not to get what this message brought: it is not handed to `forward`, and counts as skipped. */
   skips?(message: IncomingMessage): boolean
   policy?: Partial<FailurePolicy> | undefined
   // biome-ignore lint/suspicious/noExplicitAny: any service's database
@@ -147,12 +147,13 @@ async function handleChunk(
   chunk: readonly IncomingMessage[],
   partition: AssignedPartition,
 ): Promise<void> {
-  const { bridge, service, database, forward, absence } = forwarding
+  const { bridge, service, database, forward, skips, absence } = forwarding
   const items = await readAll(forwarding, chunk)
   if (items.length === 0) return
   const stopped = await stoppedKeys(forwarding, items)
   const { ready, unready } = sortedOut(items, stopped)
-  const refused = await deliver(forward, ready, partition, (reason) => absence.tell(placeOf(partition), reason))
+  const wanted = skips ? ready.filter(({ message }) => !skips(message)) : ready
+  const refused = await deliver(forward, wanted, partition, (reason) => absence.tell(placeOf(partition), reason))
   const failed = new Map([...unready, ...[...refused].map(([{ message }, error]) => [message, error] as const)])
   const parkings = failed.size + stopped.size > 0 ? withFollowers(items, failed, stopped, forwarding.policy) : []
   crashPoint('effects-written')
@@ -251,6 +252,10 @@ function handlingOf(forwarding: Forwarding, topics: readonly string[]): ParkedHa
     policyOf: (message) => (isMalformed(message) ? foreignPolicy : policy),
     async handle(tx, message) {
       const event = await readParked(tx, message, logger)
+      if (skips?.(message)) {
+        skipped.add(message)
+        return { message, event, outcome: 'handled' }
+      }
       const forwarded = withTimeLimit(forward([{ event, message }]), retryMs, 'the receiver')
       const [error] = await forwarded.catch((thrown) => [thrown])
       if (error !== undefined && !(error instanceof MessageRefused)) {
@@ -259,7 +264,6 @@ function handlingOf(forwarding: Forwarding, topics: readonly string[]): ParkedHa
       }
       absence.tell('parked')
       if (error) throw error
-      if (skips?.(message)) skipped.add(message)
       return { message, event, outcome: 'handled' }
     },
     meters: {
