@@ -32,7 +32,7 @@ async function perform(order: DatabasesTask | TopicsTask): Promise<string[]> {
   const identity = identityOf(readConfig(Type.Object(kafkaIdentitySettings)))
   const bus = await openKafkaBus({ ...order, identity, clientId: 'shopstream-deployment', logger })
   try {
-    return await ensureTopics(bus, order.groups)
+    return (await ensureTopics(bus, order.groups)).made
   } finally {
     await bus.close()
   }

@@ -104,8 +104,12 @@ function kafkaPlace() {
 async function deployTopics(): Promise<void> {
   const bus = await openKafkaBus(kafkaPlace())
   try {
-    const made = await ensureTopics(bus, owners)
+    const { made, longer } = await ensureTopics(bus, owners)
     print(good(made.length > 0 ? `made ${made.join(', ')}` : 'all topics were there'))
+    for (const { topic, settings } of longer) {
+      const held = Object.entries(settings).map(([name, value]) => `${name}=${value}`)
+      print(`${topic} keeps its messages for longer than declared, and goes on so: ${held.join(', ')}`)
+    }
   } finally {
     await bus.close()
   }

@@ -154,6 +154,14 @@ export class PublisherFenced extends Error {}
 /** A group has members, so its offsets are theirs to set. */
 export class GroupHasMembers extends Error {}
 
+/** What {@link Bus.ensureTopics} did. */
+export interface EnsuredTopics {
+  /** Names of topics. */
+  made: string[]
+  /** Settings by topic that are for longer than declared, in ms, and were left so. */
+  longer: { topic: string; settings: Readonly<Record<string, string>> }[]
+}
+
 /** What messaging needs of a broker. Topic and group names are without the deployment's prefix on this side. */
 export interface Bus {
   /**
@@ -188,10 +196,11 @@ export interface Bus {
   /** How many members `group` has. Throws when the broker cannot be asked. */
   members(group: string): Promise<number>
   /**
-   * Creates the topics that are missing, and sets the settings of those that are there. Throws when one has fewer partitions
-   * than it was declared with; it may have been given more since.
+   * Creates the topics that are missing, and sets the settings of those that are there. One that keeps its messages for longer
+   * than it was declared with goes on so: somebody has still to read them. Throws when one has fewer partitions than it was
+   * declared with; it may have been given more since.
    */
-  ensureTopics(topics: readonly Topic[]): Promise<string[]>
+  ensureTopics(topics: readonly Topic[]): Promise<EnsuredTopics>
   /**
    * Makes sure that a topic has at least `count` partitions, and waits until they have leaders. The writers decide
    * which partition a key belongs to.

@@ -1,19 +1,19 @@
 import { deadLetterTopic, schemaEvents, topics } from '@shopstream/events'
 import { pause } from '../async.ts'
-import type { Bus, OutgoingMessage } from '../broker/bus.ts'
+import type { Bus, EnsuredTopics, OutgoingMessage } from '../broker/bus.ts'
 import { outgoing } from '../outbox/outbox.ts'
 
 /**
  * The deployment's step before any service starts: creates the topics of the catalogue and the dead-letter topics that
  * are missing, sets the settings of those that are there, and writes the schemas of this version to `shop.schema.v1`.
- * Repeating it changes nothing. Returns the names of the topics it made.
+ * Repeating it changes nothing.
  * Throws when the broker cannot be reached, or has a topic with fewer partitions.
  * @param groups consumer groups, one per consuming service: each has a dead-letter topic.
  */
-export async function ensureTopics(bus: Bus, groups: readonly string[]): Promise<string[]> {
-  const created = await bus.ensureTopics([...topics, ...groups.map(deadLetterTopic)])
+export async function ensureTopics(bus: Bus, groups: readonly string[]): Promise<EnsuredTopics> {
+  const ensured = await bus.ensureTopics([...topics, ...groups.map(deadLetterTopic)])
   await publishSchemas(bus)
-  return created
+  return ensured
 }
 
 const publishLimitMs = 30_000

@@ -349,6 +349,16 @@ describe.each(kafkaClients)('%s', (client) => {
     }
   }, 60_000)
 
+  test('a topic that was told to keep its messages for longer goes on so, and its other settings are set', async () => {
+    const { bus } = await openPlace(client)
+    const kept = (ms: string) => [{ ...declared, settings: { ...declared.settings, 'retention.ms': ms } }]
+    expect((await bus.ensureTopics(kept('2592000000'))).longer).toEqual([])
+    const longer = [{ topic: expect.stringMatching(/shop\.stock\.v1$/), settings: { 'retention.ms': '2592000000' } }]
+    for (const _ of ['once', 'again']) expect(await bus.ensureTopics([declared])).toEqual({ made: [], longer })
+    expect((await bus.ensureTopics(kept('-1'))).longer).toEqual([])
+    expect((await bus.ensureTopics([declared])).longer[0]?.settings).toEqual({ 'retention.ms': '-1' })
+  })
+
   test('each message has a delivery of its own: a missing topic or a refusal is no other one’s trouble', async () => {
     const { bus } = await openPlace(client)
     await bus.ensureTopics([{ ...declared, settings: { ...declared.settings, 'max.message.bytes': '1500' } }])

@@ -1,13 +1,14 @@
 import type { Topic } from '@shopstream/events'
 import kafkajs, { type Admin } from 'kafkajs'
 import { pause } from '../../../async.ts'
-import { configEntries } from '../topic-settings.ts'
+import type { EnsuredTopics } from '../../bus.ts'
+import { configEntries, lengths, longerOf } from '../topic-settings.ts'
 
 /** Ms that the controller has to make topics; a busy one needs more than the 5 s that KafkaJS gives it. */
 const creatingLimit = 10_000
 
 /** See `Bus.ensureTopics`. */
-export async function ensureTopics(admin: Admin, topics: Topic[]): Promise<string[]> {
+export async function ensureTopics(admin: Admin, topics: Topic[]): Promise<EnsuredTopics> {
   const existing = new Set(await admin.listTopics())
   const missing = topics.filter(({ name }) => !existing.has(name))
   const replicationFactor = Math.min(3, (await admin.describeCluster()).brokers.length)
@@ -17,8 +18,8 @@ export async function ensureTopics(admin: Admin, topics: Topic[]): Promise<strin
     missing.map(({ name }) => name),
   )
   const present = topics.filter(({ name }) => existing.has(name))
-  if (present.length > 0) await adjust(admin, present)
-  return missing.map(({ name }) => name)
+  const longer = present.length > 0 ? await adjust(admin, present) : []
+  return { made: missing.map(({ name }) => name), longer }
 }
 
 /** A busy controller answers that its time was over, having made the topics or not: it is asked again. */
@@ -52,7 +53,7 @@ export async function addPartitions(admin: Admin, topic: string, count: number):
 }
 
 /** Gives topics that are there the settings that they are to have. Throws where keys would be placed in partitions that are not. */
-async function adjust(admin: Admin, topics: Topic[]): Promise<void> {
+async function adjust(admin: Admin, topics: Topic[]): Promise<EnsuredTopics['longer']> {
   const metadata = await admin.fetchTopicMetadata({ topics: topics.map(({ name }) => name) })
   const partitionsOf = new Map(metadata.topics.map(({ name, partitions }) => [name, partitions]))
   for (const { name, partitions } of topics) {
@@ -64,14 +65,28 @@ async function adjust(admin: Admin, topics: Topic[]): Promise<void> {
   }
   const replicas = (name: string) =>
     Math.min(...(partitionsOf.get(name) ?? []).map((partition) => partition.replicas.length))
+  const longer = longerOf(topics, await lengthsOf(admin, topics))
+  const left = new Map(longer.map(({ topic, settings }) => [topic, settings]))
   await admin.alterConfigs({
     validateOnly: false,
     resources: topics.map(({ name, settings }) => ({
       type: kafkajs.ConfigResourceTypes.TOPIC,
       name,
-      configEntries: configEntries(settings, replicas(name)),
+      configEntries: configEntries({ ...settings, ...left.get(name) }, replicas(name)),
     })),
   })
+  return longer
+}
+
+/** How long the broker keeps what is in these topics. */
+async function lengthsOf(admin: Admin, topics: Topic[]) {
+  const { resources } = await admin.describeConfigs({
+    includeSynonyms: false,
+    resources: topics.map(({ name }) => ({ type: kafkajs.ConfigResourceTypes.TOPIC, name, configNames: lengths })),
+  })
+  return resources.flatMap(({ resourceName: topic, configEntries: found }) =>
+    found.map(({ configName, configValue }) => ({ topic, name: configName, value: configValue })),
+  )
 }
 
 /** Waits until each partition of these topics has a leader. Throws after 20 s with what the broker said last. */

@@ -2,14 +2,16 @@ import {
   ConfigResourceTypes,
   createPartitionsV3,
   createTopicsV7,
+  describeConfigsV4,
   IncrementalAlterConfigOperationTypes,
   incrementalAlterConfigsV1,
   metadataV9,
 } from '@platformatic/kafka'
 import type { Topic } from '@shopstream/events'
 import { pause } from '../../../async.ts'
+import type { EnsuredTopics } from '../../bus.ts'
 import type { BrokerAddress } from '../protocol.ts'
-import { configEntries } from '../topic-settings.ts'
+import { configEntries, lengths, longerOf } from '../topic-settings.ts'
 import type { Cluster } from './cluster.ts'
 import { type Connections, timeLimit } from './connections.ts'
 import { errors, throwIfError } from './errors.ts'
@@ -23,7 +25,7 @@ const leadersLimit = 20_000
 export async function ensureTopics(
   { cluster, connections }: { cluster: Cluster; connections: Connections },
   topics: readonly Topic[],
-): Promise<string[]> {
+): Promise<EnsuredTopics> {
   const names = topics.map(({ name }) => name)
   const { controller, brokerCount, existing } = await describe(cluster, connections, names)
   const missing = topics.filter(({ name }) => !existing.has(name))
@@ -32,8 +34,8 @@ export async function ensureTopics(
     await waitForLeaders(cluster, missing)
   }
   const present = topics.filter(({ name }) => existing.has(name))
-  if (present.length > 0) await adjust(connections, controller, present, existing)
-  return missing.map(({ name }) => name)
+  const longer = present.length > 0 ? await adjust(connections, controller, present, existing) : []
+  return { made: missing.map(({ name }) => name), longer }
 }
 
 /** Numbers of replicas of a topic's partitions. */
@@ -114,7 +116,7 @@ async function adjust(
   controller: BrokerAddress,
   topics: readonly Topic[],
   existing: ReadonlyMap<string, Replicas>,
-): Promise<void> {
+): Promise<EnsuredTopics['longer']> {
   for (const { name, partitions } of topics) {
     const found = existing.get(name)?.length
     if ((found ?? 0) < partitions)
@@ -122,17 +124,36 @@ async function adjust(
         `topic ${name} has ${found} partitions, and was declared with ${partitions}: it was made by others`,
       )
   }
+  const longer = longerOf(topics, await lengthsOf(connections, controller, topics))
+  const left = new Map(longer.map(({ topic, settings }) => [topic, settings]))
   const resources = topics.map(({ name, settings }) => ({
     resourceType: ConfigResourceTypes.TOPIC,
     resourceName: name,
-    configs: configEntries(settings, Math.min(...(existing.get(name) ?? []))).map((entry) => ({
-      ...entry,
-      configOperation: IncrementalAlterConfigOperationTypes.SET,
-    })),
+    configs: configEntries({ ...settings, ...left.get(name) }, Math.min(...(existing.get(name) ?? []))).map(
+      (entry) => ({
+        ...entry,
+        configOperation: IncrementalAlterConfigOperationTypes.SET,
+      }),
+    ),
   }))
   const { responses } = await connections.call(controller, incrementalAlterConfigsV1.api, [resources, false])
   for (const { resourceName, errorCode, errorMessage } of responses)
     throwIfError(`the settings of ${resourceName}`, errorCode, errorMessage)
+  return longer
+}
+
+/** How long the broker keeps what is in these topics. */
+async function lengthsOf(connections: Connections, broker: BrokerAddress, topics: readonly Topic[]) {
+  const resources = topics.map(({ name }) => ({
+    resourceType: ConfigResourceTypes.TOPIC,
+    resourceName: name,
+    configurationKeys: lengths,
+  }))
+  const { results } = await connections.call(broker, describeConfigsV4.api, [resources, false, false])
+  return results.flatMap(({ resourceName: topic, configs, errorCode, errorMessage }) => {
+    throwIfError(`the settings of ${topic}`, errorCode, errorMessage)
+    return configs.map(({ name, value = null }) => ({ topic, name, value }))
+  })
 }
 
 /** Waits until each partition of these topics has a leader. Throws with what the broker said last when that takes too long. */
