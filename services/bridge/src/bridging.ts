@@ -41,8 +41,9 @@ export function startNone(database: Database<Tables>, logger: Logger): () => Pro
   const stopping = new AbortController()
   const forgetting = (async () => {
     while (!stopping.signal.aborted) {
-      await noteBridges(database, randomUUID(), []).catch((error) =>
-        logger.warn({ err: error }, 'bridges that are gone are forgotten later'),
+      await noteBridges(database, randomUUID(), []).then(
+        (gone) => tellGone(gone, logger),
+        (error) => logger.warn({ err: error }, 'bridges that are gone are forgotten later'),
       )
       await pause(noneMs, stopping.signal)
     }
@@ -63,9 +64,16 @@ async function noteEach(
   while (!stop.aborted) {
     for (const { bridge, away } of running) meters.away(bridge.name, away()?.since)
     const notes = running.map(({ bridge, away }) => ({ bridge, away: away() }))
-    await noteBridges(database, instance, notes).catch((error) =>
-      logger.warn({ err: error }, 'how the bridges are could not be noted'),
+    await noteBridges(database, instance, notes).then(
+      (gone) => tellGone(gone, logger),
+      (error) => logger.warn({ err: error }, 'how the bridges are could not be noted'),
     )
     await pause(noteMs, stop)
   }
+}
+
+/** A row may have been taken out by mistake, or have got another name, which makes a new bridge of it. */
+function tellGone(gone: readonly string[], logger: Logger): void {
+  for (const bridge of gone)
+    logger.warn({ bridge }, 'no table has this bridge any more: nothing is handed on or taken in under its name')
 }

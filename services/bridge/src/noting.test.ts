@@ -74,10 +74,10 @@ test('a bridge of one table alone stays, and is forgotten once no instance has i
   await noteBridges(database, other, [note('new'), note('tasks')])
   expect((await seen()).map(({ name }) => name)).toEqual(['new', 'old', 'tasks'])
   await silent('bridge', 31)
-  await noteBridges(database, other, [note('new'), note('tasks')])
+  expect(await noteBridges(database, other, [note('new'), note('tasks')])).toEqual(['old'])
   expect((await seen()).map(({ name }) => name)).toEqual(['new', 'tasks'])
   await silent('bridge', 31)
-  await noteBridges(database, other, [])
+  expect((await noteBridges(database, other, [])).toSorted()).toEqual(['new', 'tasks'])
   expect(await seen()).toEqual([])
 })
 

@@ -15,19 +15,20 @@ export interface Note {
 /**
  * Notes how this instance sees its bridges, and what follows for each: its broker is away while it is for one of the instances, as
  * what that one has to hand on waits; since when, and why, the one says that has waited for longest. Bridges that no instance has
- * in its table are forgotten; what they have parked stays.
+ * in its table are forgotten; what they have parked stays. Returns their names, to one instance.
  */
 export async function noteBridges(
   { transaction }: Pick<Database<Tables>, 'transaction'>,
   instance: string,
   notes: readonly Note[],
-): Promise<void> {
+): Promise<string[]> {
   // Two instances lock the same rows in the same order.
   const sorted = notes.toSorted((a, b) => (a.bridge.name < b.bridge.name ? -1 : 1))
-  await transaction(async (tx) => {
+  return transaction(async (tx) => {
     if (sorted.length > 0) await noteInstance(tx, instance, sorted)
-    await forgetGone(tx)
+    const gone = await forgetGone(tx)
     if (sorted.length > 0) await noteWhatFollows(tx, sorted)
+    return gone.filter((name) => !sorted.some(({ bridge }) => bridge.name === name)) // after a pause its own are among them
   })
 }
 
@@ -61,12 +62,15 @@ async function noteInstance(tx: Transaction<Tables>, instance: string, notes: re
  * An instance of another table may have bridges of its own; one of the version before is known by `bridge.seen_at` alone. Rows that
  * their instance writes just now are not gone: two that come back together would wait for each other.
  */
-async function forgetGone(tx: Transaction<Tables>): Promise<void> {
+async function forgetGone(tx: Transaction<Tables>): Promise<string[]> {
   const gone = sql`where seen_at < now() - make_interval(secs => ${goneSeconds}) for update skip locked`
   await sql`delete from bridge_instance where (bridge, instance) in (select bridge, instance from bridge_instance ${gone})`.execute(
     tx,
   )
-  await sql`delete from bridge where name in (select name from bridge ${gone})`.execute(tx)
+  const { rows } = await sql<{
+    name: string
+  }>`delete from bridge where name in (select name from bridge ${gone}) returning name`.execute(tx)
+  return rows.map(({ name }) => name)
 }
 
 async function noteWhatFollows(tx: Transaction<Tables>, notes: readonly Note[]): Promise<void> {

@@ -167,7 +167,7 @@ test('of a bridge whose row this process does not have it is told why', async ()
   })
   const reach = { databases: { bridge: database }, bridgeEnvironment: { BRIDGES_FILE: '/nowhere.yaml' } }
   try {
-    expect((await openBridges(reach as unknown as Reach)).unasked).toEqual([]) // no table, no bridges
+    expect((await openBridges(reach as unknown as Reach)).unasked).toEqual([]) // its table is not there yet
     await sql`create table bridge as select 'mirror' as name, 'send' as direction, 'redis' as kind, array['OrderPlaced'] as events,
       null::timestamptz as away_since, null as away_reason, now() as seen_at`.execute(database.query)
     const { asked, unasked } = await openBridges(reach as unknown as Reach)
@@ -178,6 +178,18 @@ test('of a bridge whose row this process does not have it is told why', async ()
   } finally {
     await database.close()
   }
+})
+
+test('nothing is proven of bridges whose names are not known: their database is away', async () => {
+  const database = createDatabase<unknown>({
+    url: 'postgres://bridge:x@127.0.0.1:1/bridge',
+    poolSize: 1,
+    applicationName: 'x',
+    logger: testLogger(),
+  })
+  const { asked, away } = await openBridges({ databases: { bridge: database } } as unknown as Reach)
+  expect([asked, away]).toEqual([[], [expect.stringMatching(/^the bridge database, .* cannot be asked: /)]])
+  await database.close()
 })
 
 test('the commands that show what a bridge has parked name the topic itself, or none', () => {

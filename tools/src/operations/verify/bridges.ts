@@ -32,11 +32,15 @@ export interface AskedBridges {
   close(): Promise<void>
 }
 
+const none = { asked: [], unasked: [], away: [], close: async () => {} }
+
 /** The bridges of the shop that send. Of one whose broker, table or URL this process does not have it is said, and no more. */
 export async function openBridges(reach: Reach): Promise<AskedBridges> {
   const notes = await ask('the bridge database', () => readBridgeNotes(reach.databases[bridgeService]))
-  const sending = (notes.answer ?? []).filter(({ direction }) => direction === 'send')
-  if (sending.length === 0) return { asked: [], unasked: [], away: [], close: async () => {} }
+  if (notes.reason !== undefined)
+    return { ...none, away: [`the bridge database, which names the bridges, ${shown(notes.reason)}`] }
+  const sending = notes.answer.filter(({ direction }) => direction === 'send')
+  if (sending.length === 0) return none
   const table = await knownBridges(reach)
   const asked: AskedBridge[] = []
   const unasked: string[] = []
