@@ -63,7 +63,7 @@ async function noteEach(
   const { database, meters, logger } = around
   while (!stop.aborted) {
     for (const { bridge, away } of running) meters.away(bridge.name, away()?.since)
-    const notes = running.map(({ bridge, away }) => ({ bridge, away: away() }))
+    const notes = running.map(({ bridge, leavesOut, away }) => ({ bridge, leavesOut, away: away() }))
     await noteBridges(database, instance, notes).then(
       (gone) => tellGone(gone, logger),
       (error) => logger.warn({ err: error }, 'how the bridges are could not be noted'),

@@ -26,6 +26,7 @@ const bridge = (name: string) => ({
 })
 const note = (name: string, since?: string): Note => ({
   bridge: bridge(name),
+  leavesOut: ['erp'],
   away: since ? { since: new Date(since), reason: `since ${since}` } : undefined,
 })
 const seen = () => database.query.selectFrom('bridge').selectAll().orderBy('name').execute()
@@ -42,6 +43,7 @@ test('a broker is away while it is for one instance, whoever speaks last', async
   expect(await seen()).toEqual([
     {
       ...bridge('tasks'),
+      leaves_out: ['erp'],
       away_since: new Date('2026-01-01T10:00:00Z'),
       away_reason: 'since 2026-01-01T10:00:00Z',
       seen_at: expect.any(Date),

@@ -8,6 +8,8 @@ const goneSeconds = 30
 /** How one instance sees the other side of a bridge. */
 export interface Note {
   bridge: Pick<Bridge, 'name' | 'direction' | 'kind' | 'events'>
+  /** Bridges by which what it does not hand on came in. */
+  leavesOut: readonly string[]
   /** Undefined: it is there. */
   away: { since: Date; reason: string } | undefined
 }
@@ -22,13 +24,13 @@ export async function noteBridges(
   instance: string,
   notes: readonly Note[],
 ): Promise<string[]> {
-  // Two instances lock the same rows in the same order.
-  const sorted = notes.toSorted((a, b) => (a.bridge.name < b.bridge.name ? -1 : 1))
   return transaction(async (tx) => {
-    if (sorted.length > 0) await noteInstance(tx, instance, sorted)
+    // One at a time: each makes what another may have deleted, and would wait for it in a circle.
+    await sql`select pg_advisory_xact_lock(hashtext('bridges are noted'))`.execute(tx)
+    if (notes.length > 0) await noteInstance(tx, instance, notes)
     const gone = await forgetGone(tx)
-    if (sorted.length > 0) await noteWhatFollows(tx, sorted)
-    return gone.filter((name) => !sorted.some(({ bridge }) => bridge.name === name)) // after a pause its own are among them
+    if (notes.length > 0) await noteWhatFollows(tx, notes)
+    return gone.filter((name) => !notes.some(({ bridge }) => bridge.name === name)) // after a pause its own are among them
   })
 }
 
@@ -58,37 +60,31 @@ async function noteInstance(tx: Transaction<Tables>, instance: string, notes: re
     .execute()
 }
 
-/**
- * An instance of another table may have bridges of its own; one of the version before is known by `bridge.seen_at` alone. Rows that
- * their instance writes just now are not gone: two that come back together would wait for each other.
- */
+/** An instance of another table may have bridges of its own; one of the version before is known by `bridge.seen_at` alone. */
 async function forgetGone(tx: Transaction<Tables>): Promise<string[]> {
-  const gone = sql`where seen_at < now() - make_interval(secs => ${goneSeconds}) for update skip locked`
-  await sql`delete from bridge_instance where (bridge, instance) in (select bridge, instance from bridge_instance ${gone})`.execute(
-    tx,
-  )
-  const { rows } = await sql<{
-    name: string
-  }>`delete from bridge where name in (select name from bridge ${gone}) returning name`.execute(tx)
+  const gone = sql`seen_at < now() - make_interval(secs => ${goneSeconds})`
+  await sql`delete from bridge_instance where ${gone}`.execute(tx)
+  const { rows } = await sql<{ name: string }>`delete from bridge where ${gone} returning name`.execute(tx)
   return rows.map(({ name }) => name)
 }
 
 async function noteWhatFollows(tx: Transaction<Tables>, notes: readonly Note[]): Promise<void> {
-  const columns = notes.map(({ bridge }) => bridge)
+  const columns = notes.map(({ bridge, leavesOut }) => ({ ...bridge, leavesOut }))
   await sql`
-    insert into bridge (name, direction, kind, events, away_since, away_reason, seen_at)
-    select name, direction, kind, array(select jsonb_array_elements_text(events)), longest.away_since, longest.away_reason, now()
+    insert into bridge (name, direction, kind, events, leaves_out, away_since, away_reason, seen_at)
+    select name, direction, kind, array(select jsonb_array_elements_text(events)), array(select jsonb_array_elements_text(leaves_out)),
+      longest.away_since, longest.away_reason, now()
     from unnest(
       ${columns.map(({ name }) => name)}::text[], ${columns.map(({ direction }) => direction)}::text[],
-      ${columns.map(({ kind }) => kind)}::text[], ${columns.map(({ events }) => JSON.stringify(events))}::jsonb[]
-    ) as own (name, direction, kind, events)
+      ${columns.map(({ kind }) => kind)}::text[], ${columns.map(({ events }) => JSON.stringify(events))}::jsonb[],
+      ${columns.map(({ leavesOut }) => JSON.stringify(leavesOut))}::jsonb[]
+    ) as own (name, direction, kind, events, leaves_out)
     left join lateral (
       select away_since, away_reason from bridge_instance
       where bridge_instance.bridge = own.name and away_since is not null
       order by away_since limit 1
     ) as longest on true
-    order by name
     on conflict (name) do update set
-      direction = excluded.direction, kind = excluded.kind, events = excluded.events,
+      direction = excluded.direction, kind = excluded.kind, events = excluded.events, leaves_out = excluded.leaves_out,
       away_since = excluded.away_since, away_reason = excluded.away_reason, seen_at = excluded.seen_at`.execute(tx)
 }

@@ -20,6 +20,8 @@ export interface Surroundings {
 /** A bridge that runs. One that waits for its broker stops no other. */
 export interface RunningBridge {
   readonly bridge: Bridge
+  /** Bridges by which what it does not hand on came in: from its own broker. */
+  readonly leavesOut: readonly string[]
   /** Since when the broker is away or takes nothing, and why; undefined: it is there. */
   away(): { since: Date; reason: string } | undefined
   /** Finishes what is in hand. */

@@ -16,15 +16,15 @@ export async function startSending(
   const { database, bus, blocked, meters, logger } = around
   const outlet = (await target.out?.open({ bridge: name, options, url, logger })) as Outlet // the table was judged
   const here = serverOf(url, target)
-  const cameFrom = new Set(
-    all.filter((one) => one.direction === 'receive' && serverOf(one.url, one.target) === here).map((one) => one.name),
-  )
+  const leavesOut = all
+    .filter((one) => one.direction === 'receive' && serverOf(one.url, one.target) === here)
+    .map((one) => one.name)
   const forwarder = startForwarder({
     bridge: name,
     service: 'bridge',
     events,
     forward: (some) => send(outlet, bridge, some),
-    skips: ({ headers }) => cameFrom.has(headers.ce_origin?.toString() ?? ''), // what came from there is not sent back
+    skips: ({ headers }) => leavesOut.includes(headers.ce_origin?.toString() ?? ''), // what came from there is not sent back
     policy: { ...(row.attempts && { attempts: row.attempts }) },
     database,
     bus,
@@ -34,6 +34,7 @@ export async function startSending(
   })
   return {
     bridge,
+    leavesOut,
     away: forwarder.away,
     async close() {
       // What a broker that hangs has not answered by then is sent again after the next start.

@@ -10,7 +10,8 @@ export interface Tables {
     away_reason: string | null
     seen_at: Generated<Date>
   }
-  received: { source: string; id: string; received_at: Generated<Date> }
+  /** `id` is the source that the message itself names, a blank, and its own id. */
+  received: { source: string; id: string; received_at: Generated<Date>; event_id: string | null }
   received_key: { topic: string; key: string; sequence: bigint; born_at: Generated<Date>; changed_at: Generated<Date> }
 }
 
@@ -24,5 +25,7 @@ export interface BridgeRow {
   /** Null: the other side is there for each of them. */
   away_since: Date | null
   away_reason: string | null
+  /** Of one that sends: those that receive from the same broker. What they brought it does not hand on. */
+  leaves_out: Generated<string[]>
   seen_at: Date
 }

@@ -35,6 +35,11 @@ const commands: Command[] = [
     load: () => import('../operations/dead-letters.ts'),
   },
   {
+    name: 'bridges',
+    about: 'judges a table of bridges before a service is started with it',
+    load: () => import('../operations/bridge-table.ts').then(({ usage, bridges }) => ({ usage, run: bridges })),
+  },
+  {
     name: 'unreadable',
     about: 'what stops a partition because nobody can read it: list, show, step over',
     load: () => import('../operations/unreadable.ts'),

@@ -13,12 +13,17 @@ export interface BridgeHandling {
   bridge: string
   /** Of its broker. */
   kind: string
-  /** `passed`: its broker has confirmed it. `lagging`: not read, or not taken yet. Others: it is, or was, parked. */
-  state: 'passed' | 'lagging' | 'waiting' | 'dead' | 'handled' | 'discarded' | 'unknown'
+  /**
+   * `passed`: its broker has confirmed it. `left-out`: it is from that broker. `lagging`: not read, or not taken yet. Others: it
+   * is, or was, parked; `gone`: by a bridge that no process has any more.
+   */
+  state: 'passed' | 'left-out' | 'gone' | 'lagging' | 'waiting' | 'dead' | 'handled' | 'discarded' | 'unknown'
   /** Messages before it in the partition that are not handed on. */
   before?: bigint
   /** The parked message. */
   id?: bigint
+  /** By which bridge it came in. */
+  origin?: string
   error?: string | null
   awaySince?: Date
   reason?: string
@@ -56,42 +61,66 @@ export async function bridgeHandlings(
   }
   return {
     reason: reason && `the bridge database ${reason}`,
-    of: (event: ReadEvent): BridgeHandling[] =>
-      concerned.flatMap((note) => {
+    of: (event: ReadEvent): BridgeHandling[] => [
+      ...concerned.flatMap((note) => {
         const asked = positions.get(note.name)
         if (!asked || !note.events.some((name) => name === event.type)) return []
         return { bridge: note.name, kind: note.kind, ...handlingOf(note, event, answer?.parked ?? [], asked) }
       }),
+      ...goneHandlings(answer?.notes ?? [], event, answer?.parked ?? []),
+    ],
   }
+}
+
+type Place = Pick<ReadEvent, 'topic' | 'partition' | 'offset'>
+
+const isAt = (event: Place, { topic, partition, offset }: Place) =>
+  topic === event.topic && partition === event.partition && offset === event.offset
+
+/** Pure. What waits for a bridge that is in no table any more. */
+export function goneHandlings(
+  notes: readonly Pick<BridgeNote, 'name'>[],
+  event: Place,
+  parked: readonly ParkedRow[],
+): BridgeHandling[] {
+  return parked.flatMap(({ id, state, ...row }) => {
+    const { topic, bridge } = unparkedBy(row.topic)
+    const isOpen = state === 'waiting' || state === 'dead'
+    if (bridge === undefined || !isOpen || !isAt(event, { ...row, topic })) return []
+    return notes.some(({ name }) => name === bridge) ? [] : { bridge, kind: 'in no table', state: 'gone', id }
+  })
 }
 
 /** Pure. */
 export function handlingOf(
-  { name, awaySince }: Pick<BridgeNote, 'name' | 'awaySince'>,
-  event: Pick<ReadEvent, 'topic' | 'partition' | 'offset'>,
+  { name, awaySince, leavesOut }: Pick<BridgeNote, 'name' | 'awaySince' | 'leavesOut'>,
+  event: Place & Pick<ReadEvent, 'headers'>,
   parked: readonly ParkedRow[],
   { answer: positions, reason }: Asked<PartitionPosition[]>,
 ): Omit<BridgeHandling, 'bridge' | 'kind'> {
-  const isIt = ({ topic, partition, offset }: Pick<ReadEvent, 'topic' | 'partition' | 'offset'>) =>
-    topic === event.topic && partition === event.partition && offset === event.offset
+  const origin = event.headers.ce_origin
+  const leftOut = origin && leavesOut.includes(origin) ? ({ state: 'left-out', origin } as const) : undefined
   const row = parked.find((one) => {
     const { topic, bridge } = unparkedBy(one.topic)
-    return bridge === name && isIt({ ...one, topic })
+    return bridge === name && isAt(event, { ...one, topic })
   })
+  if (row?.state === 'handled' && leftOut) return leftOut
   if (row) return { state: row.state, id: row.id, error: row.error }
   const position = positions?.find((one) => one.topic === event.topic && one.partition === event.partition)
   if (!position) return { state: 'unknown', reason: reason ?? 'Kafka does not say where its group stands' }
-  if (position.done > event.offset) return { state: 'passed' }
+  if (position.done > event.offset) return leftOut ?? { state: 'passed' }
   return { state: 'lagging', before: event.offset - position.done, ...(awaySince && { awaySince }) }
 }
 
 /** In words, a line for each bridge. */
 export function bridgeHandlingLine(handling: BridgeHandling, now: Date): string {
-  const { bridge, kind, state, before, id, error, awaySince, reason } = handling
+  const { bridge, kind, state, before, id, origin, error, awaySince, reason } = handling
   const ref = `${bridgeService}/${id}`
   const away = awaySince ? `; its broker is away since ${clock(awaySince, now)}` : ''
   const words: Record<BridgeHandling['state'], string> = {
     passed: 'has passed it',
+    'left-out': `does not hand it on: it came from that broker, by bridge ${shown(origin ?? '')}`,
+    gone: bad(`has parked it as ${ref}, and no process has this bridge any more: put its row back, or discard it`),
     lagging: bad(`has not passed it: ${before ? `${plural(before, 'message')} before it` : 'it is the next'}${away}`),
     waiting: bad(`has parked it as ${ref}, and tries it again${error ? `: ${shown(error)}` : ''}`),
     dead: bad(`has given up on it, ${ref}: ${shown(error ?? '')}`),

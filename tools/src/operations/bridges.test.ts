@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals'
-import { type BridgeHandling, bridgeHandlingLine, handlingOf } from './bridge-handlings.ts'
+import { type BridgeHandling, bridgeHandlingLine, goneHandlings, handlingOf } from './bridge-handlings.ts'
 import { groupOfBridge, serviceOf } from './bridges.ts'
 import { placeOf } from './explain-event.ts'
 import { receivingOf } from './lag.ts'
@@ -24,6 +24,7 @@ const bridge: BridgeState = {
   direction: 'send',
   kind: 'rabbitmq',
   events: ['OrderConfirmed', 'OrderShipped', 'UserErased'],
+  leavesOut: [],
   awaySince: null,
   awayReason: null,
   unseenSeconds: 4,
@@ -96,7 +97,7 @@ test('a bridge that sends has a group of its own, of the topics of its events; i
   expect(['bridge-tasks', 'bridge', 'order'].map(serviceOf)).toEqual(['bridge', 'bridge', 'order'])
 })
 
-const event = { topic: 'shop.order.v1', partition: 1, offset: 5n }
+const event = { topic: 'shop.order.v1', partition: 1, offset: 5n, headers: {} as Record<string, string> }
 const parkedAt = (topic: string, state: 'waiting' | 'dead' | 'handled' | 'discarded', offset = 5n) => ({
   ...event,
   id: 7n,
@@ -117,15 +118,39 @@ test.each([
   ['handed it on, parked before as bridge/7', [parkedAt('shop.order.v1@tasks', 'handled')], 6n],
   ['bridge/7 was discarded', [parkedAt('shop.order.v1@tasks', 'discarded')], 6n],
 ])('of an event it is told that a bridge %s', (words, parked, done) => {
-  const found = handlingOf({ name: 'tasks', awaySince: away.awaySince }, event, parked, stands(done))
+  const found = handlingOf({ name: 'tasks', leavesOut: [], awaySince: away.awaySince }, event, parked, stands(done))
   const line = bridgeHandlingLine({ bridge: 'tasks', kind: 'redis', ...found }, now)
   expect(line).toMatch(new RegExp(`bridge tasks \\(redis\\) .*${words}`))
   expect(line).not.toContain('\u001b[2J')
 })
 
 test('where Kafka cannot be asked, what a bridge has done is not known', () => {
-  const found = handlingOf({ name: 'tasks', awaySince: null }, event, [], { reason: 'cannot be asked: gone' })
+  const found = handlingOf({ name: 'tasks', leavesOut: [], awaySince: null }, event, [], {
+    reason: 'cannot be asked: gone',
+  })
   expect(found).toEqual({ state: 'unknown', reason: 'cannot be asked: gone' })
+})
+
+test('what came from the broker of a bridge is not told as handed on to it', () => {
+  const note = { name: 'tasks', leavesOut: ['erp'], awaySince: null }
+  const by = (origin: string) => ({ ...event, headers: { ce_origin: origin } })
+  const told = (origin: string, done: bigint, state?: 'handled' | 'dead') =>
+    handlingOf(note, by(origin), state ? [parkedAt('shop.order.v1@tasks', state)] : [], stands(done)).state
+  expect([told('erp', 6n), told('erp', 6n, 'handled'), told('other', 6n)]).toEqual(['left-out', 'left-out', 'passed'])
+  expect([told('erp', 5n), told('erp', 6n, 'dead')]).toEqual(['lagging', 'dead'])
+  expect(bridgeHandlingLine({ bridge: 'tasks', kind: 'redis', state: 'left-out', origin: 'erp' }, now)).toMatch(
+    /does not hand it on: it came from that broker, by bridge erp$/,
+  )
+})
+
+test('what waits for a bridge that no process has any more is not told as done', () => {
+  const parked = [parkedAt('shop.order.v1@tasks', 'waiting'), parkedAt('shop.order.v1@old', 'handled')]
+  expect(goneHandlings([{ name: 'tasks' }], event, parked)).toEqual([])
+  expect(goneHandlings([], { ...event, offset: 6n }, parked)).toEqual([])
+  const gone = goneHandlings([], event, parked)
+  expect(gone).toMatchObject([{ bridge: 'tasks', state: 'gone', id: 7n }])
+  const story = { type: 'OrderDelivered', sequence: 4n, handledBy: [], bridges: gone } as unknown as EventStory
+  expect(eventsVerdict([story], new Map(), now)).toMatchObject({ state: 'stuck' })
 })
 
 test('Kafka is asked for the topic of what a bridge has parked, and not at all for what came in by one', () => {

@@ -14,6 +14,8 @@ export interface BridgeNote {
   /** Of its broker. */
   kind: string
   events: EventName[]
+  /** Of one that sends: those that receive from the same broker. What they brought it does not hand on. */
+  leavesOut: string[]
   /** Null: the broker is there, or was when this was noted. */
   awaySince: Date | null
   awayReason: string | null
@@ -24,7 +26,9 @@ export interface BridgeNote {
 /** The bridges of a deployment, in the order of their names; none where it has no such table. */
 export async function readBridgeNotes({ query }: Database<unknown>): Promise<BridgeNote[]> {
   const { rows } = await sql<BridgeNote>`
-    select name, direction, kind, events, away_since "awaySince", away_reason "awayReason",
+    select name, direction, kind, events,
+      array(select jsonb_array_elements_text(coalesce(to_jsonb(bridge) -> 'leaves_out', '[]'))) "leavesOut", -- older ones have none
+      away_since "awaySince", away_reason "awayReason",
       extract(epoch from now() - seen_at)::float8 "unseenSeconds"
     from bridge order by name`.execute(query)
   return rows

@@ -71,6 +71,7 @@ test('what waits for the broker of its bridge says so, and is not waited for', (
     direction: 'send' as const,
     kind: 'redis',
     events: [],
+    leavesOut: [],
     awaySince: new Date('2026-01-31T11:55:00Z'),
     awayReason: 'connect ECONNREFUSED\nat x',
     unseenSeconds: 1,

@@ -1,11 +1,12 @@
 import { type Database, sql } from '@shopstream/database'
 import { deadLetterTopic, topics } from '@shopstream/events'
 import { eventIdOf, type IncomingMessage, inboundName, unparkedBy } from '@shopstream/messaging/operations'
-import { faint, plural, shop, table, toJson } from '../terminal/format.ts'
+import { clock, faint, plural, shop, table, toJson } from '../terminal/format.ts'
 import { Refusal } from '../terminal/options.ts'
 import { headerInWords, keyInWords, shopWith, shown, typeInWords } from '../terminal/printing.ts'
 import { ask } from './answers.ts'
 import { bridgeService } from './bridges.ts'
+import { type CameIn, cameInAs } from './came-in.ts'
 import { findMails, servicesOf } from './explain-order.ts'
 import { readGroups } from './groups.ts'
 import { owners, type Reach } from './shop-access.ts'
@@ -23,11 +24,47 @@ export interface StoryOfEvent {
   /** The mail that it caused, if it did. */
   mails: MailStory[]
   verdict: Verdict
+  /** As what it came in by a bridge, where it was asked for by its sender's id. */
+  cameIn?: CameIn
 }
 
-/** Throws a Refusal when no outbox, inbox, parking lot or topic has the event. */
+/** By its id, or by that which its sender gave what came in. Throws a Refusal when no outbox, inbox, parking lot or topic has it. */
 export async function tellEvent(teller: Teller, id: string, now = new Date()): Promise<StoryOfEvent> {
-  if (!isUuid(id)) throw new Refusal(`${id} is no event's id: those are UUIDs.`)
+  try {
+    return await tellOwnEvent(teller, id, now)
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error
+    const { answer: cameIn, reason, refusal } = await askCameIn(teller, id)
+    if (refusal) throw refusal
+    if (reason !== undefined)
+      throw new Refusal(
+        `${error.message}\nAs what came in by a bridge it cannot be looked for: its database ${reason}.`,
+      )
+    if (!cameIn) throw error
+    return { ...(await tellOwnEvent(teller, cameIn.eventId, now)), cameIn }
+  }
+}
+
+/** What it says of a message that became no event is no failure to answer. */
+async function askCameIn({ databases }: Teller, id: string) {
+  let refusal: Refusal | undefined
+  const asked = await ask('the bridge database', async () => {
+    try {
+      return await cameInAs(databases[bridgeService], id)
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error
+      refusal = error
+      return undefined
+    }
+  })
+  return { ...asked, refusal }
+}
+
+async function tellOwnEvent(teller: Teller, id: string, now: Date): Promise<StoryOfEvent> {
+  if (!isUuid(id.toLowerCase()))
+    throw new Refusal(
+      `There is no event ${shown(id)}: those are UUIDs. Nor did a message with this id come in by a bridge.`,
+    )
   const { rows } = await teller.unpublished({ eventId: id })
   const unpublished = rows.find(({ copyOf }) => !copyOf)
   const { message, gaps, inbound }: Found = unpublished ? { message: undefined, gaps: [] } : await findEvent(teller, id)
@@ -158,13 +195,14 @@ async function findPlace({ query }: Database<unknown>, id: string) {
   return rows
 }
 
-export function eventScreen({ id, event, copies, mails, verdict }: StoryOfEvent): string {
+export function eventScreen({ id, event, copies, mails, verdict, cameIn }: StoryOfEvent): string {
   const now = new Date()
   const { headers, data, bytes, problem, key } = event
   const byOrder = topics.find(({ name }) => name === event.topic)?.key === 'order id'
   const next = byOrder && key ? shopWith('explain', key) : undefined
   return [
     headline(`Event ${id}`, typeInWords(event.type), verdict),
+    ...(cameIn ? [`  came in from ${shown(cameIn.source)} as ${shown(cameIn.id)}, ${clock(cameIn.at, now)}`] : []),
     ...[event, ...copies].flatMap((one) => eventLines(one, now)),
     '',
     ...table(Object.entries(headers).map(([name, value]) => [shown(name), headerInWords(value)])),

@@ -20,7 +20,8 @@ an @ is a user's address, and other text is a sku.
                         attempts and errors, mails, trace id; what has not happened, and why
   explain user ID|EMAIL account, its events, who knows them, mails, latest orders
   explain product SKU   catalogue, stock, who knows its state, latest events
-  explain event ID      one event: headers, payload, what became of it in each group and each bridge
+  explain event ID      one event: headers, payload, what became of it in each group and each bridge; also by the id that the
+                        sender gave what came in by a bridge
 
   --follow        again each 2 s, until nothing more will happen
   --json          the story as an object; its verdict is {state, text, run}
@@ -44,7 +45,7 @@ const kinds: Record<string, Kind> = {
   order: { takes: 'its id', tell: tellOrder, screen: orderScreen },
   user: { takes: 'their id or address', tell: tellUser, screen: userScreen },
   product: { takes: 'its sku', tell: tellProduct, screen: productScreen },
-  event: { takes: 'its id', tell: tellEvent, screen: eventScreen },
+  event: { takes: 'its id, or that of its sender', tell: tellEvent, screen: eventScreen },
 }
 
 export async function explain(args: string[]): Promise<number> {
@@ -61,8 +62,8 @@ export async function explain(args: string[]): Promise<number> {
     throw new UsageError(`explain knows no ${first}, only ${Object.keys(kinds).join(', ')}.`)
   const id = second ?? first
   if (id.trim() === '') throw new UsageError('explain takes one ID, and this is empty.')
-  if ((first === 'order' || first === 'event') && second !== undefined && !isUuid(id.toLowerCase()))
-    throw new UsageError(`There is no ${first} ${id}: those are UUIDs.`)
+  if (first === 'order' && second !== undefined && !isUuid(id.toLowerCase()))
+    throw new UsageError(`There is no order ${id}: those are UUIDs.`)
   const candidates = second === undefined ? kindsFor(id) : [first]
   return withReach(async (reach) => {
     const teller = await createTeller(reach, values.personal === true)

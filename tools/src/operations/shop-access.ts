@@ -111,6 +111,12 @@ function environmentOf(service: Owner, home: string): NodeJS.ProcessEnv {
   return existsSync(file) ? parseEnv(readFileSync(file, 'utf8')) : {}
 }
 
+/** What tells of bridges: of the shop that was started here last, and of who asks. */
+export const bridgeEnvironment = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv => ({
+  ...environmentOf('bridge', homeFolder(env)),
+  ...env,
+})
+
 function localPlace(env: NodeJS.ProcessEnv): ShopAddresses {
   const running = runningShop(homeFolder(env))
   if (!running) throw new Refusal(`No shop runs in ${homeFolder(env)}: npm start starts one.\n\n${reachHelp}`)
@@ -120,7 +126,7 @@ function localPlace(env: NodeJS.ProcessEnv): ShopAddresses {
     topicPrefix,
     databaseUrls: databaseUrls as Record<Owner, string>,
     producersFile: producersFile(env) ?? (existsSync(examples) ? examples : undefined),
-    bridgeEnvironment: { ...environmentOf('bridge', homeFolder(env)), ...env },
+    bridgeEnvironment: bridgeEnvironment(env),
     serviceUrls: { ...services, gateway: gatewayUrl },
   }
 }

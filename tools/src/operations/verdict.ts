@@ -158,6 +158,12 @@ function bridgeVerdict(event: EventStory, handling: BridgeHandling, now: Date): 
     }
     case 'waiting':
       return { state: 'working', text: `${what} has parked it, and tries it again: ${oneLine(error)}.`, run: [show] }
+    case 'gone':
+      return {
+        state: 'stuck',
+        text: `${what}, which no process has any more, has parked it: put its row back, or discard it.`,
+        run: [show, shop(`dead-letters discard ${bridgeService}/${id} --reason '...'`)],
+      }
     case 'dead':
       return {
         state: 'stuck',

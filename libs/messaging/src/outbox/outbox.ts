@@ -17,6 +17,8 @@ export interface NewEvent<N extends EventName = EventName> {
   causedBy?: { id: string; traceparent?: string }
   /** Trace of its cause, if that is neither a message nor the trace of the running code. */
   traceparent?: string
+  /** Its own id, for who notes it in the same transaction; a new one by default. */
+  id?: string
   /** The bridge that brought it, which does not hand it on to where it came from. */
   origin?: string
 }
@@ -65,16 +67,15 @@ export function producer<N extends EventName>(service: string, events: readonly 
   }
 }
 
-/** The message that carries an event of `service`, with a new event id. Throws as {@link Producer.emit} does. */
+/** The message that carries an event of `service`, with a new event id unless it has one. Throws as {@link Producer.emit} does. */
 export function outgoing(
   service: string,
-  { type, key, sequence, data, causedBy, origin, traceparent = causedBy?.traceparent }: NewEvent,
+  { type, key, sequence, data, id = newEventId(), causedBy, origin, traceparent = causedBy?.traceparent }: NewEvent,
 ): OutgoingMessage {
   const value = encode(type, data)
   if (value.length > maxEventBytes)
     throw new Error(`${type} of ${key} has ${value.length} bytes; the limit is ${maxEventBytes}`)
   const topic = topicOf(type)
-  const id = newEventId()
   const span = startSpan(`create ${topic.name}`, {
     kind: 'producer',
     parent: parseTraceparent(traceparent) ?? currentTrace(),

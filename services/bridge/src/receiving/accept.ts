@@ -1,4 +1,5 @@
 import { sql, type Transaction } from '@shopstream/database'
+import { newEventId } from '@shopstream/events'
 import type { AnyNewEvent } from '@shopstream/messaging'
 import { produces } from '../produces.ts'
 import { type BridgeRow, sourceOf } from '../row.ts'
@@ -15,23 +16,35 @@ export async function accept(
   arrivals: readonly Arrival[],
 ): Promise<Arrival[]> {
   if (arrivals.length === 0) return []
-  const fresh = await withoutRepeated(tx, sourceOf(row), arrivals)
+  const fresh = await withoutRepeated(
+    tx,
+    sourceOf(row),
+    arrivals.map((one) => ({ ...one, eventId: newEventId() })),
+  )
   const next = await raise(tx, fresh)
-  const events = fresh.map(({ topic, event }) => {
+  const events = fresh.map(({ topic, event, eventId }) => {
     const place = placeOf(topic, event.key)
     const sequence = (next.get(place) ?? 0n) + 1n
     next.set(place, sequence)
-    return { ...event, sequence, origin: row.name } as AnyNewEvent<'PointsAwarded'>
+    return { ...event, id: eventId, sequence, origin: row.name } as AnyNewEvent<'PointsAwarded'>
   })
   await produces.emit(tx, events)
   return fresh
 }
 
-async function withoutRepeated(tx: Transaction<Tables>, source: string, arrivals: readonly Arrival[]) {
+async function withoutRepeated(
+  tx: Transaction<Tables>,
+  source: string,
+  arrivals: readonly (Arrival & { eventId: string })[],
+) {
   const first = new Map(arrivals.toReversed().map((one) => [one.id, one])) // of several with one id, in one batch
   const rows = await tx
     .insertInto('received')
-    .values([...first.keys()].sort().map((id) => ({ source, id })))
+    .values(
+      [...first.values()]
+        .sort((a, b) => (a.id < b.id ? -1 : 1))
+        .map(({ id, eventId }) => ({ source, id, event_id: eventId })),
+    )
     .onConflict((conflict) => conflict.doNothing())
     .returning('id')
     .execute()

@@ -47,6 +47,7 @@ export async function startReceiving(bridge: Bridge, around: Surroundings): Prom
   })
   return {
     bridge,
+    leavesOut: [],
     away: absence.now,
     async close() {
       stopping.abort()
@@ -100,7 +101,11 @@ async function takeIn(
   }
 }
 
-async function takeTogether(bridge: Bridge, { database, meters }: Surroundings, read: readonly Read[]): Promise<void> {
+async function takeTogether(
+  bridge: Bridge,
+  { database, meters, logger }: Surroundings,
+  read: readonly Read[],
+): Promise<void> {
   const counts = await database.transaction(async (tx) => {
     const arrivals = read.flatMap(({ arrival }) => arrival ?? [])
     const fresh = await accept(tx, bridge.row, arrivals)
@@ -108,7 +113,16 @@ async function takeTogether(bridge: Bridge, { database, meters }: Surroundings, 
     return { taken: fresh.length, repeated: arrivals.length - fresh.length, dead: read.length - arrivals.length }
   })
   meters.receiving(bridge.name).count(counts)
+  if (counts.dead === 0) return
+  const reasons = [...new Set(read.flatMap(({ problem }) => (problem instanceof Error ? problem.message : [])))]
+  logger.warn(
+    { messages: counts.dead, reasons: reasons.slice(0, shownReasons) },
+    'what came in fits no event, and is parked',
+  )
 }
+
+/** Each row of the parking lot has its own. */
+const shownReasons = 5
 
 /** What the database refuses for its own sake is parked; the others do not suffer for it. */
 async function takeOneByOne(

@@ -7,7 +7,7 @@ import { parseEnv } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals'
 import { createDatabase, type Database, sql } from '@shopstream/database'
-import { encode, partitionOf, registry } from '@shopstream/events'
+import { encode, newEventId, partitionOf, registry } from '@shopstream/events'
 import type { NewEvent } from '@shopstream/messaging'
 import { outgoing } from '@shopstream/messaging/operations'
 import { encodeBatch, type ForeignProducer, openForeignProducer } from '@shopstream/messaging/testing'
@@ -265,7 +265,18 @@ describe('a shop in which all is well', () => {
       held.databases.bridge.query,
     )
     const data = { userId: customer.id, points: 1, total: 1, reason: 'a test', awardedAt: new Date() }
-    await held.bus.publish([outgoing('bridge', exampleEvent('PointsAwarded', customer.id, data) as NewEvent)])
+    const eventId = newEventId()
+    await held.bus.publish([
+      outgoing('bridge', { ...(exampleEvent('PointsAwarded', customer.id, data) as NewEvent), id: eventId }),
+    ])
+    await sql`insert into received (source, id, event_id) values ('erp', '/erp award 7', ${eventId})`.execute(
+      held.databases.bridge.query,
+    )
+    expect(await json(explain, 'event', 'award 7')).toMatchObject({
+      id: eventId,
+      cameIn: { source: 'erp', id: 'award 7' },
+    })
+    await expect(run(explain, 'event', 'award 8')).rejects.toThrow('Nor did a message with this id come in')
     const { events: ofUser, verdict } = await json(explain, customer.id)
     expect(ofUser.map(({ type }: { type: string }) => type)).toEqual(['UserRegistered', 'PointsAwarded'])
     expect(verdict).toMatchObject({ state: 'final' })
