@@ -246,7 +246,7 @@ function sharedKeys(rows: readonly Placed[]): string[] {
       const topic = one.topics.find((name) => other.topics.includes(name))
       const [a, b] = [one.keyPrefix, other.keyPrefix]
       if (!topic || one.source === other.source || !(a.startsWith(b) || b.startsWith(a))) return []
-      return `${one.row} and ${other.row} both bring ${topic}: give each a keyPrefix that no key of the other begins with`
+      return `${one.row} and ${other.row} both bring ${topic}: give each a keyPrefix that no key of the other begins with, or both the same source`
     }),
   )
 }

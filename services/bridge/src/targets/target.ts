@@ -48,8 +48,8 @@ export const urlVariable = (example: string) =>
 /** The way out to a broker of another kind. */
 export interface Outlet {
   /**
-   * Sends messages, of a key never two at once. One result for each: undefined, it is there and survives a restart of the broker;
-   * `MessageRefused`, it is never taken; any other error, not now, as a queue is full or missing. Throws when the broker is away. None are sent to
+   * Sends messages, up to 500, of a key never two at once. One result for each: undefined, it is there and survives a restart of the broker;
+   * `MessageRefused`, it is not taken as it is (and tried as often as its row says, then dead); any other error, not now, as a queue is full or missing. Throws when the broker is away. None are sent to
    * see whether it is there.
    */
   send(messages: readonly Sendable[]): Promise<readonly (Error | undefined)[]>

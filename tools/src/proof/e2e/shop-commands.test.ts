@@ -652,6 +652,15 @@ test('a service that runs is neither rewound nor caught up', async () => {
   await expect(run(catchUp, 'inventory')).rejects.toThrow('The inventory service runs')
   await expect(run(rewind, 'gateway', '--to', 'beginning')).rejects.toThrow(UsageError)
   await expect(run(rewind, 'order', '--to', 'soon')).rejects.toThrow(UsageError)
+  await expect(run(rewind, 'bridge-mirror', '--to', 'inbox')).rejects.toThrow(UsageError)
+  await expect(run(rewind, 'bridge-mirror', '--to', 'beginning')).rejects.toThrow('There is no bridge that consumes as')
+  // As if its service had run with it, and were stopped.
+  await sql`insert into bridge (name, direction, kind, events) values ('mirror', 'send', 'redis', '{OrderPlaced}')`.execute(
+    held.databases.bridge.query,
+  )
+  const { out } = await run(rewind, 'bridge-mirror', '--to', 'beginning')
+  expect(out).toMatch(/bridge-mirror reads up to .* again once it starts; its broker gets again what it has had/)
+  await sql`delete from bridge where name = 'mirror'`.execute(held.databases.bridge.query)
 })
 
 describe('a database that was restored from a backup', () => {
