@@ -30,8 +30,10 @@ export function keepOpen({ bridge, url }: { bridge: string; url: string }) {
   return keepOneOpen<Open>({
     async open() {
       const open = await connect(url)
-      // What follows may be forbidden to this user, and is of no need.
-      await open.ask(['CLIENT', 'SETNAME', `shopstream-bridge-${bridge}`]).catch(() => {})
+      // It may be forbidden to this user, and is of no need.
+      await open.ask(['CLIENT', 'SETNAME', `shopstream-bridge-${bridge}`]).catch((error) => {
+        if (!open.isThere()) throw error // without a password it is the first that is asked
+      })
       return open
     },
     isThere: (open) => open.isThere(),
@@ -54,7 +56,7 @@ async function connect(url: string): Promise<Open> {
   let endedBy: Error | undefined
   const end = (why?: Error) => {
     endedBy ??= why
-    client.destroy()
+    if (client.isOpen) client.destroy() // it throws where it has ended by itself, and that would be told as the reason
   }
 
   async function inTime<T>(work: Promise<T>, withinMs: number): Promise<T> {
@@ -116,7 +118,7 @@ const meanings: Readonly<Record<string, { words: string; ends?: true }>> = {
 }
 
 const codeOf = (error: unknown) => (error instanceof ErrorReply ? (error.message.split(/\s/, 1)[0] ?? '') : '')
-const endsConnection = (error: unknown) => meanings[codeOf(error)]?.ends === true
+export const endsConnection = (error: unknown) => meanings[codeOf(error)]?.ends === true
 
 /** Without the URL: it holds the password. */
 export function inWords(error: Error & { code?: string }): Error {

@@ -1,8 +1,11 @@
+import { once } from 'node:events'
 import { rmSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import tls from 'node:tls'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import {
+  eventually,
   freePort,
   hasOpenssl,
   makeCertificates,
@@ -13,6 +16,7 @@ import {
 import { MessageRefused } from '@shopstream/messaging/forwarding'
 import { testLogger } from '@shopstream/testing'
 import { messageOf, sendAll, testOutlet } from '../testing/conformance.ts'
+import { startSlowLine } from '../testing/slow-line.ts'
 import type { OutletOptions } from './options.ts'
 import { openOutlet } from './outlet.ts'
 import { clientOf } from './testing.ts'
@@ -228,6 +232,58 @@ ifRedis('an outlet to Redis', () => {
     expect(error?.message).toMatch(/^Redis: NOPERM/)
     await outlet.close()
   })
+
+  test('adds nothing twice where a command besides XADD is forbidden', async () => {
+    await client.sendCommand(['ACL', 'SETUSER', 'adder', 'on', `>${password}`, '~*', '+@all', '-xtrim'])
+    const outlet = open(server.url.replace('shopstream:', 'adder:'), { stream: 'untrimmed', maxLength: 5 })
+    const all = messages(7)
+    await sendAll(outlet, all)
+    const ids = (await entriesOf(client, 'untrimmed')).map(({ id }) => id)
+    expect(ids).toEqual(all.slice(2).map(({ id }) => id))
+    await outlet.close()
+  })
+
+  test('leaves a server that has become a replica: its name may lead to another by now', async () => {
+    const outlet = open(server.url, { stream: 'demoted' })
+    const mine = async () =>
+      (await client.sendCommand<string>(['CLIENT', 'LIST'])).match(/name=shopstream-bridge/g) ?? []
+    await outlet.send(messages(1))
+    const before = (await mine()).length
+    await client.sendCommand(['REPLICAOF', '127.0.0.1', String(await freePort())])
+    await expect(outlet.send(messages(1))).rejects.toThrow('Redis is a replica, which takes nothing')
+    await eventually('the connection to be gone', async () => (await mine()).length === before - 1)
+    await client.sendCommand(['REPLICAOF', 'NO', 'ONE'])
+    expect(await outlet.send(messages(1))).toEqual([undefined])
+    await outlet.close()
+  })
+
+  test('says what ends a connection at once, and closes then', async () => {
+    const other = createServer((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n')).listen(0, '127.0.0.1')
+    await once(other, 'listening')
+    const outlet = open(`redis://127.0.0.1:${(other.address() as AddressInfo).port}`)
+    await expect(outlet.send([])).rejects.toThrow('Redis: Socket closed unexpectedly')
+    await outlet.close()
+    other.close()
+  })
+
+  test('over a slow line sends as much at once as is answered in time, and comes to an end', async () => {
+    const line = await startSlowLine(server.url, 250)
+    const outlet = open(line.url, { stream: 'slow' })
+    const all = Array.from({ length: 500 }, (_, n) => messageOf(`key-${n}`, 0, 7_000)) // for 14 s
+    let left = all
+    await eventually(
+      'all to be taken',
+      async () => {
+        const results = await outlet.send(left).catch((error: Error) => left.map(() => error))
+        left = left.filter((_, n) => results[n] !== undefined)
+        return left.length === 0
+      },
+      { timeoutMs: 90_000 },
+    )
+    expect(new Set((await entriesOf(client, 'slow')).map(({ id }) => id))).toEqual(new Set(all.map(({ id }) => id)))
+    await outlet.close()
+    line.stop()
+  }, 120_000)
 
   test('a server that does not answer is away', async () => {
     const outlet = open(server.url, { stream: 'stopped' })

@@ -3,7 +3,8 @@ import { script } from './connection.ts'
 /**
  * Adds entries to a stream, in their order, as many as it has room for. Where groups are named it makes those that are missing,
  * and makes room only of what each of them was given and has acknowledged: of the oldest, some more than is needed. Without,
- * the oldest go. Returns how many were added, which group holds up the others, and an error.
+ * the oldest go, by the command that adds: were another one forbidden, each attempt would add the same again. Returns how many
+ * were added, which group holds up the others, and an error.
  *
  * Arguments: the stream's length, how many groups, how many entries, the groups; of each entry how many texts, and these.
  */
@@ -63,12 +64,13 @@ end
 local added = 0
 while added < entries and (groups == 0 or added < room) do
   local texts = tonumber(ARGV[at])
-  local id = redis.pcall('XADD', stream, '*', unpack(ARGV, at + 1, at + texts))
+  local id
+  if groups > 0 then id = redis.pcall('XADD', stream, '*', unpack(ARGV, at + 1, at + texts))
+  else id = redis.pcall('XADD', stream, 'MAXLEN', ARGV[1], '*', unpack(ARGV, at + 1, at + texts)) end
   if type(id) == 'table' then return { added, '', id.err } end
   added = added + 1
   at = at + 1 + texts
 end
-if groups == 0 then redis.call('XTRIM', stream, 'MAXLEN', longest) end
 return { added, behind or '', '' }
 `)
 
