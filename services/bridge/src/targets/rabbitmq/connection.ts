@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import type { Socket } from 'node:net'
 import { type Channel, type ChannelModel, type ConfirmChannel, connect } from 'amqplib'
 import { declarationsOf, type QueueOptions } from './options.ts'
 import { bringUndecodable } from './undecodable.ts'
@@ -56,10 +58,7 @@ async function prepare<C extends Channel>(
   const end = (error?: Error) => {
     reason ??= error ?? new Error('the connection to RabbitMQ has ended')
     for (const reject of waiting) reject(reason)
-    ended ??= Promise.race([
-      connection.close().catch(() => {}),
-      new Promise<void>((late) => setTimeout(late, closeMs).unref()),
-    ])
+    ended ??= closeInTime(connection)
     return ended
   }
   const note = (error: Error) => {
@@ -92,8 +91,16 @@ async function prepare<C extends Channel>(
     }
   } catch (error) {
     await end(error as Error)
-    throw error
+    throw reason ?? error // of a channel it is told that it has ended, and of the connection why
   }
+}
+
+/** A broker that reads nothing, such as one whose memory is short, would keep each connection that is not cut off. */
+async function closeInTime(connection: ChannelModel): Promise<void> {
+  const { stream } = connection.connection as unknown as { stream: Socket }
+  const timer = setTimeout(() => stream.destroy(), closeMs)
+  await Promise.race([connection.close().catch(() => {}), once(stream, 'close').catch(() => {})])
+  clearTimeout(timer)
 }
 
 /** Opens a connection when it is needed and none is there. */
@@ -129,9 +136,12 @@ function inWords(error: Error & { code?: string | number }): Error {
   if (/ACCESS.REFUSED|403/.test(error.message) && !/vhost|queue|exchange/.test(error.message))
     return new Error('RabbitMQ refuses user or password', { cause: error })
   if (/Expected ConnectionOpenOk/.test(error.message))
-    return new Error('RabbitMQ does not open the vhost of its URL: it is not there, or not permitted to this user', {
-      cause: error,
-    })
+    return new Error(
+      'RabbitMQ does not open the vhost of its URL: it is not there, or not permitted to this user, or has as many connections as it may',
+      {
+        cause: error,
+      },
+    )
   const words = error.message || String(error.code ?? error.name)
   return new Error(`RabbitMQ: ${words.replace(/amqps?:\/\/\S+/g, 'its URL')}`, { cause: error })
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import tls from 'node:tls'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import {
+  eventually,
   freePort,
   hasOpenssl,
   makeCertificates,
@@ -15,6 +16,7 @@ import { MessageRefused } from '@shopstream/messaging/forwarding'
 import { testLogger } from '@shopstream/testing'
 import { type Channel, connect, type GetMessage } from 'amqplib'
 import { messageOf, sendAll, testOutlet } from '../testing/conformance.ts'
+import { startSlowLine } from '../testing/slow-line.ts'
 import type { OutletOptions } from './options.ts'
 import { openOutlet } from './outlet.ts'
 
@@ -46,8 +48,8 @@ afterAll(async () => {
   for (const dir of folders) rmSync(dir, { recursive: true, force: true })
 })
 
-const open = (options: Partial<OutletOptions>, url = server.url) =>
-  openOutlet({ bridge: 'test', options: { url: 'RABBITMQ_URL', ...options }, url, logger: testLogger() })
+const open = (options: Partial<OutletOptions>, url = server.url, confirmMs?: number) =>
+  openOutlet({ bridge: 'test', options: { url: 'RABBITMQ_URL', ...options }, url, logger: testLogger() }, confirmMs)
 
 async function onChannel<T>(work: (channel: Channel) => Promise<T>): Promise<T> {
   const connection = await connect(server.url)
@@ -153,6 +155,43 @@ ifRabbitmq('an outlet to RabbitMQ', () => {
     expect(await idsIn('bound')).toEqual([one.id])
     await outlet.close()
   })
+})
+
+ifRabbitmq('an outlet to RabbitMQ, in bad days,', () => {
+  test('declares a queue of its row again that somebody has deleted', async () => {
+    const outlet = open({ exchange: '', routingKey: '{key}', queues: [{ name: 'a$&b' }] })
+    const one = messageOf('a$&b', 0)
+    expect(await outlet.send([one])).toEqual([undefined])
+    await onChannel((channel) => channel.deleteQueue('a$&b'))
+    expect((await outlet.send([one]))[0]?.message).toMatch(/no queue takes/)
+    await outlet.send([]) // as is asked while it waits
+    expect(await outlet.send([one])).toEqual([undefined])
+    await outlet.close()
+  })
+
+  test('sends nothing more of what a broker does not read, and leaves no connection behind', async () => {
+    const settings = ['vm_memory_high_watermark.absolute = 1MB']
+    const short = await startRabbitmq({ dir: folder(), port: await freePort(), password, settings })
+    const line = await startSlowLine(short.url, 1_000_000)
+    const outlet = open({ exchange: 'short', queues: [{ name: 'short' }] }, line.url, 500)
+    for (let n = 0; n < 3; n += 1)
+      await expect(outlet.send([messageOf('a', n)])).rejects.toThrow('RabbitMQ takes nothing: low on memory')
+    expect(line.connections()).toBe(1)
+    await outlet.close()
+    await eventually('no connection', () => line.connections() === 0)
+    line.stop()
+    await short.stop()
+  }, 120_000)
+
+  test('a slow line brings each once: confirms that come in time end no connection', async () => {
+    const line = await startSlowLine(server.url, 400)
+    const outlet = open({ exchange: 'slow', queues: [{ name: 'slow' }] }, line.url, 4_000)
+    const all = Array.from({ length: 500 }, (_, n) => messageOf(`key-${n}`, 0, 7_000)) // for 9 s
+    expect((await outlet.send(all)).filter(Boolean)).toEqual([])
+    expect(await idsIn('slow')).toEqual(all.map(({ id }) => id))
+    await outlet.close()
+    line.stop()
+  }, 60_000)
 })
 
 const lacksTls = lacks ?? ((await hasOpenssl()) ? undefined : 'needs openssl')

@@ -4,11 +4,11 @@ import { type Outlet, type Place, remembered, type Sendable } from '../target.ts
 import { declareQueue, keepOpen, type Open } from './connection.ts'
 import { type OutletOptions, type outOptions, routingKeyOf, usualRoutingKey } from './options.ts'
 
-/** For so long the broker may take to confirm what it was given, in ms. */
-const confirmMs = 30_000
+/** For so long the broker may confirm nothing of what it was given, in ms. */
+const usualConfirmMs = 30_000
 
 /** Publishes with confirms; what no queue takes comes back before its confirm (`mandatory`). */
-export function openOutlet(place: Place<typeof outOptions>): Outlet {
+export function openOutlet(place: Place<typeof outOptions>, confirmMs = usualConfirmMs): Outlet {
   // One of its own: a full queue of another row's would be told as this one's.
   const options = { exchange: `shop.${place.bridge}`, ...place.options }
   const routingKeyOf = routing(options)
@@ -32,10 +32,13 @@ export function openOutlet(place: Place<typeof outOptions>): Outlet {
   async function sendFitting(messages: readonly Sendable[]): Promise<(Error | undefined)[]> {
     const open = await connection.get()
     const blocked = open.blocked()
-    if (blocked) throw new Error(`RabbitMQ takes nothing: ${blocked}`)
+    if (blocked) throw takesNothing(blocked)
+    if (messages.length === 0) await open.whileThere(declare(open.channel, options)) // a queue may have been deleted
     const returned = returnedBy.get(open.channel) ?? new Map<string, string>()
     try {
-      return await inTime(open, publishAll(open.channel, { ...options, routingKeyOf }, messages, returned))
+      return await inTime(open, confirmMs, (tell) =>
+        publishAll(open.channel, { ...options, routingKeyOf }, messages, returned, tell),
+      )
     } finally {
       for (const { id } of messages) returned.delete(id)
     }
@@ -63,18 +66,30 @@ export function openOutlet(place: Place<typeof outOptions>): Outlet {
 const tooLarge = ({ body }: Sendable, limit: number) =>
   new MessageRefused(`the message has ${body.length} bytes, and RabbitMQ's max_message_size is ${limit}`)
 
-/** Without a confirm in time the connection is ended: what it still holds would be sent again behind it, and again. */
-async function inTime<T>(open: Open<ConfirmChannel>, confirmed: Promise<T>): Promise<T> {
+/**
+ * Without a confirm in time the connection is ended: what it still holds would be sent again behind it, and again. One that the
+ * broker does not read stays: another would bring it the same once more, and again.
+ */
+async function inTime<T>(
+  open: Open<ConfirmChannel>,
+  confirmMs: number,
+  work: (confirmed: () => void) => Promise<T>,
+): Promise<T> {
+  const late = Promise.withResolvers<never>()
   const timer = setTimeout(() => {
-    const why = open.blocked() ?? 'is the leader of its quorum queue there?'
-    void open.end(new Error(`RabbitMQ has not confirmed for ${confirmMs / 1_000} s: ${why}`))
+    const blocked = open.blocked()
+    if (blocked) late.reject(takesNothing(blocked))
+    else void open.end(new Error(`RabbitMQ has not confirmed for ${confirmMs / 1_000} s: ${hint}`))
   }, confirmMs)
   try {
-    return await open.whileThere(confirmed)
+    return await open.whileThere(Promise.race([work(() => timer.refresh()), late.promise]))
   } finally {
     clearTimeout(timer)
   }
 }
+
+const hint = 'is the leader of its quorum queue there?'
+const takesNothing = (blocked: string) => new Error(`RabbitMQ takes nothing: ${blocked}`)
 
 async function declare(channel: ConfirmChannel, { exchange, queues = [] }: Exchanged): Promise<void> {
   if (exchange !== '') await channel.assertExchange(exchange, 'topic', { durable: true })
@@ -89,7 +104,7 @@ type Exchanged = OutletOptions & { exchange: string }
 
 function routing({ routingKey = usualRoutingKey }: OutletOptions) {
   const named = remembered((of) => routingKeyOf(routingKey, of))
-  return (message: Sendable) => named(message).replaceAll('{key}', message.key)
+  return (message: Sendable) => named(message).replaceAll('{key}', () => message.key) // a text may have $&
 }
 
 type Routed = Exchanged & { routingKeyOf: (message: Sendable) => string }
@@ -100,6 +115,7 @@ function publishAll(
   options: Routed,
   messages: readonly Sendable[],
   returned: ReadonlyMap<string, string>,
+  confirmed: () => void,
 ): Promise<(Error | undefined)[]> {
   const { promise, resolve } = Promise.withResolvers<(Error | undefined)[]>()
   const results: (Error | undefined)[] = Array(messages.length).fill(undefined)
@@ -107,6 +123,7 @@ function publishAll(
   const tell = (n: number, error: Error | undefined) => {
     results[n] = error
     left -= 1
+    confirmed()
     if (left === 0) resolve(results)
   }
   for (const [n, message] of messages.entries()) publish(channel, options, message, returned, (error) => tell(n, error))
