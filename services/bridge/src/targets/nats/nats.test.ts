@@ -52,3 +52,19 @@ ifNats('brings what no client of ours would write, and no repeats; from no strea
   await expect(receive((await place()).openInlet(), () => {})).rejects.toThrow('NATS: stream place-2 has the retention')
   await stop()
 })
+
+ifNats('makes a stream again that somebody has deleted, while its connection stays', async () => {
+  const { place, stop } = await start()
+  const { openInlet, connection } = await place()
+  const inlet = await openInlet()
+  async function reads() {
+    const stopping = new AbortController()
+    await inlet.receive(async () => stopping.abort(), stopping.signal)
+  }
+  await reads()
+  await (await connection.get()).jsm.streams.delete('place-1')
+  await expect(reads()).rejects.toThrow('NATS: stream not found')
+  await reads()
+  await inlet.close()
+  await stop()
+})

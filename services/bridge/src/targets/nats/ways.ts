@@ -98,7 +98,10 @@ export function openInlet(place: NatsPlace): Inlet {
     close,
     async receive(take, stop) {
       const open = await get()
-      const reader = await prepare(open).catch(fail)
+      const reader = await prepare(open).catch(async (error) => {
+        await open.nc.close() // the next call makes a stream that is missing
+        return fail(error)
+      })
       await take([])
       while (!stop.aborted) {
         const batch = await next(open, reader).catch(fail)
