@@ -66,7 +66,8 @@ const placed = (rows: readonly unknown[], file: string): Placed[] =>
 function rowsOf(file: string, textOf: () => string): Table {
   const noRows = (...problems: string[]): Table => ({ rows: [], problems })
   try {
-    const document = parseDocument(textOf())
+    // Its warnings quote what they warn of. Some editors begin a file with U+FEFF.
+    const document = parseDocument(textOf().replace(/^\ufeff/, ''), { logLevel: 'error' })
     if (document.errors.length > 0) return noRows(...document.errors.map((error) => `${file}: ${inWords(error)}`))
     const read: unknown = document.toJS()
     if (read === null) return noRows(`${file}: has no rows: write one, or [] for no bridge`)

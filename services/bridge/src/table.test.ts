@@ -145,6 +145,23 @@ test('both variables, and a file that is not there, are told beside what is wron
   )
 })
 
+test('a file may begin with U+FEFF; what is odd in it is not quoted on the way', () => {
+  const warned: unknown[] = []
+  const emitWarning = process.emitWarning
+  process.emitWarning = (...args: unknown[]) => void warned.push(...args)
+  const row = '- { name: a, send: [OrderShipped], to: { redis: { url: REDIS_URL } } }\n'
+  const found = problemsOf({ 'a.yaml': `\ufeff${row}`, 'b.yaml': '- { name: b, url: {{ secret }} }' })
+  process.emitWarning = emitWarning
+  expect(found.filter((line) => line.startsWith('a.yaml'))).toEqual([])
+  expect(warned).toEqual([])
+})
+
+test.each(['redis://:secret%@h', 'redis://h/%zz', 'redis://secret%1:x@h'])('a %% that is none is told: %s', (url) => {
+  expect(problemsOf({ 'a.yaml': '[]', 'b.yaml': out('b', 'redis', 'maxLength: 1') }, { REDIS_URL: url })).toEqual([
+    'REDIS_URL has a % that is none: write %25 for it; it is named by b.yaml: bridge b',
+  ])
+})
+
 test.each([
   ['redis://:p@h', 'redis://:q@H:6379/0'],
   ['redis://h/', 'rediss://h'],

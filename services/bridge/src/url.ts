@@ -14,10 +14,20 @@ export function urlOf(
     }),
   })
   try {
-    return { url: readConfig(schema, env)[variable] as string }
+    const url = readConfig(schema, env)[variable] as string
+    return isDecodable(new URL(url)) ? { url } : { problems: [`${variable} has a % that is none: write %25 for it`] }
   } catch (error) {
     if (error instanceof ConfigError) return { problems: error.problems }
     throw error
+  }
+}
+
+/** A client would throw at each attempt to connect, or log in with another password. */
+function isDecodable({ username, password, pathname }: URL): boolean {
+  try {
+    return [username, password, pathname].every((part) => typeof decodeURIComponent(part) === 'string')
+  } catch {
+    return false
   }
 }
 
