@@ -33,7 +33,7 @@ export function openOutlet(place: Place<typeof outOptions>, confirmMs = usualCon
     const open = await connection.get()
     const blocked = open.blocked()
     if (blocked) throw takesNothing(blocked)
-    if (messages.length === 0) await open.whileThere(declare(open.channel, options)) // a queue may have been deleted
+    if (messages.length === 0) await inTime(open, confirmMs, () => declare(open.channel, options)) // one may be deleted
     const returned = returnedBy.get(open.channel) ?? new Map<string, string>()
     try {
       return await inTime(open, confirmMs, (tell) =>
