@@ -14,7 +14,7 @@ export async function fillBatch<M>(
     bytesOf(message: M): number
     /** How many wait behind it. */
     behind(message: M): number
-    read(most: number): Promise<AsyncIterable<M>>
+    read(most: number): Promise<readonly M[]>
   },
 ): Promise<M[]> {
   const { count, largest = inHandBytes, bytesOf, behind, read } = source
@@ -24,8 +24,8 @@ export async function fillBatch<M>(
     if (last === undefined || room <= 0) return batch
     const more = Math.min(behind(last), count - batch.length, Math.max(1, Math.floor(room / largest)))
     if (more <= 0) return batch
-    const before = batch.length
-    for await (const one of await read(more)) batch.push(one)
-    if (batch.length < before + more) return batch
+    const found = await read(more)
+    batch.push(...found)
+    if (found.length < more) return batch
   }
 }

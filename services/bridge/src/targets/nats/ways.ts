@@ -81,16 +81,30 @@ export function openInlet(place: NatsPlace): Inlet {
     return jsm.jetstream().consumers.get(stream, consumer)
   }
 
-  /** Waits a second for something new. */
-  async function next({ nc }: Open, reader: Consumer): Promise<JsMsg[]> {
-    const first = await reader.next({ expires: 1_000 })
+  /** In ten seconds a large one comes over a slow line as well; what comes once this is to stop is not acknowledged. */
+  async function read(reader: Consumer, most: number, stop: AbortSignal): Promise<JsMsg[]> {
+    const coming = await reader.fetch({ max_messages: most, expires: 10_000 })
+    const end = () => coming.stop()
+    stop.addEventListener('abort', end)
+    const found: JsMsg[] = []
+    try {
+      if (stop.aborted) end()
+      for await (const one of coming) found.push(one)
+      return found
+    } finally {
+      stop.removeEventListener('abort', end)
+    }
+  }
+
+  async function next({ nc }: Open, reader: Consumer, stop: AbortSignal): Promise<JsMsg[]> {
+    const first = await read(reader, 1, stop)
     if (nc.isClosed()) throw ended()
-    return fillBatch(first ? [first] : [], {
+    return fillBatch(first, {
       count,
       largest: nc.info?.max_payload,
       bytesOf: (one) => bytesOf(one).length,
       behind: ({ info }) => info.pending,
-      read: (most) => reader.fetch({ max_messages: most, expires: 1_000 }),
+      read: (most) => read(reader, most, stop),
     })
   }
 
@@ -104,7 +118,7 @@ export function openInlet(place: NatsPlace): Inlet {
       })
       await take([])
       while (!stop.aborted) {
-        const batch = await next(open, reader).catch(fail)
+        const batch = await next(open, reader, stop).catch(fail)
         await take(batch.map(toReceived))
         if (open.nc.isClosed()) throw ended()
         for (const one of batch) one.ack()

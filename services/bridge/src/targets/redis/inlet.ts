@@ -1,6 +1,7 @@
 import { type Inlet, inHandBytes, maxHeaderBytes, type Place, type Received } from '../target.ts'
 import { keepOpen, type Open } from './connection.ts'
 import { type inOptions, usualGroup } from './options.ts'
+import { createPace } from './pace.ts'
 import { readSome } from './scripts.ts'
 
 const usual = { group: usualGroup, count: 100, claimAfterSeconds: 60 }
@@ -22,13 +23,15 @@ export function openInlet(place: Place<typeof inOptions>): Inlet {
   const connection = keepOpen(place)
   const claimMs = 1_000 * claimAfterSeconds
 
+  const pace = createPace(inHandBytes)
   let mayScript = true
 
   /** Of what is new (`>`), or of what this reader holds; as much as may be in hand. */
   async function read(open: Open, from: '>' | '0'): Promise<Read[]> {
     if (mayScript) {
-      const args = [group, reader, from, String(count), String(inHandBytes)]
-      const found = await open.run<Read[]>(readSome, stream, args, { buffers: true }).catch((error: Error) => {
+      const args = [group, reader, from, String(count), String(pace.bytes())]
+      const reading = open.run<Read[]>(readSome, stream, args, { buffers: true })
+      const found = await pace.keep(open, reading).catch((error: Error) => {
         if (!/NOPERM/.test(error.message)) throw error
         logger.warn('the user of Redis may not run scripts, so entries are read one at a time; allow eval and evalsha')
         mayScript = false

@@ -4,14 +4,13 @@ import { MessageRefused } from '@shopstream/messaging/forwarding'
 import type { Outlet, Place, Sendable } from '../target.ts'
 import { endsConnection, inWords, keepOpen, type Open } from './connection.ts'
 import type { outOptions } from './options.ts'
+import { createPace } from './pace.ts'
 import { createReplicas } from './replicas.ts'
 import { createLook } from './server.ts'
 import { type Entry, type Store, storeOf } from './stores.ts'
 
 /** What one script adds at the most: no other client waits long for it. */
 const most = { entries: 500, bytes: 4_194_304 }
-/** One that was answered within this time, in ms, may be followed by twice as much. */
-const quickMs = 1_000
 /** Entries that are read at once. */
 const pageSize = 500
 
@@ -22,23 +21,10 @@ export function openOutlet(place: Place<typeof outOptions>): Outlet {
   const { queue, replicas: wanted } = place.options
   const store = storeOf(place.options)
   const connection = keepOpen(place)
+  const pace = createPace(most.bytes)
   const maxBytesOf = createLook(place.logger)
   const replicas = wanted === undefined ? undefined : createReplicas(wanted)
   let turn: Promise<unknown> = Promise.resolve()
-  /** That a script adds at the most; over a slow line as much as is answered in time, or each attempt would add it once more. */
-  let bytes = most.bytes
-
-  async function run(open: Open, key: string, chunk: readonly Measured[]): Promise<Added> {
-    const begun = performance.now()
-    const args = store.argumentsOf(chunk.map(({ entry }) => entry))
-    const added = await open.run<Added>(store.script, key, args).catch((error) => {
-      if (!open.isThere()) bytes = Math.max(1, bytes / 4)
-      throw error
-    })
-    if (performance.now() - begun < quickMs) bytes = Math.min(most.bytes, 2 * bytes)
-    return added
-  }
-
   /** Adds what is of one key. What comes after the first that is not taken waits as well, so that order is kept. */
   async function add(open: Open, key: string, messages: readonly Sendable[], results: Results): Promise<void> {
     const maxBytes = await maxBytesOf(open)
@@ -48,8 +34,9 @@ export function openOutlet(place: Place<typeof outOptions>): Outlet {
       if (one.longest <= maxBytes) fitting.push(one)
       else results.set(message, refused(`it has ${one.longest} bytes, and proto-max-bulk-len is ${maxBytes}`))
     }
-    for (const chunk of chunksOf(fitting, bytes)) {
-      const [added, behind, problem] = await run(open, key, chunk)
+    for (const chunk of chunksOf(fitting, pace.bytes())) {
+      const args = store.argumentsOf(chunk.map(({ entry }) => entry))
+      const [added, behind, problem] = await pace.keep(open, open.run<Added>(store.script, key, args))
       for (const { message } of chunk.slice(0, added)) results.set(message, undefined)
       if (problem !== '') {
         const error = new ErrorReply(problem)

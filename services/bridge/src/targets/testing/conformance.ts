@@ -104,7 +104,7 @@ export async function waysOf(
   return {
     outlet: (await out?.open(way)) as Outlet,
     stranger: (await out?.open({ ...way, url: url.replace(password, 'another-word') })) as Outlet,
-    openInlet: async () => (await into?.open(way)) as Inlet,
+    openInlet: async (through = url) => (await into?.open({ ...way, url: through })) as Inlet,
   }
 }
 

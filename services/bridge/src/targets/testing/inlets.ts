@@ -2,11 +2,13 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { eventually } from '@shopstream/local-servers'
 import { type Inlet, inHandBytes, type Outlet, type Received } from '../target.ts'
 import { messageOf, readBody, sendAll } from './conformance.ts'
+import { startSlowLine } from './slow-line.ts'
 
 /** A broker whose places an inlet is tested against. */
 interface InletBroker {
   /** Of no test before. */
-  place(): Promise<{ outlet: Outlet; openInlet(): Promise<Inlet> }>
+  place(): Promise<{ outlet: Outlet; openInlet(through?: string): Promise<Inlet> }>
+  url: string
   kill(): Promise<void>
   restart(): Promise<void>
   stop(): Promise<void>
@@ -83,5 +85,25 @@ export function testInlet(options: { name: string; lacks?: string | undefined; s
       expect(Math.max(...batches.map(({ length }) => length))).toBeGreaterThan(50)
       await outlet.close()
     })
+
+    test('comes to an end of large ones over a slow line', async () => {
+      const { outlet, openInlet } = await broker.place()
+      for (let n = 0; n < 14; n += 1) await sendAll(outlet, [messageOf('key', n, 900_000)])
+      const line = await startSlowLine(broker.url, 500) // for 25 s
+      const inlet = await openInlet(line.url)
+      const stopping = new AbortController()
+      const taken: number[] = []
+      while (!stopping.signal.aborted)
+        await inlet
+          .receive(async (some) => {
+            taken.push(...some.map(({ body }) => readBody(body).n))
+            if (taken.length >= 14) stopping.abort()
+          }, stopping.signal)
+          .catch(() => {}) // it is called again, as the core does
+      expect(taken).toEqual(Array.from({ length: 14 }, (_, n) => n))
+      await inlet.close()
+      line.stop()
+      await outlet.close()
+    }, 90_000)
   })
 }
