@@ -86,6 +86,14 @@ ifRedis(`an inlet from Redis${lacks ? ` (skipped: it ${lacks})` : ''}`, () => {
     await inlet.close()
   })
 
+  test('reads on where memory is full, which makes no group and has none to make', async () => {
+    await fill('memory', 0, 10)
+    expect(await receive(open('memory', { count: 5 }), 5)).toHaveLength(5)
+    await client.configSet('maxmemory', '1')
+    const got = await receive(open('memory'), 5).finally(() => client.configSet('maxmemory', '0'))
+    expect(got.map(numberOf)).toEqual(upTo(5, 5))
+  })
+
   test('what is written field by field comes as a CloudEvent in binary mode', async () => {
     await client.sendCommand(['XADD', 'fields', '*', 'id', 'a', 'specversion', '1.0', 'data', '{"ü":1}'])
     await client.sendCommand(['XADD', 'fields', '*', 'nothing', 'of', 'ours', ''])

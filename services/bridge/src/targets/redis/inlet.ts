@@ -93,8 +93,11 @@ type Take = (messages: readonly Received[]) => Promise<void>
 
 /** From the first entry on: what came before the bridge is taken as well. */
 async function makeGroup(open: Open, stream: string, group: string): Promise<void> {
-  await open.ask(['XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM']).catch((error: Error) => {
-    if (!/BUSYGROUP/.test(error.message)) throw error
+  await open.ask(['XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM']).catch(async (error: Error) => {
+    if (/BUSYGROUP/.test(error.message)) return
+    // Where memory is full, or this user may make none, one that is there will do.
+    const groups = await open.ask<[name: string, of: string][]>(['XINFO', 'GROUPS', stream]).catch(() => [])
+    if (!groups.some(([, name]) => name === group)) throw error
   })
 }
 
