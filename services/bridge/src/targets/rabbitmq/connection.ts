@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { type Channel, type ChannelModel, type ConfirmChannel, connect } from 'amqplib'
 import { declarationsOf, type QueueOptions } from './options.ts'
@@ -98,9 +97,9 @@ async function prepare<C extends Channel>(
 /** A broker that reads nothing, such as one whose memory is short, would keep each connection that is not cut off. */
 async function closeInTime(connection: ChannelModel): Promise<void> {
   const { stream } = connection.connection as unknown as { stream: Socket }
-  const timer = setTimeout(() => stream.destroy(), closeMs)
-  await Promise.race([connection.close().catch(() => {}), once(stream, 'close').catch(() => {})])
-  clearTimeout(timer)
+  const late = new Promise<void>((resolve) => setTimeout(resolve, closeMs).unref())
+  await Promise.race([connection.close().catch(() => {}), late])
+  stream.destroy()
 }
 
 /** Opens a connection when it is needed and none is there. */
