@@ -1,7 +1,7 @@
 import { AckPolicy, type Consumer, DeliverPolicy, type JsMsg } from '@nats-io/jetstream'
 import { headers, nanos } from '@nats-io/transport-node'
 import { MessageRefused } from '@shopstream/messaging/forwarding'
-import { fillBatch } from '../batch.ts'
+import { readBatch } from '../batch.ts'
 import { headersOf, readHeaders } from '../headers.ts'
 import { aggregateOf, type Inlet, type Outlet, type Received, type Sendable } from '../target.ts'
 import { ended, fail, inWords, keepOpen, type NatsPlace, type Open } from './connection.ts'
@@ -81,33 +81,6 @@ export function openInlet(place: NatsPlace): Inlet {
     return jsm.jetstream().consumers.get(stream, consumer)
   }
 
-  /** In ten seconds a large one comes over a slow line as well; what comes once this is to stop is not acknowledged. */
-  async function read(reader: Consumer, most: number, stop: AbortSignal): Promise<JsMsg[]> {
-    const coming = await reader.fetch({ max_messages: most, expires: 10_000 })
-    const end = () => coming.stop()
-    stop.addEventListener('abort', end)
-    const found: JsMsg[] = []
-    try {
-      if (stop.aborted) end()
-      for await (const one of coming) found.push(one)
-      return found
-    } finally {
-      stop.removeEventListener('abort', end)
-    }
-  }
-
-  async function next({ nc }: Open, reader: Consumer, stop: AbortSignal): Promise<JsMsg[]> {
-    const first = await read(reader, 1, stop)
-    if (nc.isClosed()) throw ended()
-    return fillBatch(first, {
-      count,
-      largest: nc.info?.max_payload,
-      bytesOf: (one) => bytesOf(one).length,
-      behind: ({ info }) => info.pending,
-      read: (most) => read(reader, most, stop),
-    })
-  }
-
   return {
     close,
     async receive(take, stop) {
@@ -116,9 +89,17 @@ export function openInlet(place: NatsPlace): Inlet {
         await open.nc.close() // the next call makes a stream that is missing
         return fail(error)
       })
+      const source = {
+        count,
+        largest: open.nc.info?.max_payload,
+        bytesOf: (one: JsMsg) => bytesOf(one).length,
+        behind: ({ info }: JsMsg) => info.pending,
+        fetch: (most: number) => reader.fetch({ max_messages: most, expires: 10_000 }), // over a slow line, too
+      }
       await take([])
       while (!stop.aborted) {
-        const batch = await next(open, reader, stop).catch(fail)
+        const batch = await readBatch(source, stop).catch(fail)
+        if (open.nc.isClosed()) throw ended()
         await take(batch.map(toReceived))
         if (open.nc.isClosed()) throw ended()
         for (const one of batch) one.ack()

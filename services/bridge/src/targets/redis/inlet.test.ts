@@ -17,7 +17,15 @@ testInlet({
   async start() {
     const running = await startServer('redis-inlets', startRedis)
     let places = 0
-    const place = async () => waysOf(redis, running, { url: 'REDIS_URL', stream: `place-${++places}` })
+    async function place() {
+      const stream = `place-${++places}`
+      const remove = async () => {
+        const client = await clientOf(running.url)
+        await client.del(stream)
+        client.destroy()
+      }
+      return { ...(await waysOf(redis, running, { url: 'REDIS_URL', stream })), remove }
+    }
     return { ...running, place }
   },
 })

@@ -1,13 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { eventually } from '@shopstream/local-servers'
+import { pause } from '@shopstream/messaging'
 import { type Inlet, inHandBytes, type Outlet, type Received } from '../target.ts'
 import { messageOf, readBody, sendAll } from './conformance.ts'
 import { startSlowLine } from './slow-line.ts'
 
 /** A broker whose places an inlet is tested against. */
 interface InletBroker {
-  /** Of no test before. */
-  place(): Promise<{ outlet: Outlet; openInlet(through?: string): Promise<Inlet> }>
+  /** Of no test before; `remove` takes it away at the broker. */
+  place(): Promise<{ outlet: Outlet; openInlet(through?: string): Promise<Inlet>; remove(): Promise<void> }>
   url: string
   kill(): Promise<void>
   restart(): Promise<void>
@@ -86,24 +87,43 @@ export function testInlet(options: { name: string; lacks?: string | undefined; s
       await outlet.close()
     })
 
-    test('comes to an end of large ones over a slow line', async () => {
-      const { outlet, openInlet } = await broker.place()
-      for (let n = 0; n < 14; n += 1) await sendAll(outlet, [messageOf('key', n, 900_000)])
-      const line = await startSlowLine(broker.url, 500) // for 25 s
-      const inlet = await openInlet(line.url)
-      const stopping = new AbortController()
-      const taken: number[] = []
-      while (!stopping.signal.aborted)
-        await inlet
-          .receive(async (some) => {
-            taken.push(...some.map(({ body }) => readBody(body).n))
-            if (taken.length >= 14) stopping.abort()
-          }, stopping.signal)
-          .catch(() => {}) // it is called again, as the core does
-      expect(taken).toEqual(Array.from({ length: 14 }, (_, n) => n))
-      await inlet.close()
-      line.stop()
-      await outlet.close()
-    }, 90_000)
+    test('makes its place again that somebody has removed, while its connection stays', () => removed(broker), 60_000)
+    test('comes to an end of large ones over a slow line', () => slowed(broker), 90_000)
   })
+}
+
+/** Calls it again when it throws, as the core does, until so many were taken; returns their numbers. */
+async function takeAll(inlet: Inlet, count: number): Promise<number[]> {
+  const stopping = new AbortController()
+  const taken: number[] = []
+  const take = async (some: readonly Received[]) => {
+    taken.push(...some.map(({ body }) => readBody(body).n))
+    if (taken.length >= count) stopping.abort()
+  }
+  while (!stopping.signal.aborted) await inlet.receive(take, stopping.signal).catch(() => pause(50))
+  return taken
+}
+
+async function removed(broker: InletBroker): Promise<void> {
+  const { outlet, openInlet, remove } = await broker.place()
+  const inlet = await openInlet()
+  await sendAll(outlet, [messageOf('key', 1)])
+  expect(await takeAll(inlet, 1)).toEqual([1])
+  await remove()
+  const again = takeAll(inlet, 1)
+  await sendAll(outlet, [messageOf('key', 2)])
+  expect(await again).toEqual([2])
+  await inlet.close()
+  await outlet.close()
+}
+
+async function slowed(broker: InletBroker): Promise<void> {
+  const { outlet, openInlet } = await broker.place()
+  for (let n = 0; n < 14; n += 1) await sendAll(outlet, [messageOf('key', n, 900_000)])
+  const line = await startSlowLine(broker.url, 500) // for 25 s
+  const inlet = await openInlet(line.url)
+  expect(await takeAll(inlet, 14)).toEqual(Array.from({ length: 14 }, (_, n) => n))
+  await inlet.close()
+  line.stop()
+  await outlet.close()
 }
