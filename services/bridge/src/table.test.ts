@@ -156,6 +156,15 @@ test('a file may begin with U+FEFF; what is odd in it is not quoted on the way',
   expect(warned).toEqual([])
 })
 
+test.each(['redis://h/abc', 'redis://h/3/4', 'redis://h?db=3'])(
+  'a database of Redis that is no number is told: %s',
+  (url) => {
+    expect(problemsOf({ 'a.yaml': '[]', 'b.yaml': out('b', 'redis', 'maxLength: 1') }, { REDIS_URL: url })).toEqual([
+      'REDIS_URL names its database in another way than as a number behind the address, such as redis://127.0.0.1:6379/3; it is named by b.yaml: bridge b',
+    ])
+  },
+)
+
 test.each(['redis://:secret%@h', 'redis://h/%zz', 'redis://secret%1:x@h'])('a %% that is none is told: %s', (url) => {
   expect(problemsOf({ 'a.yaml': '[]', 'b.yaml': out('b', 'redis', 'maxLength: 1') }, { REDIS_URL: url })).toEqual([
     'REDIS_URL has a % that is none: write %25 for it; it is named by b.yaml: bridge b',

@@ -4,7 +4,7 @@ import type { Target } from './targets/target.ts'
 /** The URL that a variable, or the file that it names, holds; else what is wrong with it, in words without the URL. */
 export function urlOf(
   variable: string,
-  { protocols, usual }: Target,
+  { protocols, usual, urlProblem }: Target,
   env: NodeJS.ProcessEnv,
 ): { url: string } | { problems: readonly string[] } {
   const schema = Type.Object({
@@ -15,7 +15,9 @@ export function urlOf(
   })
   try {
     const url = readConfig(schema, env)[variable] as string
-    return isDecodable(new URL(url)) ? { url } : { problems: [`${variable} has a % that is none: write %25 for it`] }
+    const read = new URL(url)
+    const problem = isDecodable(read) ? urlProblem?.(read) : 'has a % that is none: write %25 for it'
+    return problem === undefined ? { url } : { problems: [`${variable} ${problem}`] }
   } catch (error) {
     if (error instanceof ConfigError) return { problems: error.problems }
     throw error

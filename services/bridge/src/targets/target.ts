@@ -164,6 +164,8 @@ export interface Target<Out extends TObject = TObject, In extends TObject = TObj
   protocols: readonly string[]
   /** What a URL means that leaves it out: the port of each scheme, in their order, and the path. */
   usual: { ports: readonly number[]; path: string }
+  /** What else is wrong with a URL, in words without a value of it; undefined: nothing. */
+  urlProblem?(url: URL): string | undefined
   out?: Way<Out, Outlet>
   in?: Way<In, Inlet>
 }

@@ -5,6 +5,10 @@ import { inClaims, inOptions, outClaims, outOptions, outProblems } from './optio
 export const redis = target({
   protocols: ['redis', 'rediss'],
   usual: { ports: [6379, 6379], path: '0' }, // the database
+  urlProblem({ pathname, searchParams }) {
+    if (/^\/?\d{0,4}$/.test(pathname) && !searchParams.has('db')) return undefined // the client would take database 0
+    return 'names its database in another way than as a number behind the address, such as redis://127.0.0.1:6379/3'
+  },
   out: {
     options: outOptions,
     problems: outProblems,
