@@ -64,7 +64,10 @@ export type Planned = KeyPlan & { group: Owner }
 export const past: Record<LetterAction, string> = { retry: 'made due', redrive: 'redriven', discard: 'discarded' }
 
 const shortly = (text: string | null, length = 120) => printable(firstLine(text ?? '')).slice(0, length)
-const nameOf = ({ type, key }: Letter) => `${typeInWords(type ?? undefined)} of ${keyInWords(key)}`
+const nameOf = (letter: Letter) =>
+  isInbound(letter)
+    ? `what came in by bridge ${unparkedBy(letter.topic).bridge}`
+    : `${typeInWords(letter.type ?? undefined)} of ${keyInWords(letter.key)}`
 
 export function listLines(found: readonly Found[], now = new Date()): string[] {
   if (found.length === 0) return ['None.']

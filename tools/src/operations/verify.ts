@@ -96,7 +96,7 @@ export async function run(args: string[]): Promise<number> {
     const summary = await withReach((reach) => verify(reach, { ...(only && { only }), settleMs, progress }))
     if (json) console.log(toJson(summary, 2))
     else print(inWords(summary, limit))
-    if (summary.away.length > 0) process.stderr.write(`${cannotBeAsked}\n${summary.away.join('\n')}\n`)
+    if (json && summary.away.length > 0) process.stderr.write(`${cannotBeAsked}\n${summary.away.join('\n')}\n`)
     return exitCodeOf(summary)
   } catch (error) {
     if (!(error instanceof CannotVerify || error instanceof Refusal)) throw error
@@ -193,7 +193,11 @@ function inWords({ checks, rows, seconds, discrepancies, strays, bridges, away }
     discrepancies === 0
       ? `Nothing ${away.length > 0 ? 'else ' : ''}is wrong.`
       : `${number(discrepancies)} ${discrepancies === 1 ? 'discrepancy' : 'discrepancies'}.`
-  const notes = [...strays.flatMap((one) => ['', ...strayLines(one)]), ...(bridges.length > 0 ? ['', ...bridges] : [])]
+  const notes = [
+    ...strays.flatMap((one) => ['', ...strayLines(one)]),
+    ...(bridges.length > 0 ? ['', ...bridges] : []),
+    ...(away.length > 0 ? ['', cannotBeAsked, ...away] : []), // also for who keeps this output alone
+  ]
   return `${[...lines, ...notes].join('\n')}\n\n${result} Looked at ${number(rows)} rows in ${seconds} s.`
 }
 
