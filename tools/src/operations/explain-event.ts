@@ -63,7 +63,7 @@ async function askCameIn({ databases }: Teller, id: string) {
 async function tellOwnEvent(teller: Teller, id: string, now: Date): Promise<StoryOfEvent> {
   if (!isUuid(id.toLowerCase()))
     throw new Refusal(
-      `There is no event ${shown(id)}: those are UUIDs. Nor did a message with this id come in by a bridge.`,
+      `There is no event ${shown(id)}: those are UUIDs, or what the sender of a message gave it that came in by a bridge.`,
     )
   const { rows } = await teller.unpublished({ eventId: id })
   const unpublished = rows.find(({ copyOf }) => !copyOf)

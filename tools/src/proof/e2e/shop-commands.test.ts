@@ -276,7 +276,7 @@ describe('a shop in which all is well', () => {
       id: eventId,
       cameIn: { source: 'erp', id: 'award 7' },
     })
-    await expect(run(explain, 'event', 'award 8')).rejects.toThrow('Nor did a message with this id come in')
+    await expect(run(explain, 'event', 'award 8')).rejects.toThrow('There is no event award 8')
     const { events: ofUser, verdict } = await json(explain, customer.id)
     expect(ofUser.map(({ type }: { type: string }) => type)).toEqual(['UserRegistered', 'PointsAwarded'])
     expect(verdict).toMatchObject({ state: 'final' })
