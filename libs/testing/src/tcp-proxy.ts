@@ -10,13 +10,15 @@ export interface TcpProxy {
   readonly connections: number
   /** Bytes of both directions arrive this much later, in ms; 0 ends it. */
   delay(ms: number): void
+  /** So many bytes a millisecond get through in each direction; Infinity ends it. */
+  slow(bytesPerMs: number): void
   /** Nothing gets through any more, and nobody is told: bytes wait, as behind a cable that was pulled. */
   stall(): void
   /** Ends what is open with a reset and refuses what is new. */
   cut(): void
   /** What is new goes to another port on 127.0.0.1; what is open stays where it is. */
   redirect(port: number): void
-  /** Undoes {@link delay}, {@link stall} and {@link cut}. */
+  /** Undoes {@link delay}, {@link slow}, {@link stall} and {@link cut}. */
   heal(): void
   close(): Promise<void>
 }
@@ -34,6 +36,7 @@ export async function startTcpProxy({ target, port = 0 }: TcpProxyOptions): Prom
   let received = 0
   let goal = target
   let delayMs = 0
+  let bytesPerMs = Number.POSITIVE_INFINITY
   let isCut = false
   let healed = Promise.withResolvers<void>()
   healed.resolve()
@@ -63,7 +66,8 @@ export async function startTcpProxy({ target, port = 0 }: TcpProxyOptions): Prom
     try {
       for await (const chunk of from) {
         count(chunk.length)
-        if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs).unref())
+        const waitMs = delayMs + chunk.length / bytesPerMs
+        if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs).unref())
         await healed.promise
         if (!to.write(chunk)) await Promise.race([once(to, 'drain'), once(to, 'close')])
       }
@@ -89,6 +93,9 @@ export async function startTcpProxy({ target, port = 0 }: TcpProxyOptions): Prom
     delay(ms) {
       delayMs = ms
     },
+    slow(rate) {
+      bytesPerMs = rate
+    },
     stall() {
       healed = Promise.withResolvers()
     },
@@ -101,6 +108,7 @@ export async function startTcpProxy({ target, port = 0 }: TcpProxyOptions): Prom
     },
     heal() {
       delayMs = 0
+      bytesPerMs = Number.POSITIVE_INFINITY
       isCut = false
       healed.resolve()
     },

@@ -24,8 +24,12 @@ export interface Sendable {
 export type Formed = Pick<Sendable, 'contentType' | 'attributes' | 'task'> & { body: string | Buffer }
 
 /** `shop.order.v1` is of the aggregate `order`. */
-export const aggregateOf = ({ topic }: Pick<Sendable, 'topic'>): string =>
+const aggregateOf = ({ topic }: Pick<Sendable, 'topic'>): string =>
   topic.slice(topic.indexOf('.') + 1, topic.lastIndexOf('.'))
+
+/** A pattern with what {aggregate}, {event} and {topic} stand for. */
+export const namedBy = (pattern: string, { topic, type }: Pick<Sendable, 'topic' | 'type'>): string =>
+  pattern.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type).replaceAll('{topic}', topic)
 
 /** Of each type in each topic once: to put names in place takes longer than all else that a target does with an event. */
 export function remembered<T>(work: (of: Pick<Sendable, 'topic' | 'type'>) => T): typeof work {

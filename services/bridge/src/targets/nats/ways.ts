@@ -3,7 +3,7 @@ import { headers, nanos } from '@nats-io/transport-node'
 import { MessageRefused } from '@shopstream/messaging/forwarding'
 import { readBatch } from '../batch.ts'
 import { headersOf, readHeaders } from '../headers.ts'
-import { aggregateOf, type Inlet, type Outlet, type Received, type Sendable } from '../target.ts'
+import { type Inlet, namedBy, type Outlet, type Received, type Sendable } from '../target.ts'
 import { ended, fail, inWords, keepOpen, type NatsPlace, type Open } from './connection.ts'
 
 /** Publishes to one stream, which leaves out an id that it has had in the last ten minutes. */
@@ -11,8 +11,8 @@ export function openOutlet(place: NatsPlace): Outlet {
   const { stream, subject: pattern } = place.options
   const connection = keepOpen(place, 'limits')
   async function publish({ nc, jsm }: Open, message: Sendable): Promise<Error | undefined> {
-    const { id, type, body } = message
-    const subject = pattern.replaceAll('{aggregate}', aggregateOf(message)).replaceAll('{event}', type)
+    const { id, body } = message
+    const subject = namedBy(pattern, message)
     const told = headers()
     try {
       for (const [name, value] of headersOf(message)) told.set(name, value)

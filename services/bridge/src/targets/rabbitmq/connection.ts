@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
 import { type Channel, type ChannelModel, type ConfirmChannel, connect } from 'amqplib'
+import { keepOpen as keepOneOpen } from '../keep-open.ts'
 import { declarationsOf, type QueueOptions } from './options.ts'
 import { bringUndecodable } from './undecodable.ts'
 
@@ -103,25 +104,12 @@ async function closeInTime(connection: ChannelModel): Promise<void> {
 }
 
 /** Opens a connection when it is needed and none is there. */
-export function keepOpen<C extends Channel>(opening: Opening<C>) {
-  let current: Promise<Open<C>> | undefined
-  let isClosed = false
-  return {
-    async get(): Promise<Open<C>> {
-      const tried = current
-      const there = await tried?.catch(() => undefined)
-      if (isClosed) throw new Error('the bridge is stopping')
-      if (there?.isThere()) return there
-      if (current === tried || !current) current = open(opening) // else another call has begun to
-      return current
-    },
-    async close() {
-      isClosed = true
-      const there = await current?.catch(() => undefined)
-      await there?.end()
-    },
-  }
-}
+export const keepOpen = <C extends Channel>(opening: Opening<C>) =>
+  keepOneOpen<Open<C>>({
+    open: () => open(opening),
+    isThere: (one) => one.isThere(),
+    end: (one) => one.end(),
+  })
 
 function withHeartbeat(text: string): string {
   const url = new URL(text)

@@ -1,14 +1,5 @@
 import { type Static, Type } from '@shopstream/config'
-import {
-  aggregateOf,
-  type Claim,
-  kindsOf,
-  type OfRow,
-  type Sendable,
-  strayNames,
-  urlVariable,
-  type Written,
-} from '../target.ts'
+import { type Claim, kindsOf, namedBy, type OfRow, strayNames, urlVariable, type Written } from '../target.ts'
 
 const name = (description: string) => Type.String({ minLength: 1, maxLength: 255, description })
 
@@ -98,12 +89,8 @@ export function outProblems(options: Written, row: OfRow): string[] {
 
 export const usualRoutingKey = '{aggregate}.{event}'
 
-/** All but the key, which each message has its own of. */
-export const routingKeyOf = (pattern: string, { topic, type }: Pick<Sendable, 'topic' | 'type'>) =>
-  pattern.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type)
-
 const routingKeysOf = ({ routingKey = usualRoutingKey }: Written, row: OfRow) =>
-  typeof routingKey === 'string' ? kindsOf(row).map((of) => routingKeyOf(routingKey, of)) : []
+  typeof routingKey === 'string' ? kindsOf(row).map((of) => namedBy(routingKey, of)) : []
 
 function reachesNone(options: Written, row: OfRow): boolean {
   const names = recordsOf(options.queues).map(({ name }) => name)

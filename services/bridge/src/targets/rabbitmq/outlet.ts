@@ -1,8 +1,8 @@
 import { MessageRefused } from '@shopstream/messaging/forwarding'
 import type { ConfirmChannel, Message, Options } from 'amqplib'
-import { type Outlet, type Place, remembered, type Sendable } from '../target.ts'
+import { namedBy, type Outlet, type Place, remembered, type Sendable } from '../target.ts'
 import { declareQueue, keepOpen, type Open } from './connection.ts'
-import { type OutletOptions, type outOptions, routingKeyOf, usualRoutingKey } from './options.ts'
+import { type OutletOptions, type outOptions, usualRoutingKey } from './options.ts'
 
 /** For so long the broker may confirm nothing of what it was given, in ms. */
 const usualConfirmMs = 30_000
@@ -103,7 +103,7 @@ async function declare(channel: ConfirmChannel, { exchange, queues = [] }: Excha
 type Exchanged = OutletOptions & { exchange: string }
 
 function routing({ routingKey = usualRoutingKey }: OutletOptions) {
-  const named = remembered((of) => routingKeyOf(routingKey, of))
+  const named = remembered((of) => namedBy(routingKey, of)) // all but the key, which each message has its own of
   return (message: Sendable) => named(message).replaceAll('{key}', () => message.key) // a text may have $&
 }
 

@@ -1,14 +1,5 @@
 import { type Static, Type } from '@shopstream/config'
-import {
-  aggregateOf,
-  type Claim,
-  kindsOf,
-  type OfRow,
-  type Sendable,
-  strayNames,
-  urlVariable,
-  type Written,
-} from '../target.ts'
+import { type Claim, kindsOf, namedBy, type OfRow, strayNames, urlVariable, type Written } from '../target.ts'
 
 export const usualStream = 'shop:{topic}'
 export const usualLength = 100_000
@@ -65,16 +56,12 @@ export function outProblems(options: Written, { form }: OfRow): string[] {
   ]
 }
 
-/** The stream of an event. */
-export const streamOf = (pattern: string, { topic, type }: Pick<Sendable, 'topic' | 'type'>) =>
-  pattern.replaceAll('{aggregate}', aggregateOf({ topic })).replaceAll('{event}', type).replaceAll('{topic}', topic)
-
 /** What one row drops from a stream another may still keep for its groups. */
 export function outClaims(options: Written, row: OfRow): Claim[] {
   const { stream = usualStream, groups = [], maxLength = usualLength, queue } = options
   if (typeof stream !== 'string' || !Array.isArray(groups) || queue !== undefined) return []
   const as = JSON.stringify({ groups: groups.toSorted(), maxLength })
-  const places = new Set(kindsOf(row).map((of) => `stream ${streamOf(stream, of)}`))
+  const places = new Set(kindsOf(row).map((of) => `stream ${namedBy(stream, of)}`))
   return [...places].flatMap((place) => [
     { place, does: 'sends into' },
     { place, does: 'declares', as },

@@ -25,6 +25,7 @@ export function openOutlet(place: Place<typeof outOptions>): Outlet {
   const maxBytesOf = createLook(place.logger)
   const replicas = wanted === undefined ? undefined : createReplicas(wanted)
   let turn: Promise<unknown> = Promise.resolve()
+
   /** Adds what is of one key. What comes after the first that is not taken waits as well, so that order is kept. */
   async function add(open: Open, key: string, messages: readonly Sendable[], results: Results): Promise<void> {
     const maxBytes = await maxBytesOf(open)

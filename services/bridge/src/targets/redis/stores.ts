@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { remembered, type Sendable } from '../target.ts'
+import { namedBy, remembered, type Sendable } from '../target.ts'
 import type { Script } from './connection.ts'
-import { type OutletOptions, streamOf, usualLength, usualStream } from './options.ts'
+import { type OutletOptions, usualLength, usualStream } from './options.ts'
 import { addToList, addToStream } from './scripts.ts'
 
 /** What is added for an event: the texts of fields, or one of a list. */
@@ -22,7 +22,7 @@ export function storeOf(options: OutletOptions): Store {
 }
 
 function streams({ stream = usualStream, groups = [], maxLength = usualLength }: OutletOptions): Store {
-  const keyOf = remembered((of) => streamOf(stream, of))
+  const keyOf = remembered((of) => namedBy(stream, of))
   return {
     keyOf,
     entryOf,
