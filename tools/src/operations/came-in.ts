@@ -4,6 +4,7 @@ import { shop } from '../terminal/format.ts'
 import { Refusal } from '../terminal/options.ts'
 import { shown } from '../terminal/printing.ts'
 import { bridgeService } from './bridges.ts'
+import { type ReadEvent, wordsOf } from './read-event.ts'
 
 /** What became of a message that came in by a bridge, which its sender knows by an id of their own. */
 export interface CameIn {
@@ -45,28 +46,17 @@ async function refuseParked({ query }: Pick<Database<unknown>, 'query'>, id: str
     topic: string
     state: string
     bytes: Buffer
-    headers: Record<string, unknown>
+    headers: ReadEvent['headers']
   }>`
     select id ref, topic, state, bytes, headers from parked_message
     where topic like ${`${inboundName}@%`}
       and (position(convert_to(${written}, 'UTF8') in bytes) > 0 or strpos(headers::text, ${written}) > 0)
     order by parked_message.id desc limit ${candidates}`.execute(query)
-  const found = rows.find((row) => hasId(row, id))
+  const found = rows.find(({ headers, bytes }) => wordsOf({ headers, text: bytes.toString() }).id === id) // not of something in it
   if (!found) return undefined
   const { bridge } = unparkedBy(found.topic)
   throw new Refusal(
     `A message with the id ${shown(id)} came in by bridge ${bridge}, which has parked it (${found.state}): no topic has it.\n` +
       shop(`dead-letters show ${bridgeService}/${found.ref}`),
   )
-}
-
-/** Whether it is the id of the message, and not of something in it. */
-function hasId({ bytes, headers }: { bytes: Buffer; headers: Record<string, unknown> }, id: string): boolean {
-  if (Object.entries(headers).some(([name, value]) => /^(ce[-_]|cloudEvents[:_])id$/.test(name) && value === id))
-    return true
-  try {
-    return (JSON.parse(bytes.toString()) as { id?: unknown } | null)?.id === id
-  } catch {
-    return false
-  }
 }

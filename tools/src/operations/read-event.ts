@@ -165,9 +165,18 @@ function copyOf(topic: string, { dlq_topic, dlq_partition, dlq_offset }: ReadEve
   return group && { group, place: `${dlq_topic ?? '?'}/${dlq_partition ?? '?'}@${dlq_offset ?? '?'}` }
 }
 
+/** The attributes, and what else stands beside them, of what came in by a bridge: by its headers, or as JSON. */
+export const wordsOf = ({
+  headers,
+  text,
+}: Pick<ReadEvent, 'headers'> & { text?: string | undefined }): Record<string, unknown> => ({
+  ...objectIn(text),
+  ...attributesIn(headers),
+})
+
 /** The type, and the key if that looks like an id, which something claims to have that a bridge has not taken. */
-export function claimsOf({ headers, text }: Pick<ReadEvent, 'headers'> & { text?: string | undefined }) {
-  const { type, subject }: Record<string, unknown> = { ...objectIn(text), ...attributesIn(headers) }
+export function claimsOf(arrived: Parameters<typeof wordsOf>[0]) {
+  const { type, subject } = wordsOf(arrived)
   return {
     type: typeof type === 'string' ? type : null,
     key: typeof subject === 'string' && idLike.test(subject) ? subject : null,
